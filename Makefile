@@ -1,0 +1,39 @@
+# One virtual environment, installed by pip under constraints.txt (a plain pip fetches the CPU build there).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test test-real check docs evidence clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memae needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorboard,dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/memae demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m 'not real'
+
+test-real: $(STAMP)
+	$(BIN)/python -m pytest -m real --timeout 3600
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/python -m docs.generate
+
+evidence: $(STAMP)
+	$(BIN)/python -m experiments run
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

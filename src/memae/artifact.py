@@ -1,0 +1,158 @@
+"""A trained model as one directory: model.safetensors and config.json. Nothing in it is ever unpickled.
+
+config.json holds the format version, the settings, the fitted preprocessing, the threshold, facts about the
+training, library versions, and SHA-256 digests of both files, so that a cut or edited file is noticed. The
+digests guard against accidents, not against an author who recomputes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+
+from memae.config import Config, validated
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, load_preprocess
+from memae.errors import ArtifactError, ConfigError, DataError
+from memae.files import atomic_directory
+from memae.models.autoencoder import Autoencoder
+from memae.models.presets import build
+from memae.threshold import Threshold
+
+__all__ = ["FORMAT", "Artifact", "load_artifact", "save_artifact"]
+
+FORMAT = 1
+WEIGHTS, SETTINGS = "model.safetensors", "config.json"
+
+PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
+# a pickle of protocol 2 and up, a zip (torch.save), the two ways a file could run code when it is loaded
+PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Everything that a detector is once it is fitted."""
+
+    config: Config
+    preprocess: ImagePreprocess | TablePreprocess
+    model: Autoencoder
+    threshold: Threshold | None
+    uses: np.ndarray
+    """(N,) training queries that read each item; empty without a memory."""
+    facts: dict[str, Any]
+    """About the training: sizes, epochs, seconds, seed, health, versions."""
+
+
+def save_artifact(artifact: Artifact, path: Path) -> None:
+    """Writes the directory, whole or not at all; an older model of that name is replaced at the end.
+
+    Raises:
+        ArtifactError: `path` is a file, or a directory that is no model.
+    """
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / SETTINGS).exists())):
+        raise ArtifactError(f"{path}: exists and is no memae model; choose another place so that nothing is lost")
+    tensors = {f"model.{name}": t.detach().cpu().contiguous() for name, t in artifact.model.state_dict().items()}
+    tensors["uses"] = torch.from_numpy(artifact.uses)
+    if artifact.threshold:
+        tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
+    with atomic_directory(path) as part:
+        save_file(tensors, part / WEIGHTS)
+        settings: dict[str, Any] = {
+            "format": FORMAT,
+            "config": artifact.config.model_dump(),
+            "preprocess": artifact.preprocess.model_dump(),
+            "threshold": {"false_alarm_rate": artifact.threshold.false_alarm_rate} if artifact.threshold else None,
+            "facts": artifact.facts,
+            "model_sha256": hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest(),
+        }
+        settings["config_sha256"] = _digest(settings)
+        (part / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Reads a model directory, on the CPU.
+
+    Raises:
+        ArtifactError: it is missing, not a model, cut short, edited, of a newer format, or holds a pickle.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"{path}: no such model directory; check the path, or train one with memae fit")
+    _refuse_pickles(path)
+    settings = _read_settings(path / SETTINGS)
+    weights = path / WEIGHTS
+    if not weights.is_file():
+        raise ArtifactError(f"{weights}: missing; copy the whole model directory, or train it again")
+    content = weights.read_bytes()
+    if hashlib.sha256(content).hexdigest() != settings.get("model_sha256"):
+        raise ArtifactError(
+            f"{weights}: is not the file that {SETTINGS} describes (cut short or changed); copy the model again"
+        )
+    try:
+        tensors = load_tensors(content)
+        config = validated(settings["config"], str(path / SETTINGS))
+        preprocess = load_preprocess(settings["preprocess"])
+        with torch.random.fork_rng(devices=[]):
+            model = build(config, preprocess.shape)
+        prefix = "model."
+        model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
+        threshold = None
+        if settings["threshold"]:
+            threshold = Threshold(settings["threshold"]["false_alarm_rate"], tensors["calibration"].numpy())
+        return Artifact(config, preprocess, model.eval(), threshold, tensors["uses"].numpy(), settings["facts"])
+    except (
+        SafetensorError,
+        ValidationError,
+        ConfigError,
+        DataError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+    ) as error:
+        raise ArtifactError(
+            f"{path}: the files do not fit together ({str(error).splitlines()[0]}); copy the model again"
+        ) from None
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: missing, so this is no memae model; check the path") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not readable ({error}); copy the model again") from None
+    if not isinstance(settings, dict) or not isinstance(settings.get("format"), int):
+        raise ArtifactError(f"{path}: has no format number, so this is no memae model; check the path")
+    if settings["format"] > FORMAT:
+        raise ArtifactError(
+            f"{path}: is of format {settings['format']}, and this memae reads up to {FORMAT}; upgrade memae"
+        )
+    if settings.pop("config_sha256", None) != _digest(settings):
+        raise ArtifactError(f"{path}: was changed after it was written; copy the model again")
+    return settings
+
+
+def _refuse_pickles(path: Path) -> None:
+    for file in sorted(path.rglob("*")):
+        if not file.is_file():
+            continue
+        with file.open("rb") as opened:
+            start = opened.read(4)
+        if file.suffix.lower() in PICKLE_SUFFIXES or start.startswith(PICKLE_STARTS):
+            raise ArtifactError(
+                f"{file}: may hold a pickle, which can run code when it is loaded; memae opens safetensors only. "
+                "Remove the file if you trust the rest, or get the model from its source again"
+            )
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    canonical = json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,185 @@
+"""Every setting of a detector, in sections; read from a preset, a TOML file and `section.key=value` words.
+
+An unknown section or key, a value of the wrong type or out of range is a `ConfigError` that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from memae.data.preprocess import ImageScale, NumberScale
+from memae.errors import ConfigError
+from memae.losses import Reduction
+from memae.memory import Initialisation, Query
+from memae.ops import Similarity
+
+__all__ = [
+    "Config",
+    "MemoryConfig",
+    "Network",
+    "PreprocessConfig",
+    "ThresholdConfig",
+    "TrainConfig",
+    "override",
+    "read_toml",
+]
+
+Network = Literal["mnist", "cifar10", "image", "kddcup", "table"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreprocessConfig(_Section):
+    """How samples become the numbers that the network sees."""
+
+    image_scale: ImageScale = Field(
+        "unit",
+        description="per image: 'none', 'unit' (root mean square 1) or 'centred' (mean 0, then unit)",
+    )
+    number_scale: NumberScale = Field(
+        "standard", description="per number column: 'standard' (mean 0, deviation 1) or 'minmax' (0 to 1)"
+    )
+
+
+class MemoryConfig(_Section):
+    """The memory between encoder and decoder."""
+
+    enabled: bool = Field(True, description="false: the plain autoencoder")
+    num_items: int | None = Field(None, ge=1, description="N; unset: the network's own number")
+    query: Query | None = Field(None, description="'whole' encoding or each 'position'; unset: the network's own")
+    similarity: Similarity = Field("cosine", description="'cosine' or 'dot'")
+    temperature: float = Field(1.0, gt=0, description="divides the similarity")
+    shrinkage: float = Field(1.0, ge=0, description="lambda as a multiple of 1/N; 0: not sparse")
+    initialisation: Initialisation = Field(
+        "uniform", description="'uniform', or from warm encodings: 'data', 'kmeans'"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="epochs as a plain autoencoder before the memory starts")
+    revive_epochs: int = Field(0, ge=0, description="after each of the first so many epochs, revive dead items")
+
+
+class TrainConfig(_Section):
+    """The training loop."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(256, ge=1, description="samples per step, over all processes")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam")
+    entropy_weight: float = Field(2e-4, ge=0, description="alpha of the paper; see reduction")
+    reduction: Reduction = Field(
+        "sum", description="error of a sample: 'sum' over its elements (paper) or 'mean' (released code)"
+    )
+    noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise on the training input")
+    validation_share: float = Field(0.1, ge=0, lt=1, description="of the samples, held out for early stopping")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="stop after so many epochs without a better held-out loss and keep the best epoch; "
+        "0: run all epochs and keep the last",
+    )
+    precision: Literal["float32", "bf16"] = "float32"
+
+
+class ThresholdConfig(_Section):
+    """The decision."""
+
+    false_alarm_rate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="wanted share of normal samples flagged; unset: 0.01, or more if data is short",
+    )
+    calibration_share: float = Field(
+        0.2, ge=0, lt=1, description="of the samples, held out from all training to set the threshold"
+    )
+
+
+class Config(_Section):
+    """All of it; `Config().model_dump()` is what config.json and a TOML file hold."""
+
+    network: Network
+    preprocess: PreprocessConfig = PreprocessConfig()
+    memory: MemoryConfig = MemoryConfig()
+    train: TrainConfig = TrainConfig()
+    threshold: ThresholdConfig = ThresholdConfig()
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The settings of a TOML file as nested dicts.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read this config file ({error.strerror}); check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error}); see docs/config.md for an example") from None
+
+
+def parse_words(words: Iterable[str]) -> dict[str, Any]:
+    """Nested settings from words such as `train.epochs=30`; the value is read as TOML, else as text.
+
+    Raises:
+        ConfigError: a word without '=' or without a section.
+    """
+    settings: dict[str, Any] = {}
+    for word in words:
+        path, equals, text = word.partition("=")
+        *sections, key = path.strip().split(".")
+        if not equals or not key or len(sections) > 1:
+            raise ConfigError(f"--set {word}: write it as section.key=value, such as train.epochs=30")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
+    return settings
+
+
+def override(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
+    """`config` with nested `settings` laid over it; `origin` names them in an error.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a value out of range.
+    """
+    merged = config.model_dump()
+    for section, values in settings.items():
+        if isinstance(values, Mapping) and isinstance(merged.get(section), dict):
+            merged[section] |= values
+        else:
+            merged[section] = values
+    return validated(merged, origin)
+
+
+def validated(settings: Mapping[str, Any], origin: str) -> Config:
+    """The `Config` behind plain nested settings, every value checked; raises as `override`."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{path} = {error['input']!r}: {error['msg'].removeprefix('Input ').lower()}"
+    *sections, key = error["loc"]
+    model: type[BaseModel] = Config
+    for section in sections:
+        model = type(Config(network="table").__getattribute__(str(section)))
+    known = list(model.model_fields)
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {'.'.join([*map(str, sections), close[0]])}?" if close else f"known: {', '.join(known)}"
+    return f"{path}: unknown key; {hint}"

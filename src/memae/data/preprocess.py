@@ -1,0 +1,361 @@
+"""Samples to float tensors and back: fitted once on the training samples, stored with the model.
+
+Images: the source's range becomes [0, 1], then each image may be scaled by its own brightness. Tables: number
+columns are scaled, categories become one-hot with one more place for a value that was never seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from torch import Tensor
+
+from memae.data.samples import Images, Samples, Table
+from memae.errors import DataError
+
+__all__ = [
+    "Cell",
+    "Column",
+    "ImagePreprocess",
+    "ImageScale",
+    "NumberScale",
+    "Preprocess",
+    "TablePreprocess",
+    "column_kind",
+    "fit_preprocess",
+    "load_preprocess",
+]
+
+ImageScale = Literal["none", "unit", "centred"]
+NumberScale = Literal["standard", "minmax"]
+ColumnKind = Literal["number", "category", "boolean"]
+
+MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
+
+
+class _Fitted(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImagePreprocess(_Fitted):
+    """Pixels (S, C, H, W) to x = (pixels - low) / (high - low), then scaled image by image.
+
+    scale "unit" divides each image by its root mean square, "centred" subtracts its mean first: brightness and
+    contrast then carry no meaning, and a faint anomaly weighs as much as a bright one.
+    """
+
+    kind: Literal["image"] = "image"
+    channels: int
+    height: int
+    width: int
+    low: float
+    high: float
+    scale: ImageScale
+    floor: float = Field(description="least divisor of one image, so that a blank one stays finite")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one encoded sample."""
+        return self.channels, self.height, self.width
+
+    @classmethod
+    def fit(cls, images: Images, scale: ImageScale) -> ImagePreprocess:
+        """Learns the value range from training images: 0 to 255 for uint8, least to greatest value else."""
+        pixels = images.pixels
+        if pixels.dtype == np.uint8:
+            low, high = 0.0, 255.0
+        else:
+            low, high = float(pixels.min()), float(pixels.max())
+            if low == high:
+                raise DataError(
+                    f"{images.origin}: every pixel is {low:g}; a model of constant images has nothing to learn"
+                )
+        _, channels, height, width = pixels.shape
+        bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
+        spread = bare._spread(bare._ranged(pixels[:: max(1, len(pixels) // 10_000)]))[1]
+        return bare.model_copy(update={"floor": max(1e-3, 0.05 * float(spread.median()))})
+
+    def encode(self, samples: Samples) -> Tensor:
+        """(S, C, H, W) float32.
+
+        Raises:
+            DataError: no images, another size or channel count, or a NaN or infinite pixel.
+        """
+        if not isinstance(samples, Images):
+            raise DataError(f"{samples.origin}: the model was trained on images and this is a table")
+        pixels = samples.pixels
+        if pixels.shape[1:] != self.shape:
+            raise DataError(
+                f"{samples.origin}: images of shape {_shape(pixels.shape[1:])} (channels x height x width), but "
+                f"the model was trained on {_shape(self.shape)}; resize or convert them"
+            )
+        _check_finite(samples)
+        centred, spread = self._spread(self._ranged(pixels))
+        return centred / spread.clamp_min(self.floor) if self.scale != "none" else centred
+
+    def _ranged(self, pixels: np.ndarray) -> Tensor:
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(torch.float32)
+        return x.sub_(self.low).div_(self.high - self.low)
+
+    def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.scale == "centred":
+            x = x - x.mean(dim=(1, 2, 3), keepdim=True)
+        return x, x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+
+
+class Column(_Fitted):
+    """One column of the fitted schema and its place in the encoded row."""
+
+    name: str
+    kind: ColumnKind
+    centre: float = 0.0
+    spread: float = 1.0
+    categories: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Encoded features: 1 for a number, the categories and the place for unseen ones else."""
+        return 1 if self.kind == "number" else len(self.categories) + 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One column of one row, as it was and as the model expected it, in the column's own units."""
+
+    column: str
+    seen: float | str
+    expected: float | str
+    error: float
+    """This column's share of the sample's score: these add up to the score."""
+
+
+class TablePreprocess(_Fitted):
+    """Rows to (S, features): scaled numbers, one-hot categories, column by column in the fitted order."""
+
+    kind: Literal["table"] = "table"
+    columns: tuple[Column, ...]
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(features,) of one encoded row."""
+        return (sum(column.width for column in self.columns),)
+
+    @classmethod
+    def fit(cls, table: Table, scale: NumberScale, dropped: tuple[str, ...] = ()) -> TablePreprocess:
+        """Learns kinds, scales and categories from training rows.
+
+        Raises:
+            DataError: no column left, a column of dates or free text, or a value that is missing or infinite.
+        """
+        names = table.columns.column_names
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
+        if not names:
+            raise DataError(f"{table.origin}: no columns are left to learn from; drop fewer")
+        return cls(
+            columns=tuple(_fit_column(table, name, scale) for name in names),
+            dropped=dropped,
+        )
+
+    def encode(self, samples: Samples) -> Tensor:
+        """(S, features) float32.
+
+        Raises:
+            DataError: no table, a missing or unknown column, text in a number column, a missing value.
+        """
+        if not isinstance(samples, Table):
+            raise DataError(f"{samples.origin}: the model was trained on a table and these are images")
+        self._check_names(samples)
+        x = np.zeros((len(samples), self.shape[0]), dtype=np.float32)
+        start = 0
+        for column in self.columns:
+            part = x[:, start : start + column.width]
+            if column.kind == "number":
+                part[:, 0] = (_numbers(samples, column.name) - column.centre) / column.spread
+            else:
+                index = pc.index_in(_texts(samples, column.name, column.kind), pa.array(column.categories))
+                place = pc.fill_null(index, len(column.categories)).to_numpy()
+                part[np.arange(len(part)), place] = 1.0
+            start += column.width
+        return torch.from_numpy(x)
+
+    def fold(self, features: Tensor) -> Tensor:
+        """Sums (S, features) over the features of each column: (S, columns)."""
+        widths = [column.width for column in self.columns]
+        return torch.stack([part.sum(dim=1) for part in torch.split(features, widths, dim=1)], dim=1)
+
+    def readable(self, features: Tensor) -> list[list[float | str]]:
+        """Encoded rows (S, features) in the columns' own units: S lists of one value per column."""
+        widths = [column.width for column in self.columns]
+        values: list[list[float | str]] = []
+        for column, part in zip(self.columns, torch.split(features.double(), widths, dim=1), strict=True):
+            if column.kind == "number":
+                values.append((part[:, 0] * column.spread + column.centre).tolist())
+            else:
+                names = (*column.categories, "(unseen)")
+                values.append([names[i] for i in part.argmax(dim=1).tolist()])
+        return [list(row) for row in zip(*values, strict=True)]
+
+    def cells(self, samples: Samples, row: int, expected: Tensor, errors: Tensor) -> list[Cell]:
+        """One row's columns, most surprising first; `expected` and `errors` (features,) of that row."""
+        assert isinstance(samples, Table)
+        wanted = self.readable(expected[None])[0]
+        shares = self.fold(errors[None])[0].tolist()
+        cells = []
+        for column, want, share in zip(self.columns, wanted, shares, strict=True):
+            seen = samples.columns[column.name][row].as_py()
+            text = str(seen).lower() if column.kind == "boolean" else seen
+            cells.append(Cell(column.name, float(text) if column.kind == "number" else str(text), want, share))
+        return sorted(cells, key=lambda cell: -cell.error)
+
+    def _check_names(self, table: Table) -> None:
+        known, given = [column.name for column in self.columns], table.columns.column_names
+        missing = [name for name in known if name not in given]
+        extra = [name for name in given if name not in known and name not in self.dropped]
+        if missing:
+            cure = f"; renamed? unknown here: {_some(extra)}" if extra else "; add it under that name"
+            raise DataError(f"{table.origin}: no column {_some(missing)}, which the model was trained on{cure}")
+        if extra:
+            raise DataError(
+                f"{table.origin}: column {_some(extra)} was not there in training; leave it out with "
+                f"--drop {extra[0]}"
+            )
+        if len(set(given)) < len(given):
+            raise DataError(f"{table.origin}: column names must differ")
+
+
+Preprocess = Annotated[ImagePreprocess | TablePreprocess, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess] = TypeAdapter(Preprocess)
+
+
+def fit_preprocess(
+    samples: Samples, *, image_scale: ImageScale, number_scale: NumberScale, dropped: tuple[str, ...] = ()
+) -> ImagePreprocess | TablePreprocess:
+    """The preprocessing fitted on training samples of either kind."""
+    if isinstance(samples, Images):
+        _check_finite(samples)
+        return ImagePreprocess.fit(samples, image_scale)
+    return TablePreprocess.fit(samples, number_scale, dropped)
+
+
+def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess:
+    """The preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if they do not fit."""
+    return _ADAPTER.validate_python(stored)
+
+
+def column_kind(kind: pa.DataType) -> ColumnKind | None:
+    """How a column of an Arrow type is read; None for a type that has no rule (dates, lists, bytes)."""
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "number"
+    if pa.types.is_dictionary(kind):
+        return column_kind(kind.value_type) and "category"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "category"
+    return None
+
+
+def _fit_column(table: Table, name: str, scale: NumberScale) -> Column:
+    arrow_type = table.columns.schema.field(name).type
+    kind = column_kind(arrow_type)
+    if kind is None:
+        what = "is empty" if pa.types.is_null(arrow_type) else f"holds {arrow_type}"
+        raise DataError(
+            f"{table.origin}: column {name!r} {what}, which has no meaning to the model; turn it into numbers or "
+            f"categories, or leave it out with --drop {name}"
+        )
+    if kind == "number":
+        values = _numbers(table, name)
+        if scale == "minmax":
+            centre, spread = float(values.min()), float(values.max() - values.min())
+        else:
+            centre, spread = float(values.mean()), float(values.std())
+        # a constant column, or one that only rounds: its own size is the natural unit of a change
+        if spread <= 1e-9 * max(1.0, abs(centre)):
+            spread = max(1.0, abs(centre))
+        return Column(name=name, kind=kind, centre=centre, spread=spread)
+    categories = sorted(pc.unique(_texts(table, name, kind)).to_pylist())
+    if len(categories) > MAX_CATEGORIES:
+        raise DataError(
+            f"{table.origin}: column {name!r} has {len(categories):,} different texts in {len(table):,} rows, so "
+            f"it is a name or free text and no category; leave it out with --drop {name}"
+        )
+    return Column(name=name, kind=kind, categories=tuple(categories))
+
+
+def _numbers(table: Table, name: str) -> np.ndarray:
+    column = table.columns[name]
+    _check_present(table, name, column)
+    if column_kind(column.type) != "number":
+        raise DataError(_not_a_number(table, name, column))
+    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise DataError(
+            f"{table.origin}: column {name!r} holds {values[row]} at row {table.keys[row]}; mend or remove it"
+        )
+    return values
+
+
+def _not_a_number(table: Table, name: str, column: pa.ChunkedArray) -> str:
+    cure = "the model was trained on numbers there; mend the cell, or map the words to numbers"
+    if column_kind(column.type) == "category":
+        for row, text in enumerate(column.to_pylist()):
+            try:
+                float(text)
+            except ValueError:
+                return f"{table.origin}: column {name!r} holds {text!r} at row {table.keys[row]}; {cure}"
+        cure = "the numbers are stored as text; convert the column to numbers"
+    return f"{table.origin}: column {name!r} holds {column.type}; {cure}"
+
+
+def _texts(table: Table, name: str, kind: ColumnKind) -> pa.ChunkedArray:
+    column = table.columns[name]
+    _check_present(table, name, column)
+    given = column_kind(column.type)
+    if kind == "boolean" and given != "boolean":
+        raise DataError(
+            f"{table.origin}: column {name!r} holds {column.type}, but the model was trained on true and false"
+        )
+    if given is None:
+        raise DataError(
+            f"{table.origin}: column {name!r} holds {column.type}, but the model was trained on categories"
+        )
+    return column.cast(pa.string())
+
+
+def _check_present(table: Table, name: str, column: pa.ChunkedArray) -> None:
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy()))
+        raise DataError(
+            f"{table.origin}: column {name!r} has no value at row {table.keys[row]} ({column.null_count:,} "
+            f"missing in all); fill them, remove the rows, or --drop {name}"
+        )
+
+
+def _check_finite(images: Images) -> None:
+    if images.pixels.dtype == np.uint8:
+        return
+    finite = np.isfinite(images.pixels).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        key = images.keys[int(np.argmin(finite))]
+        raise DataError(f"{images.origin}: image {key} holds NaN or infinite pixels; mend or remove it")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in shape)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,0 +1,163 @@
+"""One door to everything that samples come from: `open_source`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from memae.data.arrays import ArraySource, open_npy
+from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
+from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess
+from memae.data.samples import EVERYTHING, Images, Modality, Samples, Table
+from memae.data.tables import TABLE_SUFFIXES, CsvSource, ParquetSource, TableSource, from_frame
+from memae.errors import DataError
+
+__all__ = ["Expected", "Source", "collect", "expected_by", "open_source"]
+
+
+class Source(Protocol):
+    """Samples in chunks, so that memory does not grow with the length of the input."""
+
+    origin: str
+
+    @property
+    def modality(self) -> Modality:
+        """What kind of samples these are."""
+        ...
+
+    def chunks(self, size: int) -> Iterator[Samples]:
+        """At most `size` samples at a time, in order, each time from the start."""
+        ...
+
+    def labels(self, name: str) -> np.ndarray:
+        """(S,) labels as text, from a column, array, folder or file of that name; only `evaluate` asks."""
+        ...
+
+    def without(self, names: Sequence[str]) -> Source:
+        """The same samples without these columns."""
+        ...
+
+
+class Expected(Protocol):
+    """What a model says about the input it wants, so that a file is read as it was in training."""
+
+    kinds: Mapping[str, ColumnKind]
+    channels: int
+
+
+class _Expected:
+    def __init__(self, kinds: Mapping[str, ColumnKind], channels: int) -> None:
+        self.kinds, self.channels = kinds, channels
+
+
+def expected_by(preprocess: ImagePreprocess | TablePreprocess) -> Expected:
+    """How a source must be read for a model with this preprocessing."""
+    if isinstance(preprocess, ImagePreprocess):
+        return _Expected({}, preprocess.channels)
+    return _Expected({column.name: column.kind for column in preprocess.columns}, 0)
+
+
+def open_source(x: Any, expected: Expected | None = None) -> Source:
+    """The source behind an array, a tensor, a DataFrame, or a path to a file or a folder of images.
+
+    Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
+    1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too), one PNG or JPEG.
+
+    Args:
+        x: the data.
+        expected: what a trained model wants; None when training.
+
+    Raises:
+        DataError: nothing there, a type or shape with no meaning here, or a file that cannot be read.
+    """
+    if isinstance(x, str | Path):
+        return _open_path(Path(x), expected)
+    if isinstance(x, Images | Table):
+        return ArraySource(x) if isinstance(x, Images) else TableSource(x.columns, x.keys, x.origin)
+    if isinstance(x, pa.Table):
+        return TableSource(x, range(x.num_rows), "the Arrow table")
+    frame = from_frame(x)
+    if frame is not None:
+        return frame
+    array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    return _from_array(array, "the array")
+
+
+def collect(source: Source) -> Samples:
+    """All samples of a source at once.
+
+    Raises:
+        DataError: there are none.
+    """
+    parts = list(source.chunks(EVERYTHING))
+    if not parts or sum(len(part) for part in parts) == 0:
+        raise DataError(f"{source.origin}: holds no samples")
+    if len(parts) > 1:
+        raise AssertionError("a chunk of unlimited size is everything")
+    return parts[0]
+
+
+def _from_array(array: np.ndarray, origin: str) -> Source:
+    if array.dtype == object or array.dtype.kind not in "buif":
+        raise DataError(
+            f"{origin}: holds {array.dtype}, not numbers; pass numbers, or a DataFrame for a mixed table"
+        )
+    if array.ndim == 2:
+        names = [f"x{place}" for place in range(array.shape[1])]
+        columns = pa.table({name: np.ascontiguousarray(array[:, i]) for i, name in enumerate(names)})
+        return TableSource(columns, range(len(array)), origin)
+    return ArraySource.of(array, origin)
+
+
+def _open_path(path: Path, expected: Expected | None) -> Source:
+    origin = str(path)
+    if path.is_dir():
+        return FolderSource(path, expected.channels if expected else 0)
+    if not path.exists():
+        raise DataError(f"{origin}: no such file or folder; check the path")
+    name = path.name.lower()
+    if path.stat().st_size == 0:
+        raise DataError(f"{origin}: the file is empty; check how it was written")
+    if name.endswith((".csv", ".csv.gz")):
+        return CsvSource(path, expected.kinds if expected else {})
+    if name.endswith(".parquet"):
+        return ParquetSource(path)
+    if name.endswith((".npy", ".npz")):
+        array, labels = open_npy(path)
+        source = _from_array(array, origin)
+        return source if labels is None else _Labelled(source, labels)
+    if name.endswith(IMAGE_SUFFIXES):
+        return FolderSource(path, expected.channels if expected else 0)
+    if "idx3-ubyte" in name:
+        return open_idx(path)
+    raise DataError(
+        f"{origin}: no reader for this kind of file; known: {', '.join(TABLE_SUFFIXES)}, .npy, .npz, "
+        f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, and folders of images"
+    )
+
+
+class _Labelled:
+    """An array source with further arrays of the same npz file beside it, which can be asked for as labels."""
+
+    def __init__(self, source: Source, beside: Mapping[str, np.ndarray]) -> None:
+        self._source, self._beside = source, beside
+        self.origin = source.origin
+
+    @property
+    def modality(self) -> Modality:
+        return self._source.modality
+
+    def chunks(self, size: int) -> Iterator[Samples]:
+        return self._source.chunks(size)
+
+    def labels(self, name: str) -> np.ndarray:
+        if name not in self._beside:
+            raise DataError(f"{self.origin}: holds no array {name!r}; it has {', '.join(self._beside)} beside X")
+        return self._beside[name].astype(str)
+
+    def without(self, names: Sequence[str]) -> Source:
+        return _Labelled(self._source.without([n for n in names if n not in self._beside]), self._beside)

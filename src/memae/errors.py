@@ -1,0 +1,28 @@
+"""The errors that memae raises on purpose: each message names the input, what is wrong with it, and the cure."""
+
+from __future__ import annotations
+
+__all__ = ["ArtifactError", "ConfigError", "DataError", "MemaeError", "MissingExtraError"]
+
+
+class MemaeError(Exception):
+    """Something that the caller can mend; the command line prints its message without a traceback."""
+
+
+class DataError(MemaeError):
+    """A source, file, array, table or label that cannot be used as it is."""
+
+
+class ConfigError(MemaeError):
+    """A setting, preset or command-line value that is unknown, out of range or cannot be honoured."""
+
+
+class ArtifactError(MemaeError):
+    """A model directory that is missing, damaged, unsafe or of another format."""
+
+
+class MissingExtraError(MemaeError):
+    """A feature needs a package that is not installed; the message holds the install command."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra '{extra}': run  pip install 'memae[{extra}]'")

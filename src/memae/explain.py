@@ -1,0 +1,98 @@
+"""Why a sample scored as it did: which items rebuilt it, where it differs, and what an item looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memae.data.preprocess import Cell, ImagePreprocess, TablePreprocess
+from memae.data.samples import Key
+from memae.models.autoencoder import Autoencoder
+from memae.ops import MemoryRead
+
+__all__ = ["Explanation", "ItemUse", "MemoryItems", "decode_items", "items_used"]
+
+
+@dataclass(frozen=True)
+class ItemUse:
+    """One item's part in rebuilding a sample."""
+
+    item: int
+    weight: float
+    """Its share of the sample's reads; the weights of all items add up to 1."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One sample, what the model made of it, and from what."""
+
+    key: Key
+    score: float
+    p_value: float | None
+    """Conformal p-value; None for a model without a threshold."""
+    items: tuple[ItemUse, ...]
+    """The items that rebuilt it, strongest first; empty for a plain autoencoder."""
+    cells: tuple[Cell, ...]
+    """Tables: each column as seen and as expected, most surprising first; their errors add up to the score."""
+    x: np.ndarray | None
+    """Images: (C, H, W) as the network saw it, after per-image scaling."""
+    reconstruction: np.ndarray | None
+    """Images: (C, H, W) as the network rebuilt it."""
+    error_map: np.ndarray | None
+    """Images: (H, W) squared error, the mean over the channels; its mean is the score."""
+
+
+@dataclass(frozen=True)
+class MemoryItems:
+    """The memory laid open."""
+
+    uses: np.ndarray
+    """(N,) training queries that read each item; 0 is a dead item."""
+    twins: list[tuple[int, int]]
+    """Pairs of items with a cosine of at least 0.99."""
+    pictures: np.ndarray | None
+    """Images: (N, C, H, W), each item decoded alone, in the units that the network sees."""
+    rows: list[dict[str, float | str]] | None
+    """Tables: each item decoded alone, in the columns' own units."""
+
+
+def items_used(read: MemoryRead, samples: int) -> list[tuple[ItemUse, ...]]:
+    """For each of the samples of a batch the items read, strongest first; weights averaged over its queries."""
+    weights = read.weights.view(samples, -1, read.weights.shape[1]).mean(dim=1).cpu()
+    found = []
+    for row in weights:
+        order = row.argsort(descending=True)[: int((row > 0).sum())]
+        found.append(tuple(ItemUse(int(item), float(row[item])) for item in order))
+    return found
+
+
+@torch.inference_mode()
+def decode_items(
+    model: Autoencoder, preprocess: ImagePreprocess | TablePreprocess
+) -> tuple[np.ndarray | None, list[dict[str, float | str]] | None]:
+    """Pictures (N, C, H, W) or rows of each item decoded alone, by the kind of data; (None, None) without memory.
+
+    An item of one position fills the whole map, as if every place of the image were of its kind.
+    """
+    if model.memory is None:
+        return None, None
+    model.eval()
+    items = model.memory.items
+    if isinstance(preprocess, TablePreprocess):
+        names = [column.name for column in preprocess.columns]
+        rows = preprocess.readable(model.decoder(items).cpu())
+        return None, [dict(zip(names, row, strict=True)) for row in rows]
+    shape = _encoding_shape(model, preprocess.shape)
+    whole = items.shape[1] == prod(shape)
+    encodings = items.view(-1, *shape) if whole else items[:, :, None, None].expand(-1, *shape)
+    return model.decoder(encodings).cpu().numpy(), None
+
+
+def _encoding_shape(model: Autoencoder, shape: tuple[int, ...]) -> tuple[int, ...]:
+    device = next(model.parameters()).device
+    encoding: Tensor = model.encoder(torch.zeros(1, *shape, device=device))
+    return tuple(encoding.shape[1:])

@@ -1,0 +1,213 @@
+"""The memory: N items of dimension C, how they are read, started, watched over and brought back to life."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from memae.ops import MemoryRead, Similarity, read_memory
+
+__all__ = ["HealthMeter", "Initialisation", "MemoryHealth", "MemoryModule", "Query"]
+
+Query = Literal["whole", "position"]
+Initialisation = Literal["uniform", "data", "kmeans"]
+
+TWIN_COSINE = 0.99  # two items at least this alike say the same thing
+
+
+@dataclass(frozen=True)
+class MemoryHealth:
+    """How a memory was used over one epoch."""
+
+    items: int
+    items_used: int
+    """Items that at least one query read."""
+    items_dead: int
+    """Items that no query read: they get no gradient and never come back by themselves."""
+    items_twin: int
+    """Items with another item at a cosine of 0.99 or more."""
+    items_per_query: float
+    """Mean number of items in one read."""
+    rescued_share: float
+    """Share of the queries for which nothing passed the shrinkage and the best item was kept."""
+
+
+class MemoryModule(nn.Module):
+    """N stored items of dimension C; replaces an encoding by a sparse mixture of them.
+
+    Equations 3 to 8 of Gong et al. 2019 (see `memae.ops.read_memory`). The items are a parameter and learn by
+    gradient; at test time they are fixed, so an anomaly is rebuilt from what is normal.
+
+    Args:
+        num_items: N.
+        item_dim: C. For whole-encoding queries the product of all dimensions of one encoding.
+        query: "position" reads once per position of a (B, C, ...) map, "whole" once per sample, with the
+            encoding flattened. The two are the same for (B, C).
+        similarity, temperature, shrinkage: as `memae.ops.read_memory`.
+
+    Raises:
+        ValueError: a size below 1, or a temperature or shrinkage out of range.
+
+    >>> memory = MemoryModule(num_items=10, item_dim=4)
+    >>> memory(torch.zeros(2, 4, 8, 8)).value.shape
+    torch.Size([2, 4, 8, 8])
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        item_dim: int,
+        *,
+        query: Query = "position",
+        similarity: Similarity = "cosine",
+        temperature: float = 1.0,
+        shrinkage: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if num_items < 1 or item_dim < 1:
+            raise ValueError(f"num_items and item_dim must be at least 1; got {num_items} and {item_dim}")
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0; got {temperature}")
+        if not 0 <= shrinkage < num_items:
+            raise ValueError(f"shrinkage is a multiple of 1/N and must lie in [0, {num_items}); got {shrinkage}")
+        self.num_items, self.item_dim = num_items, item_dim
+        self.query, self.similarity = query, similarity
+        self.temperature, self.shrinkage = temperature, shrinkage
+        bound = 1 / math.sqrt(item_dim)  # the released code's start
+        self.items = nn.Parameter(torch.empty(num_items, item_dim).uniform_(-bound, bound))
+
+    def forward(self, encoding: Tensor) -> MemoryRead:
+        """Reads the memory for an encoding (B, C) or (B, C, ...); `value` has the shape of the encoding.
+
+        Raises:
+            ValueError: an encoding whose size does not fit `item_dim`.
+        """
+        queries = self.queries(encoding)
+        read = read_memory(
+            queries,
+            self.items,
+            similarity=self.similarity,
+            temperature=self.temperature,
+            shrinkage=self.shrinkage,
+        )
+        if self.query == "whole" or encoding.ndim == 2:
+            value = read.value.view(encoding.shape)
+        else:
+            positions = encoding.shape[2:]
+            value = read.value.view(encoding.shape[0], *positions, self.item_dim).movedim(-1, 1)
+        return read._replace(value=value)
+
+    def queries(self, encoding: Tensor) -> Tensor:
+        """The queries (T, C) of an encoding: T = B for whole encodings, B times the positions otherwise."""
+        if encoding.ndim < 2:
+            raise ValueError(f"an encoding has a batch and a channel axis; got shape {tuple(encoding.shape)}")
+        flat = (
+            encoding.flatten(1)
+            if self.query == "whole"
+            else encoding.movedim(1, -1).reshape(-1, encoding.shape[1])
+        )
+        if flat.shape[1] != self.item_dim:
+            raise ValueError(
+                f"a memory of {self.item_dim}-d items cannot be asked with an encoding of shape "
+                f"{tuple(encoding.shape)}, which makes {flat.shape[1]}-d queries ({self.query})"
+            )
+        return flat
+
+    @torch.no_grad()
+    def initialise(self, encodings: Tensor, how: Initialisation, generator: torch.Generator) -> None:
+        """Sets the items from warm encodings: random ones ("data"), k-means centres, or the uniform start.
+
+        Args:
+            encodings: (B, C, ...) as the encoder gives them; enough to see the variety of the data.
+            how: "uniform" draws U(-1/sqrt C, 1/sqrt C) and uses no encodings.
+            generator: the source of all randomness here, on the CPU.
+        """
+        if how == "uniform":
+            bound = 1 / math.sqrt(self.item_dim)
+            self.items.copy_(torch.rand(self.items.shape, generator=generator) * 2 * bound - bound)
+            return
+        queries = self.queries(encodings).float()
+        if how == "kmeans" and len(queries) > self.num_items:
+            self.items.copy_(_kmeans(queries, self.num_items, generator))
+        else:
+            self.items.copy_(_sample(queries, self.num_items, generator))
+
+    @torch.no_grad()
+    def revive(self, dead: Tensor, encodings: Tensor, generator: torch.Generator) -> None:
+        """Replaces the items of the index `dead` (D,) by encodings drawn at random."""
+        self.items[dead] = _sample(self.queries(encodings), len(dead), generator).to(self.items)
+
+    @torch.no_grad()
+    def twins(self) -> list[tuple[int, int]]:
+        """The pairs of items whose cosine is at least 0.99: two rows for one prototype."""
+        directions = F.normalize(self.items.float(), dim=1)
+        alike = (directions @ directions.T).triu(diagonal=1) >= TWIN_COSINE
+        return [(int(first), int(second)) for first, second in alike.nonzero().tolist()]
+
+    def extra_repr(self) -> str:
+        """The settings, for print(model)."""
+        return (
+            f"{self.num_items} x {self.item_dim}, query={self.query}, similarity={self.similarity}, "
+            f"temperature={self.temperature:g}, shrinkage={self.shrinkage:g}/N"
+        )
+
+
+class HealthMeter:
+    """Gathers the use of a memory over many reads, on the device of the reads."""
+
+    def __init__(self, memory: MemoryModule) -> None:
+        self.uses = torch.zeros(memory.num_items, dtype=torch.long, device=memory.items.device)
+        self._totals = torch.zeros(2, dtype=torch.long, device=memory.items.device)  # queries, rescued
+
+    @torch.no_grad()
+    def update(self, read: MemoryRead) -> None:
+        """Adds one read."""
+        self.uses += (read.weights > 0).sum(dim=0)
+        self._totals[0] += len(read.rescued)
+        self._totals[1] += read.rescued.sum()
+
+    def counts(self) -> Tensor:
+        """(N + 2,) all counts in one tensor, to be added up over processes: uses, queries, rescued."""
+        return torch.cat([self.uses, self._totals])
+
+    @staticmethod
+    def health(memory: MemoryModule, counts: Tensor) -> MemoryHealth:
+        """The health behind `counts`, as `counts()` gives them."""
+        uses, (queries, rescued) = counts[:-2], counts[-2:].tolist()
+        used = int((uses > 0).sum())
+        return MemoryHealth(
+            items=memory.num_items,
+            items_used=used,
+            items_dead=memory.num_items - used,
+            items_twin=len({item for pair in memory.twins() for item in pair}),
+            items_per_query=float(uses.sum()) / max(1, queries),
+            rescued_share=rescued / max(1, queries),
+        )
+
+
+def _sample(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` rows: distinct where there are enough, else all of them and slightly moved repeats."""
+    order = torch.randperm(len(queries), generator=generator)[:count]
+    rows = queries[order.to(queries.device)]
+    if len(rows) == count:
+        return rows
+    again = torch.randint(len(queries), (count - len(rows),), generator=generator).to(queries.device)
+    noise = torch.randn(len(again), queries.shape[1], generator=generator).to(queries)
+    # an exact repeat would stay a twin for ever: both rows would get the same gradient
+    return torch.cat([rows, queries[again] + 0.01 * queries.std() * noise])
+
+
+def _kmeans(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    from sklearn.cluster import MiniBatchKMeans
+
+    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+    # one thread's arithmetic order: the same seed gives the same items
+    found = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=max(1024, 3 * count)).fit(
+        queries.cpu().numpy()
+    )
+    return torch.from_numpy(found.cluster_centers_).to(queries)

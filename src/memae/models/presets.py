@@ -1,0 +1,158 @@
+"""Every number of every network and preset, and nothing else holds one.
+
+A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` are the paper's; `image` fits any
+image and `table` any columns. Variants: `paper` is what the text says, `released` is what the authors' code
+does, and no variant is our default. "mnist-paper", "table", "released" (network by the data) all name one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from math import prod
+from typing import Any, get_args
+
+from memae.config import Config, MemoryConfig, Network, validated
+from memae.errors import ConfigError, DataError
+from memae.memory import MemoryModule
+from memae.models.autoencoder import Autoencoder
+from memae.models.image import ConvLayer, conv_decoder, conv_encoder, encoded_shape
+from memae.models.table import fully_connected
+
+__all__ = ["NETWORKS", "VARIANTS", "build", "preset_config"]
+
+NETWORKS: tuple[str, ...] = get_args(Network)
+
+MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
+CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
+KDDCUP_WIDTHS = (60, 30, 10, 3)
+
+# N of each network where the memory section leaves it open
+NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "kddcup": 50, "table": 50}
+
+# The rows of section 4 of the paper's tables share these; only the read and the loss differ.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0},
+        "train": {"entropy_weight": 2e-4, "reduction": "sum", "patience": 0},
+        "preprocess": {"image_scale": "none", "number_scale": "minmax"},
+    },
+    "released": {
+        # the released lambda is 0.0025 at N = 2000, that is 5/N
+        "memory": {"similarity": "dot", "temperature": 1.0, "shrinkage": 5.0},
+        "train": {"entropy_weight": 2e-4, "reduction": "mean", "patience": 0},
+        "preprocess": {"image_scale": "none", "number_scale": "minmax"},
+    },
+    "default": {
+        "memory": {"similarity": "cosine", "temperature": 1 / 30, "shrinkage": 5.0, "initialisation": "data"},
+        "train": {"entropy_weight": 2e-4, "reduction": "sum"},
+    },
+}
+
+TRAINING: dict[str, dict[str, Any]] = {
+    "mnist": {"epochs": 30, "batch_size": 128, "learning_rate": 1e-3},
+    "cifar10": {"epochs": 50, "batch_size": 128, "learning_rate": 1e-3},
+    "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
+    "kddcup": {"epochs": 20, "batch_size": 1024, "learning_rate": 1e-3},
+    "table": {"epochs": 100, "batch_size": 256, "learning_rate": 1e-3, "patience": 10},
+}
+
+
+def preset_config(name: str | None, modality: str) -> Config:
+    """The settings of a preset for data of a modality ("image" or "table"); None is our default for it.
+
+    Raises:
+        ConfigError: an unknown name, or a network for another kind of data.
+    """
+    words = [] if name is None else name.split("-")
+    network = words.pop(0) if words and words[0] in NETWORKS else modality
+    variant = words.pop(0) if words and words[0] in VARIANTS else "default"
+    if words:
+        known = [
+            *NETWORKS,
+            *(f"{n}-{v}" for n in NETWORKS for v in ("paper", "released")),
+            "paper",
+            "released",
+        ]
+        close = difflib.get_close_matches(str(name), known, n=1)
+        raise ConfigError(
+            f"preset {name!r} is unknown"
+            + (f"; did you mean {close[0]!r}?" if close else "")
+            + f" Networks: {', '.join(NETWORKS)}; each also with -paper or -released behind it."
+        )
+    if _modality(network) != modality:
+        raise ConfigError(
+            f"preset {name!r} is for {_modality(network)}s, and the data is a set of {modality}s; "
+            f"leave the preset out, or use {modality!r}"
+        )
+    settings: dict[str, Any] = {"network": network, "train": dict(TRAINING[network])}
+    for section, values in VARIANTS[variant].items():
+        settings[section] = settings.get(section, {}) | values
+    return validated(settings, f"preset {name!r}")
+
+
+def build(config: Config, shape: tuple[int, ...]) -> Autoencoder:
+    """A fresh model for samples of `shape`: (C, H, W) of an image, (features,) of an encoded row.
+
+    Random weights come from torch's global generator.
+
+    Raises:
+        DataError: an image that is too small for the network.
+        ConfigError: a shrinkage that is not below the number of items.
+    """
+    if _modality(config.network) == "image":
+        channels, height, width = shape
+        layers = _image_layers(config.network, height, width)
+        code = encoded_shape(layers, height, width)
+        # one prototype per image while an image is a thing; one per place where it is a scene or a texture
+        query = config.memory.query or ("whole" if max(height, width) <= 64 else "position")
+        memory = _memory(config, prod(code) if query == "whole" else code[0], query)
+        return Autoencoder(conv_encoder(channels, layers), memory, conv_decoder(channels, layers, height, width))
+    widths = (shape[0], *(KDDCUP_WIDTHS if config.network == "kddcup" else _table_widths(shape[0])))
+    memory = _memory(config, widths[-1], "whole")
+    return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
+
+
+def _modality(network: str) -> str:
+    return "table" if network in ("kddcup", "table") else "image"
+
+
+def _memory(config: Config, item_dim: int, query: Any) -> MemoryModule | None:
+    section: MemoryConfig = config.memory
+    if not section.enabled:
+        return None
+    num_items = section.num_items or NUM_ITEMS[config.network]
+    if section.shrinkage >= num_items:
+        raise ConfigError(
+            f"memory.shrinkage = {section.shrinkage:g} is a multiple of 1/N and must stay below "
+            f"memory.num_items = {num_items}; lower the one or raise the other"
+        )
+    return MemoryModule(
+        num_items,
+        item_dim,
+        query=query,
+        similarity=section.similarity,
+        temperature=section.temperature,
+        shrinkage=section.shrinkage,
+    )
+
+
+def _image_layers(network: str, height: int, width: int) -> tuple[ConvLayer, ...]:
+    if min(height, width) < 4:
+        raise DataError(f"images of {height} x {width} px are too small; the networks need at least 4 x 4")
+    if network == "mnist":
+        return MNIST_LAYERS
+    if network == "cifar10":
+        return CIFAR10_LAYERS
+    # halve until the shorter side is 3 or 4 px long, at least twice while there is something to halve
+    layers: list[ConvLayer] = []
+    channels, side = 32, min(height, width)
+    while side > 4 or not layers:
+        layers.append(ConvLayer(3, 2, channels))
+        channels, side = min(2 * channels, 128), (side + 1) // 2
+    return tuple(layers)
+
+
+def _table_widths(features: int) -> tuple[int, ...]:
+    """Three layers down to a code of about a quarter of the columns, 3 to 16 wide."""
+    code = min(16, max(3, features // 4))
+    return (max(32, min(128, features)), max(16, min(64, features // 2)), code)

@@ -1,0 +1,36 @@
+"""The memory read as the paper writes it, term by term: slow, spiky near lambda, and the oracle of the tests."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["literal_read"]
+
+
+def literal_read(
+    query: Tensor,
+    items: Tensor,
+    *,
+    similarity: str = "cosine",
+    temperature: float = 1.0,
+    shrinkage: float = 1.0,
+    eps: float = 1e-12,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value (T, C), weights (T, N) and entropy (T,) by equations 3 to 8 of Gong et al. 2019.
+
+    A row in which nothing survives reads zero here, with all weights zero: the degeneracy that `read_memory`
+    cures by keeping the best item. `eps` is the released code's.
+    """
+    logits = query @ items.T
+    if similarity == "cosine":
+        logits = logits / (query.norm(dim=1, keepdim=True) * items.norm(dim=1))
+    weights = torch.softmax(logits / temperature, dim=1)
+    threshold = shrinkage / items.shape[0]
+    if shrinkage > 0:
+        margin = weights - threshold
+        weights = F.relu(margin) * weights / (margin.abs() + eps)
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(eps)
+    entropy = torch.special.entr(weights).sum(dim=1)
+    return weights @ items, weights, entropy

@@ -1,0 +1,419 @@
+"""One training loop for every modality and every method; the objective is its only seam.
+
+Data that fits in memory is cut into batches by index on tensors. All randomness of an epoch comes from (seed,
+epoch), so a run that was stopped and resumed meets the same numbers as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from memae.config import TrainConfig
+from memae.errors import ArtifactError, ConfigError
+from memae.files import atomic_directory
+from memae.losses import Reduction, squared_error, total_loss
+from memae.memory import HealthMeter, MemoryHealth, MemoryModule
+from memae.ops import MemoryRead
+
+__all__ = [
+    "Checkpoint",
+    "Device",
+    "EpochRecord",
+    "History",
+    "LossTerms",
+    "Monitor",
+    "Objective",
+    "local_seed",
+    "reconstruction_objective",
+    "train",
+]
+
+Device = Literal["auto", "cpu"]
+
+REVIVAL_QUERIES = 4096  # encodings that dead items are replaced from
+
+
+class LossTerms(NamedTuple):
+    """What an objective makes of a batch."""
+
+    loss: Tensor
+    """The scalar to minimise: a mean over the samples of the batch."""
+    read: MemoryRead | None
+    """The memory read behind it, watched for health; None where there is no memory."""
+
+
+Objective: TypeAlias = Callable[[nn.Module, Tensor], LossTerms]
+"""From a model and a clean batch (B, ...) to its loss; `model.training` tells training from held-out loss."""
+
+
+def reconstruction_objective(*, alpha: float, reduction: Reduction, noise: float = 0.0) -> Objective:
+    """The objective of the autoencoder and MemAE: reconstruction error plus alpha times addressing entropy.
+
+    Args:
+        alpha: entropy weight; see `memae.losses.total_loss` for what it weighs against.
+        reduction: of the error of one sample.
+        noise: standard deviation of the Gaussian noise on the input while training; the target stays clean.
+    """
+
+    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+        seen = x + noise * torch.randn_like(x) if noise and model.training else x
+        rebuilt = model(seen)
+        entropy = None if rebuilt.read is None else rebuilt.read.entropy
+        return LossTerms(
+            total_loss(squared_error(x, rebuilt.x), entropy, alpha=alpha, reduction=reduction), rebuilt.read
+        )
+
+    return objective
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the training log."""
+
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    held_out_loss: float | None
+    seconds: float
+    samples_per_second: float
+    memory: MemoryHealth | None
+
+
+@dataclass(frozen=True)
+class History:
+    """How a training went."""
+
+    records: tuple[EpochRecord, ...]
+    kept_epoch: int
+    """The epoch whose weights the model has now, counted from 1."""
+    interrupted: bool = False
+
+
+class Monitor(Protocol):
+    """Who is told how the training goes, in the main process only."""
+
+    def begin(self, epochs: int, samples: int, done: int) -> None:
+        """Training starts: so many epochs in all, samples in each, epochs done before a resume."""
+
+    def step(self, samples: int, loss: Callable[[], float]) -> None:
+        """A step is done; call `loss` for the mean loss of the epoch so far, which waits for the device."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch is done."""
+
+    def end(self) -> None:
+        """Training is over, however it ended."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a training lives, so that it can be resumed; safetensors and JSON, no pickle.
+
+    Accelerate's own checkpoints pickle the optimiser and the random state, so they are not used.
+    """
+
+    path: Path
+    fingerprint: str
+    """Says which run this is: data, settings, seed. Another run's checkpoint is refused."""
+
+    def exists(self) -> bool:
+        """A state was saved."""
+        return (self.path / "state.json").exists()
+
+    def remove(self) -> None:
+        """Forgets the saved state."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Replaces the saved state, atomically."""
+        with atomic_directory(self.path) as part:
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                part / "state.safetensors",
+            )
+            (part / "state.json").write_text(json.dumps({"fingerprint": self.fingerprint, **facts}))
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The saved state.
+
+        Raises:
+            ConfigError: it is of another run.
+            ArtifactError: it is damaged.
+        """
+        try:
+            facts = json.loads((self.path / "state.json").read_text())
+            tensors = load_file(self.path / "state.safetensors")
+        except Exception as error:
+            raise ArtifactError(
+                f"{self.path}: this checkpoint cannot be read ({error}); remove it and train anew"
+            ) from None
+        if facts["fingerprint"] != self.fingerprint:
+            raise ConfigError(
+                f"{self.path}: the checkpoint is of a training with other data, settings or seed; resume with the "
+                "same ones, or remove it to train anew"
+            )
+        return tensors, facts
+
+
+def local_seed(*place: int) -> int:
+    """A seed for one place of a run, such as (seed, epoch): well mixed, and equal on every machine."""
+    return int(np.random.SeedSequence(place).generate_state(1)[0])
+
+
+@dataclass
+class _State:
+    """What changes from epoch to epoch besides the weights and the optimiser."""
+
+    records: list[EpochRecord] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+
+
+def train(
+    model: nn.Module,
+    x: Tensor,
+    held_out: Tensor | None,
+    *,
+    objective: Objective,
+    settings: TrainConfig,
+    seed: int,
+    device: Device = "auto",
+    revive_epochs: int = 0,
+    checkpoint: Checkpoint | None = None,
+    monitor: Monitor | None = None,
+) -> History:
+    """Trains `model` in place, on the accelerator if there is one, and in all processes of a launch.
+
+    With `settings.patience` the weights of the best epoch by held-out loss are kept, else those of the last. A
+    KeyboardInterrupt after the first epoch ends the training with the best weights so far and `interrupted` set;
+    before that it passes through. An existing `checkpoint` is continued from, bit for bit on the CPU.
+
+    Args:
+        model: with its output what `objective` takes. An attribute `memory` is watched over and revived.
+        x: (S, ...) training samples, on any device.
+        held_out: (V, ...) normal samples for early stopping and the log, or None.
+        objective: the loss.
+        settings: epochs, batch size, learning rate, patience, precision.
+        seed: of the order of the samples and of everything random in the objective; global state is untouched.
+        device: "auto" takes the accelerator.
+        revive_epochs: after each of the first so many epochs, dead items become encodings drawn at random.
+        checkpoint: where to save the state after every epoch.
+        monitor: who is told.
+
+    Raises:
+        ConfigError: patience without held-out samples, a checkpoint of another run, or a loss that is not finite.
+    """
+    if settings.patience and held_out is None:
+        raise ConfigError(
+            "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
+        )
+    accelerator = _accelerator(settings.precision, device)
+    cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        return _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint).run(
+            x, held_out, monitor if accelerator.is_main_process else None
+        )
+
+
+class _Loop:
+    """One call of `train`: the pieces that every epoch shares."""
+
+    def __init__(
+        self,
+        accelerator: Any,
+        model: nn.Module,
+        objective: Objective,
+        settings: TrainConfig,
+        seed: int,
+        revive_epochs: int,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
+        self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
+        self.model = model.to(accelerator.device)
+        self.memory: MemoryModule | None = getattr(model, "memory", None)
+        optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+        self.wrapped, self.prepared_optimizer = accelerator.prepare(model, optimizer)
+        self.optimizer = optimizer
+        self.state = _State()
+
+    def run(self, x: Tensor, held_out: Tensor | None, monitor: Monitor | None) -> History:
+        x = x.to(self.accelerator.device)
+        held_out = None if held_out is None else held_out.to(self.accelerator.device)
+        if self.checkpoint and self.checkpoint.exists():
+            self._restore(*self.checkpoint.load())
+        state, settings = self.state, self.settings
+        interrupted = False
+        if monitor:
+            monitor.begin(settings.epochs, len(x), len(state.records))
+        try:
+            while len(state.records) < settings.epochs and not self._stale():
+                self._epoch(x, held_out, monitor)
+        except KeyboardInterrupt:
+            if not state.records:
+                raise
+            interrupted = True
+        finally:
+            if monitor:
+                monitor.end()
+            self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
+        keep_best = bool(settings.patience) or interrupted
+        if keep_best:
+            self.model.load_state_dict(state.best)
+        self.model.eval()
+        kept = state.best_epoch if keep_best else len(state.records)
+        return History(tuple(state.records), kept, interrupted)
+
+    def _epoch(self, x: Tensor, held_out: Tensor | None, monitor: Monitor | None) -> None:
+        epoch = len(self.state.records) + 1
+        torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
+        started = time.perf_counter()
+        meter = HealthMeter(self.memory) if self.memory else None
+        loss = self._pass_over(x, epoch, meter, monitor)
+        seconds = time.perf_counter() - started
+        if not np.isfinite(loss):
+            raise ConfigError(
+                f"training diverged: the loss of epoch {epoch} is {loss}; lower train.learning_rate "
+                f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
+            )
+        held_out_loss = None if held_out is None else self._held_out_loss(held_out)
+        counts = self.accelerator.reduce(meter.counts(), "sum") if meter else None
+        record = EpochRecord(
+            epoch=epoch,
+            loss=loss,
+            held_out_loss=held_out_loss,
+            seconds=seconds,
+            samples_per_second=len(x) / seconds,
+            memory=HealthMeter.health(self.memory, counts) if self.memory and counts is not None else None,
+        )
+        self._finish_epoch(record, x, counts)
+        if monitor:
+            monitor.epoch(record)
+
+    def _pass_over(self, x: Tensor, epoch: int, meter: HealthMeter | None, monitor: Monitor | None) -> float:
+        self.model.train()
+        total, done = torch.zeros((), device=x.device), 0
+        for index in self._batches(len(x), epoch):
+            batch = x[index.to(x.device)]
+            with self.accelerator.autocast():
+                terms = self.objective(self.wrapped, batch)
+            self.accelerator.backward(terms.loss)
+            self.prepared_optimizer.step()
+            self.prepared_optimizer.zero_grad(set_to_none=True)
+            total += terms.loss.detach() * len(batch)
+            done += len(batch)
+            if meter and terms.read is not None:
+                meter.update(terms.read)
+            if monitor:
+                monitor.step(len(batch) * self.accelerator.num_processes, partial(_mean, total, done))
+        return _mean(self.accelerator.reduce(total, "sum"), done * self.accelerator.num_processes)
+
+    def _batches(self, samples: int, epoch: int) -> Iterator[Tensor]:
+        """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
+        steps = -(-samples // self.settings.batch_size)
+        for batch in order.tensor_split(steps):  # equal sizes: no last batch of one sample for BatchNorm
+            yield batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
+
+    @torch.no_grad()
+    def _held_out_loss(self, held_out: Tensor) -> float:
+        self.model.eval()
+        total = torch.zeros((), device=held_out.device)
+        for batch in torch.split(held_out, self.settings.batch_size):
+            with self.accelerator.autocast():
+                total += self.objective(self.model, batch).loss * len(batch)
+        return float(total) / len(held_out)
+
+    def _finish_epoch(self, record: EpochRecord, x: Tensor, counts: Tensor | None) -> None:
+        state = self.state
+        state.records.append(record)
+        loss = record.loss if record.held_out_loss is None else record.held_out_loss
+        if loss < state.best_loss or not state.best:
+            state.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            state.best_loss, state.best_epoch = loss, record.epoch
+        if counts is not None and record.epoch <= self.revive_epochs:
+            self._revive(x, counts[:-2], record.epoch)
+        if self.checkpoint and self.accelerator.is_main_process:
+            self._save(self.checkpoint)
+
+    @torch.no_grad()
+    def _revive(self, x: Tensor, uses: Tensor, epoch: int) -> None:
+        dead = (uses == 0).nonzero().squeeze(1)
+        if self.memory is None or not len(dead):
+            return
+        generator = torch.Generator().manual_seed(local_seed(self.seed, epoch, 0xDEAD))
+        some = torch.randperm(len(x), generator=generator)[:REVIVAL_QUERIES].to(x.device)
+        self.model.eval()
+        self.memory.revive(dead, self.model.get_submodule("encoder")(x[some]), generator)
+        for moment in ("exp_avg", "exp_avg_sq"):  # a reborn item starts without its predecessor's momentum
+            self.optimizer.state[self.memory.items][moment][dead] = 0
+
+    def _stale(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience) and len(self.state.records) - self.state.best_epoch >= patience
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        stored = self.optimizer.state_dict()["state"]
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.state.best.items()}
+        tensors |= {f"adam.{i}.{name}": tensor for i, part in stored.items() for name, tensor in part.items()}
+        checkpoint.save(
+            tensors,
+            {
+                "records": [asdict(record) for record in self.state.records],
+                "best_loss": self.state.best_loss,
+                "best_epoch": self.state.best_epoch,
+            },
+        )
+
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["adam"].items():
+            place, _, moment = name.partition(".")
+            moments.setdefault(int(place), {})[moment] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.state = _State(
+            records=[_record(stored) for stored in facts["records"]],
+            best={name: tensor.to(self.accelerator.device) for name, tensor in parts["best"].items()},
+            best_loss=facts["best_loss"],
+            best_epoch=facts["best_epoch"],
+        )
+
+
+def _mean(total: Tensor, count: int) -> float:
+    return float(total) / count
+
+
+def _record(stored: dict[str, Any]) -> EpochRecord:
+    health = stored["memory"]
+    return EpochRecord(**(stored | {"memory": MemoryHealth(**health) if health else None}))
+
+
+def _accelerator(precision: str, device: Device) -> Any:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # All Accelerators of a process share one state, which refuses a second precision or device. A launch of
+    # several processes has its group in the partial state, so that stays.
+    AcceleratorState._reset_state(reset_partial_state="WORLD_SIZE" not in os.environ)
+    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
