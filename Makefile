@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-real check docs evidence clean
+.PHONY: install demo test test-real check docs tables evidence clean
 
 install: $(STAMP)
 
@@ -29,11 +29,15 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
+tables: $(STAMP)
+	$(BIN)/python -m experiments render
+
 docs: $(STAMP)
-	$(BIN)/python -m docs.generate
+	$(BIN)/python docs/generate.py
 
 evidence: $(STAMP)
 	$(BIN)/python -m experiments run
+	$(BIN)/python -m experiments demo
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -13,11 +13,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Function and module share a name. Loaded here, the function keeps it: a later import of the module would not bind
+# the name again. It costs numpy, not torch.
+from memae.evaluate import Evaluation, evaluate
+
 if TYPE_CHECKING:
     from memae.config import Config
     from memae.detector import Detector, Verdict, Verdicts
     from memae.errors import MemaeError
-    from memae.evaluate import Evaluation, evaluate
     from memae.explain import Explanation, MemoryItems
     from memae.memory import MemoryModule
     from memae.models.autoencoder import Autoencoder
@@ -31,7 +34,6 @@ _HOME = {
     "Autoencoder": "memae.models.autoencoder",
     "Config": "memae.config",
     "Detector": "memae.detector",
-    "Evaluation": "memae.evaluate",
     "Explanation": "memae.explain",
     "MemaeError": "memae.errors",
     "MemoryItems": "memae.explain",
@@ -41,7 +43,6 @@ _HOME = {
     "Threshold": "memae.threshold",
     "Verdict": "memae.detector",
     "Verdicts": "memae.detector",
-    "evaluate": "memae.evaluate",
     "read_memory": "memae.ops",
 }
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
@@ -28,7 +27,7 @@ from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build
 from memae.threshold import Threshold
 
-__all__ = ["FORMAT", "Artifact", "load_artifact", "save_artifact"]
+__all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
 FORMAT = 1
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
@@ -56,26 +55,42 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
     """Writes the directory, whole or not at all; an older model of that name is replaced at the end.
 
     Raises:
-        ArtifactError: `path` is a file, or a directory that is no model.
+        ArtifactError: `path` is a file, a directory that is no model or holds more, or cannot be written.
     """
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / SETTINGS).exists())):
-        raise ArtifactError(f"{path}: exists and is no memae model; choose another place so that nothing is lost")
+    check_place(path)
     tensors = {f"model.{name}": t.detach().cpu().contiguous() for name, t in artifact.model.state_dict().items()}
     tensors["uses"] = torch.from_numpy(artifact.uses)
     if artifact.threshold:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
-    with atomic_directory(path) as part:
-        save_file(tensors, part / WEIGHTS)
-        settings: dict[str, Any] = {
-            "format": FORMAT,
-            "config": artifact.config.model_dump(),
-            "preprocess": artifact.preprocess.model_dump(),
-            "threshold": {"false_alarm_rate": artifact.threshold.false_alarm_rate} if artifact.threshold else None,
-            "facts": artifact.facts,
-            "model_sha256": hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest(),
-        }
-        settings["config_sha256"] = _digest(settings)
-        (part / SETTINGS).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        with atomic_directory(path) as part:
+            save_file(tensors, part / WEIGHTS)
+            settings: dict[str, Any] = {
+                "format": FORMAT,
+                "config": artifact.config.model_dump(),
+                "preprocess": artifact.preprocess.model_dump(),
+                "threshold": artifact.threshold and {"false_alarm_rate": artifact.threshold.false_alarm_rate},
+                "facts": artifact.facts,
+                "model_sha256": hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest(),
+            }
+            settings["config_sha256"] = _digest(settings)
+            text = json.dumps(settings, indent=1, ensure_ascii=False)
+            (part / SETTINGS).write_text(text + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: cannot be written ({error}); choose another place") from None
+
+
+def check_place(path: Path) -> None:
+    """Makes sure that a model may be written to `path`: nothing there, an empty directory, or a model.
+
+    Raises:
+        ArtifactError: something else is there and would be lost.
+    """
+    if path.exists() and not _replaceable(path):
+        raise ArtifactError(
+            f"{path}: exists and is no memae model, or holds other files too; choose another place so that "
+            "nothing is lost"
+        )
 
 
 def load_artifact(path: Path) -> Artifact:
@@ -105,21 +120,36 @@ def load_artifact(path: Path) -> Artifact:
         prefix = "model."
         model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
         threshold = None
-        if settings["threshold"]:
+        if settings["threshold"] is not None:
             threshold = Threshold(settings["threshold"]["false_alarm_rate"], tensors["calibration"].numpy())
         return Artifact(config, preprocess, model.eval(), threshold, tensors["uses"].numpy(), settings["facts"])
     except (
         SafetensorError,
-        ValidationError,
         ConfigError,
         DataError,
-        KeyError,
+        ValueError,  # pydantic's ValidationError too
+        LookupError,
         TypeError,
+        AttributeError,
         RuntimeError,
     ) as error:
-        raise ArtifactError(
-            f"{path}: the files do not fit together ({str(error).splitlines()[0]}); copy the model again"
-        ) from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ArtifactError(f"{path}: the files do not fit together ({reason}); copy the model again") from None
+
+
+def _replaceable(path: Path) -> bool:
+    """An empty directory, or a model and nothing else."""
+    if not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir()}
+    if not names:
+        return True
+    try:
+        settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    known = isinstance(settings, dict) and settings.keys() >= {"format", "config", "preprocess"}
+    return known and names <= {WEIGHTS, SETTINGS}
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ Network = Literal["mnist", "cifar10", "image", "kddcup", "table"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PreprocessConfig(_Section):
@@ -68,7 +68,7 @@ class MemoryConfig(_Section):
 class TrainConfig(_Section):
     """The training loop."""
 
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(100, ge=0, description="0: the untrained network")
     batch_size: int = Field(256, ge=1, description="samples per step, over all processes")
     learning_rate: float = Field(1e-4, gt=0, description="of Adam")
     entropy_weight: float = Field(2e-4, ge=0, description="alpha of the paper; see reduction")
@@ -144,6 +144,8 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
         place = settings
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {word}: {section} is a section, and another --set gave it a value")
         place[key] = value
     return settings
 

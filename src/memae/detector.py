@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
-from memae.data.preprocess import TablePreprocess, fit_preprocess
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, fit_preprocess
 from memae.data.samples import Images, Key, Samples, Table
-from memae.data.sources import collect, expected_by, open_source
+from memae.data.sources import Source, collect, expected_by, open_source
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.explain import Explanation, MemoryItems, decode_items, items_used
 from memae.memory import HealthMeter
@@ -99,7 +99,11 @@ class Detector:
         settings: Mapping[str, Any] | str | Path | None = None,
         device: Device = "auto",
     ) -> None:
-        self.preset, self.seed, self.device = preset, seed, device
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise ConfigError(f"seed = {seed!r}: give a whole number, 0 or more")
+        if device not in get_args(Device):
+            raise ConfigError(f"device = {device!r}: give {' or '.join(map(repr, get_args(Device)))}")
+        self.preset, self.seed, self.device = preset, int(seed), device
         self._origin = str(settings) if isinstance(settings, str | Path) else "settings"
         self._settings = read_toml(settings) if isinstance(settings, str | Path) else dict(settings or {})
         self._artifact: Artifact | None = None
@@ -133,6 +137,7 @@ class Detector:
                 cannot promise, or a checkpoint of another run.
         """
         source = open_source(x)
+        drop = [drop] if isinstance(drop, str) else drop
         if drop:
             source = source.without(drop)
         samples = collect(source)
@@ -147,7 +152,7 @@ class Detector:
         encoded = preprocess.encode(samples)
         training, held_out = encoded[split.train], encoded[split.held_out] if len(split.held_out) else None
         started = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
             model = build(config, preprocess.shape)
         saved = _checkpoints(checkpoint, config, self.seed, encoded, resume)
@@ -167,7 +172,7 @@ class Detector:
             "seconds": round(time.perf_counter() - started, 3),
             "kept_epoch": history.kept_epoch,
             "interrupted": history.interrupted,
-            "last_epoch": asdict(history.records[-1]),
+            "last_epoch": asdict(history.records[-1]) if history.records else None,
             "parameters": sum(p.numel() for p in model.parameters()),
             "device": str(next(model.parameters()).device),
             "versions": _versions(),
@@ -222,8 +227,7 @@ class Detector:
             for part in error_maps(self.model, encoded):
                 batch = len(part.errors)
                 items = items_used(part.read, batch) if part.read else [()] * batch
-                for place in range(batch):
-                    score = float(part.errors[place].double().mean())
+                for place, score in enumerate(part.scores.tolist()):
                     found.append(
                         Explanation(
                             key=samples.keys[row],
@@ -241,6 +245,14 @@ class Detector:
                     )
                     row += 1
         return found
+
+    def open(self, x: Any) -> Source:
+        """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
+
+        Raises:
+            DataError: nothing that can be read.
+        """
+        return open_source(x, expected_by(self.preprocess))
 
     def items(self) -> MemoryItems | None:
         """The memory laid open: use, twins, and each item decoded; None for a plain autoencoder."""
@@ -277,6 +289,11 @@ class Detector:
     def model(self) -> Autoencoder:
         """The trained network."""
         return self._fitted.model
+
+    @property
+    def preprocess(self) -> ImagePreprocess | TablePreprocess:
+        """The fitted preprocessing, which is also the schema of a table."""
+        return self._fitted.preprocess
 
     @property
     def config(self) -> Config:
@@ -351,7 +368,7 @@ class Detector:
 
     def _encoded(self, x: Any) -> Iterator[tuple[Samples, Tensor]]:
         preprocess = self._fitted.preprocess
-        source = open_source(x, expected_by(preprocess))
+        source = self.open(x)
         empty = True
         for samples in source.chunks(CHUNK_SAMPLES):
             if len(samples):
@@ -377,15 +394,20 @@ class Detector:
     def _check_settings(self) -> None:
         problems: list[ConfigError] = []
         for modality in ("image", "table"):
+            suits = False
             try:
+                preset_config(self.preset, modality)
+                suits = True
                 self._config(modality)
-            except ConfigError as error:
-                problems.append(error)
-        if len(problems) == 2:
-            raise problems[0]
+                return
+            except ConfigError as error:  # first what is wrong where the preset suits the data
+                problems.insert(0 if suits else len(problems), error)
+        raise problems[0]
 
     def _config(self, modality: str) -> Config:
-        return override(preset_config(self.preset, modality), self._settings, self._origin)
+        config = override(preset_config(self.preset, modality), self._settings, self._origin)
+        preset_config(config.network, modality)  # the settings may name a network for the other kind of data
+        return config
 
     @property
     def _fitted(self) -> Artifact:
@@ -407,6 +429,10 @@ def _split(samples: int, config: Config, seed: int, origin: str) -> _Split:
     held_out = round(samples * config.train.validation_share)
     training = samples - calibration - held_out
     least_held_out = bool(config.train.patience)
+    if least_held_out and not config.train.validation_share:
+        raise ConfigError(
+            "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
+        )
     if training < 2 or (shares and not calibration) or held_out < least_held_out:
         raise DataError(
             f"{origin}: holds {samples} sample{'s' * (samples != 1)}, too few to train on, stop early on and "

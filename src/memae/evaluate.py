@@ -83,14 +83,24 @@ def evaluate(
         flags: (S,) bool, the model's verdicts.
         wanted_false_alarm_rate: what the model's threshold was set for.
         seed: of the bootstrap: 1,000 resamples, 200 from 20,000 samples on.
-    """
-    from sklearn.metrics import average_precision_score, roc_auc_score
 
-    order = np.argsort(scores, kind="stable")  # sorted once, each resample is a cheap weighting
+    Raises:
+        DataError: lengths that differ, or labels of one class only.
+    """
+    labels, scores, flags = np.asarray(labels, bool), np.asarray(scores), np.asarray(flags, bool)
+    if not len(labels) == len(scores) == len(flags):
+        raise DataError(
+            f"{len(labels)} labels, {len(scores)} scores and {len(flags)} flags do not belong together; give one "
+            "of each a sample"
+        )
+    if labels.all() or not labels.any():
+        raise DataError("labels: all the same; an evaluation needs normal samples and anomalies")
+    order = np.argsort(scores, kind="stable")[::-1]  # sorted once, so that each resample is a cheap weighting
     labels, scores, flags = labels[order], scores[order], flags[order]
+    place = np.cumsum(np.diff(scores, prepend=scores[0]) != 0)  # equal scores share a place in the ranking
     figures: dict[str, Callable[[np.ndarray], float]] = {
-        "auroc": lambda w: float(roc_auc_score(labels, scores, sample_weight=w)),
-        "aupr": lambda w: float(average_precision_score(labels, scores, sample_weight=w)),
+        "auroc": lambda w: _area(*_by_place(place, labels, w)),
+        "aupr": lambda w: _average_precision(*_by_place(place, labels, w)),
         "precision": lambda w: _share(w[labels & flags].sum(), w[flags].sum()),
         "recall": lambda w: _share(w[labels & flags].sum(), w[labels].sum()),
         "f1": lambda w: _share(2 * w[labels & flags].sum(), w[labels].sum() + w[flags].sum()),
@@ -119,12 +129,29 @@ def evaluate(
     )
 
 
+def _by_place(place: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the anomalies and of the normal samples at each place of the ranking, highest score first."""
+    return np.bincount(place, weights * labels), np.bincount(place, weights * ~labels)
+
+
+def _area(anomalous: np.ndarray, normal: np.ndarray) -> float:
+    above = np.cumsum(anomalous) - anomalous / 2  # a tie counts half
+    return _share((normal * above).sum(), anomalous.sum() * normal.sum())
+
+
+def _average_precision(anomalous: np.ndarray, normal: np.ndarray) -> float:
+    found = np.cumsum(anomalous)
+    precision = found / np.maximum(found + np.cumsum(normal), 1)
+    return _share((anomalous * precision).sum(), anomalous.sum())
+
+
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else 0.0
 
 
 def _canonical(label: str) -> str:
     try:
-        return f"{float(label):g}"
+        number = float(label)
     except ValueError:
         return str(label)
+    return str(int(number)) if number.is_integer() else repr(number)

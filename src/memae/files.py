@@ -34,6 +34,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
     An old directory is moved aside first and removed last; if the move in between fails, it moves back.
     """
+    path = path.resolve()  # a link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     old = part.with_suffix(".old")
@@ -41,14 +42,14 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         part.chmod(0o777 & ~_umask())
         yield part
         for file in part.iterdir():
+            file.chmod(0o666 & ~_umask())  # safetensors writes 0600
             _flush(file)
-        moved = path.exists()
-        if moved:
-            path.rename(old)
         try:
+            if path.exists():
+                path.rename(old)
             part.rename(path)
-        except OSError:
-            if moved:
+        except BaseException:  # Ctrl-C between the two as well
+            if old.exists() and not path.exists():
                 old.rename(path)
             raise
     finally:

@@ -191,15 +191,21 @@ class HealthMeter:
 
 
 def _sample(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` rows: distinct where there are enough, else all of them and slightly moved repeats."""
+    """`count` rows at random, each once while there are enough."""
     order = torch.randperm(len(queries), generator=generator)[:count]
-    rows = queries[order.to(queries.device)]
-    if len(rows) == count:
-        return rows
-    again = torch.randint(len(queries), (count - len(rows),), generator=generator).to(queries.device)
-    noise = torch.randn(len(again), queries.shape[1], generator=generator).to(queries)
-    # an exact repeat would stay a twin for ever: both rows would get the same gradient
-    return torch.cat([rows, queries[again] + 0.01 * queries.std() * noise])
+    again = torch.randint(len(queries), (count - len(order),), generator=generator)
+    return _apart(queries[torch.cat([order, again]).to(queries.device)], generator)
+
+
+def _apart(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """The rows, each exact repeat of an earlier one slightly moved: both would get the same gradient for ever."""
+    _, kind = torch.unique(rows, dim=0, return_inverse=True)
+    place = torch.arange(len(rows), device=rows.device)
+    first = torch.full_like(place, len(rows)).scatter_reduce(0, kind, place, "amin")
+    repeated = first[kind] != place
+    noise = torch.randn(int(repeated.sum()), rows.shape[1], generator=generator).to(rows)
+    rows[repeated] += 0.01 * rows.square().mean().sqrt() * noise
+    return rows
 
 
 def _kmeans(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -210,4 +216,4 @@ def _kmeans(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:
     found = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=max(1024, 3 * count)).fit(
         queries.cpu().numpy()
     )
-    return torch.from_numpy(found.cluster_centers_).to(queries)
+    return _apart(torch.from_numpy(found.cluster_centers_).to(queries), generator)

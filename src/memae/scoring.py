@@ -45,6 +45,12 @@ class ErrorMap(NamedTuple):
     """(B, ...) squared error of each element; its mean over a sample is the sample's score."""
     read: MemoryRead | None
 
+    @property
+    def scores(self) -> np.ndarray:
+        """(B,) float64: the score of each sample."""
+        scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
+        return scores
+
 
 @torch.inference_mode()
 def error_maps(model: Autoencoder, x: Tensor) -> Iterator[ErrorMap]:
@@ -60,5 +66,5 @@ def error_maps(model: Autoencoder, x: Tensor) -> Iterator[ErrorMap]:
 
 def sample_scores(model: Autoencoder, x: Tensor) -> np.ndarray:
     """(S,) float64 scores of encoded samples (S, ...)."""
-    parts = [part.errors.flatten(1).mean(dim=1).double().cpu() for part in error_maps(model, x)]
-    return torch.cat(parts).numpy() if parts else np.empty(0)
+    parts = [part.scores for part in error_maps(model, x)]
+    return np.concatenate(parts) if parts else np.empty(0)

@@ -48,8 +48,9 @@ class Threshold:
     @property
     def value(self) -> float:
         """Scores above this are anomalies."""
-        allowed = math.floor(self.false_alarm_rate * (len(self.calibration) + 1) + 1e-9)
-        return float(self.calibration[-allowed])
+        p_values = np.arange(1, len(self.calibration) + 1) / (len(self.calibration) + 1)
+        allowed = np.count_nonzero(p_values <= self.false_alarm_rate)  # as floats, so that flags are p <= rate
+        return float(self.calibration[-allowed]) if allowed else math.inf
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """(S,) conformal p-values of scores (S,): small where a normal sample rarely scores so high."""
@@ -63,7 +64,8 @@ class Threshold:
 
 def needed_samples(false_alarm_rate: float) -> int:
     """How many held-out normal samples it takes to promise a false-alarm rate."""
-    return math.ceil(1 / false_alarm_rate - 1e-9) - 1
+    most = math.floor(1 / false_alarm_rate)
+    return most - 1 if 1 / most <= false_alarm_rate else most
 
 
 def reachable_rate(samples: int, wanted: float | None) -> float:

@@ -155,12 +155,13 @@ class Checkpoint:
         """
         try:
             facts = json.loads((self.path / "state.json").read_text())
+            fingerprint = facts["fingerprint"]
             tensors = load_file(self.path / "state.safetensors")
         except Exception as error:
             raise ArtifactError(
                 f"{self.path}: this checkpoint cannot be read ({error}); remove it and train anew"
             ) from None
-        if facts["fingerprint"] != self.fingerprint:
+        if fingerprint != self.fingerprint:
             raise ConfigError(
                 f"{self.path}: the checkpoint is of a training with other data, settings or seed; resume with the "
                 "same ones, or remove it to train anew"
@@ -271,7 +272,7 @@ class _Loop:
             if monitor:
                 monitor.end()
             self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
-        keep_best = bool(settings.patience) or interrupted
+        keep_best = bool(state.best) and (bool(settings.patience) or interrupted)
         if keep_best:
             self.model.load_state_dict(state.best)
         self.model.eval()
@@ -284,6 +285,7 @@ class _Loop:
         started = time.perf_counter()
         meter = HealthMeter(self.memory) if self.memory else None
         loss = self._pass_over(x, epoch, meter, monitor)
+        self._share_buffers()
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
             raise ConfigError(
@@ -301,8 +303,12 @@ class _Loop:
             memory=HealthMeter.health(self.memory, counts) if self.memory and counts is not None else None,
         )
         self._finish_epoch(record, x, counts)
-        if monitor:
-            monitor.epoch(record)
+        try:  # the log first: a resume can cut lines beyond the checkpoint, and not add a missing one
+            if monitor:
+                monitor.epoch(record)
+        finally:
+            if self.checkpoint and self.accelerator.is_main_process:
+                self._save(self.checkpoint)
 
     def _pass_over(self, x: Tensor, epoch: int, meter: HealthMeter | None, monitor: Monitor | None) -> float:
         self.model.train()
@@ -322,6 +328,13 @@ class _Loop:
                 monitor.step(len(batch) * self.accelerator.num_processes, partial(_mean, total, done))
         return _mean(self.accelerator.reduce(total, "sum"), done * self.accelerator.num_processes)
 
+    def _share_buffers(self) -> None:
+        """Gives every process the main one's buffers: each has kept BatchNorm statistics of its own batches."""
+        from accelerate.utils import broadcast
+
+        for buffer in self.model.buffers():
+            broadcast(buffer)
+
     def _batches(self, samples: int, epoch: int) -> Iterator[Tensor]:
         """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -337,7 +350,8 @@ class _Loop:
         for batch in torch.split(held_out, self.settings.batch_size):
             with self.accelerator.autocast():
                 total += self.objective(self.model, batch).loss * len(batch)
-        return float(total) / len(held_out)
+        # a random objective gives each process another loss, and all must stop at the same epoch
+        return float(self.accelerator.reduce(total, "mean")) / len(held_out)
 
     def _finish_epoch(self, record: EpochRecord, x: Tensor, counts: Tensor | None) -> None:
         state = self.state
@@ -348,8 +362,6 @@ class _Loop:
             state.best_loss, state.best_epoch = loss, record.epoch
         if counts is not None and record.epoch <= self.revive_epochs:
             self._revive(x, counts[:-2], record.epoch)
-        if self.checkpoint and self.accelerator.is_main_process:
-            self._save(self.checkpoint)
 
     @torch.no_grad()
     def _revive(self, x: Tensor, uses: Tensor, epoch: int) -> None:

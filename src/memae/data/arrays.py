@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -46,7 +47,8 @@ class ArraySource:
                 f"{origin}: of shape {shape or 'a single number'}; pass (S, D) for a table of numbers, (S, H, W), "
                 "(S, C, H, W) or (S, H, W, C) for images"
             )
-        pixels = np.ascontiguousarray(array, dtype=np.uint8 if array.dtype == np.uint8 else np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused by name
+            pixels = np.ascontiguousarray(array, dtype=np.uint8 if array.dtype == np.uint8 else np.float32)
         return cls(Images(pixels, range(len(pixels)), origin))
 
     def chunks(self, size: int) -> Iterator[Images]:
@@ -84,12 +86,12 @@ def open_npy(path: Path) -> tuple[np.ndarray, Mapping[str, np.ndarray] | None]:
         DataError: a damaged file, pickled objects, or an npz with several arrays and none of that name.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
             arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         cure = "memae never unpickles; save plain arrays" if "pickle" in str(error).lower() else "write it again"
         raise DataError(f"{path}: not a readable numpy file ({_first_line(error)}); {cure}") from None
     name = next((n for n in ("X", "x") if n in arrays), None) or (next(iter(arrays)) if len(arrays) == 1 else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -88,8 +89,8 @@ class FolderSource:
         Raises:
             DataError: there is a column to leave out.
         """
-        if any(name != "folder" for name in names):
-            raise DataError(f"{self.origin}: images have no column {names[0]!r} to leave out")
+        if other := [name for name in names if name != "folder"]:
+            raise DataError(f"{self.origin}: images have no column {other[0]!r} to leave out")
         return self
 
     def _key(self, file: Path) -> str:
@@ -106,7 +107,7 @@ def read_idx(path: Path) -> np.ndarray:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(f"{path}: not an idx file of bytes; MNIST's start with 00 00 08")
@@ -157,7 +158,9 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
 def _decode(file: Path, mode: str) -> np.ndarray:
     try:
         with Image.open(file) as image:
-            return np.asarray(image.convert(mode))
+            # by way of RGBA Pillow drops the alpha channel without a warning
+            opened = image.convert("RGBA") if "transparency" in image.info else image
+            return np.asarray(opened.convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(_unreadable(file, error)) from None
 

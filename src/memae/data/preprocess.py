@@ -36,6 +36,7 @@ ImageScale = Literal["none", "unit", "centred"]
 NumberScale = Literal["standard", "minmax"]
 ColumnKind = Literal["number", "category", "boolean"]
 
+FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
 MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
 
 
@@ -100,8 +101,10 @@ class ImagePreprocess(_Fitted):
         return centred / spread.clamp_min(self.floor) if self.scale != "none" else centred
 
     def _ranged(self, pixels: np.ndarray) -> Tensor:
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(torch.float32)
-        return x.sub_(self.low).div_(self.high - self.low)
+        # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch
+        # takes that for channels-last, and its CPU convolutions then write out of bounds (seen with torch 2.13).
+        x = torch.from_numpy(pixels).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        return x.sub_(self.low).div_(self.high - self.low).clamp_(-FAR, FAR)
 
     def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.scale == "centred":
@@ -179,7 +182,9 @@ class TablePreprocess(_Fitted):
         for column in self.columns:
             part = x[:, start : start + column.width]
             if column.kind == "number":
-                part[:, 0] = (_numbers(samples, column.name) - column.centre) / column.spread
+                values = _numbers(samples, column.name)
+                with np.errstate(over="ignore"):
+                    part[:, 0] = np.clip((values - column.centre) / column.spread, -FAR, FAR)
             else:
                 index = pc.index_in(_texts(samples, column.name, column.kind), pa.array(column.categories))
                 place = pc.fill_null(index, len(column.categories)).to_numpy()
@@ -229,7 +234,8 @@ class TablePreprocess(_Fitted):
                 f"--drop {extra[0]}"
             )
         if len(set(given)) < len(given):
-            raise DataError(f"{table.origin}: column names must differ")
+            twice = sorted({name for name in given if given.count(name) > 1})
+            raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
 
 
 Preprocess = Annotated[ImagePreprocess | TablePreprocess, Field(discriminator="kind")]
@@ -275,10 +281,16 @@ def _fit_column(table: Table, name: str, scale: NumberScale) -> Column:
         )
     if kind == "number":
         values = _numbers(table, name)
-        if scale == "minmax":
-            centre, spread = float(values.min()), float(values.max() - values.min())
-        else:
-            centre, spread = float(values.mean()), float(values.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            if scale == "minmax":
+                centre, spread = float(values.min()), float(values.max() - values.min())
+            else:
+                centre, spread = float(values.mean()), float(values.std())
+        if not np.isfinite(spread):
+            raise DataError(
+                f"{table.origin}: column {name!r} holds numbers up to {np.abs(values).max():.3g}, too large to "
+                f"scale; mend them (do they stand for a missing value?) or leave it out with --drop {name}"
+            )
         # a constant column, or one that only rounds: its own size is the natural unit of a change
         if spread <= 1e-9 * max(1.0, abs(centre)):
             spread = max(1.0, abs(centre))

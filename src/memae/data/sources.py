@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from memae.data.arrays import ArraySource, open_npy
 from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
@@ -19,6 +20,7 @@ from memae.errors import DataError
 __all__ = ["Expected", "Source", "collect", "expected_by", "open_source"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Samples in chunks, so that memory does not grow with the length of the input."""
 
@@ -68,12 +70,14 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too), one PNG or JPEG.
 
     Args:
-        x: the data.
+        x: the data; a source is given back as it is.
         expected: what a trained model wants; None when training.
 
     Raises:
         DataError: nothing there, a type or shape with no meaning here, or a file that cannot be read.
     """
+    if isinstance(x, Source):
+        return x
     if isinstance(x, str | Path):
         return _open_path(Path(x), expected)
     if isinstance(x, Images | Table):
@@ -83,7 +87,13 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     frame = from_frame(x)
     if frame is not None:
         return frame
-    array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # numpy has no bfloat16
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"the array: rows of different lengths ({error}); give all samples one shape") from None
     return _from_array(array, "the array")
 
 
@@ -107,6 +117,9 @@ def _from_array(array: np.ndarray, origin: str) -> Source:
             f"{origin}: holds {array.dtype}, not numbers; pass numbers, or a DataFrame for a mixed table"
         )
     if array.ndim == 2:
+        if array.dtype.kind == "f" and array.dtype != np.float32:
+            array = array.astype(np.float64)  # Arrow has no long double
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)  # nor another byte order
         names = [f"x{place}" for place in range(array.shape[1])]
         columns = pa.table({name: np.ascontiguousarray(array[:, i]) for i, name in enumerate(names)})
         return TableSource(columns, range(len(array)), origin)

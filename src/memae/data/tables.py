@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +75,10 @@ class ParquetSource:
     def __init__(self, path: Path, dropped: Sequence[str] = ()) -> None:
         self.origin, self._path, self._dropped = str(path), path, tuple(dropped)
         with self._file() as file:
-            self._names = [name for name in file.schema_arrow.names if name not in self._dropped]
+            schema = file.schema_arrow
+        # a pandas index says which row it is, so a model must not learn it as a column
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        self._names = [name for name in schema.names if name not in self._dropped and name not in index]
 
     def chunks(self, size: int) -> Iterator[Table]:
         """Batches of rows in the order of the file."""
@@ -144,16 +146,13 @@ class CsvSource:
             yield from TableSource(columns := self._read_all(), range(columns.num_rows), self.origin).chunks(size)
             return
         start = 0
-        reader = self._guard(lambda: pacsv.open_csv(self._path, convert_options=self._convert()))
-        with reader:
+        with self._guard(self._open) as reader:
             while True:
                 try:
                     batch = self._guard(reader.read_next_batch)
                 except StopIteration:
                     return
-                part = pa.Table.from_batches([batch]).drop_columns(
-                    [name for name in batch.schema.names if name in self._dropped]
-                )
+                part = self._kept(pa.Table.from_batches([batch]))
                 keys = range(start, start + batch.num_rows)
                 yield from TableSource(part, keys, self.origin).chunks(size)
                 start += batch.num_rows
@@ -164,10 +163,9 @@ class CsvSource:
         Raises:
             DataError: no such column.
         """
-        names = self._names()
-        _check_column(self.origin, name, names)
+        _check_column(self.origin, name, self._names())
         options = pacsv.ConvertOptions(include_columns=[name], column_types={name: pa.string()})
-        return _as_text(self._guard(lambda: pacsv.read_csv(self._path, convert_options=options))[name])
+        return _as_text(self._guard(lambda: pacsv.read_csv(self._stream(), convert_options=options))[name])
 
     def without(self, names: Sequence[str]) -> CsvSource:
         """The file without these columns.
@@ -181,61 +179,112 @@ class CsvSource:
         return CsvSource(self._path, self._kinds, (*self._dropped, *names))
 
     def _names(self) -> list[str]:
-        with self._guard(lambda: pacsv.open_csv(self._path)) as reader:
-            return [name for name in reader.schema.names if name not in self._dropped]
+        return [name for name in self._header() if name not in self._dropped]
+
+    def _header(self) -> list[str]:
+        skip = pacsv.ParseOptions(invalid_row_handler=lambda row: "skip")
+        try:
+            with pacsv.open_csv(self._stream(), parse_options=skip) as reader:
+                return list(reader.schema.names)
+        except UnicodeDecodeError:
+            raise DataError(f"{self.origin}: the header is not UTF-8; save the file as UTF-8") from None
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{self.origin}: no header line can be read ({_first_line(error)}); write it again"
+            ) from None
 
     def _read_all(self) -> pa.Table:
-        content = self._path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = self._guard(lambda: gzip.decompress(content))
+        content = self._guard(lambda: self._stream().read())
         # one block: a column whose first million values are whole numbers may still hold a fraction later
         options = pacsv.ReadOptions(block_size=min(max(len(content), 1), 2**31 - 1))
         table = self._guard(
-            lambda: pacsv.read_csv(pa.BufferReader(content), options, convert_options=self._convert())
+            lambda: self._kept(pacsv.read_csv(pa.BufferReader(content), options, convert_options=self._convert()))
         )
-        return table.drop_columns([name for name in table.column_names if name in self._dropped])
+        for field in table.schema:
+            if pa.types.is_binary(field.type) and not self._kinds:
+                raise DataError(
+                    f"{self.origin}: column {field.name!r} holds text that is not UTF-8; save the file as UTF-8"
+                )
+        return table
+
+    def _kept(self, table: pa.Table) -> pa.Table:
+        return table.select([i for i, name in enumerate(table.column_names) if name not in self._dropped])
 
     def _convert(self) -> pacsv.ConvertOptions:
+        if not self._kinds:
+            return pacsv.ConvertOptions()
+        # a column that the model does not know is left as bytes: guessed from its first rows, a later one may fail
+        unknown = {name: pa.binary() for name in self._header()}
         return pacsv.ConvertOptions(
-            column_types={
-                name: _ARROW_TYPES[kind] for name, kind in self._kinds.items() if name not in self._dropped
-            }
+            column_types=unknown | {name: _ARROW_TYPES[kind] for name, kind in self._kinds.items()}
         )
+
+    def _open(self, *, threads: bool = True) -> pacsv.CSVStreamingReader:
+        # a block may end inside of a quoted cell
+        quoted = pacsv.ParseOptions(newlines_in_values=True)
+        options = pacsv.ReadOptions(use_threads=threads)
+        return pacsv.open_csv(self._stream(), options, quoted, self._convert())
+
+    def _stream(self) -> pa.NativeFile:
+        with self._path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        return pa.input_stream(str(self._path), compression="gzip" if packed else None)
 
     def _guard(self, read: Any) -> Any:
         try:
             return read()
-        except (pa.ArrowException, OSError, EOFError) as error:
+        except pa.ArrowInvalid as error:
             raise DataError(f"{self.origin}: {self._explain(_first_line(error))}") from None
+        except UnicodeDecodeError:
+            raise DataError(f"{self.origin}: the header is not UTF-8; save the file as UTF-8") from None
+        except OSError as error:
+            raise DataError(f"{self.origin}: cannot be read ({_first_line(error)}); write it again") from None
 
     def _explain(self, message: str) -> str:
-        wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?.*invalid value '(.*)'", message)
+        if "Empty CSV" in message:
+            return "holds no samples"
+        message = self._with_row(message)
+        wrong = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?.*invalid (?:value '(.*)'|UTF8)", message)
         if not wrong:
             return f"not a readable CSV file ({message}); mend that line"
         place, row, text = wrong.groups()
-        header = pacsv.open_csv(self._path, convert_options=pacsv.ConvertOptions()).schema.names
-        where = f" at line {row}" if row else ""
-        return (
-            f"column {header[int(place)]!r} holds {text!r}{where}, and the model was trained on numbers (or true "
-            "and false) there; mend the cell"
-        )
+        name, where = self._header()[int(place)], f" at line {row}" if row else ""
+        if text is None:
+            return f"column {name!r} holds text{where} that is not UTF-8; save the file as UTF-8"
+        wanted = "true and false" if self._kinds.get(name) == "boolean" else "numbers"
+        return f"column {name!r} holds {text!r}{where}, and the model was trained on {wanted} there; mend the cell"
+
+    def _with_row(self, message: str) -> str:
+        """The same message with the row, which Arrow knows only when it reads in one thread."""
+        try:
+            with self._open(threads=False) as reader:
+                for _ in reader:
+                    pass
+        except pa.ArrowInvalid as error:
+            return _first_line(error)
+        return message
 
 
 def from_frame(x: Any) -> TableSource | None:
     """The rows of a pandas, polars or Arrow frame; None for anything else. A pandas index gives the keys."""
-    frame = nw.from_native(x, eager_only=True, pass_through=True)
+    try:
+        frame = nw.from_native(x, eager_only=True, pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        raise DataError(f"the DataFrame: column names must differ ({' '.join(str(error).split())})") from None
     if not isinstance(frame, nw.DataFrame):
         return None
     index = nw.maybe_get_index(frame)
     keys: Sequence[Key] = range(len(frame)) if index is None else list(index)
-    names = [str(name) for name in frame.columns]
+    names = [str(name) for name in x.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"the DataFrame: column names must differ; given twice: {', '.join(twice)}")
+    frame = nw.maybe_reset_index(frame).rename(dict(zip(x.columns, names, strict=True)))
     try:
-        arrow = frame.to_arrow().rename_columns(names)
+        arrow = frame.to_arrow()
     except (pa.ArrowException, TypeError) as error:
-        raise DataError(
-            f"the DataFrame: a column mixes types ({_first_line(error)}); give each column one type"
-        ) from None
-    return TableSource(arrow.select(names) if len(set(names)) == len(names) else arrow, keys, "the DataFrame")
+        reason = " ".join(str(part).splitlines()[0] for part in error.args)
+        raise DataError(f"the DataFrame: a column mixes types ({reason}); give each column one type") from None
+    return TableSource(arrow, keys, "the DataFrame")
 
 
 def _check_column(origin: str, name: str, names: Sequence[str]) -> None:

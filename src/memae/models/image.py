@@ -60,7 +60,8 @@ def conv_decoder(channels: int, encoder: Sequence[ConvLayer], height: int, width
     sizes = [(height, width)]
     for layer in encoder[:-1]:
         sizes.append((layer.shrink(sizes[-1][0]), layer.shrink(sizes[-1][1])))
-    outputs = [channels] + [layer.channels for layer in encoder[:-1]]
+    # the paper mirrors the list of widths and not the layers: 16-32-64 is undone by 64-32-1, not by 32-16-1
+    outputs = [channels] + [layer.channels for layer in encoder[1:]]
     into, *here = encoded_shape(encoder, height, width)
     stages: list[nn.Module] = []
     for left, layer, target, out in zip(

@@ -90,16 +90,17 @@ class _SparseRead(torch.autograd.Function):
         query, keys, items, weights, entropy = ctx.saved_tensors
         grad_query = torch.empty_like(query)
         grad_keys = torch.zeros_like(keys)
-        for block in _blocks(query.shape[0], keys.shape[0]):
-            w = weights[block]
-            grad_logits = torch.zeros_like(w) if grad_value is None else torch.mm(grad_value[block], items.T)
-            if grad_weights is not None:
-                grad_logits += grad_weights[block]
-            grad_logits.sub_((grad_logits * w).sum(dim=1, keepdim=True)).mul_(w)
-            if grad_entropy is not None:
-                pull = torch.special.entr(w).addcmul_(w, entropy[block, None], value=-1)
-                grad_logits.addcmul_(pull, grad_entropy[block, None])
-            torch.mm(grad_logits, keys, out=grad_query[block])
-            grad_keys.addmm_(grad_logits.T, query[block])
-        grad_items = torch.zeros_like(items) if grad_value is None else weights.T @ grad_value
+        with torch.autocast(query.device.type, enabled=False):  # backward may be called inside autocast, too
+            for block in _blocks(query.shape[0], keys.shape[0]):
+                w = weights[block]
+                grad_logits = torch.zeros_like(w) if grad_value is None else torch.mm(grad_value[block], items.T)
+                if grad_weights is not None:
+                    grad_logits += grad_weights[block]
+                grad_logits.sub_((grad_logits * w).sum(dim=1, keepdim=True)).mul_(w)
+                if grad_entropy is not None:
+                    pull = torch.special.entr(w).addcmul_(w, entropy[block, None], value=-1)
+                    grad_logits.addcmul_(pull, grad_entropy[block, None])
+                torch.mm(grad_logits, keys, out=grad_query[block])
+                grad_keys.addmm_(grad_logits.T, query[block])
+            grad_items = torch.zeros_like(items) if grad_value is None else weights.T @ grad_value
         return grad_query, grad_keys, grad_items, None

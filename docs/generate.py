@@ -1,0 +1,107 @@
+"""Writes docs/cli.md from the command line's own help and docs/config.md from the settings' own descriptions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from memae.cli import app
+from memae.config import Config
+from memae.models.presets import NETWORKS, preset_config
+
+HERE = Path(__file__).parent
+
+
+def cli_markdown() -> str:
+    """The page of docs/cli.md: what `--help` prints, for the command and for every verb."""
+    parts = [
+        "# The command line\n",
+        "Made from `--help` by `make docs`; a test fails when this page is stale.\n",
+        "Data goes to the file or to stdout, messages go to stderr. Exit codes: 0 the work was done, 1 the input "
+        "or a setting must be mended, 2 the command line itself is wrong, 130 interrupted.\n",
+    ]
+    for verb in ("", *(command.callback.__name__ for command in app.registered_commands if command.callback)):
+        words = ["memae", verb] if verb else ["memae"]
+        parts.append(f"## {' '.join(words)}\n\n```text\n{_help([verb] if verb else [])}\n```\n")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def config_markdown() -> str:
+    """The page of docs/config.md: every key of every section, its default and its meaning, and the presets."""
+    parts = [
+        "# Settings\n",
+        "Made from the settings' own descriptions by `make docs`. Give them as a TOML file with `--config`, one "
+        "by one with `--set section.key=value`, or to `Detector(settings=...)`. An unknown key is an error.\n",
+        '```toml\n[train]\nepochs = 30\n\n[memory]\nnum_items = 200\ninitialisation = "kmeans"\n\n'
+        "[threshold]\nfalse_alarm_rate = 0.005\n```\n",
+        "The defaults below are those of no preset; what a preset changes stands under Presets.\n",
+    ]
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            section = field.annotation
+            parts.append(f"## [{name}]\n\n{(section.__doc__ or '').strip()}\n")
+            rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+            for key, part in section.model_fields.items():
+                default = "" if part.default is PydanticUndefined else _value(part.default)
+                rows.append(f"| `{key}` | {_type(part.annotation)} | {default} | {part.description or ''} |")
+            parts.append("\n".join(rows) + "\n")
+    parts.append("## Presets\n\n" + _presets())
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _presets() -> str:
+    keys = [
+        ("memory", "similarity"), ("memory", "temperature"), ("memory", "shrinkage"), ("memory", "initialisation"),
+        ("memory", "warmup_epochs"), ("memory", "revive_epochs"), ("preprocess", "image_scale"),
+        ("preprocess", "number_scale"), ("train", "epochs"), ("train", "batch_size"), ("train", "learning_rate"),
+        ("train", "reduction"), ("train", "noise"), ("train", "patience"),
+    ]  # fmt: skip
+    names = [f"{network}{variant}" for network in NETWORKS for variant in ("", "-paper", "-released")]
+    rows = ["| preset | " + " | ".join(key for _, key in keys) + " |", "|---|" + "---|" * len(keys)]
+    for name in names:
+        modality = "table" if name.startswith(("kddcup", "table")) else "image"
+        config = preset_config(name, modality)
+        rows.append(f"| `{name}` | " + " | ".join(_value(getattr(getattr(config, s), k)) for s, k in keys) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _help(words: list[str]) -> str:
+    plain = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "memae", *words, "--help"]
+    shown = subprocess.run(command, env=plain, capture_output=True, text=True, check=True).stdout
+    return "\n".join(line.rstrip() for line in shown.strip("\n").splitlines())
+
+
+def _type(annotation: Any) -> str:
+    if annotation is None or annotation is type(None):
+        return "unset"
+    args = get_args(annotation)
+    if not args:
+        return {"bool": "true, false", "int": "whole number", "float": "number"}.get(annotation.__name__, "")
+    if get_origin(annotation) is not None and all(isinstance(a, str) for a in args):
+        return ", ".join(f"`{a}`" for a in args)
+    return ", ".join(_type(a) for a in args)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Writes both pages."""
+    (HERE / "cli.md").write_text(cli_markdown(), encoding="utf-8")
+    (HERE / "config.md").write_text(config_markdown(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The evidence: protocols, methods, a runner that fills missing cells, and committed results. Not in the wheel."""

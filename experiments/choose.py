@@ -1,0 +1,179 @@
+"""How the defaults were chosen: one change at a time on validation data; no test split is opened.
+
+MNIST: classes 8 and 2 of `protocols.mnist_choose`. KDDCUP99: `protocols.kddcup_choose`, F1 at 20 per cent
+flagged. Tables: seven of the small tables of the data folder; half of the normal rows are fitted, a quarter of
+them and half of the anomalies are ranked, and the rest is left for a final check.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.protocols import Split, auroc_metrics, kddcup_choose, kddcup_metrics, mnist_choose
+from experiments.runner import RESULTS, provenance, write_result
+from memae import Detector
+from memae.data import known
+
+__all__ = ["VARIANTS", "choose", "log_table"]
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+MNIST_CLASSES = (8, 2)
+TABLES = ("14_glass", "18_Ionosphere", "28_pendigits", "30_satellite", "38_thyroid", "40_vowels", "6_cardio")
+MAX_ROWS = 2000
+
+WARM = {"warmup_epochs": 5, "initialisation": "kmeans"}
+SHARP = {"temperature": 1 / 30, "shrinkage": 5.0}
+UNIFORM = {"initialisation": "uniform", "warmup_epochs": 0}
+PLAIN = {"memory": {"enabled": False}}
+
+
+def _mnist() -> dict[str, Settings]:
+    start: Settings = {"memory": {**WARM, **SHARP}, "preprocess": {"image_scale": "unit"}, "train": {"epochs": 30}}
+    return {
+        "start: cosine, tau 1/30, 5/N, k-means after 5 warm epochs, unit norm": start,
+        "items from data, no warm-up": _with(start, memory={"initialisation": "data", "warmup_epochs": 0}),
+        "tau 1/20, 3/N": _with(start, memory={"temperature": 1 / 20, "shrinkage": 3.0}),
+        "300 items": _with(start, memory={"num_items": 300}),
+        "dead items revived in the first 10 epochs": _with(start, memory={"revive_epochs": 10}),
+        "no entropy term": _with(start, train={"entropy_weight": 0.0}),
+        "input noise 0.3": _with(start, train={"noise": 0.3}),
+        "centred unit norm": _with(start, preprocess={"image_scale": "centred"}),
+        "no image scaling": _with(start, preprocess={"image_scale": "none"}),
+        "paper's read, no image scaling": _with(
+            start,
+            memory={**UNIFORM, "temperature": 1.0, "shrinkage": 1.0},
+            preprocess={"image_scale": "none"},
+        ),
+        "plain autoencoder": _with(start, **PLAIN),
+        "plain autoencoder, no image scaling": _with(start, preprocess={"image_scale": "none"}, **PLAIN),
+    }
+
+
+def _kddcup() -> dict[str, Settings]:
+    start: Settings = {
+        "memory": {**UNIFORM, "temperature": 1 / 30, "shrinkage": 1.0},
+        "preprocess": {"number_scale": "minmax"},
+        "train": {"epochs": 5},
+    }
+    return {
+        "start: cosine, tau 1/30, 1/N, uniform items, 5 epochs, columns to [0, 1]": start,
+        "tau 1": _with(start, memory={"temperature": 1.0}),
+        "tau 1/10": _with(start, memory={"temperature": 0.1}),
+        "5/N": _with(start, memory={"shrinkage": 5.0}),
+        "5/N, items from data": _with(start, memory={"shrinkage": 5.0, "initialisation": "data"}),
+        "k-means after 3 warm epochs": _with(start, memory={"warmup_epochs": 3, "initialisation": "kmeans"}),
+        "columns to mean 0, deviation 1": _with(start, preprocess={"number_scale": "standard"}),
+        "2 epochs": _with(start, train={"epochs": 2}),
+        "10 epochs": _with(start, train={"epochs": 10}),
+        "20 epochs": _with(start, train={"epochs": 20}),
+        "plain autoencoder": _with(start, **PLAIN),
+        "plain autoencoder, 20 epochs": _with(start, train={"epochs": 20}, **PLAIN),
+    }
+
+
+def _tables() -> dict[str, Settings]:
+    start: Settings = {
+        "memory": {**UNIFORM, "temperature": 1.0, "shrinkage": 1.0},
+        "preprocess": {"number_scale": "standard"},
+        "train": {"epochs": 200, "batch_size": 32, "patience": 20},
+    }
+    return {
+        "start: cosine, tau 1, 1/N, uniform items, batches of 32, at most 200 epochs, patience 20": start,
+        "tau 1/10": _with(start, memory={"temperature": 0.1}),
+        "tau 1/30": _with(start, memory={"temperature": 1 / 30}),
+        "tau 1/30, k-means after 20 warm epochs": _with(
+            start, memory={"temperature": 1 / 30, "warmup_epochs": 20, "initialisation": "kmeans"}
+        ),
+        "200 items": _with(start, memory={"num_items": 200}),
+        "input noise 0.2": _with(start, train={"noise": 0.2}),
+        "columns to [0, 1]": _with(start, preprocess={"number_scale": "minmax"}),
+        "batches of 256, at most 100 epochs, patience 10": _with(
+            start, train={"epochs": 100, "batch_size": 256, "patience": 10}
+        ),
+        "plain autoencoder": _with(start, **PLAIN),
+        "plain autoencoder, input noise 0.2": _with(start, train={"noise": 0.2}, **PLAIN),
+        "untrained": _with(start, train={"epochs": 0}),
+    }
+
+
+VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {"mnist": _mnist, "kddcup99": _kddcup, "tables": _tables}
+
+
+def choose(data: str, root: Path = RESULTS / "choose") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Computes the variants of a data set that have no result yet; gives each as it is done."""
+    preset = {"mnist": "mnist", "kddcup99": "kddcup", "tables": "table"}[data]
+    for place, (name, settings) in enumerate(VARIANTS[data]().items()):
+        path = root / data / f"{place:02}.json"
+        if path.exists():
+            continue
+        started = time.perf_counter()
+        figures = {}
+        for part, split in _splits(data):
+            scores = Detector(preset, seed=0, settings=settings).fit(split.fit).score(split.test).values
+            figures[part] = round(_judge(data, split, scores), 5)
+        result = {
+            "variant": name,
+            "figure": "F1 at 20 % flagged" if data == "kddcup99" else "AUROC",
+            "figures": figures,
+            "mean": round(float(np.mean(list(figures.values()))), 5),
+            "seconds": round(time.perf_counter() - started, 1),
+            "command": f"python -m experiments choose --data {data}",
+            "settings": settings,
+            **provenance(seed=0),
+        }
+        write_result(path, result)
+        yield name, result
+
+
+def log_table(data: str, root: Path = RESULTS / "choose") -> str:
+    """The committed figures of a data set as a Markdown table, in the order they were tried."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / data).glob("*.json"))]
+    if not found:
+        return "No committed runs."
+    parts = list(found[0]["figures"])
+    several = len(parts) > 1
+    titles = ["variant", "mean" if several else found[0]["figure"], *(parts if several else [])]
+    lines = ["| " + " | ".join(titles) + " |", "|---|" + "---|" * (len(titles) - 1)]
+    for result in found:
+        figures = [result["mean"], *(result["figures"].values() if several else [])]
+        lines.append(f"| {result['variant']} | " + " | ".join(f"{f:.4f}".lstrip("0") for f in figures) + " |")
+    return "\n".join(lines)
+
+
+def _splits(data: str) -> Iterator[tuple[str, Split]]:
+    if data == "mnist":
+        for normal in MNIST_CLASSES:
+            yield str(normal), mnist_choose(normal, seed=0)
+    elif data == "kddcup99":
+        yield "kddcup99", kddcup_choose(seed=0)
+    else:
+        for name in TABLES:
+            yield name.split("_")[1], _table_split(name)
+
+
+def _table_split(name: str) -> Split:
+    loaded = np.load(known.data_root() / "tables" / f"{name}.npz", allow_pickle=False)
+    x, anomalous = loaded["X"].astype(np.float32), loaded["y"].ravel() == 1
+    generator = np.random.default_rng(0)
+    usual, strange = (generator.permutation(np.flatnonzero(anomalous == which)) for which in (False, True))
+    half = len(usual) // 2
+    ranked = np.concatenate([usual[half : half + half // 2], strange[: len(strange) // 2]])
+    judged = {"choose": np.arange(len(ranked))}
+    return Split(x[usual[:half][:MAX_ROWS]], x[ranked], anomalous[ranked], judged)
+
+
+def _judge(data: str, split: Split, scores: np.ndarray) -> float:
+    if data == "kddcup99":
+        return kddcup_metrics(split.labels, scores)["f1"]
+    return auroc_metrics(split.labels, scores)["auroc"]
+
+
+def _with(start: Settings, **sections: Mapping[str, Any]) -> Settings:
+    return {key: {**start.get(key, {}), **sections.get(key, {})} for key in {**start, **sections}}

@@ -1,0 +1,100 @@
+"""Committed results to the tables of README.md and docs; never trains."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from experiments.choose import VARIANTS, log_table
+from experiments.runner import RESULTS
+from experiments.summary import Summary, Tree, summarise
+
+__all__ = ["ROOT", "demo_table", "rendered", "table"]
+
+ROOT = Path(__file__).parents[1]
+
+ROWS = (
+    ("memae", "**MemAE** (our default)"),
+    ("memae-paper", "MemAE, preset `paper`"),
+    ("memae-released", "MemAE, preset `released`"),
+    ("autoencoder", "plain AE, our default"),
+    ("autoencoder-paper", "plain AE, preset `paper`"),
+    ("untrained", "untrained network"),
+    ("1-nn-l2", "1-NN look-up, L2"),
+    ("1-nn-cosine", "1-NN look-up, cosine"),
+    ("1-nn-centred-cosine", "1-NN look-up, centred cosine"),
+    ("pca-30", "PCA, 30 components"),
+    ("isolation-forest", "Isolation Forest"),
+    ("exact-match", "exact match"),
+)
+
+COLUMNS = (
+    ("mnist-8", "full", "auroc", "MNIST 8 normal, AUROC"),
+    ("mnist-2", "full", "auroc", "MNIST 2 normal, AUROC"),
+    ("kddcup99", "paper", "f1", "KDDCUP99, F1"),
+    ("kddcup99", "paper", "auroc", "KDDCUP99, AUROC"),
+)
+
+
+def table(tree: Tree, columns: tuple[tuple[str, str, str, str], ...] = COLUMNS) -> str:
+    """A Markdown table: mean and, in brackets, half the 95 % interval; a dash where there is no cell."""
+    lines = ["| method | " + " | ".join(title for *_, title in columns) + " |", "|---|" + "---|" * len(columns)]
+    for method, name in ROWS:
+        figures = [tree.get(d, {}).get(method, {}).get(p, {}).get(m) for d, p, m, _ in columns]
+        if any(figures):
+            lines.append(f"| {name} | " + " | ".join(map(_figure, figures)) + " |")
+    return "\n".join(lines)
+
+
+def _figure(summary: Summary | None) -> str:
+    if summary is None:
+        return "–"
+    value = f"{summary.mean:.4f}".lstrip("0")
+    if math.isnan(summary.low):
+        return value
+    return f"{value} ± " + f"{summary.high - summary.mean:.4f}".lstrip("0")
+
+
+def demo_table(root: Path = RESULTS / "demo") -> str:
+    """The demo's figures over seeds as a Markdown table."""
+    runs: list[dict[str, Any]] = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("seed-*.json"))
+    ]
+    if not runs:
+        return "No committed runs."
+    lines = [
+        f"| mean of {len(runs)} seeds | digits: 0 is normal | breast cancer: benign is normal |",
+        "|---|---|---|",
+    ]
+    for field, name in (
+        ("memae", "**MemAE**, AUROC"),
+        ("autoencoder", "plain autoencoder, AUROC"),
+        ("untrained", "untrained network, AUROC"),
+    ):
+        figures = [Summary.of([run[kind][field] for run in runs]) for kind in ("images", "table")]
+        lines.append(f"| {name} | " + " | ".join(map(_figure, figures)) + " |")
+    alarms = [
+        Summary.of([run[kind]["false_alarm_rate"]["measured"] for run in runs]) for kind in ("images", "table")
+    ]
+    wanted = runs[0]["images"]["false_alarm_rate"]["wanted"]
+    lines.append(f"| false-alarm rate (wanted: at most {wanted:g}) | " + " | ".join(map(_figure, alarms)) + " |")
+    return "\n".join(lines)
+
+
+def rendered() -> dict[Path, str]:
+    """The pages that hold tables, with what stands between their markers made anew."""
+    tree = summarise()
+    mixed = tuple((data, "paper", metric, title) for data, _, metric, title in COLUMNS if data.startswith("mnist"))
+    blocks = {"demo": demo_table(), "evidence": table(tree), "evidence-mixed": table(tree, mixed)}
+    blocks |= {f"choose-{data}": log_table(data) for data in VARIANTS}
+    pages = {}
+    for path in (ROOT / "README.md", ROOT / "docs" / "evidence.md", ROOT / "docs" / "log.md"):
+        text = path.read_text(encoding="utf-8")
+        for name, block in blocks.items():
+            marked = re.compile(f"(<!-- {name}:begin -->\\n).*?(\\n?<!-- {name}:end -->)", re.DOTALL)
+            text = marked.sub(lambda found, block=block: found[1] + block + "\n" + found[2].lstrip("\n"), text)
+        pages[path] = text
+    return pages

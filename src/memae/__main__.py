@@ -1,0 +1,5 @@
+"""python -m memae: the command line."""
+
+from memae.cli import main
+
+main()

@@ -1,0 +1,152 @@
+"""memae fit: learn what is normal."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memae.cli.options import Device, Drop, Quiet, Source, check_device, settings_from
+
+__all__ = ["fit"]
+
+
+def fit(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="MODEL", help="The model directory to write.")],
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="mnist, cifar10, image, kddcup or table, also with -paper or -released behind it; "
+            "left out, the data decides.",
+            show_default=False,
+        ),
+    ] = None,
+    drop: Drop = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--false-alarm-rate",
+            metavar="RATE",
+            help="Wanted share of normal samples flagged. Unset: 0.01, or the least that the data can promise.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings as TOML; see docs/config.md.", show_default=False),
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="One setting, such as train.epochs=30; may be given again, and wins over --config.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of all randomness: the same seed gives the same model.")
+    ] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the interrupted training of this MODEL.")
+    ] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            metavar="DIR",
+            help="Write DIR/train.jsonl, one line an epoch, and TensorBoard events where that is installed.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Learn what is normal from SOURCE and write a model.
+
+    SOURCE should hold normal samples only. A part of them is held out: some to stop early on, some to set the
+    threshold from. Ctrl-C keeps the best model so far; the same command with --resume then continues it.
+
+        memae fit parts/ok --out parts.model
+
+        memae fit flows.csv --drop timestamp --drop label --out flows.model --false-alarm-rate 0.001
+    """
+    from memae.artifact import check_place
+    from memae.detector import Detector
+
+    settings = settings_from(config, words, false_alarm_rate)
+    if config:
+        Detector(preset, settings=config)  # alone first, so that an error in it names the file
+    detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
+    check_place(out)  # before the training, not after it
+    checkpoint = out.absolute().with_name(f"{out.absolute().name}.checkpoint")  # "." has no name of its own
+    try:
+        detector.fit(source, drop=drop or (), checkpoint=checkpoint, resume=resume, monitor=_monitors(log, quiet))
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            typer.echo(f"{checkpoint} holds the training so far; --resume continues it", err=True)
+        raise
+    finally:
+        with suppress(OSError):
+            checkpoint.rmdir()  # empty once the training is complete
+    if os.environ.get("RANK", "0") != "0":
+        return  # all processes of a launch end with the same model; one writes it
+    detector.save(out)
+    if not quiet:
+        _summary(detector, out)
+    if detector.history and detector.history.interrupted:
+        typer.echo(
+            f"interrupted in epoch {len(detector.history.records) + 1}; the model of epoch "
+            f"{detector.history.kept_epoch} is saved. Continue with the same command and --resume",
+            err=True,
+        )
+        raise typer.Exit(130)
+
+
+def _monitors(log: Path | None, quiet: bool) -> Any:
+    from memae.errors import MissingExtraError
+    from memae.progress import JsonLines, Monitors, ProgressBar, TensorBoard
+    from memae.train import Monitor
+
+    members: list[Monitor] = [] if quiet else [ProgressBar()]
+    if log:
+        members.append(JsonLines(log / "train.jsonl"))
+        try:
+            members.append(TensorBoard(log))
+        except MissingExtraError as error:
+            typer.echo(f"no TensorBoard events: {error}", err=True)
+    return Monitors(members)
+
+
+def _summary(detector: Any, out: Path) -> None:
+    facts, samples = detector.facts, detector.facts["samples"]
+    lines = [
+        f"{out}: {detector.config.network}, {facts['parameters']:,} parameters, {facts['seconds']:.1f} s, "
+        f"epoch {facts['kept_epoch']} of {facts['last_epoch']['epoch'] if facts['last_epoch'] else 0}",
+        f"samples: {samples['training']:,} to train on, {samples['held_out']:,} to stop early on, "
+        f"{samples['calibration']:,} to set the threshold on",
+    ]
+    if health := facts["last_epoch"] and facts["last_epoch"]["memory"]:
+        lines.append(
+            f"memory: {health['items_used']} of {health['items']} items used, {health['items_twin']} twins, "
+            f"{health['items_per_query']:.1f} items a query, {health['rescued_share']:.1%} of queries rescued"
+        )
+        if health["rescued_share"] > 0.5:
+            lines.append(
+                "warning: for most queries no item passed the shrinkage, so the read is a nearest-item look-up; "
+                "lower memory.shrinkage or memory.temperature"
+            )
+    if samples["calibration"]:
+        threshold = detector.threshold
+        lines.append(
+            f"threshold: score {threshold.value:.6g}, for at most {threshold.false_alarm_rate:.3g} false alarms a "
+            f"normal sample"
+        )
+    for line in lines:
+        typer.echo(line, err=True)

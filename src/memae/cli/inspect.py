@@ -1,0 +1,144 @@
+"""memae inspect: look into a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memae.cli.options import Json, Model
+
+__all__ = ["inspect"]
+
+SHOWN_ITEMS = 20
+
+
+def inspect(
+    model: Model,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.png",
+            help="Where to write the picture of the items of an image model; left out: none is written.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what MODEL is: its data, training and threshold, and what its memory holds.
+
+    For each item: how much it is used, its twins, and the item decoded alone, as a picture or as a row in the
+    columns' own units.
+
+        memae inspect parts.model --out items.png
+    """
+    from memae.detector import Detector
+
+    if out:
+        from memae.cli.options import check_output
+
+        check_output(out, (".png",))
+    detector = Detector.load(model, device="cpu")
+    items = detector.items()
+    if out:
+        _draw(items, out)
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(_report(detector, items)))
+    else:
+        _print(detector, items)
+
+
+def _draw(items: Any, out: Path) -> None:
+    from memae.errors import ConfigError
+    from memae.report.pictures import draw_items
+
+    if items is None or items.pictures is None:
+        what = "has no memory" if items is None else "is of a table, whose items are rows"
+        raise ConfigError(f"--out {out}: this model {what}, so there is nothing to draw; leave --out away")
+    draw_items(items, out)
+    typer.echo(f"items drawn: {out}", err=True)
+
+
+def _report(detector: Any, items: Any) -> dict[str, Any]:
+    fitted_threshold = detector.facts["samples"]["calibration"] > 0
+    return {
+        "config": detector.config.model_dump(),
+        "input": detector.preprocess.model_dump(),
+        "facts": detector.facts,
+        "threshold": (
+            {"value": detector.threshold.value, "false_alarm_rate": detector.threshold.false_alarm_rate}
+            if fitted_threshold
+            else None
+        ),
+        "items": None
+        if items is None
+        else {"uses": items.uses.tolist(), "twins": items.twins, "rows": items.rows},
+    }
+
+
+def _print(detector: Any, items: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, emoji=False)  # a column may be called "weight [kg]"
+    report = _report(detector, items)
+    facts, threshold = report["facts"], report["threshold"]
+    about = Table(show_header=False, box=None, pad_edge=False)
+    about.add_row("network", f"{report['config']['network']}, {facts['parameters']:,} parameters")
+    about.add_row("input", _input(report["input"]))
+    about.add_row("trained on", f"{facts['samples']['training']:,} samples of {facts['origin']}")
+    about.add_row("epochs", f"kept {facts['kept_epoch']}; {facts['seconds']:.1f} s; seed {facts['seed']}")
+    if threshold:
+        rate = threshold["false_alarm_rate"]
+        about.add_row("threshold", f"score {threshold['value']:.6g} for a false-alarm rate of {rate:.3g}")
+    console.print(about)
+    if items is None:
+        console.print("\nno memory: a plain autoencoder")
+        return
+    total = max(1, int(items.uses.sum()))
+    order = sorted(range(len(items.uses)), key=lambda i: -items.uses[i])
+    dead = int((items.uses == 0).sum())
+    twins: dict[int, list[int]] = {}
+    for one, other in items.twins:
+        twins.setdefault(one, []).append(other)
+        twins.setdefault(other, []).append(one)
+    names = list(items.rows[0]) if items.rows else []
+    shown_columns = names[: max(1, (console.width - 28) // 14)]
+    table = Table(
+        title=f"\nmemory: {len(order)} items, {dead} dead, {len(twins)} with a twin", title_justify="left"
+    )
+    for column in ("item", "reads", "twins"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in shown_columns:
+        table.add_column(column, justify="right", min_width=11, overflow="fold")
+    for item in order[:SHOWN_ITEMS]:
+        row = items.rows[item] if items.rows else {}
+        cells = [f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in shown_columns]
+        table.add_row(str(item), f"{items.uses[item] / total:.1%}", str(len(twins.get(item, ()))), *cells)
+    console.print(table)
+    left = []
+    if len(order) > SHOWN_ITEMS:
+        left.append(f"{len(order) - SHOWN_ITEMS} more items")
+    if len(names) > len(shown_columns):
+        left.append(f"{len(names) - len(shown_columns)} more columns")
+    if left:
+        console.print(f"{' and '.join(left)}: see --json")
+    if items.pictures is not None:
+        console.print("the items as pictures: --out items.png")
+
+
+def _input(preprocess: dict[str, Any]) -> str:
+    if preprocess["kind"] == "image":
+        size = f"{preprocess['channels']} x {preprocess['height']} x {preprocess['width']}"
+        return f"images of {size} (channels, height, width), scale {preprocess['scale']}"
+    kinds = [column["kind"] for column in preprocess["columns"]]
+    counts = ", ".join(
+        f"{kinds.count(kind)} {kind}" for kind in ("number", "category", "boolean") if kind in kinds
+    )
+    dropped = f"; dropped: {', '.join(preprocess['dropped'])}" if preprocess["dropped"] else ""
+    return f"tables of {len(kinds)} columns ({counts}){dropped}"

@@ -1,0 +1,109 @@
+"""Pictures as PNG: input, reconstruction and error map side by side; the items of a memory; a table's row.
+
+Grey and colour images are drawn in the units that the network sees; an error map is drawn from 0 to the largest
+error shown, so that samples can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from memae.explain import Explanation, MemoryItems
+from memae.files import atomic_file
+
+__all__ = ["draw_cells", "draw_items", "draw_reconstructions"]
+
+MAX_ITEMS = 100  # decoded items in one picture, the most used first
+
+
+def draw_reconstructions(found: Sequence[Explanation], captions: Sequence[str], path: Path) -> None:
+    """One row a sample: its caption, what the network saw, what it rebuilt, and where they differ."""
+    figure = Figure(figsize=(6.6, 1.75 * len(found) + 0.5), layout="constrained")
+    axes = figure.subplots(len(found), 3, squeeze=False)
+    most = max(float(np.quantile(e.error_map, 0.999)) for e in found if e.error_map is not None)
+    picture: Any = None
+    for row, (sample, caption) in enumerate(zip(found, captions, strict=True)):
+        assert sample.x is not None and sample.reconstruction is not None and sample.error_map is not None
+        low, high = float(sample.x.min()), float(sample.x.max())
+        for axis, image in zip(axes[row], (sample.x, sample.reconstruction), strict=False):
+            _show(axis, image, low, high)
+        picture = axes[row][2].imshow(sample.error_map, cmap="inferno", vmin=0, vmax=most)
+        axes[row][0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=9)
+    for axis, title in zip(axes[0], ("input", "reconstruction", "squared error"), strict=True):
+        axis.set_title(title, fontsize=10)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(picture, ax=axes[:, 2], shrink=0.8, pad=0.04)
+    _save(figure, path)
+
+
+def draw_items(items: MemoryItems, path: Path) -> None:
+    """Each item decoded alone, the most used first, with the share of the training reads that it took part in."""
+    assert items.pictures is not None
+    order = np.argsort(-items.uses, kind="stable")[:MAX_ITEMS]
+    columns = min(10, len(order))
+    rows = -(-len(order) // columns)
+    figure = Figure(figsize=(0.95 * columns, 1.1 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    total = max(1, int(items.uses.sum()))
+    shown = items.pictures[order]
+    low, high = np.quantile(shown, [0.005, 0.995])
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, item, picture in zip(axes.flat, order, shown, strict=False):
+        _show(axis, picture, float(low), float(high))
+        use = items.uses[item] / total
+        axis.set_title(f"{item}: {use:.1%}" if use else f"{item}: dead", fontsize=7, pad=2)
+    dead = int((items.uses == 0).sum())
+    figure.suptitle(
+        f"items decoded alone, with their share of all reads ({len(items.uses)} items, {dead} dead)", fontsize=9
+    )
+    _save(figure, path)
+
+
+def draw_cells(found: Sequence[Explanation], captions: Sequence[str], path: Path, columns: int = 8) -> None:
+    """One panel a row of a table: the columns that carry most of its score, with seen and expected value."""
+    height = 0.24 * columns + 0.75
+    figure = Figure(figsize=(8.4, height * len(found)), layout="constrained")
+    axes = figure.subplots(len(found), 1, squeeze=False)
+    for axis, sample, caption in zip(axes[:, 0], found, captions, strict=True):
+        cells = sample.cells[:columns][::-1]
+        total = max(sum(cell.error for cell in sample.cells), 1e-12)
+        axis.barh([cell.column for cell in cells], [cell.error / total for cell in cells], color="#c4502e")
+        for place, cell in enumerate(cells):
+            axis.annotate(
+                f"{_short(cell.seen)}, expected {_short(cell.expected)}",
+                (cell.error / total, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
+            )  # fmt: skip
+        axis.set_xlim(0, 1.45 * max(cell.error / total for cell in cells) + 1e-9)
+        axis.set_title(caption, fontsize=10, loc="left")
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes[-1, 0].set_xlabel("share of the sample's score", fontsize=9)
+    _save(figure, path)
+
+
+def _show(axis: Any, image: np.ndarray, low: float, high: float) -> None:
+    span = max(high - low, 1e-12)
+    if image.shape[0] in (3, 4):
+        axis.imshow(np.clip((image[:3].transpose(1, 2, 0) - low) / span, 0, 1))
+    else:
+        axis.imshow(image[0], cmap="gray", vmin=low, vmax=high)
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with atomic_file(path) as part:
+        figure.savefig(part, format="png", dpi=130)

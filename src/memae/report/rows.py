@@ -1,0 +1,93 @@
+"""Verdicts as rows of a file: CSV, Parquet or JSON lines, written as they come and visible when complete."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from memae.detector import Verdicts
+from memae.files import atomic_file
+
+__all__ = ["write_verdicts"]
+
+
+def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, int]:
+    """Writes key, score, p_value, is_anomaly for every sample; returns how many, and how many are anomalies.
+
+    Args:
+        parts: chunks of verdicts, in order.
+        out: a .csv, .parquet or .jsonl file, replaced when all is written; None is CSV on stdout.
+    """
+    # the first chunk is asked for before anything is opened: bad input then leaves stdout empty
+    first = next(parts, None)
+    if out is None:
+        return _write(first, parts, sys.stdout.buffer, ".csv")
+    with atomic_file(out) as part, part.open("wb") as file:
+        return _write(first, parts, file, out.suffix.lower())
+
+
+def _write(first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], suffix: str) -> tuple[int, int]:
+    if first is None:
+        return 0, 0
+    table = _table(first)
+    with _opened(suffix, file, table.schema) as write:
+        total, flagged = len(first), int(first.is_anomaly.sum())
+        write(table)
+        for verdicts in rest:
+            write(_table(verdicts, table.schema))
+            total += len(verdicts)
+            flagged += int(verdicts.is_anomaly.sum())
+    file.flush()
+    return total, flagged
+
+
+class _Writer(AbstractContextManager[Callable[[pa.Table], None]]):
+    def __init__(self, suffix: str, file: IO[bytes], schema: pa.Schema) -> None:
+        self._file = file
+        self._arrow: Any = None
+        if suffix == ".csv":
+            file.write((",".join(schema.names) + "\n").encode())  # Arrow's own header puts every name in quotes
+            self._arrow = pacsv.CSVWriter(file, schema, write_options=pacsv.WriteOptions(include_header=False))
+        elif suffix == ".parquet":
+            self._arrow = pq.ParquetWriter(file, schema)
+
+    def __enter__(self) -> Callable[[pa.Table], None]:
+        return self._write
+
+    def __exit__(self, *_: object) -> None:
+        if self._arrow:
+            self._arrow.close()
+
+    def _write(self, table: pa.Table) -> None:
+        if self._arrow:
+            self._arrow.write_table(table)
+            return
+        import json
+
+        for row in table.to_pylist():
+            self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+_opened = _Writer
+
+
+def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
+    keys = verdicts.keys
+    numbered = isinstance(keys, range)
+    table = pa.table(
+        {
+            "key": pa.array(np.asarray(keys) if numbered else [str(key) for key in keys]),
+            "score": verdicts.scores,
+            "p_value": verdicts.p_values,
+            "is_anomaly": verdicts.is_anomaly,
+        }
+    )
+    return table.cast(schema) if schema else table

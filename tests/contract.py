@@ -1,0 +1,154 @@
+"""What every detector here must do, whatever is in it: `check_detector` runs it through all of that."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from memae import Detector
+from memae.errors import DataError
+
+HELD_OUT = 30  # normal samples that are not given to fit
+
+
+class Make(Protocol):
+    """Gives a new detector, always of the same settings but for these."""
+
+    def __call__(self, *, seed: int = 0, **train: Any) -> Detector: ...
+
+
+def check_detector(make: Make, normal: np.ndarray, anomalous: np.ndarray, *, encoder_learns: bool = True) -> None:
+    """Fails where a detector breaks the contract.
+
+    Args:
+        make: the detector, unfitted; called with `seed` and with settings of the section `train`.
+        normal: (S, ...) samples, at least 100, of which the last 30 are kept from training.
+        anomalous: (A, ...) samples of the same shape.
+        encoder_learns: False for a detector that is known to give its encoder no gradient, so that it need not
+            become better than it was untrained; it fails then if its encoder learns after all.
+    """
+    x, unseen = normal[:-HELD_OUT], normal[-HELD_OUT:]
+    mixed = np.concatenate([unseen, anomalous])
+    labels = np.arange(len(mixed)) >= HELD_OUT
+    untrained, trained = make(epochs=0).fit(x), make().fit(x)
+    scores = trained.score(mixed).values
+
+    check_scores(scores, len(mixed))
+    check_learning(untrained, trained, unseen)
+    if encoder_learns:
+        check_ranking(untrained, trained, mixed, labels)
+    assert moved(untrained, trained, "encoder") == encoder_learns
+    check_determinism(make, trained, x, mixed)
+    check_alone_and_in_a_batch(trained, mixed)
+    check_parts_agree(trained, mixed)
+    check_save_and_load(trained, mixed)
+    check_bad_input(make, trained, mixed)
+    assert np.array_equal(trained.score(mixed).values, scores), "the checks above changed the detector"
+
+
+def check_scores(scores: np.ndarray, count: int) -> None:
+    """One finite number a sample, not negative, and diverse."""
+    assert scores.shape == (count,)
+    assert scores.dtype == np.float64
+    assert np.isfinite(scores).all()
+    assert scores.min() >= 0
+    assert len(np.unique(scores)) > 0.9 * count
+    assert scores.std() > 0.01 * scores.mean()
+
+
+def check_learning(untrained: Detector, trained: Detector, unseen: np.ndarray) -> None:
+    """Training moves the decoder and the memory, and new normal samples are rebuilt better for it."""
+    assert moved(untrained, trained, "decoder")
+    assert trained.model.memory is None or moved(untrained, trained, "memory")
+    assert trained.score(unseen).values.mean() < 0.95 * untrained.score(unseen).values.mean()
+
+
+def moved(untrained: Detector, trained: Detector, part: str) -> bool:
+    """Training changed every parameter of "encoder", "memory" or "decoder"; an error if it was only some."""
+    before, after = (dict(each.model.get_submodule(part).named_parameters()) for each in (untrained, trained))
+    assert before.keys() == after.keys()
+    changed = {name: bool((value - before[name]).abs().max() > 1e-5) for name, value in after.items()}
+    assert len(set(changed.values())) == 1, f"{part}: training changed only some parameters: {changed}"
+    return all(changed.values())
+
+
+def check_ranking(untrained: Detector, trained: Detector, mixed: np.ndarray, labels: np.ndarray) -> None:
+    """High scores are anomalies, and it is training that makes them so."""
+    good = roc_auc_score(labels, trained.score(mixed).values)
+    chance = roc_auc_score(labels, untrained.score(mixed).values)
+    assert good > max(0.6, chance + 0.05), f"AUROC {good:.3f} trained and {chance:.3f} untrained"
+
+
+def check_determinism(make: Make, trained: Detector, x: np.ndarray, mixed: np.ndarray) -> None:
+    """The same seed and data give the same scores, another seed gives others."""
+    assert np.array_equal(make().fit(x).score(mixed).values, trained.score(mixed).values)
+    assert not np.allclose(
+        make(seed=1, epochs=1).fit(x).score(mixed).values, make(epochs=1).fit(x).score(mixed).values
+    )
+
+
+def check_alone_and_in_a_batch(trained: Detector, mixed: np.ndarray) -> None:
+    """A sample's score depends on that sample only."""
+    together = trained.score(mixed).values
+    some = range(0, len(mixed), max(1, len(mixed) // 25))
+    alone = [float(trained.score(mixed[place : place + 1]).values[0]) for place in some]
+    assert alone == pytest.approx(together[list(some)], rel=1e-4)
+    assert trained.score(mixed[::-1]).values == pytest.approx(together[::-1], rel=1e-4)
+
+
+def check_parts_agree(trained: Detector, mixed: np.ndarray) -> None:
+    """Scores, verdicts and explanations are of one mind, sample by sample."""
+    scores, verdicts, explained = trained.score(mixed), trained.detect(mixed), trained.explain(mixed[:5])
+    assert list(scores.keys) == list(verdicts.keys) == list(range(len(mixed)))
+    assert np.array_equal(scores.values, verdicts.scores)
+    assert np.array_equal(verdicts.is_anomaly, verdicts.p_values <= trained.threshold.false_alarm_rate)
+    assert np.array_equal(verdicts.is_anomaly, verdicts.scores > verdicts.threshold)
+    assert [one.score for one in explained] == pytest.approx(scores.values[:5], rel=1e-4)
+    items = trained.items()
+    assert (items is None) == (trained.model.memory is None)
+    for one in explained:
+        assert sum(use.weight for use in one.items) == pytest.approx(0 if items is None else 1, abs=1e-5)
+
+
+def check_save_and_load(trained: Detector, mixed: np.ndarray) -> None:
+    """What was saved and loaded gives exactly the same verdicts."""
+    with tempfile.TemporaryDirectory() as folder:
+        trained.save(Path(folder) / "model")
+        loaded = Detector.load(Path(folder) / "model", device=trained.device)
+    assert list(loaded.detect(mixed)) == list(trained.detect(mixed))
+
+
+def check_bad_input(make: Make, trained: Detector, mixed: np.ndarray) -> None:
+    """Each bad input is refused by an error that names it and the cure."""
+    spoilt = mixed.astype(np.float64)
+    spoilt.reshape(len(spoilt), -1)[2, 0] = np.nan
+    flat = mixed.reshape(len(mixed), -1)
+    other_kind = mixed[:, 0] if mixed.ndim == 2 else flat
+    bad: list[tuple[Any, str]] = [
+        (spoilt, r"the array: .* (at row 2|image 2)?.*; mend or remove it"),
+        (mixed[..., :-1], r"the array: (no column|images of shape) .*; (add it|resize)"),
+        (
+            np.concatenate([mixed, mixed], axis=-1),
+            r"the array: (column|images of shape) .*; (leave it out|resize)",
+        ),
+        (other_kind, r"the array: (of shape .*; pass|the model was trained on images and this is a table)"),
+        (mixed[:0], r"the array: holds no samples"),
+        (np.full(mixed.shape, "text"), r"the array: holds <U4, not numbers; pass numbers"),
+        ("nowhere/at/all.csv", r"nowhere/at/all\.csv: no such file or folder; check the path"),
+    ]
+    for x, what in bad:
+        for use in (trained.score, trained.detect, trained.explain):
+            with pytest.raises(DataError, match=what):
+                use(x)
+    refused: Sequence[tuple[Callable[[], Any], str]] = [
+        (lambda: make().fit(spoilt), r"the array: .*; mend or remove it"),
+        (lambda: make().fit(mixed[:1]), r"the array: holds 1 sample, too few .*; give at least 20"),
+        (lambda: make().fit(mixed[:0]), r"the array: holds no samples"),
+    ]
+    for fit, what in refused:
+        with pytest.raises(DataError, match=what):
+            fit()

@@ -1,0 +1,92 @@
+"""Convolutional networks: layers, sizes, and the exact shape of what they rebuild."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from memae.models.autoencoder import Autoencoder
+from memae.models.image import ConvLayer, conv_decoder, conv_encoder, encoded_shape
+
+LAYERS = (ConvLayer(1, 2, 4), ConvLayer(3, 2, 6), ConvLayer(3, 2, 8))
+SIZES = [(4, 4), (5, 7), (8, 4), (27, 28), (28, 28), (32, 32), (33, 64), (100, 37), (1, 1), (1, 9)]
+
+
+def rebuilt(layers: tuple[ConvLayer, ...], channels: int, height: int, width: int) -> None:
+    x = torch.zeros(2, channels, height, width)
+    encoder = conv_encoder(channels, layers).eval()
+    decoder = conv_decoder(channels, layers, height, width).eval()
+    encoding = encoder(x)
+    assert encoding.shape[1:] == encoded_shape(layers, height, width)
+    assert decoder(encoding).shape == x.shape
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_rebuilt_image_has_the_exact_size(channels: int, height: int, width: int) -> None:
+    rebuilt(LAYERS, channels, height, width)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    layers=st.lists(
+        st.builds(ConvLayer, st.sampled_from([1, 3, 5]), st.sampled_from([1, 2]), st.integers(1, 3)),
+        min_size=1,
+        max_size=5,
+    ),
+    channels=st.sampled_from([1, 2, 3]),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+)
+def test_any_stack_of_strides_one_and_two_is_undone(layers, channels, height, width) -> None:
+    rebuilt(tuple(layers), channels, height, width)
+
+
+def test_the_encoder_is_convolution_batchnorm_relu_throughout() -> None:
+    stages = list(conv_encoder(3, LAYERS))
+    assert [type(stage) for stage in stages] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 3
+    convolutions = stages[::3]
+    assert [(c.in_channels, c.out_channels) for c in convolutions] == [(3, 4), (4, 6), (6, 8)]
+    assert [c.kernel_size for c in convolutions] == [(1, 1), (3, 3), (3, 3)]
+    assert [c.stride for c in convolutions] == [(2, 2)] * 3
+    assert [n.num_features for n in stages[1::3]] == [4, 6, 8]
+
+
+def test_the_decoder_has_batchnorm_and_relu_on_all_but_the_last_layer() -> None:
+    stages = list(conv_decoder(3, LAYERS, 28, 28))
+    assert [type(stage) for stage in stages] == [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU] * 2 + [
+        nn.ConvTranspose2d
+    ]
+    layers = stages[::3]
+    # the widths of the encoder backwards, the last of them the channels of the image
+    assert [(c.in_channels, c.out_channels) for c in layers] == [(8, 8), (8, 6), (6, 3)]
+    assert {c.kernel_size for c in layers} == {(3, 3)}
+    assert {c.stride for c in layers} == {(2, 2)}
+    assert [n.num_features for n in stages[1::3]] == [8, 6]
+    assert layers[-1].bias is not None
+
+
+def test_the_encoded_shape_of_a_stack() -> None:
+    assert encoded_shape(LAYERS, 28, 28) == (8, 4, 4)
+    assert encoded_shape(LAYERS, 100, 37) == (8, 13, 5)
+    assert encoded_shape((ConvLayer(3, 1, 5),), 9, 6) == (5, 9, 6)
+
+
+def test_an_encoder_sees_the_whole_image() -> None:
+    torch.manual_seed(0)
+    encoder = conv_encoder(1, (ConvLayer(3, 2, 8), ConvLayer(3, 2, 8))).eval()
+    x = torch.rand(1, 1, 8, 8, requires_grad=True)
+    encoder(x).square().sum().backward()
+    assert (x.grad != 0).all()
+
+
+def test_the_plain_autoencoder_passes_the_encoding_on_as_it_is() -> None:
+    encoder, decoder = conv_encoder(1, LAYERS), conv_decoder(1, LAYERS, 9, 10)
+    model = Autoencoder(encoder, None, decoder).eval()
+    x = torch.rand(3, 1, 9, 10)
+    made = model(x)
+    assert made.read is None
+    assert torch.equal(made.x, decoder(encoder(x)))

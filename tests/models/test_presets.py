@@ -1,0 +1,242 @@
+"""The paper's networks layer by layer, and the numbers of every preset."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from memae.config import Config, override
+from memae.errors import ConfigError, DataError
+from memae.models.presets import NETWORKS, build, preset_config
+
+IMAGES = ("mnist", "cifar10", "image")
+MODALITY = {name: "image" if name in IMAGES else "table" for name in NETWORKS}
+
+
+def convolutions(network: nn.Module, kind: type) -> list[tuple[int, int, int, int]]:
+    """(kernel, stride, in, out) of each layer."""
+    found = [layer for layer in network.modules() if isinstance(layer, kind)]
+    assert all(c.kernel_size[0] == c.kernel_size[1] and c.stride[0] == c.stride[1] for c in found)
+    return [(c.kernel_size[0], c.stride[0], c.in_channels, c.out_channels) for c in found]
+
+
+def kinds(network: nn.Sequential) -> list[str]:
+    return [type(stage).__name__ for stage in network]
+
+
+def test_mnist_is_the_network_of_the_paper() -> None:
+    model = build(preset_config("mnist-paper", "image"), (1, 28, 28))
+    assert convolutions(model.encoder, nn.Conv2d) == [(1, 2, 1, 16), (3, 2, 16, 32), (3, 2, 32, 64)]
+    # Dconv(3, 2, 64)-(3, 2, 32)-(3, 2, 1)
+    assert convolutions(model.decoder, nn.ConvTranspose2d) == [(3, 2, 64, 64), (3, 2, 64, 32), (3, 2, 32, 1)]
+    assert kinds(model.encoder) == ["Conv2d", "BatchNorm2d", "ReLU"] * 3
+    assert kinds(model.decoder) == ["ConvTranspose2d", "BatchNorm2d", "ReLU"] * 2 + ["ConvTranspose2d"]
+    assert model.memory.items.shape == (100, 1024)
+    assert model.memory.query == "whole"
+    made = model(torch.zeros(2, 1, 28, 28))
+    assert made.x.shape == (2, 1, 28, 28)
+    assert made.read.weights.shape == (2, 100)
+
+
+def test_cifar10_is_the_network_of_the_paper() -> None:
+    model = build(preset_config("cifar10-paper", "image"), (3, 32, 32))
+    assert convolutions(model.encoder, nn.Conv2d) == [
+        (3, 2, 3, 64),
+        (3, 2, 64, 128),
+        (3, 2, 128, 128),
+        (3, 2, 128, 256),
+    ]
+    assert convolutions(model.decoder, nn.ConvTranspose2d) == [
+        (3, 2, 256, 256),
+        (3, 2, 256, 128),
+        (3, 2, 128, 128),
+        (3, 2, 128, 3),
+    ]
+    assert kinds(model.encoder) == ["Conv2d", "BatchNorm2d", "ReLU"] * 4
+    assert kinds(model.decoder) == ["ConvTranspose2d", "BatchNorm2d", "ReLU"] * 3 + ["ConvTranspose2d"]
+    assert model.memory.items.shape == (500, 1024)
+    assert model(torch.zeros(2, 3, 32, 32)).x.shape == (2, 3, 32, 32)
+
+
+def test_kddcup_is_the_network_of_the_paper() -> None:
+    model = build(preset_config("kddcup-paper", "table"), (120,))
+    widths = [[(s.in_features, s.out_features) for s in half[::2]] for half in (model.encoder, model.decoder)]
+    assert widths == [[(120, 60), (60, 30), (30, 10), (10, 3)], [(3, 10), (10, 30), (30, 60), (60, 120)]]
+    for half in (model.encoder, model.decoder):
+        assert kinds(half) == ["Linear", "Tanh"] * 3 + ["Linear"]
+    assert model.memory.items.shape == (50, 3)
+    assert model(torch.zeros(5, 120)).x.shape == (5, 120)
+
+
+@pytest.mark.parametrize("network", IMAGES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(4, 4), (5, 7), (27, 28), (33, 64), (100, 37)])
+def test_every_image_network_rebuilds_any_size(network: str, channels: int, size: tuple[int, int]) -> None:
+    model = build(preset_config(network, "image"), (channels, *size)).eval()
+    with torch.no_grad():
+        made = model(torch.rand(1, channels, *size))
+    assert made.x.shape == (1, channels, *size)
+    assert made.x.isfinite().all()
+
+
+@pytest.mark.parametrize("features", [1, 2, 7, 40, 500])
+@pytest.mark.parametrize("network", ["table", "kddcup"])
+def test_every_table_network_rebuilds_any_width(network: str, features: int) -> None:
+    model = build(preset_config(network, "table"), (features,))
+    assert model(torch.rand(3, features)).x.shape == (3, features)
+
+
+def test_the_table_network_narrows_to_a_quarter_of_the_columns() -> None:
+    for features, code in [(4, 3), (20, 5), (40, 10), (500, 16)]:
+        model = build(preset_config("table", "table"), (features,))
+        assert model.memory.items.shape == (50, code)
+        widths = [stage.out_features for stage in model.encoder[::2]]
+        assert widths == sorted(widths, reverse=True)
+
+
+def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole() -> None:
+    small = build(preset_config("image", "image"), (1, 64, 64))
+    assert (small.memory.query, small.memory.item_dim) == ("whole", 128 * 4 * 4)
+    large = build(preset_config("image", "image"), (1, 64, 65))
+    assert (large.memory.query, large.memory.item_dim) == ("position", 128)
+    read = large.eval()(torch.rand(1, 1, 64, 65)).read
+    assert read.weights.shape == (4 * 5, 100)
+    asked = override(preset_config("mnist", "image"), {"memory": {"query": "position"}}, "test")
+    assert build(asked, (1, 28, 28)).memory.items.shape == (100, 64)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_memory_that_is_not_enabled_leaves_the_plain_autoencoder(network: str) -> None:
+    config = override(preset_config(network, MODALITY[network]), {"memory": {"enabled": False}}, "test")
+    shape = (1, 12, 12) if MODALITY[network] == "image" else (9,)
+    torch.manual_seed(0)
+    model = build(config, shape).eval()
+    assert model.memory is None
+    x = torch.rand(2, *shape)
+    made = model(x)
+    assert made.read is None
+    assert torch.equal(made.x, model.decoder(model.encoder(x)))
+
+
+def test_the_memory_takes_its_numbers_from_the_config() -> None:
+    words = {"memory": {"num_items": 7, "similarity": "dot", "temperature": 0.5, "shrinkage": 2.0}}
+    memory = build(override(preset_config("table", "table"), words, "test"), (9,)).memory
+    assert (memory.num_items, memory.similarity, memory.temperature, memory.shrinkage) == (7, "dot", 0.5, 2.0)
+
+
+# num_items where the config leaves it open, epochs, batch size, patience of the default variant
+NUMBERS = {
+    "mnist": (100, 30, 128, 0),
+    "cifar10": (500, 50, 128, 0),
+    "image": (100, 60, 64, 10),
+    "kddcup": (50, 20, 1024, 0),
+    "table": (50, 100, 256, 10),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_paper_variant_of_every_network(network: str) -> None:
+    config = preset_config(f"{network}-paper", MODALITY[network])
+    items, epochs, batch_size, _ = NUMBERS[network]
+    assert config.network == network
+    assert (config.memory.similarity, config.memory.temperature, config.memory.shrinkage) == ("cosine", 1.0, 1.0)
+    assert (config.memory.initialisation, config.memory.warmup_epochs, config.memory.revive_epochs) == (
+        "uniform",
+        0,
+        0,
+    )
+    assert (config.train.entropy_weight, config.train.reduction, config.train.patience) == (2e-4, "sum", 0)
+    assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (epochs, batch_size, 1e-3)
+    assert (config.preprocess.image_scale, config.preprocess.number_scale) == ("none", "minmax")
+    assert built_items(config) == items
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_released_variant_of_every_network(network: str) -> None:
+    config = preset_config(f"{network}-released", MODALITY[network])
+    items, epochs, batch_size, _ = NUMBERS[network]
+    assert config.network == network
+    # lambda 0.0025 at N = 2000 is 5/N
+    assert (config.memory.similarity, config.memory.temperature, config.memory.shrinkage) == ("dot", 1.0, 5.0)
+    assert (config.memory.initialisation, config.memory.warmup_epochs, config.memory.revive_epochs) == (
+        "uniform",
+        0,
+        0,
+    )
+    assert (config.train.entropy_weight, config.train.reduction, config.train.patience) == (2e-4, "mean", 0)
+    assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (epochs, batch_size, 1e-3)
+    assert (config.preprocess.image_scale, config.preprocess.number_scale) == ("none", "minmax")
+    assert built_items(config) == items
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_default_variant_of_every_network_can_be_sparse(network: str) -> None:
+    config = preset_config(network, MODALITY[network])
+    items, epochs, batch_size, patience = NUMBERS[network]
+    assert config.network == network
+    assert config.train.reduction == "sum"
+    assert (config.train.epochs, config.train.batch_size, config.train.patience) == (epochs, batch_size, patience)
+    assert built_items(config) == items
+    # cosine logits of at most 1 / temperature must let one item pass lambda, and not every one
+    assert config.memory.similarity == "cosine"
+    assert config.memory.temperature < 0.1
+    assert 1 <= config.memory.shrinkage < items
+
+
+def built_items(config: Config) -> int:
+    return build(config, (1, 8, 8) if MODALITY[config.network] == "image" else (9,)).memory.num_items
+
+
+@pytest.mark.parametrize("modality", ["image", "table"])
+def test_a_bare_variant_and_no_name_at_all_take_the_network_of_the_data(modality: str) -> None:
+    assert preset_config(None, modality) == preset_config(modality, modality)
+    for variant in ("paper", "released"):
+        assert preset_config(variant, modality) == preset_config(f"{modality}-{variant}", modality)
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [("mnits", "mnist"), ("mnist-papr", "mnist-paper"), ("tabel", "table"), ("relesed", "released")],
+)
+def test_an_unknown_preset_suggests_the_close_one(name: str, close: str) -> None:
+    with pytest.raises(ConfigError, match=f"preset '{name}' is unknown; did you mean '{close}'") as caught:
+        preset_config(name, "table" if "ta" in close else "image")
+    assert all(network in str(caught.value) for network in NETWORKS)
+
+
+@pytest.mark.parametrize("name", ["", "xyzzy", "mnist-paper-released", "mnist-paper-", "paper-released"])
+def test_a_preset_that_resembles_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"preset '{name}' is unknown"):
+        preset_config(name, "image")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_for_other_data_is_refused(network: str) -> None:
+    other = {"image": "table", "table": "image"}[MODALITY[network]]
+    with pytest.raises(ConfigError, match=f"'{network}-paper' is for {MODALITY[network]}s, .* set of {other}s"):
+        preset_config(f"{network}-paper", other)
+
+
+@pytest.mark.parametrize("shrinkage", [50.0, 60.0])
+def test_a_shrinkage_that_is_not_below_the_items_is_refused(shrinkage: float) -> None:
+    config = override(preset_config("table", "table"), {"memory": {"shrinkage": shrinkage}}, "test")
+    with pytest.raises(ConfigError, match=f"memory.shrinkage = {shrinkage:g} .* memory.num_items = 50"):
+        build(config, (9,))
+    build(override(config, {"memory": {"num_items": 61}}, "test"), (9,))
+
+
+@pytest.mark.parametrize("size", [(3, 28), (28, 3), (1, 1)])
+def test_an_image_too_small_for_any_network_is_refused(size: tuple[int, int]) -> None:
+    for network in IMAGES:
+        with pytest.raises(DataError, match=f"{size[0]} x {size[1]} px are too small.* 4 x 4"):
+            build(preset_config(network, "image"), (1, *size))
+
+
+def test_the_weights_come_from_the_global_generator() -> None:
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        models.append(build(preset_config("table", "table"), (9,)).state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    assert not torch.equal(models[0]["memory.items"], models[2]["memory.items"])

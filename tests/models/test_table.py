@@ -1,0 +1,30 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from memae.models.autoencoder import Autoencoder
+from memae.models.table import fully_connected
+
+
+def test_tanh_lies_between_the_layers_and_not_behind_the_last() -> None:
+    network = fully_connected((120, 60, 30, 10, 3))
+    assert [type(stage) for stage in network] == [nn.Linear, nn.Tanh] * 3 + [nn.Linear]
+    assert [(s.in_features, s.out_features) for s in network[::2]] == [(120, 60), (60, 30), (30, 10), (10, 3)]
+    assert all(stage.bias is not None for stage in network[::2])
+
+
+def test_one_layer_is_linear() -> None:
+    network = fully_connected((5, 2))
+    assert [type(stage) for stage in network] == [nn.Linear]
+
+
+def test_the_plain_autoencoder_of_rows() -> None:
+    encoder, decoder = fully_connected((6, 4, 2)), fully_connected((2, 4, 6))
+    x = torch.randn(7, 6)
+    made = Autoencoder(encoder, None, decoder)(x)
+    assert made.read is None
+    assert torch.equal(made.x, decoder(encoder(x)))
+    assert made.x.abs().max() > 0

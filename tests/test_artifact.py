@@ -1,0 +1,340 @@
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from golden.make_golden import HERE as GOLDEN
+from golden.make_golden import images, rows
+from sklearn.datasets import load_breast_cancer
+
+import memae.artifact
+from memae import Detector
+from memae.artifact import FORMAT
+from memae.errors import ArtifactError
+
+BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
+GREY, SMALL_GREY = images()
+TABLE, SMALL_TABLE = rows()
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector(settings=BRIEF).fit(TABLE)
+
+
+@pytest.fixture
+def saved(detector, tmp_path):
+    detector.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def contents(path):
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()
+    }
+
+
+def rewrite(saved, change):
+    """Changes config.json and makes its digest right again, as a careful author of a bad model would."""
+    settings = json.loads((saved / "config.json").read_text())
+    change(settings)
+    settings.pop("config_sha256")
+    settings["config_sha256"] = memae.artifact._digest(settings)
+    (saved / "config.json").write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"memory": {"enabled": False}},
+        {"threshold": {"calibration_share": 0}},
+        {"preprocess": {"image_scale": "centred", "number_scale": "minmax"}},
+    ],
+    ids=["default", "no memory", "no threshold", "scales"],
+)
+@pytest.mark.parametrize(("normal", "mixed"), [(GREY, SMALL_GREY), (TABLE, SMALL_TABLE)], ids=["image", "table"])
+def test_what_was_saved_scores_exactly_as_before(tmp_path, settings, normal, mixed):
+    before = Detector(settings=BRIEF | settings, seed=3).fit(normal)
+    before.save(tmp_path / "model")
+    after = Detector.load(tmp_path / "model", device="cpu")
+    assert np.array_equal(after.score(mixed).values, before.score(mixed).values)
+    assert after.config == before.config
+    assert after.facts == json.loads(json.dumps(before.facts))
+    assert [one.items for one in after.explain(mixed[:3])] == [one.items for one in before.explain(mixed[:3])]
+    if settings != {"threshold": {"calibration_share": 0}}:
+        assert list(after.detect(mixed)) == list(before.detect(mixed))
+    if before.model.memory:
+        assert np.array_equal(after.items().uses, before.items().uses)
+
+
+def test_saving_what_was_loaded_gives_the_same_files(saved, tmp_path):
+    Detector.load(saved, device="cpu").save(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(saved)
+
+
+def test_a_model_is_two_files_and_readable_by_whoever_reads_its_folder(saved):
+    assert sorted(contents(saved)) == ["config.json", "model.safetensors"]
+    modes = {file.stat().st_mode & 0o777 for file in saved.iterdir()}
+    assert len(modes) == 1
+    assert json.loads((saved / "config.json").read_text())["format"] == FORMAT
+
+
+def test_loading_does_not_touch_the_random_state(saved):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    Detector.load(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_missing_directory_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="nowhere: no such model directory; check the path, or train one"):
+        Detector.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("model.safetensors", r"model\.safetensors: missing; copy the whole model directory"),
+        ("config.json", r"config\.json: missing, so this is no memae model; check the path"),
+    ],
+)
+def test_a_missing_file_is_refused(saved, name, what):
+    (saved / name).unlink()
+    with pytest.raises(ArtifactError, match=what):
+        Detector.load(saved)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 100, -1])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_truncated_file_is_refused(saved, name, kept):
+    content = (saved / name).read_bytes().rstrip()
+    (saved / name).write_bytes(content[:kept])
+    with pytest.raises(ArtifactError, match=rf"{name}: .*copy the model again"):
+        Detector.load(saved)
+
+
+@pytest.mark.parametrize("place", [3, 200, -1])
+def test_weights_of_which_one_bit_changed_are_refused(saved, place):
+    content = bytearray((saved / "model.safetensors").read_bytes())
+    content[place] ^= 1
+    (saved / "model.safetensors").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors: is not the file that config\.json describes"):
+        Detector.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"false_alarm_rate": 0.0', '"false_alarm_rate": 0.1'),
+        ('"number_scale": "standard"', '"number_scale": "minmax"'),
+        ('"centre": 1', '"centre": 2'),
+        ('"config_sha256"', '"other_sha256"'),
+        ('"seed": 0', '"seed": 1'),
+    ],
+)
+def test_settings_that_were_edited_are_refused(saved, old, new):
+    text = (saved / "config.json").read_text()
+    assert old in text
+    (saved / "config.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(
+        ArtifactError, match=r"config\.json: was changed after it was written; copy the model again"
+    ):
+        Detector.load(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"model"', "{}", '{"format": "1"}', "\xff"])
+def test_settings_that_are_none_are_refused(saved, text):
+    (saved / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ArtifactError, match=r"config\.json: (not readable .*copy|has no format .*check the path)"):
+        Detector.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda settings: settings["config"]["memory"].update(num_items=13),
+        lambda settings: settings["config"].update(network="kddcup"),
+        lambda settings: settings["config"].update(network="image"),
+        lambda settings: settings["config"].update(colour="red"),
+        lambda settings: settings.pop("preprocess"),
+        lambda settings: settings["preprocess"]["columns"].pop(),
+        lambda settings: settings["preprocess"].update(kind="sound"),
+        lambda settings: settings.update(config=[]),
+        lambda settings: settings.update(threshold={}),
+        lambda settings: settings.update(threshold=[0.1]),
+        lambda settings: settings.update(preprocess="none"),
+    ],
+)
+def test_files_that_do_not_fit_together_are_refused(saved, change):
+    rewrite(saved, change)
+    with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
+        Detector.load(saved)
+
+
+def test_weights_of_another_model_are_refused(saved, tmp_path):
+    Detector(settings=BRIEF).fit(GREY).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", saved)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors: is not the file that config\.json describes"):
+        Detector.load(saved)
+    digest = hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()
+    rewrite(saved, lambda settings: settings.update(model_sha256=digest))
+    with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
+        Detector.load(saved)
+
+
+def test_a_newer_format_is_refused(saved):
+    rewrite(saved, lambda settings: settings.update(format=FORMAT + 1))
+    with pytest.raises(
+        ArtifactError, match=rf"config\.json: is of format {FORMAT + 1}, .* {FORMAT}; upgrade memae"
+    ):
+        Detector.load(saved)
+
+
+class Payload:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_the_payload_of_these_tests_works(tmp_path):
+    pickle.loads(pickle.dumps(Payload(tmp_path / "was-run")))
+    assert (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("name", ["extra.pkl", "extra.pt", "extra.BIN", "notes.txt", "deep/inside.dat"])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_pickle_in_the_directory_is_refused_and_never_run(saved, tmp_path, name, protocol):
+    (saved / name).parent.mkdir(exist_ok=True)
+    (saved / name).write_bytes(pickle.dumps(Payload(tmp_path / "was-run"), protocol=protocol))
+    with pytest.raises(ArtifactError, match=rf"{Path(name).name}: may hold a pickle, .*Remove the file"):
+        Detector.load(saved)
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("content", ["pickle", "old pickle", "torch.save"])
+def test_weights_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path, content):
+    weights, payload = saved / "model.safetensors", Payload(tmp_path / "was-run")
+    if content == "torch.save":
+        torch.save({"payload": payload}, weights)
+    else:
+        weights.write_bytes(pickle.dumps(payload, protocol=0 if content == "old pickle" else 4))
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    rewrite(saved, lambda settings: settings.update(model_sha256=digest))
+    with pytest.raises(
+        ArtifactError, match=r"model.*(may hold a pickle|do not fit together .*copy the model again)"
+    ):
+        Detector.load(saved)
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_settings_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path):
+    (saved / "config.json").write_bytes(pickle.dumps(Payload(tmp_path / "was-run"), protocol=0))
+    with pytest.raises(ArtifactError, match=r"config\.json: not readable .*; copy the model again"):
+        Detector.load(saved)
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.tex": "years of work"},
+        {"config.json": "{}"},
+        {"config.json": '{"model_type": "bert"}', "model.safetensors": "weights of another library"},
+        {"config.json": "half a mod"},
+    ],
+    ids=["files", "other settings", "other model", "damaged"],
+)
+def test_what_is_no_model_is_never_replaced(detector, tmp_path, files):
+    (tmp_path / "mine").mkdir()
+    for name, text in files.items():
+        (tmp_path / "mine" / name).write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(ArtifactError, match=r"mine: exists and is no memae model.*choose another place"):
+        detector.save(tmp_path / "mine")
+    assert contents(tmp_path) == before
+
+
+def test_a_file_of_the_users_beside_an_old_model_is_not_lost(detector, saved):
+    (saved / "notes.md").write_text("trained on Tuesday")
+    before = contents(saved)
+    with pytest.raises(ArtifactError, match=r"model: exists and .* holds other files too; choose another place"):
+        detector.save(saved)
+    assert contents(saved) == before
+
+
+def test_a_file_is_never_replaced_by_a_model(detector, tmp_path):
+    (tmp_path / "model").write_text("a file")
+    for place in (tmp_path / "model", tmp_path / "model" / "below"):
+        with pytest.raises(ArtifactError, match=r"model.*; choose another place"):
+            detector.save(place)
+    assert contents(tmp_path) == {"model": b"a file"}
+
+
+def test_an_empty_directory_takes_a_model(detector, tmp_path):
+    (tmp_path / "model").mkdir()
+    detector.save(tmp_path / "model")
+    assert sorted(contents(tmp_path)) == ["model/config.json", "model/model.safetensors"]
+
+
+def test_an_old_model_is_replaced(saved):
+    other = Detector(settings=BRIEF, seed=5).fit(GREY)
+    other.save(saved)
+    assert np.array_equal(Detector.load(saved).score(SMALL_GREY).values, other.score(SMALL_GREY).values)
+    assert [file.name for file in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_the_old_model_and_no_litter(saved, monkeypatch, error):
+    def fail(tensors, path):
+        Path(path).write_bytes(b"half of the wei")
+        raise error
+
+    before = contents(saved.parent)
+    other = Detector(settings=BRIEF, seed=5).fit(TABLE)
+    monkeypatch.setattr(memae.artifact, "save_file", fail)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ArtifactError
+    with pytest.raises(expected) as caught:
+        other.save(saved)
+    if expected is ArtifactError:
+        assert f"{saved}: cannot be written (no space left on device); choose another place" in str(caught.value)
+    assert contents(saved.parent) == before
+    Detector.load(saved)
+
+
+@pytest.mark.parametrize("name", ["image", "table"])
+def test_golden_models_of_older_versions_are_still_read(name):
+    expected = json.loads((GOLDEN / "expected.json").read_text())[name]
+    _, mixed = {"image": images, "table": rows}[name]()
+    detector = Detector.load(GOLDEN / name, device="cpu")
+    verdicts = detector.detect(mixed)
+    assert verdicts.scores == pytest.approx(expected["scores"], rel=1e-4)
+    assert verdicts.threshold == pytest.approx(expected["threshold"], rel=1e-4)
+    assert verdicts.p_values == pytest.approx(expected["p_values"], abs=0.06)  # a score that crosses one other
+    assert verdicts.is_anomaly.tolist() == expected["is_anomaly"]
+    assert 0 < sum(expected["is_anomaly"]) < len(expected["is_anomaly"])
+    assert detector.items() is not None
+    assert len(detector.explain(mixed[:2])) == 2
+
+
+def test_golden_models_are_small_and_tell_nothing_of_the_machine_they_came_from():
+    assert sum(len(content) for content in contents(GOLDEN).values()) < 100_000
+    for name in ("image", "table"):
+        assert json.loads((GOLDEN / name / "config.json").read_text())["facts"]["origin"].startswith("the ")
+
+
+def test_a_frame_trained_on_text_labels_is_read_back_with_its_schema(saved):
+    loaded = Detector.load(saved)
+    assert np.isfinite(loaded.score(SMALL_TABLE.assign(shape="never seen")).values).all()
+    data = load_breast_cancer(as_frame=True).frame
+    with pytest.raises(Exception, match="no column 'shape'"):
+        loaded.score(pd.DataFrame(data.iloc[:, :5]))

@@ -1,0 +1,503 @@
+import random
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits
+
+import memae.detector
+from memae import Detector
+from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
+
+BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
+PIXELS, DIGITS = load_digits(return_X_y=True)
+ONES = PIXELS[DIGITS == 1].reshape(-1, 8, 8).astype(np.uint8)
+OTHERS = PIXELS[DIGITS != 1].reshape(-1, 8, 8).astype(np.uint8)
+CANCER = load_breast_cancer(as_frame=True)
+ROWS = CANCER.frame[CANCER.target == 1].drop(columns="target").iloc[:, :8]
+MALIGNANT = CANCER.frame[CANCER.target == 0].drop(columns="target").iloc[:, :8]
+
+
+def fit(x, preset=None, *, seed=0, **settings):
+    brief = {name: values | settings.pop(name, {}) for name, values in BRIEF.items()}
+    return Detector(preset, seed=seed, settings=brief | settings).fit(x)
+
+
+def weights(detector):
+    return {name: value.clone() for name, value in detector.model.state_dict().items()}
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.fixture(scope="module")
+def of_images():
+    return fit(ONES)
+
+
+@pytest.fixture(scope="module")
+def of_rows():
+    return fit(ROWS)
+
+
+@pytest.fixture(scope="module", params=["images", "rows"])
+def fitted(request, of_images, of_rows):
+    return (of_images, ONES, OTHERS) if request.param == "images" else (of_rows, ROWS, MALIGNANT)
+
+
+def test_without_a_preset_the_data_chooses(of_images, of_rows):
+    assert of_images.config.network == "image"
+    assert of_rows.config.network == "table"
+
+
+@pytest.mark.parametrize(
+    ("preset", "network", "similarity"),
+    [("mnist", "mnist", "cosine"), ("paper", "image", "cosine"), ("cifar10-released", "cifar10", "dot")],
+)
+def test_a_preset_is_taken_by_name(preset, network, similarity):
+    detector = fit(ONES[:40], preset, train={"epochs": 1})
+    assert (detector.config.network, detector.config.memory.similarity) == (network, similarity)
+
+
+@pytest.mark.parametrize(
+    ("preset", "what"),
+    [
+        ("mnst", "preset 'mnst' is unknown; did you mean 'mnist'.*Networks: mnist, cifar10"),
+        ("nothing like it", "preset 'nothing like it' is unknown.*Networks: mnist, cifar10"),
+    ],
+)
+def test_an_unknown_preset_fails_at_once_with_the_known_ones(preset, what):
+    with pytest.raises(ConfigError, match=what):
+        Detector(preset)
+
+
+@pytest.mark.parametrize("preset", [None, "mnist", "kddcup", "table-paper", "released"])
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"train": {"epoch": 3}}, r"settings: train\.epoch: unknown key; did you mean train\.epochs\?"),
+        ({"trian": {"epochs": 3}}, r"settings: trian: unknown key; did you mean train\?"),
+        ({"train": {"epochs": -1}}, r"settings: train\.epochs = -1: should be greater than or equal to 0"),
+        (
+            {"memory": {"similarity": "sine"}},
+            r"settings: memory\.similarity = 'sine': should be 'cosine' or 'dot'",
+        ),
+        ({"threshold": {"false_alarm_rate": 1.5}}, r"settings: threshold\.false_alarm_rate = 1\.5: .*less than 1"),
+    ],
+)
+def test_a_bad_setting_fails_at_once_whatever_the_preset(preset, settings, what):
+    with pytest.raises(ConfigError, match=what):
+        Detector(preset, settings=settings)
+
+
+def test_settings_come_from_a_toml_file_and_are_named_by_it(tmp_path):
+    (tmp_path / "run.toml").write_text("[train]\nepochs = 2\n[memory]\nnum_items = 7\n")
+    detector = Detector(settings=tmp_path / "run.toml").fit(ROWS)
+    assert (detector.config.train.epochs, detector.config.memory.num_items) == (2, 7)
+    (tmp_path / "run.toml").write_text("[train]\nepoch = 2\n")
+    with pytest.raises(ConfigError, match=r"run\.toml: train\.epoch: unknown key; did you mean train\.epochs"):
+        Detector(settings=str(tmp_path / "run.toml"))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
+def test_a_seed_that_is_none_fails_at_once(seed):
+    with pytest.raises(ConfigError, match=r"seed = .*: give a whole number, 0 or more"):
+        Detector(seed=seed)
+
+
+def test_an_unknown_device_fails_at_once():
+    with pytest.raises(ConfigError, match="device = 'gpu': give 'auto' or 'cpu'"):
+        Detector(device="gpu")
+
+
+def test_a_network_for_the_other_kind_of_data_is_refused():
+    for detector, x in (
+        (Detector("kddcup"), ONES),
+        (Detector("mnist"), ROWS),
+        (Detector(settings={"network": "kddcup"}), ONES),
+        (Detector(settings={"network": "image"}), ROWS),
+    ):
+        with pytest.raises(ConfigError, match=r"preset '\w+' is for .*, and the data is .*; leave the preset out"):
+            detector.fit(x)
+    with pytest.raises(ConfigError, match="preset 'kddcup' is for tables"):
+        Detector("mnist", settings={"network": "kddcup"})
+
+
+@pytest.mark.parametrize("initialisation", ["uniform", "data", "kmeans"])
+@pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(x, initialisation):
+    memory = {"initialisation": initialisation, "warmup_epochs": 1}
+    first, same, other = (fit(x, seed=seed, memory=memory, train={"noise": 0.1}) for seed in (0, np.int64(0), 1))
+    assert equal(weights(first), weights(same))
+    assert np.array_equal(first.score(x).values, same.score(x).values)
+    assert np.array_equal(first.threshold.calibration, same.threshold.calibration)
+    assert not np.array_equal(first.score(x).values, other.score(x).values)
+
+
+def test_global_random_state_is_neither_used_nor_touched(of_images, tmp_path):
+    settings = BRIEF | {"memory": {"initialisation": "kmeans", "warmup_epochs": 1, "num_items": 12}}
+    scores = []
+    for start in (1, 2):
+        torch.manual_seed(start)
+        np.random.seed(start)
+        random.seed(start)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+        detector = Detector(settings=settings).fit(ONES)
+        detector.save(tmp_path / f"{start}")
+        Detector.load(tmp_path / f"{start}").explain(ONES[:2])
+        scores.append(detector.detect(ONES).scores)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert np.array_equal(np.random.get_state()[1], before[1])
+        assert random.getstate() == before[2]
+    assert np.array_equal(*scores)
+
+
+def places_of(values, scores):
+    """Which samples have these scores, up to the rounding of another batch."""
+    places = [int(np.abs(scores - value).argmin()) for value in values]
+    assert scores[places] == pytest.approx(values, rel=1e-5)
+    assert len(set(places)) == len(values)
+    return np.array(places)
+
+
+def test_the_untrained_network_scores_too(tmp_path):
+    detector = fit(ROWS, train={"epochs": 0})
+    assert detector.history.records == ()
+    assert np.isfinite(detector.detect(ROWS).scores).all()
+    detector.save(tmp_path / "model")
+    assert np.array_equal(Detector.load(tmp_path / "model").score(ROWS).values, detector.score(ROWS).values)
+
+
+def test_every_sample_has_one_part(fitted):
+    detector, normal, _ = fitted
+    parts = detector.facts["samples"]
+    assert sum(parts.values()) == len(normal)
+    assert parts["held_out"] == round(0.1 * len(normal))
+    assert parts["calibration"] == round(0.2 * len(normal)) == len(detector.threshold.calibration)
+
+
+def test_the_threshold_is_set_on_samples_that_no_training_saw(of_rows):
+    unseen = places_of(of_rows.threshold.calibration, of_rows.score(ROWS).values)
+    spoilt = ROWS.copy()
+    spoilt.iloc[unseen] += 1000
+    again = fit(spoilt)
+    assert equal(weights(again), weights(of_rows))
+    assert again.facts["last_epoch"]["loss"] == of_rows.facts["last_epoch"]["loss"]
+    assert again.threshold.value > 100 * of_rows.threshold.value
+
+
+def test_other_samples_are_seen_in_training(of_rows):
+    unseen = places_of(of_rows.threshold.calibration, of_rows.score(ROWS).values)
+    spoilt = ROWS.copy()
+    spoilt.iloc[np.setdiff1d(np.arange(len(ROWS)), unseen)[0]] *= 1.5
+    again = fit(spoilt)
+    assert (
+        not equal(weights(again), weights(of_rows))
+        or again.facts["last_epoch"]["held_out_loss"] != of_rows.facts["last_epoch"]["held_out_loss"]
+    )
+
+
+def test_the_false_alarm_rate_on_new_normal_samples_is_about_the_wanted_one():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(3000, 5))
+    detector = fit(x[:1000], threshold={"false_alarm_rate": 0.1})
+    flags = detector.detect(x[1000:]).is_anomaly
+    assert detector.threshold.false_alarm_rate == 0.1
+    assert 0.06 < flags.mean() < 0.15
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
+def test_too_few_samples_are_refused(x, count):
+    with pytest.raises(DataError, match=f"holds {count} samples?, too few to .*give at least 20"):
+        fit(x[:count])
+
+
+@pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
+def test_twenty_samples_are_enough(x):
+    detector = fit(x[:20])
+    assert detector.threshold.false_alarm_rate == 1 / 5
+    assert np.isfinite(detector.score(x[:3]).values).all()
+
+
+def never(*args, **kwargs):
+    raise AssertionError("it trained")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        (
+            {"threshold": {"false_alarm_rate": 0.001}},
+            r"threshold\.false_alarm_rate = 0\.001 takes at least 999 held-out normal samples, and there are 71, "
+            r".*give more data, raise threshold\.calibration_share, or ask for a higher rate",
+        ),
+        (
+            {"threshold": {"false_alarm_rate": 0.1, "calibration_share": 0}},
+            r"threshold\.false_alarm_rate = 0\.1 needs held-out samples: raise threshold\.calibration_share",
+        ),
+        (
+            {"train": {"validation_share": 0}},
+            r"train\.patience needs held-out samples: raise train\.validation_share, or set train\.patience=0",
+        ),
+        (
+            {"memory": {"num_items": 5, "shrinkage": 5}},
+            r"memory\.shrinkage = 5 .* below memory\.num_items = 5; lower the one or raise the other",
+        ),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_before_any_training(monkeypatch, settings, what):
+    monkeypatch.setattr(memae.detector, "train", never)
+    with pytest.raises(ConfigError, match=what):
+        fit(ROWS, **settings)
+
+
+def test_a_rate_that_can_be_promised_is_kept():
+    assert fit(ROWS, threshold={"false_alarm_rate": 0.05}).threshold.false_alarm_rate == 0.05
+
+
+def test_before_fit_every_use_says_what_to_do():
+    detector = Detector()
+    for use in (
+        lambda: detector.score(ROWS),
+        lambda: detector.detect(ROWS),
+        lambda: next(detector.stream(ROWS)),
+        lambda: detector.explain(ROWS),
+        detector.items,
+        lambda: detector.save("nowhere"),
+        lambda: detector.threshold,
+        lambda: detector.model,
+        lambda: detector.config,
+        lambda: detector.facts,
+    ):
+        with pytest.raises(MemaeError, match=r"this detector is not fitted; call fit\(x\), or Detector\.load"):
+            use()
+
+
+def test_a_fit_that_fails_keeps_the_model_before_it():
+    detector = fit(ROWS)
+    before = detector.score(ROWS).values
+    with pytest.raises(DataError, match="column 'mean area' has no value at row"):
+        detector.fit(ROWS.assign(**{"mean area": None}).astype(float))
+    assert np.array_equal(detector.score(ROWS).values, before)
+
+
+def test_anomalies_score_higher(of_rows):
+    assert np.median(of_rows.score(MALIGNANT).values) > 2 * np.median(of_rows.score(ROWS).values)
+
+
+def test_scoring_changes_nothing(fitted):
+    detector, normal, anomalous = fitted
+    before = weights(detector)
+    first = detector.score(normal).values
+    detector.detect(anomalous)
+    detector.explain(anomalous[:3])
+    detector.items()
+    assert np.array_equal(detector.score(normal).values, first)
+    assert equal(weights(detector), before)
+    assert not detector.model.training
+
+
+def test_score_detect_stream_and_explain_agree(fitted, monkeypatch):
+    detector, normal, _ = fitted
+    scores, verdicts = detector.score(normal), detector.detect(normal)
+    assert len(scores) == len(verdicts) == len(normal)
+    assert list(scores.keys) == list(verdicts.keys)
+    assert np.array_equal(scores.values, verdicts.scores)
+    assert np.array_equal(verdicts.is_anomaly, verdicts.scores > verdicts.threshold)
+    assert np.array_equal(verdicts.p_values, detector.threshold.p_values(verdicts.scores))
+    rows = list(verdicts)
+    assert [row.score for row in rows] == verdicts.scores.tolist()
+    assert [row.is_anomaly for row in rows] == verdicts.is_anomaly.tolist()
+    assert isinstance(rows[0].is_anomaly, bool)
+    explained = detector.explain(normal)
+    assert [one.score for one in explained] == verdicts.scores.tolist()
+    assert [one.p_value for one in explained] == verdicts.p_values.tolist()
+    monkeypatch.setattr(memae.detector, "CHUNK_SAMPLES", 50)
+    parts = list(detector.stream(normal))
+    assert [len(part) for part in parts] == [50] * (len(normal) // 50) + [len(normal) % 50]
+    assert np.concatenate([part.scores for part in parts]) == pytest.approx(verdicts.scores, rel=1e-5)
+    assert [key for part in parts for key in part.keys] == list(verdicts.keys)
+    assert [one.key for one in detector.explain(normal)] == list(verdicts.keys)
+
+
+def test_a_stream_reads_no_further_than_it_is_asked(of_rows, tmp_path, monkeypatch):
+    text = ROWS.to_csv(index=False)
+    (tmp_path / "t.csv").write_text(text + "spoilt," * 7 + "spoilt\n")
+    monkeypatch.setattr(memae.detector, "CHUNK_SAMPLES", 100)
+    stream = of_rows.stream(tmp_path / "t.csv")
+    with pytest.raises(DataError, match=rf"t\.csv: column 'mean radius' holds 'spoilt' at line {len(ROWS) + 2}"):
+        list(stream)
+
+
+def test_arrays_frames_and_files_score_the_same(of_rows, tmp_path):
+    ROWS.to_csv(tmp_path / "t.csv", index=False)
+    ROWS.to_parquet(tmp_path / "t.parquet")
+    expected = of_rows.score(ROWS).values
+    for x in (pl.from_pandas(ROWS), tmp_path / "t.csv", str(tmp_path / "t.parquet")):
+        scores = of_rows.score(x)
+        assert scores.values == pytest.approx(expected, rel=1e-6)
+        assert list(scores.keys) == list(range(len(ROWS)))
+
+
+def test_index_labels_come_back(of_rows):
+    named = ROWS[:5].set_axis(["a", "b", "c", "d", "e"])
+    assert list(of_rows.score(named).keys) == list("abcde")
+    assert [verdict.key for verdict in of_rows.detect(named)] == list("abcde")
+    assert [one.key for one in of_rows.explain(named)] == list("abcde")
+    assert list(fit(ROWS.set_axis([f"patient {i}" for i in ROWS.index])).score(named).keys) == list("abcde")
+
+
+@pytest.mark.parametrize("drop", [["id", "note"], ("id", "note")])
+def test_dropped_columns_may_hold_anything_then_and_later(tmp_path, drop):
+    noted = ROWS.assign(id=[f"patient {i}" for i in range(len(ROWS))], note="text")
+    detector = Detector(settings=BRIEF).fit(noted, drop=drop)
+    expected = detector.score(ROWS).values
+    assert np.array_equal(expected, fit(ROWS).score(ROWS).values)
+    assert np.array_equal(detector.score(noted.assign(id=range(len(ROWS)), note=None)).values, expected)
+    noted.to_csv(tmp_path / "t.csv", index=False)
+    detector.save(tmp_path / "model")
+    assert Detector.load(tmp_path / "model").score(tmp_path / "t.csv").values == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_column_may_be_dropped_by_its_bare_name():
+    noted = ROWS.assign(note="text")
+    assert np.array_equal(
+        Detector(settings=BRIEF).fit(noted, drop="note").score(ROWS).values, fit(ROWS).score(ROWS).values
+    )
+
+
+def test_a_column_that_cannot_be_dropped_is_refused():
+    with pytest.raises(DataError, match="the DataFrame: no column 'note'; it has 'mean radius'"):
+        Detector(settings=BRIEF).fit(ROWS, drop=["note"])
+    with pytest.raises(DataError, match="the array: images have no column 'note' to leave out"):
+        Detector(settings=BRIEF).fit(ONES, drop=["note"])
+
+
+def test_values_out_of_all_proportion_have_finite_and_high_scores(of_rows):
+    scores = of_rows.score(pd.concat([ROWS, ROWS[:2].assign(**{"mean area": [1e300, -1e30]})])).values
+    assert np.isfinite(scores).all()
+    assert scores[-2:].min() > scores[:-2].max()
+
+
+@pytest.mark.parametrize("memory", [{}, {"warmup_epochs": 1, "initialisation": "kmeans"}, {"revive_epochs": 2}])
+def test_the_plain_autoencoder_does_all_that_the_detector_does(memory, tmp_path):
+    for x in (ONES, ROWS):
+        detector = fit(x, memory=memory | {"enabled": False})
+        assert detector.model.memory is None
+        assert detector.items() is None
+        verdicts = detector.detect(x[:5])
+        assert [one.items for one in detector.explain(x[:5])] == [()] * 5
+        detector.save(tmp_path / "model")
+        assert np.array_equal(Detector.load(tmp_path / "model", device="cpu").score(x[:5]).values, verdicts.scores)
+        assert detector.facts["last_epoch"]["memory"] is None
+
+
+def test_without_calibration_there_are_scores_and_no_verdicts():
+    detector = fit(ROWS, threshold={"calibration_share": 0})
+    assert np.isfinite(detector.score(ROWS).values).all()
+    with pytest.raises(MemaeError, match=r"no threshold, .*calibration_share = 0; use score, or train it with"):
+        detector.detect(ROWS)
+
+
+class StopAt:
+    """Interrupts like Ctrl-C: at the end of an epoch, or within it at a step."""
+
+    def __init__(self, epoch, step=None):
+        self.at, self.steps_left, self.epochs_done = epoch, step, 0
+
+    def begin(self, epochs, samples, done):
+        self.epochs_done = done
+
+    def step(self, samples, loss):
+        if self.steps_left is not None and self.epochs_done == self.at:
+            if self.steps_left == 0:
+                raise KeyboardInterrupt
+            self.steps_left -= 1
+
+    def epoch(self, record):
+        self.epochs_done = record.epoch
+        if self.steps_left is None and record.epoch == self.at:
+            raise KeyboardInterrupt
+
+    def end(self):
+        pass
+
+
+@pytest.mark.parametrize("step", [None, 1], ids=["between epochs", "within an epoch"])
+@pytest.mark.parametrize(
+    "memory", [{}, {"warmup_epochs": 2, "initialisation": "kmeans", "revive_epochs": 4}], ids=["plain", "all"]
+)
+@pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
+def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memory, step, tmp_path):
+    settings = {
+        "train": {"epochs": 6, "batch_size": 32, "noise": 0.05},
+        "memory": {"num_items": 12} | memory,
+    }
+    whole = Detector(settings=settings).fit(x)
+    stopped = Detector(settings=settings).fit(x, checkpoint=tmp_path / "state", monitor=StopAt(3, step))
+    assert stopped.history.interrupted
+    assert stopped.facts["interrupted"]
+    assert len(stopped.history.records) == 3
+    assert np.isfinite(stopped.detect(x).scores).all()
+    resumed = Detector(settings=settings).fit(x, checkpoint=tmp_path / "state", resume=True)
+    assert not resumed.history.interrupted
+    assert equal(weights(resumed), weights(whole))
+    assert np.array_equal(resumed.score(x).values, whole.score(x).values)
+    assert np.array_equal(resumed.threshold.calibration, whole.threshold.calibration)
+    assert np.array_equal(resumed.items().uses, whole.items().uses)
+    assert [r.loss for r in resumed.history.records] == [r.loss for r in whole.history.records]
+    assert not any((tmp_path / "state").iterdir())
+
+
+def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path):
+    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 3}}
+    with pytest.raises(KeyboardInterrupt):
+        Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", monitor=StopAt(2))
+    resumed = Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", resume=True)
+    assert equal(weights(resumed), weights(Detector(settings=settings).fit(ROWS)))
+
+
+def test_a_stop_before_the_first_epoch_passes_through():
+    detector = Detector(settings=BRIEF)
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(ROWS, monitor=StopAt(0, step=0))
+    with pytest.raises(MemaeError, match="not fitted"):
+        detector.score(ROWS)
+
+
+def test_only_the_very_same_run_is_resumed(tmp_path):
+    state = tmp_path / "state"
+    Detector(settings=BRIEF).fit(ROWS, checkpoint=state, monitor=StopAt(2))
+    for detector, x in (
+        (Detector(settings=BRIEF, seed=1), ROWS),
+        (Detector(settings=BRIEF), ROWS**2),
+        (Detector(settings={"train": {"epochs": 4}, "memory": {"num_items": 12}}), ROWS),
+    ):
+        with pytest.raises(ConfigError, match="the checkpoint is of a training with other data, settings or seed"):
+            detector.fit(x, checkpoint=state, resume=True)
+    assert len(Detector(settings=BRIEF).fit(ROWS, checkpoint=state, resume=True).history.records) == 3
+
+
+def test_resuming_nothing_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"resume needs the checkpoint directory .*; pass checkpoint="):
+        Detector(settings=BRIEF).fit(ROWS, resume=True)
+    with pytest.raises(ConfigError, match="state: holds no training to resume; leave --resume out to start one"):
+        Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", resume=True)
+
+
+def test_without_resume_an_old_checkpoint_is_not_continued(tmp_path):
+    Detector(settings=BRIEF, seed=1).fit(ROWS, checkpoint=tmp_path / "state", monitor=StopAt(2))
+    fresh = Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state")
+    assert len(fresh.history.records) == 3
+    assert equal(weights(fresh), weights(fit(ROWS)))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", monitor=StopAt(2))
+    (tmp_path / "state" / "main" / "state.safetensors").write_bytes(b"half")
+    with pytest.raises(ArtifactError, match=r"main: this checkpoint cannot be read .*; remove it and train anew"):
+        Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", resume=True)

@@ -1,0 +1,159 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits
+from torch import nn
+
+from memae import Detector
+from memae.data.preprocess import ImagePreprocess
+from memae.explain import decode_items, items_used
+from memae.memory import MemoryModule
+from memae.models.autoencoder import Autoencoder
+from memae.ops import MemoryRead
+
+BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    pixels, label = load_digits(return_X_y=True)
+    return pixels[label == 1].reshape(-1, 8, 8).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tumours():
+    data = load_breast_cancer(as_frame=True)
+    frame = data.frame[data.target == 1].drop(columns="target").iloc[:, :6]
+    return frame.assign(
+        size=np.where(frame["mean radius"] > 12, "large", "small"), smooth=frame["mean smoothness"] < 0.1
+    )
+
+
+@pytest.fixture(scope="module", params=["whole", "position"])
+def of_images(request, digits):
+    memory = BRIEF["memory"] | {"query": request.param}
+    return Detector(settings=BRIEF | {"memory": memory}).fit(digits)
+
+
+@pytest.fixture(scope="module")
+def of_rows(tumours):
+    return Detector(settings=BRIEF).fit(tumours)
+
+
+def check_items(explanation, count):
+    weights = [use.weight for use in explanation.items]
+    assert weights == sorted(weights, reverse=True)
+    assert min(weights) > 0
+    assert sum(weights) == pytest.approx(1, abs=1e-5)
+    assert len({use.item for use in explanation.items}) == len(weights) <= count
+    assert all(0 <= use.item < count for use in explanation.items)
+
+
+def test_an_image_is_explained_by_its_error_map_and_items(of_images, digits):
+    found = of_images.explain(digits[:7])
+    scores = of_images.score(digits[:7])
+    assert [one.key for one in found] == list(scores.keys)
+    assert [one.score for one in found] == scores.values.tolist()
+    for one in found:
+        assert one.x.shape == one.reconstruction.shape == (1, 8, 8)
+        assert one.error_map.shape == (8, 8)
+        assert one.error_map.mean() == pytest.approx(one.score, rel=1e-5)
+        assert np.allclose(one.error_map, ((one.x - one.reconstruction) ** 2).mean(axis=0), atol=1e-5)
+        assert one.cells == ()
+        check_items(one, 12)
+
+
+def test_the_error_map_of_a_colour_image_is_the_mean_over_its_channels():
+    pixels = np.random.default_rng(0).random((40, 3, 8, 12))
+    detector = Detector(settings=BRIEF).fit(pixels)
+    (one,) = detector.explain(pixels[:1])
+    assert one.x.shape == (3, 8, 12)
+    assert one.error_map.shape == (8, 12)
+    assert one.error_map.mean() == pytest.approx(one.score, rel=1e-5)
+    assert detector.items().pictures.shape == (12, 3, 8, 12)
+
+
+def test_a_row_is_explained_column_by_column(of_rows, tumours):
+    found = of_rows.explain(tumours[:7])
+    scores = of_rows.score(tumours[:7])
+    assert [one.score for one in found] == scores.values.tolist()
+    for place, one in enumerate(found):
+        assert sum(cell.error for cell in one.cells) == pytest.approx(one.score, rel=1e-5)
+        assert [cell.error for cell in one.cells] == sorted((cell.error for cell in one.cells), reverse=True)
+        assert {cell.column for cell in one.cells} == set(tumours.columns)
+        for cell in one.cells:
+            seen = tumours.iloc[place][cell.column]
+            assert cell.seen == (str(seen).lower() if cell.column == "smooth" else seen)
+            assert isinstance(cell.expected, str) == isinstance(cell.seen, str)
+        assert one.x is one.reconstruction is one.error_map is None
+        check_items(one, 12)
+
+
+def test_the_column_that_was_spoilt_is_the_most_surprising_one(of_rows, tumours):
+    spoilt = tumours[:5].assign(**{"mean area": 50_000.0})
+    for one in of_rows.explain(spoilt):
+        assert one.cells[0].column == "mean area"
+        assert one.cells[0].seen == 50_000.0
+        assert one.cells[0].expected < 5_000
+
+
+def test_explanations_hold_the_p_values_of_the_verdicts(of_rows, tumours):
+    found = of_rows.explain(tumours[:20])
+    assert [one.p_value for one in found] == of_rows.detect(tumours[:20]).p_values.tolist()
+
+
+def test_without_a_threshold_there_is_no_p_value(tumours):
+    settings = BRIEF | {"threshold": {"calibration_share": 0}}
+    (one,) = Detector(settings=settings).fit(tumours).explain(tumours[:1])
+    assert one.p_value is None
+
+
+def test_item_pictures_have_the_shape_of_the_images(of_images):
+    items = of_images.items()
+    assert items.pictures.shape == (12, 1, 8, 8)
+    assert np.isfinite(items.pictures).all()
+    assert items.rows is None
+    assert items.uses.shape == (12,)
+    assert items.uses.sum() > 0
+    assert items.twins == of_images.model.memory.twins()
+
+
+def test_item_rows_stand_in_the_columns_own_units(of_rows, tumours):
+    items = of_rows.items()
+    assert items.pictures is None
+    assert len(items.rows) == 12
+    frame = pd.DataFrame(items.rows)
+    assert list(frame.columns) == list(tumours.columns)
+    assert set(frame["size"]) <= {"large", "small", "(unseen)"}
+    assert set(frame["smooth"]) <= {"true", "false", "(unseen)"}
+    assert frame["mean area"].between(0, 2_000).all()
+
+
+def test_items_are_decoded_alone():
+    memory = MemoryModule(3, 2, query="position")
+    model = Autoencoder(nn.Conv2d(1, 2, 1), memory, nn.Conv2d(2, 1, 1))
+    preprocess = ImagePreprocess(channels=1, height=2, width=3, low=0, high=1, scale="none", floor=1)
+    pictures, rows = decode_items(model, preprocess)
+    assert rows is None
+    assert pictures.shape == (3, 1, 2, 3)
+    kernel, bias = model.decoder.weight.detach().flatten(), model.decoder.bias.detach()
+    for item, picture in zip(memory.items.detach(), pictures, strict=True):
+        assert picture.flatten() == pytest.approx([float(kernel @ item + bias)] * 6, rel=1e-5)  # it fills the map
+
+
+def test_weights_are_averaged_over_the_queries_of_a_sample():
+    weights = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.25, 0.75], [0.0, 0.0, 1.0]])
+    none = torch.zeros(4)
+    first, second = items_used(MemoryRead(torch.zeros(4, 2), weights, none, none > 0), samples=2)
+    assert [(use.item, use.weight) for use in first] == [(0, 0.75), (1, 0.25)]
+    assert [(use.item, use.weight) for use in second] == [(2, 0.875), (1, 0.125)]
+
+
+def test_a_plain_autoencoder_has_no_items(digits):
+    detector = Detector(settings=BRIEF | {"memory": {"enabled": False}}).fit(digits)
+    assert detector.items() is None
+    (one,) = detector.explain(digits[:1])
+    assert one.items == ()
+    assert one.error_map.mean() == pytest.approx(one.score, rel=1e-5)
+    assert decode_items(detector.model, None) == (None, None)

@@ -1,0 +1,123 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from memae.files import atomic_directory, atomic_file
+
+
+def names(path):
+    return sorted(file.name for file in path.iterdir())
+
+
+def test_a_file_appears_whole_when_the_block_ends(tmp_path):
+    target = tmp_path / "deep" / "scores.csv"
+    with atomic_file(target) as part:
+        part.write_text("new")
+        assert not target.exists()
+        assert part.parent == target.parent  # else the move would copy
+    assert target.read_text() == "new"
+    assert names(target.parent) == ["scores.csv"]
+
+
+def test_an_old_file_is_replaced(tmp_path):
+    (tmp_path / "scores.csv").write_text("old")
+    with atomic_file(tmp_path / "scores.csv") as part:
+        part.write_text("new")
+        assert (tmp_path / "scores.csv").read_text() == "old"
+    assert (tmp_path / "scores.csv").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_an_exception_leaves_the_old_file_and_no_litter(tmp_path, error, old):
+    if old:
+        (tmp_path / "scores.csv").write_text(old)
+    with pytest.raises(error), atomic_file(tmp_path / "scores.csv") as part:
+        part.write_text("half")
+        raise error
+    assert names(tmp_path) == (["scores.csv"] if old else [])
+    assert not old or (tmp_path / "scores.csv").read_text() == old
+
+
+def test_new_files_have_the_usual_permissions(tmp_path):
+    old = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "scores.csv") as part:
+            part.write_text("x")
+        with atomic_directory(tmp_path / "model") as part:
+            (part / "config.json").write_text("{}")
+            (part / "config.json").chmod(0o600)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "scores.csv").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "model" / "config.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_directory_appears_whole_when_the_block_ends(tmp_path):
+    target = tmp_path / "deep" / "model"
+    with atomic_directory(target) as part:
+        (part / "a").write_text("new")
+        assert not target.exists()
+    assert (target / "a").read_text() == "new"
+    assert names(target.parent) == ["model"]
+
+
+def test_an_old_directory_is_replaced_with_all_that_it_held(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").write_text("old")
+    with atomic_directory(tmp_path / "model") as part:
+        (part / "new").write_text("new")
+        assert names(tmp_path / "model") == ["old"]
+    assert names(tmp_path / "model") == ["new"]
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_an_exception_leaves_the_old_directory_and_no_litter(tmp_path, error, old):
+    if old:
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "a").write_text(old)
+    with pytest.raises(error), atomic_directory(tmp_path / "model") as part:
+        (part / "a").write_text("half")
+        raise error
+    assert names(tmp_path) == (["model"] if old else [])
+    assert not old or (tmp_path / "model" / "a").read_text() == old
+
+
+def test_the_old_directory_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "a").write_text("old")
+    rename = Path.rename
+
+    def fail_for_the_new_one(self, target):
+        if self.suffix == ".part":
+            raise OSError("the disk says no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OSError, match="the disk says no"), atomic_directory(tmp_path / "model") as part:
+        (part / "a").write_text("new")
+    assert (tmp_path / "model" / "a").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_link_to_a_directory_stays_a_link(tmp_path):
+    (tmp_path / "model-1").mkdir()
+    (tmp_path / "latest").symlink_to("model-1")
+    with atomic_directory(tmp_path / "latest") as part:
+        (part / "a").write_text("new")
+    assert (tmp_path / "latest").is_symlink()
+    assert (tmp_path / "model-1" / "a").read_text() == "new"
+    assert names(tmp_path) == ["latest", "model-1"]
+
+
+def test_the_working_directory_itself_can_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    with atomic_directory(Path()) as part:
+        (part / "a").write_text("new")
+    assert (tmp_path / "model" / "a").read_text() == "new"
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,123 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memae.errors import ConfigError
+from memae.threshold import DEFAULT_RATE, Threshold, needed_samples, reachable_rate
+
+NINE = np.array([9.0, 1.0, 5.0, 3.0, 7.0, 2.0, 8.0, 6.0, 4.0])
+
+# whole numbers, so that ties among and between calibration and new scores are common
+SCORES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=40)
+RATES = st.one_of(
+    st.floats(1e-6, 1, exclude_max=True),
+    st.fractions(0, 1, max_denominator=41).map(float).filter(lambda rate: 0 < rate < 1),
+    st.integers(2, 41).map(lambda count: math.nextafter(1 / count, 0)),
+)
+
+
+def test_p_values_count_the_calibration_scores_at_least_as_high():
+    threshold = Threshold.fit(NINE, 0.1)
+    assert threshold.p_values(np.array([0.0, 1.0, 1.5, 9.0, 9.5])).tolist() == [1.0, 1.0, 0.9, 0.2, 0.1]
+
+
+@pytest.mark.parametrize(("rate", "value"), [(0.1, 9), (0.15, 9), (0.2, 8), (0.3, 7), (0.9, 1), (0.99, 1)])
+def test_the_value_leaves_so_many_calibration_scores_above_it(rate, value):
+    threshold = Threshold.fit(NINE, rate)
+    assert threshold.value == value
+    assert threshold.flags(np.array([value - 0.5, value, value + 0.5])).tolist() == [False, False, True]
+
+
+def test_the_calibration_scores_are_kept_in_order():
+    assert Threshold.fit(NINE, 0.1).calibration.tolist() == sorted(NINE)
+    assert NINE[0] == 9.0  # those given stay as they were
+
+
+@given(SCORES, SCORES, RATES)
+def test_a_sample_is_flagged_where_its_p_value_is_at_most_the_rate(calibration, scores, rate):
+    threshold = Threshold(rate, np.sort(calibration))
+    flags = threshold.flags(np.array(scores))
+    assert flags.tolist() == (threshold.p_values(np.array(scores)) <= rate).tolist()
+
+
+@given(SCORES, SCORES)
+def test_p_values_fall_as_scores_rise_and_stay_in_reach(calibration, scores):
+    p_values = Threshold.fit(calibration).p_values(np.sort(scores))
+    assert (np.diff(p_values) <= 0).all()
+    assert p_values.min() >= 1 / (len(calibration) + 1)
+    assert p_values.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples"), [(0.5, 1), (0.1, 9), (0.05, 19), (0.01, 99), (0.001, 999), (1e-6, 999_999), (0.3, 3)]
+)
+def test_how_many_samples_a_rate_needs(rate, samples):
+    assert needed_samples(rate) == samples
+
+
+@given(RATES)
+def test_the_needed_samples_are_the_fewest_whose_least_p_value_reaches_the_rate(rate):
+    needed = needed_samples(rate)
+    assert 1 / (needed + 1) <= rate
+    assert needed == 0 or 1 / needed > rate
+
+
+@given(st.integers(1, 200), RATES)
+def test_a_rate_is_promised_exactly_where_some_score_could_be_flagged(samples, rate):
+    calibration = np.arange(samples, dtype=float)
+    try:
+        threshold = Threshold.fit(calibration, rate)
+    except ConfigError:
+        assert 1 / (samples + 1) > rate
+    else:
+        assert threshold.flags(np.array([1e9])).all()
+        assert threshold.false_alarm_rate == rate
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(1, 0.5), (9, 0.1), (49, 0.02), (99, 0.01), (5000, 0.01)])
+def test_without_a_wish_the_rate_is_the_default_or_the_least_that_can_be_promised(samples, rate):
+    assert reachable_rate(samples, None) == rate
+    assert rate >= DEFAULT_RATE
+
+
+def test_a_rate_that_cannot_be_promised_is_refused_with_what_it_takes():
+    with pytest.raises(
+        ConfigError,
+        match=r"threshold.false_alarm_rate = 0.001 takes at least 999 held-out normal samples, and there are 60, "
+        r"which can promise 0.016 at best; give more data, raise threshold.calibration_share, or .* higher rate",
+    ):
+        Threshold.fit(np.arange(60.0), 0.001)
+
+
+def test_no_calibration_sample_at_all_is_refused():
+    with pytest.raises(ConfigError, match=r"no normal sample is left .*raise threshold\.calibration_share"):
+        Threshold.fit(np.empty(0))
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(19, 0.05), (30, 0.1), (99, 0.02)])
+def test_the_false_alarm_rate_is_held_in_the_mean_over_many_draws(samples, rate):
+    generator = np.random.default_rng(samples)
+    alarms = [
+        Threshold.fit(generator.exponential(size=samples), rate).flags(generator.exponential(size=50)).mean()
+        for _ in range(4000)
+    ]
+    error = np.std(alarms) / np.sqrt(len(alarms))
+    expected = math.floor(rate * (samples + 1) + 1e-9) / (samples + 1)  # exact for scores without ties
+    assert abs(np.mean(alarms) - expected) < 4 * error
+    assert np.mean(alarms) <= rate + 4 * error
+
+
+def test_ties_only_make_it_more_careful():
+    generator = np.random.default_rng(0)
+    alarms = [
+        Threshold.fit(generator.integers(4, size=39), 0.1).flags(generator.integers(4, size=50)).mean()
+        for _ in range(500)
+    ]
+    assert np.mean(alarms) <= 0.1
+
+
+def test_a_threshold_that_can_promise_nothing_flags_nothing():
+    assert not Threshold(0.01, np.sort(NINE)).flags(np.array([0.0, 100.0])).any()
