@@ -82,10 +82,10 @@ def _tables() -> dict[str, Settings]:
     start: Settings = {
         "memory": {**UNIFORM, "temperature": 1.0, "shrinkage": 1.0},
         "preprocess": {"number_scale": "standard"},
-        "train": {"epochs": 200, "batch_size": 32, "patience": 20},
+        "train": {"epochs": 200, "patience": 20},
     }
     return {
-        "start: cosine, tau 1, 1/N, uniform items, batches of 32, at most 200 epochs, patience 20": start,
+        "start: cosine, tau 1, 1/N, uniform items, at most 200 epochs, patience 20": start,
         "tau 1/10": _with(start, memory={"temperature": 0.1}),
         "tau 1/30": _with(start, memory={"temperature": 1 / 30}),
         "tau 1/30, k-means after 20 warm epochs": _with(

@@ -6,7 +6,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from torch import nn
 
 from memae import Detector
-from memae.data.preprocess import ImagePreprocess
+from memae.data.preprocess import Column, ImagePreprocess, TablePreprocess
 from memae.explain import decode_items, items_used
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder
@@ -140,6 +140,20 @@ def test_items_are_decoded_alone():
     kernel, bias = model.decoder.weight.detach().flatten(), model.decoder.bias.detach()
     for item, picture in zip(memory.items.detach(), pictures, strict=True):
         assert picture.flatten() == pytest.approx([float(kernel @ item + bias)] * 6, rel=1e-5)  # it fills the map
+
+
+def test_item_rows_are_the_decoded_items():
+    columns = (
+        Column(name="width", kind="number", centre=10, spread=2),
+        Column(name="colour", kind="category", categories=("blue", "red")),
+    )
+    decoder = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(decoder.weight)
+    memory = MemoryModule(2, 4)
+    memory.items.data = torch.tensor([[1.5, 0.0, 1.0, 0.0], [-1.0, 0.2, 0.1, 0.9]])
+    pictures, rows = decode_items(Autoencoder(nn.Identity(), memory, decoder), TablePreprocess(columns=columns))
+    assert pictures is None
+    assert rows == [{"width": 13.0, "colour": "red"}, {"width": 8.0, "colour": "(unseen)"}]
 
 
 def test_weights_are_averaged_over_the_queries_of_a_sample():

@@ -69,7 +69,12 @@ class TrainConfig(_Section):
     """The training loop."""
 
     epochs: int = Field(100, ge=0, description="0: the untrained network")
-    batch_size: int = Field(256, ge=1, description="samples per step, over all processes")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="samples per step, over all processes; unset: by the data, for about 32 to 64 steps an epoch, "
+        "from 32 to 2048",
+    )
     learning_rate: float = Field(1e-4, gt=0, description="of Adam")
     entropy_weight: float = Field(2e-4, ge=0, description="alpha of the paper; see reduction")
     reduction: Reduction = Field(

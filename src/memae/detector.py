@@ -162,7 +162,8 @@ class Detector:
             scores = sample_scores(model, encoded[split.calibration])
             threshold = Threshold.fit(scores, config.threshold.false_alarm_rate)
         facts = {
-            "origin": samples.origin,
+            # a path of other bytes than UTF-8 has no place in JSON as it is
+            "origin": samples.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
             "samples": {
                 "training": len(training),
                 "held_out": len(split.held_out),

@@ -43,6 +43,7 @@ __all__ = [
 
 Device = Literal["auto", "cpu"]
 
+HELD_OUT_BATCH = 256  # samples per forward pass of the held-out loss
 REVIVAL_QUERIES = 4096  # encodings that dead items are replaced from
 
 
@@ -339,7 +340,7 @@ class _Loop:
         """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
-        steps = -(-samples // self.settings.batch_size)
+        steps = -(-samples // (self.settings.batch_size or _batch_size(samples)))
         for batch in order.tensor_split(steps):  # equal sizes: no last batch of one sample for BatchNorm
             yield batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
 
@@ -347,7 +348,7 @@ class _Loop:
     def _held_out_loss(self, held_out: Tensor) -> float:
         self.model.eval()
         total = torch.zeros((), device=held_out.device)
-        for batch in torch.split(held_out, self.settings.batch_size):
+        for batch in torch.split(held_out, HELD_OUT_BATCH):
             with self.accelerator.autocast():
                 total += self.objective(self.model, batch).loss * len(batch)
         # a random objective gives each process another loss, and all must stop at the same epoch
@@ -410,6 +411,11 @@ class _Loop:
             best_loss=facts["best_loss"],
             best_epoch=facts["best_epoch"],
         )
+
+
+def _batch_size(samples: int) -> int:
+    """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
+    return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
 
 
 def _mean(total: Tensor, count: int) -> float:

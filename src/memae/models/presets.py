@@ -78,7 +78,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "cifar10": {"epochs": 50, "batch_size": 128, "learning_rate": 1e-3},
     "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "kddcup": {"epochs": 5, "batch_size": 1024, "learning_rate": 1e-3},
-    "table": {"epochs": 200, "batch_size": 32, "learning_rate": 1e-3, "patience": 20},
+    "table": {"epochs": 200, "learning_rate": 1e-3, "patience": 20},
 }
 
 

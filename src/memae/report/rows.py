@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from memae.data.samples import Key
 from memae.detector import Verdicts
 from memae.files import atomic_file
 
@@ -84,10 +85,15 @@ def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
     numbered = isinstance(keys, range)
     table = pa.table(
         {
-            "key": pa.array(np.asarray(keys) if numbered else [str(key) for key in keys]),
+            "key": pa.array(np.asarray(keys) if numbered else [_text(key) for key in keys]),
             "score": verdicts.scores,
             "p_value": verdicts.p_values,
             "is_anomaly": verdicts.is_anomaly,
         }
     )
     return table.cast(schema) if schema else table
+
+
+def _text(key: Key) -> str:
+    """The key as text that any format can hold: a file name of other bytes than UTF-8 shows them as \\xe9."""
+    return str(key).encode(errors="surrogateescape").decode(errors="backslashreplace")
