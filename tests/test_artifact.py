@@ -65,6 +65,7 @@ def test_what_was_saved_scores_exactly_as_before(tmp_path, settings, normal, mix
     after = Detector.load(tmp_path / "model", device="cpu")
     assert np.array_equal(after.score(mixed).values, before.score(mixed).values)
     assert after.config == before.config
+    assert not after.model.training
     assert after.facts == json.loads(json.dumps(before.facts))
     assert [one.items for one in after.explain(mixed[:3])] == [one.items for one in before.explain(mixed[:3])]
     if settings != {"threshold": {"calibration_share": 0}}:

@@ -134,7 +134,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
     """Nested settings from words such as `train.epochs=30`; the value is read as TOML, else as text.
 
     Raises:
-        ConfigError: a word without '=' or without a section.
+        ConfigError: a word without '=', or of more than one section.
     """
     settings: dict[str, Any] = {}
     for word in words:

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_args
@@ -216,35 +216,27 @@ class Detector:
                 samples.keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value
             )
 
-    def explain(self, x: Any) -> list[Explanation]:
-        """Why each sample scored as it did; one `Explanation` a sample, so give it the few that matter.
+    def explain(self, x: Any, keys: Collection[Key] | None = None) -> list[Explanation]:
+        """Why samples scored as they did, one `Explanation` each, in the order of `x`.
 
-        Raises as `score`.
+        Args:
+            x: samples of the kind that it was trained on.
+            keys: only those of these keys, such as the anomalies of `detect`; None is all.
+
+        Raises:
+            DataError: as `score`, or a key that no sample has.
         """
+        wanted = None if keys is None else set(keys)
         found: list[Explanation] = []
-        threshold = self._fitted.threshold
         for samples, encoded in self._encoded(x):
-            row = 0
-            for part in error_maps(self.model, encoded):
-                batch = len(part.errors)
-                items = items_used(part.read, batch) if part.read else [()] * batch
-                for place, score in enumerate(part.scores.tolist()):
-                    found.append(
-                        Explanation(
-                            key=samples.keys[row],
-                            score=score,
-                            p_value=float(threshold.p_values(np.array([score]))[0]) if threshold else None,
-                            items=items[place],
-                            **self._detail(
-                                samples,
-                                row,
-                                encoded[row],
-                                part.reconstruction[place].cpu(),
-                                part.errors[place].cpu(),
-                            ),
-                        )
-                    )
-                    row += 1
+            if wanted is None:
+                found += self._explained(samples, encoded)
+                continue
+            rows = torch.tensor([row for row, key in enumerate(samples.keys) if key in wanted], dtype=torch.long)
+            if len(rows):
+                found += self._explained(_take(samples, rows), encoded[rows])
+        if wanted is not None and (unknown := wanted - {explanation.key for explanation in found}):
+            raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
         return found
 
     def open(self, x: Any) -> Source:
@@ -377,6 +369,26 @@ class Detector:
                 yield samples, preprocess.encode(samples)
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
+
+    def _explained(self, samples: Samples, encoded: Tensor) -> Iterator[Explanation]:
+        threshold = self._fitted.threshold
+        row = 0
+        for part in error_maps(self.model, encoded):
+            scores = part.scores
+            p_values: list[float | None] = (
+                threshold.p_values(scores).tolist() if threshold else [None] * len(scores)
+            )
+            items = items_used(part.read, len(scores)) if part.read else [()] * len(scores)
+            reconstructions, errors = part.reconstruction.cpu(), part.errors.cpu()
+            for place, score in enumerate(scores.tolist()):
+                yield Explanation(
+                    key=samples.keys[row],
+                    score=score,
+                    p_value=p_values[place],
+                    items=items[place],
+                    **self._detail(samples, row, encoded[row], reconstructions[place], errors[place]),
+                )
+                row += 1
 
     def _detail(
         self, samples: Samples, row: int, x: Tensor, reconstruction: Tensor, errors: Tensor

@@ -212,7 +212,6 @@ def _kmeans(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:
     from sklearn.cluster import MiniBatchKMeans
 
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-    # one thread's arithmetic order: the same seed gives the same items
     found = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=max(1024, 3 * count)).fit(
         queries.cpu().numpy()
     )

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ __all__ = [
 
 Device = Literal["auto", "cpu"]
 
+SMALL_STEP = 4_000_000  # parameters times samples: about the multiply-adds of a fully connected step
 HELD_OUT_BATCH = 256  # samples per forward pass of the held-out loss
 REVIVAL_QUERIES = 4096  # encodings that dead items are replaced from
 
@@ -225,7 +227,8 @@ def train(
         )
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    batch = min(len(x), settings.batch_size or _batch_size(len(x)))
+    with torch.random.fork_rng(devices=cuda), _few_threads(model, batch):
         return _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint).run(
             x, held_out, monitor if accelerator.is_main_process else None
         )
@@ -416,6 +419,18 @@ class _Loop:
 def _batch_size(samples: int) -> int:
     """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
     return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
+
+
+@contextmanager
+def _few_threads(model: nn.Module, batch: int) -> Iterator[None]:
+    """One thread while a step is so small that waking a second one costs more than it brings."""
+    before = torch.get_num_threads()
+    if sum(p.numel() for p in model.parameters()) * batch < SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _mean(total: Tensor, count: int) -> float:

@@ -28,7 +28,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("interrupted; files are as they were before")
+            _say("interrupted")
             raise typer.Exit(130) from None
 
 

@@ -90,7 +90,9 @@ def fit(
         detector.fit(source, drop=drop or (), checkpoint=checkpoint, resume=resume, monitor=_monitors(log, quiet))
     except KeyboardInterrupt:
         if checkpoint.exists():
-            typer.echo(f"{checkpoint} holds the training so far; --resume continues it", err=True)
+            typer.echo(
+                f"{checkpoint} holds the training so far; the same command with --resume continues it", err=True
+            )
         raise
     finally:
         with suppress(OSError):

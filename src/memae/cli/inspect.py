@@ -109,9 +109,8 @@ def _print(detector: Any, items: Any) -> None:
         twins.setdefault(other, []).append(one)
     names = list(items.rows[0]) if items.rows else []
     shown_columns = names[: max(1, (console.width - 28) // 14)]
-    table = Table(
-        title=f"\nmemory: {len(order)} items, {dead} dead, {len(twins)} with a twin", title_justify="left"
-    )
+    console.print(f"\nmemory: {len(order)} items, {dead} dead, {len(twins)} with a twin", highlight=False)
+    table = Table()
     for column in ("item", "reads", "twins"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in shown_columns:

@@ -66,13 +66,13 @@ def check_device(device: str) -> Any:
     return device
 
 
-def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+def check_output(path: Path, suffixes: tuple[str, ...], option: str = "--out") -> None:
     """Fails before the work if the output cannot be written in a format that its name asks for.
 
     Raises:
         ConfigError: an unknown suffix, or a directory of that name.
     """
     if not path.name.lower().endswith(suffixes):
-        raise ConfigError(f"--out {path}: the name must end in {', '.join(suffixes)}")
+        raise ConfigError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
     if path.is_dir():
-        raise ConfigError(f"--out {path}: is a directory; name a file in it")
+        raise ConfigError(f"{option} {path}: is a directory; name a file in it")

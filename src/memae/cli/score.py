@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memae.cli.options import Device, Drop, Model, Quiet, Source, check_device, check_output
+
+if TYPE_CHECKING:
+    from memae.detector import Verdicts
 
 __all__ = ["score"]
 
@@ -25,6 +29,16 @@ def score(
             show_default=False,
         ),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain",
+            metavar="FILE.jsonl",
+            help="Also write why, one line an anomaly: the items that rebuilt it, and for a table each column as "
+            "seen and as expected, most surprising first.",
+            show_default=False,
+        ),
+    ] = None,
     drop: Drop = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -36,12 +50,18 @@ def score(
         memae score flows.model today.csv --out scores.csv
     """
     from memae.detector import Detector
-    from memae.report.rows import write_verdicts
+    from memae.report.rows import write_explanations, write_verdicts
 
     if out:
         check_output(out, (".csv", ".parquet", ".jsonl"))
+    if explain:
+        check_output(explain, (".jsonl",), "--explain")
     detector = Detector.load(model, device=check_device(device))
-    total, flagged = write_verdicts(detector.stream(detector.open(source).without(drop or ())), out)
+    opened = detector.open(source).without(drop or ())
+    anomalies: list[Hashable] = []
+    total, flagged = write_verdicts(_noted(detector.stream(opened), anomalies), out)
+    if explain:
+        write_explanations(detector.explain(opened, anomalies), explain)
     if not quiet:
         share = flagged / total
         typer.echo(
@@ -49,3 +69,10 @@ def score(
             + (f"; {out}" if out else ""),
             err=True,
         )
+
+
+def _noted(parts: Iterator[Verdicts], anomalies: list[Hashable]) -> Iterator[Verdicts]:
+    """The same chunks; the keys of the anomalies in them are added to the list on the way."""
+    for part in parts:
+        anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
+        yield part

@@ -103,7 +103,8 @@ class ImagePreprocess(_Fitted):
     def _ranged(self, pixels: np.ndarray) -> Tensor:
         # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch
         # takes that for channels-last, and its CPU convolutions then write out of bounds (seen with torch 2.13).
-        x = torch.from_numpy(pixels).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        writable = np.require(pixels, requirements="W")  # torch warns about any other, such as an idx file's
+        x = torch.from_numpy(writable).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         return x.sub_(self.low).div_(self.high - self.low).clamp_(-FAR, FAR)
 
     def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:

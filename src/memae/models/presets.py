@@ -168,7 +168,7 @@ def _image_layers(network: str, height: int, width: int) -> tuple[ConvLayer, ...
         return MNIST_LAYERS
     if network == "cifar10":
         return CIFAR10_LAYERS
-    # halve until the shorter side is 3 or 4 px long, at least twice while there is something to halve
+    # halve until the shorter side is at most 4 px long, at least once
     layers: list[ConvLayer] = []
     channels, side = 32, min(height, width)
     while side > 4 or not layers:

@@ -80,6 +80,7 @@ class _SparseRead(torch.autograd.Function):
         return value, weights, entropy, rescued
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any,
         grad_value: Tensor | None,

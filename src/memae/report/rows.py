@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,9 +17,10 @@ import pyarrow.parquet as pq
 
 from memae.data.samples import Key
 from memae.detector import Verdicts
+from memae.explain import Explanation
 from memae.files import atomic_file
 
-__all__ = ["write_verdicts"]
+__all__ = ["write_explanations", "write_verdicts"]
 
 
 def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, int]:
@@ -33,6 +36,20 @@ def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, in
         return _write(first, parts, sys.stdout.buffer, ".csv")
     with atomic_file(out) as part, part.open("wb") as file:
         return _write(first, parts, file, out.suffix.lower())
+
+
+def write_explanations(found: Sequence[Explanation], out: Path) -> None:
+    """Writes one JSON line a sample: key, score, p_value, items and cells; pictures are left to the library."""
+    with atomic_file(out) as part, part.open("wb") as file:
+        for sample in found:
+            row = {
+                "key": sample.key if isinstance(sample.key, int) else _text(sample.key),
+                "score": sample.score,
+                "p_value": sample.p_value,
+                "items": [asdict(use) for use in sample.items],
+                "columns": [asdict(cell) for cell in sample.cells],
+            }
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
 def _write(first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], suffix: str) -> tuple[int, int]:
@@ -71,8 +88,6 @@ class _Writer(AbstractContextManager[Callable[[pa.Table], None]]):
         if self._arrow:
             self._arrow.write_table(table)
             return
-        import json
-
         for row in table.to_pylist():
             self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 

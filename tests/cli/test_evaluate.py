@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pytest
+
+from memae import Detector, evaluate
+
+FIGURES = ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
+
+
+def by_hand(detector, samples, anomalous):
+    verdicts = detector.detect(samples)
+    wanted = detector.threshold.false_alarm_rate
+    return evaluate(np.asarray(anomalous), verdicts.scores, verdicts.is_anomaly, wanted_false_alarm_rate=wanted)
+
+
+def test_json_holds_each_figure_with_its_interval(memae, rows, model):
+    rows.to_csv("all.csv", index=False)
+    detector = Detector.load(model("table"), device="cpu")
+    done = memae("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("\n") == 1
+    found = json.loads(done.out)
+    assert {*found} == {"samples", "anomalies", *FIGURES, "wanted_false_alarm_rate"}
+    assert (found["samples"], found["anomalies"]) == (569, 212)
+    wanted = by_hand(detector, rows.drop(columns="label"), rows.label == "malignant")
+    for figure in FIGURES:
+        assert {*found[figure]} == {"value", "low", "high"}
+        assert 0 <= found[figure]["low"] <= found[figure]["value"] <= found[figure]["high"] <= 1
+        assert found[figure]["value"] == pytest.approx(getattr(wanted, figure).value, abs=1e-9)
+    assert found["auroc"]["value"] > 0.85
+    assert found["wanted_false_alarm_rate"] == detector.threshold.false_alarm_rate
+
+
+def test_the_table_shows_the_same_figures(memae, rows, model):
+    rows.to_csv("all.csv", index=False)
+    model("table")
+    words = ("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign")
+    text, found = memae(*words), json.loads(memae(*words, "--json").out)
+    assert text.err == ""
+    assert "569 samples, 212 anomalies" in text.out
+    lines = {line.split("│")[1].strip(): line for line in text.out.splitlines() if line.startswith("│")}
+    for name, figure in {"AUROC": "auroc", "AUPR": "aupr", "precision": "precision", "F1": "f1"}.items():
+        value, low, high = (f"{found[figure][part]:.4f}" for part in ("value", "low", "high"))
+        assert f"{value} │ {low} to {high}" in lines[name]
+    assert f"false-alarm rate (wanted {found['wanted_false_alarm_rate']:.3g})" in lines
+
+
+def test_several_values_may_mean_normal(memae, rows, model):
+    model("table")
+    stage = np.where(rows.label == "benign", np.where(rows.index % 2, "none", "early"), "late")
+    rows.drop(columns="label").assign(stage=stage).to_parquet("all.parquet", index=False)
+    words = ("evaluate", "model", "all.parquet", "--label-column", "stage", "--json")
+    found = json.loads(memae(*words, "--normal", "none", "--normal", "early").out)
+    assert found["anomalies"] == 212
+    found = json.loads(memae(*words, "--normal", "none").out)
+    assert found["anomalies"] == (stage != "none").sum()
+
+
+def test_numbers_are_labels_too_and_other_columns_can_be_dropped(memae, rows, model):
+    model("table")
+    rows.assign(label=np.where(rows.label == "benign", 1, 0), day=20).to_csv("all.csv", index=False)
+    words = ("evaluate", "model", "all.csv", "--label-column", "label", "--drop", "day", "--json")
+    for normal in ("1", "1.0"):
+        assert json.loads(memae(*words, "--normal", normal).out)["anomalies"] == 212
+
+
+def test_a_label_that_was_dropped_in_training_still_serves(memae, rows, folder):
+    rows.to_csv("all.csv", index=False)
+    rows[rows.label == "benign"].to_csv("ok.csv", index=False)
+    brief = ("--set", "train.epochs=3", "--quiet")
+    assert memae("fit", "ok.csv", "--drop", "label", "--out", "model", *brief).code == 0
+    found = json.loads(
+        memae("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign", "--json").out
+    )
+    assert found["samples"] == 569
+
+
+def test_folders_are_labels_of_images(memae, folder, digits, write_pngs, model):
+    detector = Detector.load(model("image"), device="cpu")
+    for digit, count in ((0, 12), (3, 7), (7, 6)):
+        write_pngs(digits(digit)[:count], folder / "all" / f"digit {digit}" / "deep")
+    words = ("evaluate", "model", "all", "--label-column", "folder", "--json")
+    found = json.loads(memae(*words, "--normal", "digit 0").out)
+    assert (found["samples"], found["anomalies"]) == (25, 13)
+    images = np.concatenate([digits(0)[:12], digits(3)[:7], digits(7)[:6]])
+    wanted = by_hand(detector, images, [False] * 12 + [True] * 13)
+    assert found["auroc"]["value"] == pytest.approx(wanted.auroc.value, abs=1e-9)
+    assert found["auroc"]["value"] > 0.8
+    assert json.loads(memae(*words, "--normal", "digit 0", "--normal", "digit 3").out)["anomalies"] == 6
+
+
+def test_arrays_and_files_beside_images_are_labels(memae, folder, digits, write_idx, model):
+    model("image")
+    images = np.concatenate([digits(0)[:12], digits(3)[:7]])
+    kind = np.array([0] * 12 + [3] * 7, dtype=np.uint8)
+    np.savez("all.npz", X=images, kind=kind)
+    write_idx(images, folder / "all-images-idx3-ubyte.gz")
+    write_idx(kind, folder / "all-labels-idx1-ubyte.gz")
+    by_array = memae("evaluate", "model", "all.npz", "--label-column", "kind", "--normal", "0", "--json")
+    by_file = memae(
+        "evaluate", "model", "all-images-idx3-ubyte.gz", "--label-column", "label", "--normal", "0", "--json"
+    )
+    assert json.loads(by_array.out)["anomalies"] == 7
+    assert by_array.out == by_file.out
+
+
+def test_the_installed_script_prints_one_json_object(real_memae, rows, model):
+    model("table")
+    rows.to_csv("all.csv", index=False)
+    done = real_memae("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["samples"] == 569

@@ -1,0 +1,304 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from memae import Detector
+
+BRIEF = ("--set", "train.epochs=2", "--set", "memory.num_items=12")
+
+
+def settings(folder, name="model"):
+    return json.loads((folder / name / "config.json").read_text())
+
+
+def log(folder, name="log"):
+    return [json.loads(line) for line in (folder / name / "train.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "npz", "npy", "png", "idx", "idx.gz"])
+def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, write_pngs, write_idx, kind):
+    images = digits(0)[:60]
+    source = f"ok.{kind}"
+    if kind.startswith("csv"):
+        benign.to_csv(source, index=False)
+    elif kind == "parquet":
+        benign.to_parquet(source, index=False)
+    elif kind == "npz":
+        np.savez(source, X=benign.drop(columns="shape").to_numpy(), y=np.zeros(len(benign)))
+    elif kind == "npy":
+        np.save(source, images)
+    elif kind == "png":
+        source = "ok"
+        write_pngs(images, folder / source)
+    else:
+        source = "ok-images-idx3-ubyte" + kind.removeprefix("idx")
+        write_idx(images, folder / source)
+    before = {path.name for path in folder.iterdir()}
+    done = memae("fit", source, "--out", "model", *BRIEF)
+    assert (done.code, done.out) == (0, "")
+    assert {path.name for path in folder.iterdir()} - before == {"model"}
+    detector = Detector.load("model")
+    table = kind.startswith("csv") or kind in ("parquet", "npz")
+    assert detector.config.network == ("table" if table else "image")
+    assert detector.facts["origin"] == source
+    assert sum(detector.facts["samples"].values()) == (len(benign) if table else 60)
+    assert np.isfinite(detector.detect(source).scores).all()
+    assert detector.history is None
+
+
+def test_the_summary_tells_epochs_samples_memory_and_threshold(memae, benign):
+    benign.to_csv("ok.csv", index=False)
+    done = memae("fit", "ok.csv", "--out", "model", *BRIEF)
+    detector = Detector.load("model")
+    assert done.err.splitlines()[0].startswith(f"model: table, {detector.facts['parameters']:,} parameters, ")
+    assert "epoch 2 of 2" in done.err
+    assert "samples: 250 to train on, 36 to stop early on, 71 to set the threshold on" in done.err
+    health = detector.facts["last_epoch"]["memory"]
+    assert f"memory: {health['items_used']} of 12 items used, " in done.err
+    assert f"threshold: score {detector.threshold.value:.6g}, for at most 0.0139 false alarms" in done.err
+
+
+def test_the_summary_warns_when_the_shrinkage_lets_no_item_through(memae, benign):
+    benign.to_csv("ok.csv", index=False)
+    assert "warning" not in memae("fit", "ok.csv", "--out", "a", *BRIEF, "--set", "memory.shrinkage=0").err
+    sharp = ("--set", "memory.temperature=100", "--set", "memory.shrinkage=5")
+    done = memae("fit", "ok.csv", "--out", "b", *BRIEF, *sharp)
+    assert "warning: for most queries no item passed the shrinkage" in done.err
+    assert "lower memory.shrinkage or memory.temperature" in done.err
+
+
+def test_quiet_says_nothing(memae, folder, benign):
+    benign.to_csv("ok.csv", index=False)
+    done = memae("fit", "ok.csv", "--out", "model", *BRIEF, "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (folder / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("preset", "network", "similarity", "scale"),
+    [
+        ("mnist", "mnist", "cosine", None),
+        ("released", "image", "dot", "none"),
+        ("cifar10-paper", "cifar10", "cosine", "none"),
+    ],
+)
+def test_a_preset_is_taken_by_name(memae, folder, digits, preset, network, similarity, scale):
+    np.save("ok.npy", digits(0)[:40])
+    assert memae("fit", "ok.npy", "--out", "model", "--preset", preset, *BRIEF).code == 0
+    config = settings(folder)["config"]
+    assert (config["network"], config["memory"]["similarity"]) == (network, similarity)
+    assert scale in (None, config["preprocess"]["image_scale"])
+
+
+def test_dropped_columns_are_left_out_then_and_later(memae, rows):
+    ok = rows[rows.label == "benign"].assign(day="2024-01-01")
+    ok.to_csv("ok.csv", index=False)
+    done = memae("fit", "ok.csv", "--out", "model", "--drop", "label", "--drop", "day", *BRIEF)
+    assert done.code == 0
+    detector = Detector.load("model")
+    assert [column.name for column in detector.preprocess.columns] == [*ok.columns[:5]]
+    assert detector.preprocess.dropped == ("label", "day")
+    assert len(detector.score("ok.csv")) == len(ok)
+
+
+def test_a_config_file_is_read_and_set_wins_over_it(memae, folder, benign):
+    benign.to_csv("ok.csv", index=False)
+    (folder / "run.toml").write_text(
+        "[train]\nepochs = 3\nbatch_size = 50\n[memory]\nnum_items = 7\n[threshold]\nfalse_alarm_rate = 0.2\n"
+    )
+    words = ("--set", "train.epochs=1", "--set", "memory.initialisation=kmeans", "--set", "memory.enabled=true")
+    assert memae("fit", "ok.csv", "--out", "model", "--config", "run.toml", *words).code == 0
+    config = settings(folder)["config"]
+    assert (config["train"]["epochs"], config["train"]["batch_size"]) == (1, 50)
+    assert (config["memory"]["num_items"], config["memory"]["initialisation"]) == (7, "kmeans")
+    assert config["threshold"]["false_alarm_rate"] == 0.2
+    assert settings(folder)["facts"]["last_epoch"]["epoch"] == 1
+
+
+def test_the_option_for_the_false_alarm_rate_wins_over_the_config_file(memae, folder, benign):
+    benign.to_csv("ok.csv", index=False)
+    (folder / "run.toml").write_text(
+        "[threshold]\nfalse_alarm_rate = 0.2\ncalibration_share = 0.4\n[train]\nepochs = 1\n"
+    )
+    words = ("--config", "run.toml", "--false-alarm-rate", "0.05")
+    assert memae("fit", "ok.csv", "--out", "model", *words).code == 0
+    threshold = settings(folder)["config"]["threshold"]
+    assert threshold == {"false_alarm_rate": 0.05, "calibration_share": 0.4}
+    assert Detector.load("model").threshold.false_alarm_rate == 0.05
+
+
+def test_the_plain_autoencoder_is_one_setting_away(memae, folder, benign):
+    benign.to_csv("ok.csv", index=False)
+    done = memae("fit", "ok.csv", "--out", "model", "--set", "memory.enabled=false", "--set", "train.epochs=1")
+    assert done.code == 0
+    assert "memory:" not in done.err
+    assert not any("memory" in name for name in load_file(folder / "model" / "model.safetensors"))
+
+
+def test_the_untrained_network_and_one_without_a_threshold_can_be_saved(memae, benign):
+    benign.to_csv("ok.csv", index=False)
+    done = memae("fit", "ok.csv", "--out", "untrained", "--set", "train.epochs=0")
+    assert done.code == 0
+    assert "epoch 0 of 0" in done.err
+    done = memae("fit", "ok.csv", "--out", "bare", *BRIEF, "--set", "threshold.calibration_share=0")
+    assert done.code == 0
+    assert "threshold" not in done.err.splitlines()[-1]
+    done = memae("score", "bare", "ok.csv")
+    assert done.code == 1
+    assert "no threshold" in done.err
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(memae, folder, benign):
+    benign.to_csv("ok.csv", index=False)
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert memae("fit", "ok.csv", "--out", name, "--seed", seed, *BRIEF).code == 0
+    a, b, c = ((folder / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_an_existing_model_is_replaced(memae, folder, benign, model):
+    benign.to_csv("ok.csv", index=False)
+    model("image")
+    assert memae("fit", "ok.csv", "--out", "model", *BRIEF).code == 0
+    assert settings(folder)["config"]["network"] == "table"
+
+
+def test_a_model_may_be_written_into_a_new_folder_and_into_the_empty_one_it_stands_in(
+    memae, folder, benign, monkeypatch
+):
+    benign.to_csv("ok.csv", index=False)
+    assert memae("fit", "ok.csv", "--out", "deep/er/model", *BRIEF).code == 0
+    assert [path.name for path in (folder / "deep" / "er").iterdir()] == ["model"]
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+    assert memae("fit", "../ok.csv", "--out", ".", *BRIEF).code == 0
+    assert len(Detector.load(folder / "here").score(folder / "ok.csv")) == len(benign)
+    assert {path.name for path in folder.iterdir()} == {"ok.csv", "deep", "here"}
+
+
+def test_the_log_has_a_line_and_tensorboard_points_for_every_epoch(memae, folder, benign):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    benign.to_csv("ok.csv", index=False)
+    words = ("--log", "log", "--set", "train.epochs=4", "--set", "train.patience=0")
+    assert memae("fit", "ok.csv", "--out", "model", *words).code == 0
+    lines = log(folder)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert lines[-1] == settings(folder)["facts"]["last_epoch"]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[0]["memory"].keys() >= {"items", "items_used", "items_dead", "items_twin", "items_per_query"}
+
+    events = EventAccumulator(str(folder / "log")).Reload()
+    for tag, of in {
+        "loss/training": lambda line: line["loss"],
+        "loss/held_out": lambda line: line["held_out_loss"],
+        "memory/items_used": lambda line: line["memory"]["items_used"],
+        "memory/items_per_query": lambda line: line["memory"]["items_per_query"],
+    }.items():
+        points = events.Scalars(tag)
+        assert [point.step for point in points] == [1, 2, 3, 4]
+        assert [point.value for point in points] == pytest.approx([of(line) for line in lines])
+
+
+def test_without_tensorboard_there_is_the_install_command_and_the_rest_of_the_log(folder, benign):
+    benign.to_csv("ok.csv", index=False)
+    without = "import sys; sys.modules['tensorboard'] = None; from memae.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", without, "fit", "ok.csv", "--out", "model", "--log", "log", *BRIEF],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "no TensorBoard events: " in done.stderr
+    assert "pip install 'memae[tensorboard]'" in done.stderr
+    assert [path.name for path in (folder / "log").iterdir()] == ["train.jsonl"]
+    assert len(log(folder)) == 2
+
+
+def interruptible(folder, *words):
+    """Starts the command line in a process that answers to SIGINT even where this one was told to ignore it."""
+    answer = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{answer}; from memae.cli import main; main()", *words]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def interrupt_when(process, ready, timeout_s=120):
+    """Sends one SIGINT as soon as `ready()`; returns stdout and stderr."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=timeout_s)
+
+
+LONG = ("--set", "train.epochs=40", "--set", "train.batch_size=8", "--set", "train.patience=0", "--seed", "5")
+
+
+def test_ctrl_c_keeps_the_best_model_and_resume_ends_as_if_it_had_never_been(memae, folder, benign):
+    benign.to_csv("ok.csv", index=False)
+    process = interruptible(folder, "fit", "ok.csv", "--out", "model", "--log", "log", *LONG)
+    lines = folder / "log" / "train.jsonl"
+    out, err = interrupt_when(process, lambda: lines.exists() and lines.read_text().count("\n") >= 4)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "Continue with the same command and --resume" in err
+    stopped = log(folder)
+    assert 4 <= len(stopped) < 40
+    assert (folder / "model.checkpoint").is_dir()
+
+    facts = settings(folder)["facts"]
+    assert facts["interrupted"]
+    assert facts["kept_epoch"] == 1 + int(np.argmin([line["held_out_loss"] for line in stopped]))
+    assert f"the model of epoch {facts['kept_epoch']} is saved" in err
+    assert f"interrupted in epoch {len(stopped) + 1};" in err
+    assert len(memae("score", "model", "ok.csv").out.splitlines()) == len(benign) + 1
+
+    assert memae("fit", "ok.csv", "--out", "model", "--log", "log", *LONG, "--resume").code == 0
+    assert memae("fit", "ok.csv", "--out", "whole", "--log", "log-whole", *LONG).code == 0
+    resumed, whole = (load_file(folder / name / "model.safetensors") for name in ("model", "whole"))
+    assert resumed.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert np.array_equal(resumed[name], tensor), name
+    assert not settings(folder)["facts"]["interrupted"]
+    assert [line["epoch"] for line in log(folder)] == [*range(1, 41)]
+    assert [line["loss"] for line in log(folder)] == [line["loss"] for line in log(folder, "log-whole")]
+    assert {path.name for path in folder.iterdir()} == {"ok.csv", "model", "log", "whole", "log-whole"}
+
+
+def test_ctrl_c_before_there_is_a_model_keeps_the_old_one_and_says_how_to_go_on(folder, benign, model, tree):
+    benign.to_csv("ok.csv", index=False)
+    model("image")
+    before = tree()
+    words = ("--set", "train.epochs=1", "--set", "memory.warmup_epochs=100000")
+    process = interruptible(folder, "fit", "ok.csv", "--out", "model", *words)
+    out, err = interrupt_when(process, (folder / "model.checkpoint" / "warmup" / "state.json").exists)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted"
+    assert "model.checkpoint holds the training so far; the same command with --resume continues it" in err
+    after = tree()
+    assert {name: content for name, content in after.items() if not name.startswith("model.checkpoint")} == before
+
+
+def test_a_resumed_training_that_is_not_the_same_leaves_the_checkpoint_alone(memae, folder, benign, tree):
+    benign.to_csv("ok.csv", index=False)
+    process = interruptible(folder, "fit", "ok.csv", "--out", "model", "--quiet", *LONG)
+    interrupt_when(process, (folder / "model.checkpoint" / "main" / "state.json").exists)
+    before = tree()
+    done = memae("fit", "ok.csv", "--out", "model", *LONG, "--set", "train.epochs=41", "--resume")
+    assert done.code == 1
+    assert "model.checkpoint" in done.err
+    assert "of a training with other data, settings or seed; resume with the same ones, or remove it" in done.err
+    assert tree() == before
+    fresh = memae("fit", "ok.csv", "--out", "model", *BRIEF)
+    assert fresh.code == 0
+    assert {path.name for path in folder.iterdir()} == {"ok.csv", "model"}

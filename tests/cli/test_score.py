@@ -1,0 +1,217 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from memae import Detector
+
+COLUMNS = ["key", "score", "p_value", "is_anomaly"]
+
+
+def from_csv(text):
+    """Rows of a CSV file as the library would give them."""
+    read = csv.DictReader(text.splitlines())
+    return [(r["key"], float(r["score"]), float(r["p_value"]), r["is_anomaly"] == "true") for r in read]
+
+
+def expected(source, key=str):
+    return [
+        (key(v.key), v.score, v.p_value, v.is_anomaly) for v in Detector.load("model", device="cpu").detect(source)
+    ]
+
+
+def test_a_table_comes_out_on_stdout_in_order_with_row_numbers(memae, rows, model):
+    model("table")
+    rows.drop(columns="label").to_csv("new.csv", index=False)
+    done = memae("score", "model", "new.csv")
+    assert done.code == 0
+    assert done.out.splitlines()[0] == "key,score,p_value,is_anomaly"
+    found = from_csv(done.out)
+    assert [row[0] for row in found] == [str(i) for i in range(569)]
+    assert found == expected("new.csv")
+    assert sum(row[3] for row in found) > 50
+
+
+def test_messages_go_to_stderr_and_quiet_stops_them(memae, rows, model):
+    model("table")
+    rows.drop(columns="label").to_csv("new.csv", index=False)
+    done = memae("score", "model", "new.csv")
+    flagged = sum(row[3] for row in from_csv(done.out))
+    threshold = Detector.load("model").threshold.value
+    assert done.err == f"569 samples, {flagged} anomalies ({flagged / 569:.2%}) above score {threshold:.6g}\n"
+    quiet = memae("score", "model", "new.csv", "--quiet")
+    assert (quiet.out, quiet.err) == (done.out, "")
+    named = memae("score", "model", "new.csv", "--out", "scores.csv")
+    assert (named.out, named.err) == ("", done.err[:-1] + "; scores.csv\n")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl", "CSV"])
+def test_every_format_holds_the_same_rows(memae, folder, benign, model, suffix):
+    model("table")
+    benign[:30].to_csv("new.csv", index=False)
+    out = folder / "deep" / f"scores.{suffix}"
+    assert memae("score", "model", "new.csv", "--out", out).code == 0
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    if suffix.lower() == "csv":
+        assert from_csv(out.read_text()) == expected("new.csv")
+    elif suffix == "parquet":
+        table = pq.read_table(out)
+        assert table.column_names == COLUMNS
+        assert [str(field.type) for field in table.schema] == ["int64", "double", "double", "bool"]
+        assert [tuple(row.values()) for row in table.to_pylist()] == expected("new.csv", int)
+    else:
+        found = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [*found[0]] == COLUMNS
+        assert [tuple(row.values()) for row in found] == expected("new.csv", int)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_images_come_out_in_the_order_of_their_paths(memae, folder, digits, write_pngs, model, suffix):
+    model("image")
+    write_pngs(digits(3)[:4], folder / "new" / 'b, "quoted"')
+    write_pngs(digits(0)[:3], folder / "new" / "ä")
+    write_pngs(digits(0)[3:5], folder / "new")
+    out = folder / f"scores.{suffix}"
+    assert memae("score", "model", "new", "--out", out).code == 0
+    wanted = expected("new")
+    names = sorted(path.relative_to(folder / "new").as_posix() for path in (folder / "new").rglob("*.png"))
+    assert [row[0] for row in wanted] == names
+    if suffix == "csv":
+        assert from_csv(out.read_text(encoding="utf-8")) == wanted
+    elif suffix == "parquet":
+        assert [tuple(row.values()) for row in pq.read_table(out).to_pylist()] == wanted
+    else:
+        assert [tuple(json.loads(line).values()) for line in out.read_text("utf-8").splitlines()] == wanted
+
+
+def test_a_file_name_that_is_not_utf_8_is_written_readably(memae, folder, digits, write_pngs, model):
+    model("image")
+    write_pngs(digits(0)[:1], folder / "new")
+    (folder / "new" / "000.png").rename(os.fsdecode(b"new/caf\xe9.png"))
+    done = memae("score", "model", "new")
+    assert done.code == 0
+    assert [row[0] for row in from_csv(done.out)] == [r"caf\xe9.png"]
+
+
+def test_one_image_can_be_scored_by_its_path(memae, folder, digits, write_pngs, model):
+    model("image")
+    write_pngs(digits(3)[:1], folder)
+    done = memae("score", "model", "000.png")
+    assert [row[0] for row in from_csv(done.out)] == ["000.png"]
+    assert done.err.startswith("1 samples, ")
+
+
+def test_a_column_that_the_model_does_not_know_can_be_dropped(memae, rows, model):
+    model("table")
+    rows.to_csv("new.csv", index=False)
+    done = memae("score", "model", "new.csv")
+    assert done.code == 1
+    assert "leave it out with --drop label" in done.err
+    assert len(from_csv(memae("score", "model", "new.csv", "--drop", "label").out)) == 569
+
+
+def test_an_existing_output_is_replaced_when_all_is_written(memae, folder, benign, model):
+    model("table")
+    benign[:30].to_csv("new.csv", index=False)
+    (folder / "scores.csv").write_text("old\n" * 1000)
+    assert memae("score", "model", "new.csv", "--out", "scores.csv").code == 0
+    assert from_csv((folder / "scores.csv").read_text()) == expected("new.csv")
+
+
+def long_table(benign, spoilt):
+    """More rows than are scored at a time, the last of them as given."""
+    rows = benign.sample(70_000, replace=True, random_state=0)
+    return pd.concat([rows, benign[:1].assign(**spoilt)])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_a_bad_row_in_a_later_chunk_leaves_the_old_output(memae, folder, benign, model, tree, suffix):
+    model("table")
+    long_table(benign, {"mean area": np.nan}).to_parquet("new.parquet", index=False)
+    (folder / f"scores.{suffix}").write_text("old")
+    before = tree()
+    done = memae("score", "model", "new.parquet", "--out", f"scores.{suffix}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: new.parquet: column 'mean area' ")
+    assert "at row 70000" in done.err
+    assert done.err.count("\n") == 1
+    assert tree() == before
+
+
+def test_a_bad_row_in_a_later_chunk_of_a_csv_file_is_no_success_on_stdout_either(memae, benign, model):
+    model("table")
+    long_table(benign, {"mean area": "wide"}).to_csv("new.csv", index=False)
+    done = memae("score", "model", "new.csv")
+    assert done.code == 1
+    assert "column 'mean area' holds 'wide'" in done.err
+    assert done.out.startswith("key,score,p_value,is_anomaly\n0,")  # what was good is already out
+    assert len(done.out.splitlines()) < 70_000
+
+
+def test_a_corrupt_image_leaves_the_old_output(memae, folder, digits, write_pngs, model, tree):
+    model("image")
+    write_pngs(digits(0)[:9], folder / "new")
+    Image.effect_noise((8, 8), 50).save("whole.png")
+    content = (folder / "whole.png").read_bytes()
+    (folder / "new" / "005.png").write_bytes(content[: len(content) // 2])  # its header is whole
+    (folder / "scores.csv").write_text("old")
+    before = tree()
+    done = memae("score", "model", "new", "--out", "scores.csv")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: new/005.png: not a readable image")
+    assert tree() == before
+
+
+def test_the_reasons_of_the_anomalies_are_written_one_a_line(memae, folder, rows, model):
+    model("table")
+    rows.drop(columns="label").to_csv("new.csv", index=False)
+    done = memae("score", "model", "new.csv", "--explain", "why.jsonl")
+    flagged = [(row[0], row[1], row[2]) for row in from_csv(done.out) if row[3]]
+    found = [json.loads(line) for line in (folder / "why.jsonl").read_text().splitlines()]
+    assert [*found[0]] == ["key", "score", "p_value", "items", "columns"]
+    assert [row["key"] for row in found] == [int(row[0]) for row in flagged]
+    assert [row["score"] for row in found] == pytest.approx([row[1] for row in flagged])
+    for row in found:
+        assert {cell["column"] for cell in row["columns"]} == {*rows.columns[:5]}
+        assert sum(cell["error"] for cell in row["columns"]) == pytest.approx(row["score"], rel=1e-4)
+        assert sum(use["weight"] for use in row["items"]) == pytest.approx(1, abs=1e-4)
+        seen = {cell["column"]: cell["seen"] for cell in row["columns"]}
+        assert seen["mean area"] == rows["mean area"][row["key"]]
+
+
+def test_the_reasons_of_images_name_their_path_and_items(memae, folder, digits, write_pngs, model):
+    model("image")
+    write_pngs(digits(3)[:4], folder / "new")
+    assert memae("score", "model", "new", "--explain", "why.jsonl", "--out", "scores.csv").code == 0
+    flagged = [row[0] for row in from_csv((folder / "scores.csv").read_text()) if row[3]]
+    found = [json.loads(line) for line in (folder / "why.jsonl").read_text().splitlines()]
+    assert [row["key"] for row in found] == flagged
+    assert all(row["items"] and row["columns"] == [] for row in found)
+
+
+def test_a_reader_that_leaves_early_is_no_crash(folder, benign, model):
+    model("table")
+    benign.sample(20_000, replace=True, random_state=0).to_csv(
+        "new.csv", index=False
+    )  # far more than a pipe holds
+    pipe = f"'{sys.executable}' -m memae score model new.csv | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False)
+    assert done.stdout == "key,score,p_value,is_anomaly\n"
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+def test_the_installed_script_writes_data_to_stdout_and_messages_to_stderr(real_memae, benign, model):
+    model("table")
+    benign[:30].to_csv("new.csv", index=False)
+    done = real_memae("score", "model", "new.csv")
+    assert done.code == 0
+    assert from_csv(done.out) == expected("new.csv")
+    assert done.err.startswith("30 samples, ")
