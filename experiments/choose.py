@@ -27,6 +27,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 MNIST_CLASSES = (8, 2)
 TABLES = ("14_glass", "18_Ionosphere", "28_pendigits", "30_satellite", "38_thyroid", "40_vowels", "6_cardio")
 MAX_ROWS = 2000
+KDD_SEEDS = (0, 1, 2)  # one seed alone had picked a variant that two of three test splits did not bear out
 
 WARM = {"warmup_epochs": 5, "initialisation": "kmeans"}
 SHARP = {"temperature": 1 / 30, "shrinkage": 5.0}
@@ -115,8 +116,8 @@ def choose(data: str, root: Path = RESULTS / "choose") -> Iterator[tuple[str, di
             continue
         started = time.perf_counter()
         figures = {}
-        for part, split in _splits(data):
-            scores = Detector(preset, seed=0, settings=settings).fit(split.fit).score(split.test).values
+        for part, seed, split in _splits(data):
+            scores = Detector(preset, seed=seed, settings=settings).fit(split.fit).score(split.test).values
             figures[part] = round(_judge(data, split, scores), 5)
         result = {
             "variant": name,
@@ -147,15 +148,18 @@ def log_table(data: str, root: Path = RESULTS / "choose") -> str:
     return "\n".join(lines)
 
 
-def _splits(data: str) -> Iterator[tuple[str, Split]]:
+def _splits(data: str) -> Iterator[tuple[str, int, Split]]:
+    """What a variant is judged on: a name, the seed of the model, and the data."""
     if data == "mnist":
         for normal in MNIST_CLASSES:
-            yield str(normal), mnist_choose(normal, seed=0)
+            yield str(normal), 0, mnist_choose(normal, seed=0)
     elif data == "kddcup99":
-        yield "kddcup99", kddcup_choose(seed=0)
+        split = kddcup_choose(seed=0)
+        for seed in KDD_SEEDS:
+            yield f"seed {seed}", seed, split
     else:
         for name in TABLES:
-            yield name.split("_")[1], _table_split(name)
+            yield name.split("_")[1], 0, _table_split(name)
 
 
 def _table_split(name: str) -> Split:

@@ -501,3 +501,22 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "state" / "main" / "state.safetensors").write_bytes(b"half")
     with pytest.raises(ArtifactError, match=r"main: this checkpoint cannot be read .*; remove it and train anew"):
         Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", resume=True)
+
+
+def test_explain_takes_the_keys_of_a_few(of_rows, monkeypatch):
+    monkeypatch.setattr(memae.detector, "CHUNK_SAMPLES", 7)
+    x = pd.DataFrame(load_breast_cancer().data, index=[f"patient {i}" for i in range(569)])[:40]
+    detector = fit(x)
+    every = {explanation.key: explanation for explanation in detector.explain(x)}
+    few = detector.explain(x, keys=["patient 30", "patient 2"])
+    assert [explanation.key for explanation in few] == ["patient 2", "patient 30"]
+    for explanation in few:
+        assert explanation.score == pytest.approx(every[explanation.key].score, rel=1e-5)
+        assert explanation.cells[0].column == every[explanation.key].cells[0].column
+    assert detector.explain(x, keys=[]) == []
+
+
+def test_explain_names_a_key_that_no_sample_has():
+    x = load_breast_cancer().data[:40]
+    with pytest.raises(DataError, match=r"no sample has the key 99; take keys that score or detect gave"):
+        fit(x).explain(x, keys=[3, 99])

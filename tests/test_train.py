@@ -743,3 +743,32 @@ def test_two_processes_give_the_weights_of_one(launched: Path) -> None:
 
 if __name__ == "__main__":
     worker(Path(sys.argv[1]))
+
+
+@pytest.mark.parametrize(
+    ("samples", "size"), [(2, 32), (1000, 32), (1400, 32), (2048, 64), (10_000, 256), (200_000, 2048)]
+)
+def test_an_unset_batch_size_follows_the_data(samples: int, size: int) -> None:
+    assert training._batch_size(samples) == size
+
+
+@pytest.mark.parametrize(("width", "threads"), [(4, 1), (4096, 2)])
+def test_a_tiny_step_uses_one_thread_and_the_setting_comes_back(width: int, threads: int) -> None:
+    seen: list[int] = []
+
+    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+        seen.append(torch.get_num_threads())
+        return LossTerms((model(x) - x).square().mean(), None)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        x = torch.zeros(64, width)
+        settings = TrainConfig(epochs=1, batch_size=64)
+        training.train(
+            nn.Linear(width, width), x, None, objective=objective, settings=settings, seed=0, device="cpu"
+        )
+        assert seen == [threads]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

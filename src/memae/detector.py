@@ -329,7 +329,7 @@ class Detector:
         )
         warm, main = saved or (None, None)
         if model.memory is not None and not (main and main.exists()):
-            if memory.warmup_epochs:
+            if memory.warmup_epochs and settings.epochs:  # no epochs at all: the untrained network
                 warmed = train(
                     Autoencoder(model.encoder, None, model.decoder),
                     training,

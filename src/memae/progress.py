@@ -160,12 +160,12 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingExtraError("writing TensorBoard logs", "tensorboard") from None
-        self._open: Callable[[], Any] = lambda: SummaryWriter(str(path))
+        self._open: Callable[[int], Any] = lambda step: SummaryWriter(str(path), purge_step=step)
         self._writer: Any = None
 
     def begin(self, epochs: int, samples: int, done: int) -> None:
-        """Training starts."""
-        self._writer = self._open()
+        """Training starts; points of epochs beyond a resumed one, or of a warm-up before, are not shown."""
+        self._writer = self._open(done + 1)
 
     def step(self, samples: int, loss: Callable[[], float]) -> None:
         """Nothing: one point an epoch."""

@@ -1,7 +1,5 @@
-import gzip
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,18 +113,6 @@ def write_pngs() -> Callable[[np.ndarray, Path], None]:
         path.mkdir(parents=True, exist_ok=True)
         for place, image in enumerate(images):
             Image.fromarray(image).save(path / f"{place:03}.png")
-
-    return write
-
-
-@pytest.fixture(scope="session")
-def write_idx() -> Callable[[np.ndarray, Path], None]:
-    """Writes an array as an idx file of bytes, gzipped if the name says so."""
-
-    def write(array: np.ndarray, path: Path) -> None:
-        content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
     return write
 

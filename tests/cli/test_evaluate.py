@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from small_data import write_idx
 
 from memae import Detector, evaluate
 
@@ -90,7 +91,7 @@ def test_folders_are_labels_of_images(memae, folder, digits, write_pngs, model):
     assert json.loads(memae(*words, "--normal", "digit 0", "--normal", "digit 3").out)["anomalies"] == 6
 
 
-def test_arrays_and_files_beside_images_are_labels(memae, folder, digits, write_idx, model):
+def test_arrays_and_files_beside_images_are_labels(memae, folder, digits, model):
     model("image")
     images = np.concatenate([digits(0)[:12], digits(3)[:7]])
     kind = np.array([0] * 12 + [3] * 7, dtype=np.uint8)

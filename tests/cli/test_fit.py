@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from small_data import write_idx
 
 from memae import Detector
 
@@ -22,7 +23,7 @@ def log(folder, name="log"):
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "npz", "npy", "png", "idx", "idx.gz"])
-def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, write_pngs, write_idx, kind):
+def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, write_pngs, kind):
     images = digits(0)[:60]
     source = f"ok.{kind}"
     if kind.startswith("csv"):

@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_data import write_kddcup99
+
+from memae.data.known import data_root
+
+PICTURES = {
+    "images": {"images-memae.png", "images-autoencoder.png", "images-items.png"},
+    "table": {"table-memae.png", "table-autoencoder.png"},
+}
+
+
+def check(found, kinds):
+    """The object of `demo --json`: exactly the keys of the issue, and figures that make sense."""
+    assert {*found} == {*kinds, "seconds", "folder"}
+    for kind in kinds:
+        assert {*found[kind]} == {"memae", "autoencoder", "untrained", "false_alarm_rate"}
+        assert {*found[kind]["false_alarm_rate"]} == {"wanted", "measured"}
+        for name in ("memae", "autoencoder", "untrained"):
+            assert 0 < found[kind][name] <= 1
+        assert found[kind]["memae"] > 0.9
+        assert 0 <= found[kind]["false_alarm_rate"]["measured"] < 3 * found[kind]["false_alarm_rate"]["wanted"]
+    assert found["seconds"] > 0
+    folder = Path(found["folder"])
+    assert folder.is_absolute()
+    assert {path.name for path in folder.iterdir()} == set().union(*(PICTURES[kind] for kind in kinds))
+    for path in folder.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 200
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+
+
+def test_one_json_object_with_the_figures_of_images_and_table(folder, real_memae):
+    done = real_memae("demo", "--json")
+    assert done.code == 0
+    assert "Traceback" not in done.err
+    found = json.loads(done.out)  # nothing else stands on stdout
+    assert done.out.count("\n") == 1
+    check(found, ("images", "table"))
+    assert Path(found["folder"]) == (folder / "memae-demo").resolve()
+    assert found["images"]["memae"] > found["images"]["untrained"] + 0.1
+    assert found["seconds"] < 60
+
+
+def test_the_last_line_of_the_text_is_the_folder(memae, folder, monkeypatch):
+    write_kddcup99(folder / "data")
+    monkeypatch.setenv("MEMAE_DATA", str(folder / "data"))
+    monkeypatch.setenv("COLUMNS", "50")  # the path is longer
+    done = memae("demo", "--data", "kddcup99")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[-1] == str((folder / "memae-demo-kddcup99").resolve())
+    assert {path.name for path in Path(lines[-1]).iterdir()} == PICTURES["table"]
+    for name in ("MemAE", "plain autoencoder", "untrained net", "false alarms, wanted", "false alarms, measured"):
+        assert sum(name in line for line in lines) == 1
+    assert "AUROC on held-out samples" in done.out
+    assert all(line.startswith("KDDCUP99 10 %: attacks are the normal data: ") for line in done.err.splitlines())
+
+
+@pytest.mark.real
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("data", "kind"), [("mnist", "images"), ("kddcup99", "table")])
+def test_the_full_data_sets(request, data, kind):
+    root = data_root().resolve()  # found from the directory of the checkout; none is a failure here, not a skip
+    real_memae = request.getfixturevalue("real_memae")
+    done = real_memae("demo", "--data", data, "--json", MEMAE_DATA=str(root), OMP_NUM_THREADS="2")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert {*found} == {kind, "seconds", "folder"}
+    print(found)
+    folder = Path(found["folder"])
+    assert {path.name for path in folder.iterdir()} == PICTURES[kind]
+    assert found[kind]["memae"] > {"mnist": 0.85, "kddcup99": 0.9}[data]
+    alarms = found[kind]["false_alarm_rate"]
+    assert alarms["measured"] == pytest.approx(alarms["wanted"], abs=0.03)

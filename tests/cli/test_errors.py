@@ -1,0 +1,620 @@
+"""Every bad input: one message on stderr that names the input and the cure, and nothing on the disk changes."""
+
+import gzip
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from small_data import write_idx
+
+BRIEF = ("--set", "train.epochs=1")
+
+
+@pytest.fixture
+def place(folder, benign, rows, digits, write_pngs, model):
+    """A working directory with good and bad inputs, two models, and outputs of an earlier run."""
+    model("table", "flows.model")
+    model("image", "digits.model")
+    benign.to_csv("ok.csv", index=False)
+    rows.to_csv("all.csv", index=False)
+    write_pngs(digits(0)[:40], folder / "zeros")
+    (folder / "scores.csv").write_text("old scores")
+    (folder / "items.png").write_text("old picture")
+    (folder / "full").mkdir()
+    (folder / "full" / "thesis.txt").write_text("years of work")
+    return folder
+
+
+def write_bad_files(folder, benign, digits):
+    """One file of each kind of trouble."""
+    images = digits(0)[:40]
+    benign[:1].to_csv("one.csv", index=False)
+    benign[:0].to_csv("none.csv", index=False)
+    (folder / "empty.csv").write_bytes(b"")
+    pd.DataFrame({"size": range(1600), "note": [f"text {i}" for i in range(1600)]}).to_csv("text.csv", index=False)
+    benign.assign(**{"mean area": benign["mean area"].where(benign.index != benign.index[7])}).to_csv(
+        "hole.csv", index=False
+    )
+    benign.assign(**{"mean area": np.inf}).to_csv("inf.csv", index=False)
+    benign.astype({"mean area": object}).assign(**{"mean area": "wide"}).to_csv("word.csv", index=False)
+    benign.rename(columns={"mean area": "area"}).to_csv("renamed.csv", index=False)
+    benign.assign(day=1).to_csv("more.csv", index=False)
+    benign.assign(day=pd.Timestamp("2024-01-01")).to_parquet("dates.parquet")
+    (folder / "ragged.csv").write_text("a,b\n1,2\n3\n" * 20)
+    (folder / "latin.csv").write_bytes("gr\xf6\xdfe,b\n1,2\n".encode("latin-1"))
+    (folder / "half.csv.gz").write_bytes(gzip.compress((folder / "ok.csv").read_bytes())[:500])
+    (folder / "half.parquet").write_bytes(b"PAR1 and no more")
+    (folder / "notes.txt").write_text("hello")
+    np.save("vector.npy", np.zeros(50))
+    np.save("odd.npy", np.zeros((30, 5, 8, 7)))
+    np.save("words.npy", np.array([["a", "b"]] * 30))
+    np.save("objects.npy", np.array([{"a": 1}] * 30, dtype=object), allow_pickle=True)
+    np.save("wide.npy", np.zeros((30, 8, 9), np.uint8))
+    np.save("tiny.npy", np.random.default_rng(0).random((40, 3, 3)))
+    np.save("colour.npy", np.zeros((30, 8, 8, 3), np.uint8))
+    np.save("nan.npy", np.where(np.arange(40)[:, None, None] == 7, np.nan, images))
+    np.save("flat.npy", np.full((40, 8, 8), 0.5))
+    np.save("unlabelled.npy", images)
+    np.savez("two.npz", a=images, b=images)
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    write_idx(images, folder / "cut-images-idx3-ubyte")
+    (folder / "cut-images-idx3-ubyte").write_bytes((folder / "cut-images-idx3-ubyte").read_bytes()[:-5])
+    for name, size, mode in (("sizes", (8, 9), "L"), ("deep", (8, 8), "I;16"), ("large", (9, 9), "L")):
+        (folder / name).mkdir()
+        Image.new("L", (9, 9) if name == "large" else (8, 8)).save(folder / name / "0.png")
+        Image.new(mode, size).save(folder / name / "1.png")
+    (folder / "broken").mkdir()
+    (folder / "broken" / "0.png").write_bytes(b"\x89PNG and no more")
+    (folder / "nothing").mkdir()
+    (folder / "run.toml").write_text("[train]\nepoch = 3\n")
+    (folder / "type.toml").write_text("[train]\nepochs = 'many'\n")
+    (folder / "scalar.toml").write_text("threshold = 3\n")
+    (folder / "syntax.toml").write_text("[train\nepochs = 3\n")
+
+
+def case(name, words, *message, code=1):
+    return pytest.param(words.split(), message, code, id=name)
+
+
+FIT = "fit {} --out new.model --set train.epochs=1"
+SCORE = "score flows.model {} --out scores.csv"
+SCORE_IMAGES = "score digits.model {} --out scores.csv"
+EVALUATE = "evaluate flows.model {} --label-column {} --normal {}"
+
+SOURCES = [
+    case("no such file", FIT.format("gone.csv"), "gone.csv: no such file or folder", "check the path"),
+    case("an empty file", FIT.format("empty.csv"), "empty.csv: the file is empty", "check how it was written"),
+    case("a header alone", FIT.format("none.csv"), "none.csv: ", "no samples|needs at least|give at least"),
+    case("one sample", FIT.format("one.csv"), "one.csv: holds 1 sample, too few", "give at least 20"),
+    case("a text file", FIT.format("notes.txt"), "notes.txt: no reader for this kind of file", r"known: \.csv"),
+    case(
+        "free text",
+        FIT.format("text.csv"),
+        "text.csv: column 'note' has 1,1.. different texts",
+        "with --drop note",
+    ),
+    case(
+        "a missing value",
+        FIT.format("hole.csv"),
+        "hole.csv: column 'mean area' has no value at row 7",
+        "fill them",
+    ),
+    case("infinity", FIT.format("inf.csv"), "inf.csv: column 'mean area' holds inf at row ", "mend or remove it"),
+    case("dates", FIT.format("dates.parquet"), "dates.parquet: column 'day' holds timestamp", "with --drop day"),
+    case("ragged rows", FIT.format("ragged.csv"), "ragged.csv: ", "mend that line"),
+    case("not UTF-8", FIT.format("latin.csv"), "latin.csv: the header is not UTF-8", "save the file as UTF-8"),
+    case("half a gz", FIT.format("half.csv.gz"), r"half\.csv\.gz: ", "write it again"),
+    case(
+        "half a Parquet file",
+        FIT.format("half.parquet"),
+        r"half\.parquet: not a readable Parquet",
+        "write it again",
+    ),
+    case("a vector", FIT.format("vector.npy"), r"vector\.npy: of shape 50; pass \(S, D\) for a table"),
+    case(
+        "no colour axis",
+        FIT.format("odd.npy"),
+        r"odd\.npy: of shape 30 x 5 x 8 x 7: cannot tell",
+        r"pass \(S, C, H",
+    ),
+    case("an array of words", FIT.format("words.npy"), r"words\.npy: holds <U1, not numbers", "pass numbers"),
+    case(
+        "pickled objects",
+        FIT.format("objects.npy"),
+        r"objects\.npy: not a readable",
+        "never unpickles; save plain",
+    ),
+    case("tiny images", FIT.format("tiny.npy"), "3 x 3 px are too small", "at least 4 x 4"),
+    case("a NaN pixel", FIT.format("nan.npy"), r"nan\.npy: image 7 holds NaN", "mend or remove it"),
+    case("constant images", FIT.format("flat.npy"), r"flat\.npy: every pixel is 0\.5", "nothing to learn"),
+    case("two arrays", FIT.format("two.npz"), r"two\.npz: holds the arrays a, b", "name the samples X"),
+    case("a broken npz", FIT.format("broken.npz"), r"broken\.npz: not a readable numpy file", "write it again"),
+    case(
+        "half an idx", FIT.format("cut-images-idx3-ubyte"), "cut-images-idx3-ubyte: .*cut short", "fetch it again"
+    ),
+    case(
+        "images of two sizes",
+        FIT.format("sizes"),
+        r"sizes/1\.png: is 8 x 9 px, and sizes/0\.png is 8 x 8",
+        "resize",
+    ),
+    case("16 bits", FIT.format("deep"), r"deep/1\.png: of mode I;16", "convert it to 8-bit"),
+    case("half a PNG", FIT.format("broken"), r"broken/0\.png: not a readable image", "mend or remove it"),
+    case(
+        "an empty folder", FIT.format("nothing"), r"nothing: holds no \.png, \.jpg, \.jpeg file", "check the path"
+    ),
+]
+
+SETTINGS = [
+    case(
+        "an unknown preset",
+        FIT.format("ok.csv --preset tabel"),
+        "preset 'tabel' is unknown",
+        "did you mean 'table'",
+    ),
+    case(
+        "a preset for images",
+        FIT.format("ok.csv --preset mnist"),
+        "preset 'mnist' is for images",
+        "leave the preset",
+    ),
+    case(
+        "a preset for tables",
+        FIT.format("zeros --preset kddcup"),
+        "'kddcup' is for tables",
+        "leave the preset out",
+    ),
+    case(
+        "an unknown key",
+        FIT.format("ok.csv --set train.epoch=3"),
+        r"train\.epoch: unknown key",
+        r"did you mean train\.",
+    ),
+    case(
+        "an unknown section", FIT.format("ok.csv --set tarin.epochs=3"), "tarin: unknown key", "did you mean train"
+    ),
+    case(
+        "a value out of range",
+        "fit ok.csv --out new.model --set train.epochs=-3",
+        r"train\.epochs = -3",
+        "greater than or",
+    ),
+    case(
+        "a value of no type",
+        "fit ok.csv --out new.model --set train.epochs=many",
+        r"train\.epochs = 'many'",
+        "valid integer",
+    ),
+    case(
+        "a word that sets nothing",
+        FIT.format("ok.csv --set train.epochs"),
+        r"--set train\.epochs: ",
+        "section.key=",
+    ),
+    case("too deep a word", FIT.format("ok.csv --set a.b.c=1"), r"--set a\.b\.c=1: ", r"such as train\.epochs=30"),
+    case(
+        "an unknown key in the file",
+        FIT.format("ok.csv --config run.toml"),
+        r"run\.toml: train\.epoch: unknown",
+        "did",
+    ),
+    case(
+        "a bad value in the file",
+        FIT.format("ok.csv --config type.toml"),
+        r"type\.toml: train\.epochs = 'many'",
+        "int",
+    ),
+    case(
+        "a section that is none",
+        FIT.format("ok.csv --config scalar.toml"),
+        r"scalar\.toml: threshold = 3",
+        "should be",
+    ),
+    case(
+        "a section that is none, and a rate",
+        FIT.format("ok.csv --config scalar.toml --false-alarm-rate 0.1"),
+        r"scalar\.toml: threshold = 3",
+        "should be",
+    ),
+    case(
+        "no TOML",
+        FIT.format("ok.csv --config syntax.toml"),
+        r"syntax\.toml: not valid TOML",
+        r"see docs/config\.md",
+    ),
+    case("no such config", FIT.format("ok.csv --config gone.toml"), r"gone\.toml: cannot read", "check the path"),
+    case(
+        "a rate that cannot be promised",
+        FIT.format("ok.csv --false-alarm-rate 0.001"),
+        r"false_alarm_rate = 0\.001 takes at least 999 held-out normal samples, and there are 71",
+        "give more data",
+    ),
+    case("a rate above 1", FIT.format("ok.csv --false-alarm-rate 1.5"), r"false_alarm_rate = 1\.5", "less than 1"),
+    case("a negative seed", FIT.format("ok.csv --seed -1"), "seed = -1", "give a whole number, 0 or more"),
+    case("an unknown device", FIT.format("ok.csv --device tpu"), "--device tpu", "take auto or cpu"),
+    case(
+        "an unknown column", FIT.format("ok.csv --drop labl"), r"ok\.csv: no column 'labl'", "it has 'mean radius'"
+    ),
+    case(
+        "a column of images",
+        FIT.format("zeros --drop folder --drop label"),
+        "zeros: images have no column 'label'",
+    ),
+    case(
+        "nothing to resume",
+        FIT.format("ok.csv --resume"),
+        r"new\.model\.checkpoint: holds no training",
+        "leave --resume",
+    ),
+]
+
+OUTPUTS = [
+    case(
+        "a model over other files",
+        "fit ok.csv --out full --set train.epochs=1",
+        "full: exists and is no memae model",
+        "choose another",
+    ),
+    case(
+        "a model over a file",
+        "fit ok.csv --out scores.csv --set train.epochs=1",
+        r"scores\.csv: exists and is no",
+        "choose another",
+    ),
+    case(
+        "a model below a file",
+        "fit ok.csv --out ok.csv/model --set train.epochs=1",
+        r"ok\.csv",
+        "check|choose another",
+    ),
+    case("a log below a file", FIT.format("ok.csv --log scores.csv/log"), r"scores\.csv", "check the path"),
+    case(
+        "scores of no known format",
+        "score flows.model ok.csv --out scores.xlsx",
+        r"--out scores\.xlsx",
+        r"must end in \.csv",
+    ),
+    case(
+        "scores over a folder",
+        "score flows.model ok.csv --out full.csv",
+        r"--out full\.csv: is a directory",
+        "name a file in it",
+    ),
+    case("scores below a file", "score flows.model ok.csv --out ok.csv/scores.csv", r"ok\.csv", "check the path"),
+    case(
+        "reasons of no known format",
+        "score flows.model ok.csv --explain why.csv",
+        r"--explain why\.csv",
+        r"must end in \.jsonl",
+    ),
+    case(
+        "a picture of no known format",
+        "inspect digits.model --out items.jpg",
+        r"--out items\.jpg",
+        r"must end in \.png",
+    ),
+    case(
+        "a picture of rows",
+        "inspect flows.model --out items.png",
+        r"--out items\.png: .*of a table",
+        "leave --out away",
+    ),
+    case("a demo over a file", "demo --out scores.csv", r"--out scores\.csv: is a file", "name a folder"),
+]
+
+SCORING = [
+    case(
+        "no such file to score", SCORE.format("gone.csv"), r"gone\.csv: no such file or folder", "check the path"
+    ),
+    case("no samples", SCORE.format("none.csv"), r"none\.csv: holds no samples"),
+    case(
+        "a missing value to score",
+        SCORE.format("hole.csv"),
+        r"hole\.csv: column 'mean area' has no value at row 7",
+        "fill",
+    ),
+    case(
+        "text for a number",
+        SCORE.format("word.csv"),
+        r"word\.csv: column 'mean area' holds 'wide'",
+        "mend the cell",
+    ),
+    case(
+        "a renamed column", SCORE.format("renamed.csv"), r"renamed\.csv: no column 'mean area'", "renamed.*'area'"
+    ),
+    case(
+        "a new column",
+        SCORE.format("more.csv"),
+        r"more\.csv: column 'day' was not there",
+        "leave it out with --drop day",
+    ),
+    case(
+        "a column that is not there",
+        SCORE.format("ok.csv --drop day"),
+        r"ok\.csv: no column 'day'",
+        "it has 'mean",
+    ),
+    case(
+        "images for a table", SCORE.format("zeros"), "zeros: the model was trained on a table and these are images"
+    ),
+    case(
+        "a table for images",
+        SCORE_IMAGES.format("ok.csv"),
+        r"ok\.csv: the model was trained on images and this is a",
+    ),
+    case(
+        "images of another size",
+        SCORE_IMAGES.format("large"),
+        "large: images of shape 1 x 9 x 9",
+        "resize or convert",
+    ),
+    case(
+        "arrays of another size",
+        SCORE_IMAGES.format("wide.npy"),
+        "wide.npy: images of shape 1 x 8 x 9",
+        "resize or",
+    ),
+    case(
+        "arrays of other colours",
+        SCORE_IMAGES.format("colour.npy"),
+        "colour.npy: images of shape 3 x 8 x 8",
+        "convert",
+    ),
+    case(
+        "a NaN pixel to score", SCORE_IMAGES.format("nan.npy"), r"nan\.npy: image 7 holds NaN", "mend or remove it"
+    ),
+    case(
+        "a broken image to score",
+        SCORE_IMAGES.format("broken"),
+        r"broken/0\.png: not a readable image",
+        "mend or remove",
+    ),
+    case("an unknown device to score on", SCORE.format("ok.csv --device tpu"), "--device tpu", "take auto or cpu"),
+    case(
+        "bad input on stdout",
+        "score flows.model hole.csv",
+        r"hole\.csv: column 'mean area' has no value",
+        "fill them",
+    ),
+    case(
+        "an unknown label column",
+        EVALUATE.format("all.csv", "lable", "benign"),
+        r"all\.csv: no column 'lable'",
+        "it has",
+    ),
+    case(
+        "an unknown label",
+        EVALUATE.format("all.csv", "label", "fine"),
+        r"all\.csv: no sample is labelled 'fine'",
+        "the labels are benign, malignant",
+    ),
+    case(
+        "one label only",
+        EVALUATE.format("all.csv", "label", "benign --normal malignant"),
+        r"all\.csv: every sample is",
+        "needs anomalies too",
+    ),
+    case(
+        "no such file to evaluate",
+        EVALUATE.format("gone.csv", "label", "benign"),
+        r"gone\.csv: no such file",
+        "check the path",
+    ),
+    case(
+        "images with a column",
+        "evaluate digits.model zeros --label-column label --normal 0",
+        "zeros: images have no column 'label'",
+        "say --label-column folder",
+    ),
+    case(
+        "images in no folder",
+        "evaluate digits.model zeros --label-column folder --normal 0",
+        r"zeros/000\.png: lies in no folder",
+        "sort it into one",
+    ),
+    case(
+        "an array without labels",
+        "evaluate digits.model unlabelled.npy --label-column y --normal 0",
+        r"unlabelled\.npy: comes without labels",
+    ),
+    case(
+        "an unknown data set", "demo --data minst", "--data minst: unknown", "take one of bundled, mnist, kddcup99"
+    ),
+    case("a data set that is not there", "demo --data mnist", "no such folder of data sets", "set MEMAE_DATA"),
+]
+
+
+@pytest.mark.parametrize(("words", "message", "code"), SOURCES + SETTINGS + OUTPUTS + SCORING)
+def test_one_message_names_the_input_and_the_cure_and_nothing_changes(
+    memae, place, benign, digits, tree, words, message, code
+):
+    write_bad_files(place, benign, digits)
+    (place / "full.csv").mkdir()
+    before = tree()
+    done = memae(*words)
+    assert done.code == code
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    for part in message:
+        assert re.search(part, done.err), done.err
+    assert tree() == before
+
+
+def rewritten(path, change):
+    """Changes the JSON of a file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def spoil_weights(model, change):
+    path = model / "model.safetensors"
+    path.write_bytes(change(path.read_bytes()))
+
+
+def remove(model, *names):
+    for name in names:
+        (model / name).unlink()
+    if len(names) == 2:
+        model.rmdir()
+
+
+DAMAGES = {
+    "no such folder": (
+        lambda m: remove(m, "config.json", "model.safetensors"),
+        "no such model directory",
+        "check the path",
+    ),
+    "no weights": (lambda m: remove(m, "model.safetensors"), "model.safetensors: missing", "copy the whole model"),
+    "no config": (lambda m: remove(m, "config.json"), "config.json: missing", "check the path"),
+    "half the weights": (
+        lambda m: spoil_weights(m, lambda content: content[: len(content) // 2]),
+        "model.safetensors: .*cut short or changed",
+        "copy the model again",
+    ),
+    "one byte of the weights": (
+        lambda m: spoil_weights(m, lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+        "model.safetensors: .*cut short or changed",
+        "copy the model again",
+    ),
+    "half the config": (
+        lambda m: (m / "config.json").write_bytes((m / "config.json").read_bytes()[:200]),
+        "config.json: not readable",
+        "copy the model again",
+    ),
+    "a changed threshold": (
+        lambda m: rewritten(m / "config.json", lambda c: c["threshold"].update(false_alarm_rate=0.9)),
+        "config.json: was changed after it was written",
+        "copy the model again",
+    ),
+    "a newer format": (
+        lambda m: rewritten(m / "config.json", lambda c: c.update(format=99)),
+        "is of format 99",
+        "upgrade memae",
+    ),
+    "other JSON": (lambda m: (m / "config.json").write_text("[]"), "no memae model", "check the path"),
+    "a pickle": (
+        lambda m: (m / "extra.pkl").write_bytes(pickle.dumps([1])),
+        "extra.pkl: may hold a pickle",
+        "Remove the file",
+    ),
+    "a pickle by another name": (
+        lambda m: spoil_weights(m, lambda _: pickle.dumps([1])),
+        "model.safetensors: may hold a pickle",
+        "get the model",
+    ),
+}
+
+VERBS = {
+    "score": "score flows.model ok.csv --out scores.csv",
+    "evaluate": "evaluate flows.model all.csv --label-column label --normal benign --json",
+    "inspect": "inspect flows.model --out items.png",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_damaged_model_is_refused_by_every_verb(memae, place, tree, verb, damage):
+    spoil, *message = DAMAGES[damage]
+    spoil(place / "flows.model")
+    before = tree()
+    done = memae(*VERBS[verb].split())
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: flows.model")
+    assert done.err.count("\n") == 1
+    for part in message:
+        assert re.search(part, done.err), done.err
+    assert tree() == before
+
+
+def test_a_file_in_the_place_of_a_model_is_refused(memae, place, tree):
+    before = tree()
+    done = memae("score", "ok.csv", "ok.csv")
+    assert (done.code, done.out) == (1, "")
+    assert re.search("error: ok.csv: no such model directory; check the path", done.err)
+    assert tree() == before
+
+
+@pytest.mark.parametrize("verb", ["fit ok.csv --out flows.model --set train.epochs=1 --set memory.num_items=5"])
+@pytest.mark.parametrize(
+    "trouble", ["--set memory.shrinkage=5", "--false-alarm-rate 0.001", "--resume", "--drop x"]
+)
+def test_a_fit_that_fails_leaves_the_model_before_it(memae, place, tree, verb, trouble):
+    before = tree()
+    done = memae(*verb.split(), *trouble.split())
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("\n") == 1
+    assert tree() == before
+
+
+USAGE = {
+    "an unknown verb": ("fitt ok.csv", "No such command 'fitt'"),
+    "an unknown option": ("fit ok.csv --out m --epoch 3", "No such option: --epoch"),
+    "no source": ("fit --out m", "Missing argument 'SOURCE'"),
+    "no output": ("fit ok.csv", "Missing option '--out'"),
+    "no model": ("score", "Missing argument 'MODEL'"),
+    "no label column": ("evaluate flows.model all.csv --normal benign", "Missing option '--label-column'"),
+    "no normal value": ("evaluate flows.model all.csv --label-column label", "Missing option '--normal'"),
+    "a seed that is no number": ("fit ok.csv --out m --seed x", "Invalid value for '--seed'"),
+    "too many words": ("inspect flows.model digits.model", "unexpected extra argument"),
+}
+
+
+@pytest.mark.parametrize("mistake", USAGE)
+def test_a_wrong_command_line_is_exit_code_2(memae, place, tree, mistake):
+    words, message = USAGE[mistake]
+    before = tree()
+    done = memae(*words.split())
+    assert (done.code, done.out) == (2, "")
+    assert message in " ".join(done.err.replace("│", " ").split())
+    assert tree() == before
+
+
+def test_the_command_alone_shows_its_help(memae):
+    done = memae()
+    assert done.code == 2
+    assert "memae demo" in done.out + done.err
+
+
+def test_the_version_is_that_of_the_package(memae):
+    from memae import __version__
+
+    done = memae("--version")
+    assert (done.code, done.out) == (0, __version__ + "\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (SCORE.format("hole.csv"), 1, "error: hole.csv: column 'mean area' has no value at row 7"),
+        ("fit hole.csv --out flows.model", 1, "error: hole.csv: column 'mean area' has no value at row"),
+        ("fit", 2, "Missing argument 'SOURCE'"),
+    ],
+)
+def test_a_real_process_shows_no_traceback(real_memae, place, benign, digits, tree, words, code, message):
+    write_bad_files(place, benign, digits)
+    before = tree()
+    done = real_memae(*words.split())
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert tree() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_is_one_message_and_no_success(place):
+    words = ["score", "flows.model", "ok.csv", "--quiet"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "memae", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device; check the path, its permissions and the free space\n"

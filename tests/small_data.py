@@ -1,0 +1,53 @@
+"""Small stand-ins, in the real file formats, for the data sets that MEMAE_DATA holds."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from memae.data.known import KDD_CATEGORIES, KDD_COLUMNS
+
+
+def write_idx(array: np.ndarray, path: Path) -> None:
+    """Writes uint8 as an idx file, gzipped if the name says so."""
+    content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_mnist(root: Path, train: int = 1000, test: int = 100) -> None:
+    """Images of 28 x 28 px on which a label n is a bright square in the n-th of ten places; labels in turn."""
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", train), ("t10k", test)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = rng.integers(0, 40, (count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            row, column = divmod(int(label), 4)
+            image[row * 9 : row * 9 + 7, column * 7 : column * 7 + 7] = 220
+        write_idx(images, root / "mnist" / f"{prefix}-images-idx3-ubyte.gz")
+        write_idx(labels, root / "mnist" / f"{prefix}-labels-idx1-ubyte.gz")
+
+
+def write_kddcup99(root: Path, rows: int = 300) -> None:
+    """Rows in the format of kddcup.data_10_percent.gz with its 86 category values; four in five are attacks.
+
+    An attack has 100 in its first number columns, a normal row 0; the rest is noise.
+    """
+    rng = np.random.default_rng(0)
+    values = {"protocol_type": 3, "service": 66, "flag": 11, "land": 2, "logged_in": 2, "is_host_login": 1}
+    lines = []
+    for row in range(rows):
+        attack = row % 5 != 0
+        cells = []
+        for name in KDD_COLUMNS:
+            if name in KDD_CATEGORIES:
+                cells.append(f"{name}{row % values.get(name, 2)}")
+            elif name in ("duration", "src_bytes", "dst_bytes"):
+                cells.append(f"{100 * attack + rng.integers(3)}")
+            else:
+                cells.append(f"{rng.random():.2f}")
+        lines.append(",".join([*cells, "smurf." if attack else "normal."]))
+    path = root / "kddcup99" / "kddcup.data_10_percent.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))

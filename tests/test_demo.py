@@ -1,0 +1,138 @@
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_data import write_kddcup99, write_mnist
+
+from memae import demo
+from memae.data import known
+from memae.demo import DATA_SETS, run_demo
+from memae.errors import DataError
+
+
+class Listener:
+    """Counts what a monitor is told."""
+
+    def __init__(self):
+        self.epochs = self.steps = self.ends = 0
+
+    def begin(self, epochs, samples, done):
+        pass
+
+    def step(self, samples, loss):
+        self.steps += 1
+
+    def epoch(self, record):
+        self.epochs += 1
+
+    def end(self):
+        self.ends += 1
+
+
+@pytest.fixture
+def small_root(tmp_path, monkeypatch):
+    write_mnist(tmp_path / "data")
+    write_kddcup99(tmp_path / "data")
+    monkeypatch.setenv("MEMAE_DATA", str(tmp_path / "data"))
+
+
+def rows_of(samples):
+    """Samples as a set of comparable rows."""
+    if isinstance(samples, np.ndarray):
+        return {row.tobytes() for row in samples.reshape(len(samples), -1)}
+    return {tuple(row.values()) for row in samples.to_pylist()}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "sizes"),
+    [
+        ("bundled", "images", (119, 59, 1797 - 178)),
+        ("bundled", "table", (238, 119, 212)),
+        ("mnist", "images", (100, 10, 90)),
+        ("kddcup99", "table", (None, None, None)),
+    ],
+)
+def test_nothing_that_is_measured_was_fitted(small_root, data, kind, sizes):
+    task = demo._TASKS[data][kind](0)
+    parts = task.fit, task.normal, task.anomalous
+    for part, size in zip(parts, sizes, strict=True):
+        assert size in (None, len(part))
+    fit, normal, anomalous = map(rows_of, parts)
+    assert not fit & normal
+    assert not fit & anomalous
+    assert not normal & anomalous
+
+
+def test_attacks_are_the_normal_data_of_kddcup99(small_root):
+    task = demo._TASKS["kddcup99"]["table"](0)
+    assert (
+        len(task.fit) + len(task.normal) + len(task.anomalous) < 600
+    )  # normal rows of the first half are left out
+    assert len(task.normal) + len(task.anomalous) == 150
+    for part, attack in ((task.fit, True), (task.normal, True), (task.anomalous, False)):
+        assert all((value >= 50) == attack for value in part["src_bytes"].to_pylist())
+
+
+def test_the_seed_chooses_the_split():
+    def first(seed):
+        return demo._TASKS["bundled"]["images"](seed).fit[0]
+
+    assert np.array_equal(first(1), first(1))
+    assert not np.array_equal(first(1), first(2))
+
+
+@pytest.mark.parametrize(("data", "kind"), [("mnist", "images"), ("kddcup99", "table")])
+def test_it_measures_three_models_and_draws(small_root, tmp_path, data, kind):
+    said, listeners = [], []
+
+    def monitor():
+        listeners.append(Listener())
+        return listeners[-1]
+
+    results = run_demo(data, tmp_path / "out" / "pictures", announce=said.append, monitor=monitor)
+    assert [*results] == [kind]
+    result = results[kind]
+    for figure in (result.memae, result.autoencoder, result.untrained):
+        assert 0 <= figure <= 1
+    assert result.memae > 0.9  # the stand-ins are easy
+    assert result.false_alarm_rate.wanted == demo.WANTED_RATE
+    assert 0 <= result.false_alarm_rate.measured <= 0.5
+    names = {"images-memae.png", "images-autoencoder.png", "images-items.png"}
+    names = names if kind == "images" else {"table-memae.png", "table-autoencoder.png"}
+    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == names
+    for name in names:
+        with Image.open(tmp_path / "out" / "pictures" / name) as picture:
+            assert min(picture.size) > 200
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+    assert [line.rpartition(": ")[2] for line in said] == ["MemAE", "plain autoencoder", "untrained network"]
+    assert len(listeners) == 3
+    assert all(listener.ends for listener in listeners)
+    assert listeners[0].epochs > 0
+    assert listeners[2].steps == listeners[2].epochs == 0  # untrained is untrained, without a warm-up too
+
+
+@pytest.mark.parametrize("data", ["mnist", "kddcup99"])
+def test_a_data_set_that_is_not_there_is_named_with_the_cure(tmp_path, monkeypatch, data):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("MEMAE_DATA", str(tmp_path / "data"))
+    with pytest.raises(DataError, match=rf"data/{data}/.*: not found; fetch the data set .* set MEMAE_DATA"):
+        run_demo(data, tmp_path / "out", announce=print, monitor=lambda: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_data_sets_of_the_demo_are_these():
+    assert DATA_SETS == ("bundled", "mnist", "kddcup99")
+
+
+def test_the_share_of_false_alarms_that_is_wanted_can_be_promised_by_every_bundled_task():
+    for make in demo._TASKS["bundled"].values():
+        assert round(0.2 * len(make(0).fit)) >= math.ceil(1 / demo.WANTED_RATE) - 1
+
+
+def test_bundled_data_is_what_its_description_says():
+    images, labels = known.digits()
+    assert (images.shape, images.dtype, images.min(), images.max()) == ((1797, 8, 8), np.float32, 0, 16)
+    assert set(labels) == set(range(10))
+    rows, malignant = known.breast_cancer()
+    assert (rows.num_rows, rows.num_columns, malignant.sum()) == (569, 30, 212)
