@@ -11,7 +11,7 @@ import memae.detector
 from memae import Detector
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
 
-BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
+BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 0}}
 PIXELS, DIGITS = load_digits(return_X_y=True)
 ONES = PIXELS[DIGITS == 1].reshape(-1, 8, 8).astype(np.uint8)
 OTHERS = PIXELS[DIGITS != 1].reshape(-1, 8, 8).astype(np.uint8)
@@ -435,7 +435,7 @@ class StopAt:
 def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memory, step, tmp_path):
     settings = {
         "train": {"epochs": 6, "batch_size": 32, "noise": 0.05},
-        "memory": {"num_items": 12} | memory,
+        "memory": BRIEF["memory"] | memory,
     }
     whole = Detector(settings=settings).fit(x)
     stopped = Detector(settings=settings).fit(x, checkpoint=tmp_path / "state", monitor=StopAt(3, step))
@@ -475,7 +475,7 @@ def test_only_the_very_same_run_is_resumed(tmp_path):
     for detector, x in (
         (Detector(settings=BRIEF, seed=1), ROWS),
         (Detector(settings=BRIEF), ROWS**2),
-        (Detector(settings={"train": {"epochs": 4}, "memory": {"num_items": 12}}), ROWS),
+        (Detector(settings=BRIEF | {"train": {"epochs": 4}}), ROWS),
     ):
         with pytest.raises(ConfigError, match="the checkpoint is of a training with other data, settings or seed"):
             detector.fit(x, checkpoint=state, resume=True)

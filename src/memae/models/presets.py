@@ -61,7 +61,7 @@ TABLE_DEFAULT: dict[str, dict[str, Any]] = {
     "preprocess": {"number_scale": "standard"},
 }
 KDDCUP_DEFAULT: dict[str, dict[str, Any]] = {
-    "memory": {"similarity": "cosine", "temperature": 1 / 30, "shrinkage": 1.0},
+    "memory": {"similarity": "cosine", "temperature": 0.1, "shrinkage": 1.0},
     "preprocess": {"number_scale": "minmax"},
 }
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {

@@ -34,7 +34,7 @@ def draw_reconstructions(found: Sequence[Explanation], captions: Sequence[str], 
         for axis, image in zip(axes[row], (sample.x, sample.reconstruction), strict=False):
             _show(axis, image, low, high)
         picture = axes[row][2].imshow(sample.error_map, cmap="inferno", vmin=0, vmax=most)
-        axes[row][0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=9)
+        axes[row][0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
     for axis, title in zip(axes[0], ("input", "reconstruction", "squared error"), strict=True):
         axis.set_title(title, fontsize=10)
     for axis in axes.flat:
@@ -50,8 +50,10 @@ def draw_items(items: MemoryItems, path: Path) -> None:
     order = np.argsort(-items.uses, kind="stable")[:MAX_ITEMS]
     columns = min(10, len(order))
     rows = -(-len(order) // columns)
-    figure = Figure(figsize=(0.95 * columns, 1.1 * rows + 0.5), layout="constrained")
+    width, height = 0.95 * columns, 1.1 * rows + 0.5
+    figure = Figure(figsize=(width, height))  # a constrained layout takes seconds for a hundred axes
     axes = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(0.05 / width, 0.05 / height, 1 - 0.05 / width, 1 - 0.5 / height, 0.08, 0.25)
     total = max(1, int(items.uses.sum()))
     shown = items.pictures[order]
     low, high = np.quantile(shown, [0.005, 0.995])
@@ -76,14 +78,17 @@ def draw_cells(found: Sequence[Explanation], captions: Sequence[str], path: Path
     for axis, sample, caption in zip(axes[:, 0], found, captions, strict=True):
         cells = sample.cells[:columns][::-1]
         total = max(sum(cell.error for cell in sample.cells), 1e-12)
-        axis.barh([cell.column for cell in cells], [cell.error / total for cell in cells], color="#c4502e")
+        axis.barh(range(len(cells)), [cell.error / total for cell in cells], color="#c4502e")
+        # a column may be called "cost [$]", which is no formula
+        axis.set_yticks(range(len(cells)), [cell.column for cell in cells], parse_math=False)
         for place, cell in enumerate(cells):
             axis.annotate(
                 f"{_short(cell.seen)}, expected {_short(cell.expected)}",
                 (cell.error / total, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
+                parse_math=False,
             )  # fmt: skip
         axis.set_xlim(0, 1.45 * max(cell.error / total for cell in cells) + 1e-9)
-        axis.set_title(caption, fontsize=10, loc="left")
+        axis.set_title(caption, fontsize=10, loc="left", parse_math=False)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")

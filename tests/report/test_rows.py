@@ -1,0 +1,128 @@
+import csv
+import json
+
+import numpy as np
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from memae.data.preprocess import Cell
+from memae.detector import Verdicts
+from memae.explain import Explanation, ItemUse
+from memae.report.rows import write_explanations, write_verdicts
+
+THRESHOLD = 0.5
+
+
+def chunk(keys, scores):
+    scores = np.array(scores, dtype=np.float64)
+    return Verdicts(keys, scores, 1 / (1 + scores), scores > THRESHOLD, THRESHOLD)
+
+
+NUMBERED = [chunk(range(3), [0.1, 0.7, 1 / 3]), chunk(range(3, 4), [1e-300]), chunk(range(4, 6), [1e300, 0.5])]
+NAMES = ["a.png", 'with "quotes", and comma', "two\nlines", "ümlaut/ß.png", "", " space "]
+NAMED = [chunk(NAMES[:4], [0.1, 0.7, 0.2, 0.9]), chunk(NAMES[4:], [0.3, 0.6])]
+
+
+def rows_of(chunks):
+    return [tuple(verdict) for part in chunks for verdict in part]
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
+    if path.suffix == ".jsonl":
+        return [tuple(json.loads(line).values()) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    key = int if all(row["key"].isdigit() for row in found) else str
+    return [
+        (key(row["key"]), float(row["score"]), float(row["p_value"]), row["is_anomaly"] == "true") for row in found
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("chunks", [NUMBERED, NAMED], ids=["numbers", "names"])
+def test_every_chunk_is_written_in_order_and_bit_for_bit(tmp_path, chunks, suffix):
+    path = tmp_path / f"scores.{suffix}"
+    assert write_verdicts(iter(chunks), path) == (6, sum(row[3] for row in rows_of(chunks)))
+    assert read(path) == rows_of(chunks)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_csv_file_starts_with_plain_names_and_ends_with_a_line(tmp_path):
+    write_verdicts(iter(NUMBERED), tmp_path / "scores.csv")
+    text = (tmp_path / "scores.csv").read_text()
+    assert text.startswith("key,score,p_value,is_anomaly\n0,0.1,")
+    assert text.endswith("\n")
+    assert pacsv.read_csv(tmp_path / "scores.csv").num_rows == 6
+
+
+def test_csv_goes_to_stdout_without_a_file(capfdbinary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_verdicts(iter(NAMED), None)
+    out, err = capfdbinary.readouterr()
+    write_verdicts(iter(NAMED), tmp_path / "scores.csv")
+    assert out == (tmp_path / "scores.csv").read_bytes()
+    assert err == b""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("good", [0, 2])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path, error, suffix, good, old):
+    def failing():
+        yield from NUMBERED[:good]
+        raise error
+
+    path = tmp_path / f"scores.{suffix}"
+    if old:
+        path.write_text(old)
+    with pytest.raises(error):
+        write_verdicts(failing(), path)
+    assert [file.name for file in tmp_path.iterdir()] == ([path.name] if old else [])
+    assert not old or path.read_text() == old
+
+
+def test_a_failure_in_the_first_chunk_leaves_stdout_empty(capfd):
+    def failing():
+        raise RuntimeError
+        yield
+
+    with pytest.raises(RuntimeError):
+        write_verdicts(failing(), None)
+    assert capfd.readouterr().out == ""
+
+
+def test_any_key_that_is_no_row_number_becomes_text(tmp_path):
+    write_verdicts(iter([chunk([("a", 1), 2.5, None], [0, 0, 0])]), tmp_path / "scores.jsonl")
+    assert [row[0] for row in read(tmp_path / "scores.jsonl")] == ["('a', 1)", "2.5", "None"]
+
+
+def test_bytes_of_a_file_name_that_are_not_utf_8_are_shown(tmp_path):
+    for suffix in ("csv", "parquet", "jsonl"):
+        write_verdicts(iter([chunk(["caf\udce9.png"], [0])]), tmp_path / f"scores.{suffix}")
+        assert read(tmp_path / f"scores.{suffix}")[0][0] == r"caf\xe9.png"
+
+
+def test_explanations_are_one_json_line_each(tmp_path):
+    cells = (Cell("weight [kg]", 3.5, 2.0, 0.75), Cell("kind", "new", "old", 0.25))
+    of_row = Explanation(7, 1.0, 0.01, (ItemUse(3, 0.9), ItemUse(1, 0.1)), cells, None, None, None)
+    image = np.zeros((1, 2, 2), np.float32)
+    of_image = Explanation("ä.png", 0.5, None, (), (), image, image, image[0])
+    write_explanations([of_row, of_image], tmp_path / "why.jsonl")
+    first, second = map(json.loads, (tmp_path / "why.jsonl").read_text(encoding="utf-8").splitlines())
+    assert first == {
+        "key": 7,
+        "score": 1.0,
+        "p_value": 0.01,
+        "items": [{"item": 3, "weight": 0.9}, {"item": 1, "weight": 0.1}],
+        "columns": [
+            {"column": "weight [kg]", "seen": 3.5, "expected": 2.0, "error": 0.75},
+            {"column": "kind", "seen": "new", "expected": "old", "error": 0.25},
+        ],
+    }
+    assert second == {"key": "ä.png", "score": 0.5, "p_value": None, "items": [], "columns": []}
+    write_explanations([], tmp_path / "why.jsonl")
+    assert (tmp_path / "why.jsonl").read_text() == ""
