@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t
 
 from experiments.runner import RESULTS
 
 __all__ = ["Summary", "Tree", "as_json", "summarise"]
-
-# Student's t, two-sided 95 %, by degrees of freedom: intervals over few seeds
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 19: 2.093}
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Summary:
         mean, n = float(np.mean(values)), len(values)
         if n == 1:
             return cls(mean, math.nan, math.nan, 1)
-        half = T95[n - 1] * float(np.std(values, ddof=1)) / math.sqrt(n)
+        half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
         return cls(mean, mean - half, mean + half, n)
 
 

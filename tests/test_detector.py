@@ -324,13 +324,33 @@ def test_score_detect_stream_and_explain_agree(fitted, monkeypatch):
     assert [one.key for one in detector.explain(normal)] == list(verdicts.keys)
 
 
-def test_a_stream_reads_no_further_than_it_is_asked(of_rows, tmp_path, monkeypatch):
-    text = ROWS.to_csv(index=False)
-    (tmp_path / "t.csv").write_text(text + "spoilt," * 7 + "spoilt\n")
-    monkeypatch.setattr(memae.detector, "CHUNK_SAMPLES", 100)
-    stream = of_rows.stream(tmp_path / "t.csv")
-    with pytest.raises(DataError, match=rf"t\.csv: column 'mean radius' holds 'spoilt' at line {len(ROWS) + 2}"):
-        list(stream)
+def test_only_the_samples_of_the_given_keys_are_explained(of_rows, monkeypatch):
+    monkeypatch.setattr(memae.detector, "CHUNK_SAMPLES", 50)
+    verdicts = of_rows.detect(MALIGNANT)
+    anomalies = [verdict.key for verdict in verdicts if verdict.is_anomaly]
+    assert 0 < len(anomalies) < len(MALIGNANT)
+    every = {one.key: one for one in of_rows.explain(MALIGNANT)}
+    found = of_rows.explain(MALIGNANT, keys=anomalies[::-1])
+    assert [one.key for one in found] == anomalies
+    for one in found:
+        assert one.cells[0].seen == every[one.key].cells[0].seen
+        assert one.score == pytest.approx(every[one.key].score, rel=1e-5)
+    assert of_rows.explain(MALIGNANT, keys=[]) == []
+    with pytest.raises(DataError, match="no sample has the key 'nobody'; take keys that score or detect gave"):
+        of_rows.explain(MALIGNANT, keys=[anomalies[0], "nobody"])
+
+
+def test_a_stream_gives_what_it_has_before_it_meets_a_bad_row(of_rows, tmp_path, monkeypatch):
+    head = ROWS.to_csv(index=False)
+    body = "".join(ROWS.to_csv(index=False, header=False) for _ in range(80))
+    (tmp_path / "t.csv").write_text(head + body + "spoilt," * 7 + "spoilt\n")
+    assert (tmp_path / "t.csv").stat().st_size > 1 << 20  # Arrow reads blocks of 1 MiB
+    monkeypatch.setattr(memae.detector, "CHUNK_SAMPLES", 1000)
+    stream, rows = of_rows.stream(tmp_path / "t.csv"), 0
+    with pytest.raises(DataError, match=rf"column 'mean radius' holds 'spoilt' at line {81 * len(ROWS) + 2}"):
+        for part in stream:
+            rows += len(part)
+    assert rows > 10_000
 
 
 def test_arrays_frames_and_files_score_the_same(of_rows, tmp_path):

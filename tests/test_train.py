@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -649,7 +650,9 @@ def sampled_when_held_out(model: nn.Module, x: Tensor) -> LossTerms:
 
 def train_rows() -> tuple[nn.Module, History]:
     model = row_model()
-    return model, train(model, rows(64, 1), rows(32, 2), objective=OBJECTIVE, settings=SETTINGS, seed=0)
+    # of its own accord, without a word about the device, as `memae fit` does
+    history = training.train(model, rows(64, 1), rows(32, 2), objective=OBJECTIVE, settings=SETTINGS, seed=0)
+    return model, history
 
 
 def train_images(seed: int = 0, *, checkpoint: Checkpoint) -> tuple[nn.Module, History]:
@@ -680,6 +683,7 @@ def worker(out: Path) -> None:
     }
     for name, run in runs.items():
         model, history = run()
+        assert PartialState().num_processes == 2, "the processes did not find together"
         assert not hasattr(model, "module")
         save_file(weights(model), out / f"{name}-{rank}.safetensors")
         facts = {"records": numbers(history), "kept": history.kept_epoch}
@@ -700,7 +704,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""},
     )
     try:
         _, errors = process.communicate(timeout=120)

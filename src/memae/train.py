@@ -449,4 +449,6 @@ def _accelerator(precision: str, device: Device) -> Any:
     # All Accelerators of a process share one state, which refuses a second precision or device. A launch of
     # several processes has its group in the partial state, so that stays.
     AcceleratorState._reset_state(reset_partial_state="WORLD_SIZE" not in os.environ)
-    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+    # said outright, or a launch of several processes on a machine without a GPU would not find together
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
