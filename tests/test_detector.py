@@ -65,8 +65,8 @@ def test_a_preset_is_taken_by_name(preset, network, similarity):
 @pytest.mark.parametrize(
     ("preset", "what"),
     [
-        ("mnst", "preset 'mnst' is unknown; did you mean 'mnist'.*Networks: mnist, cifar10"),
-        ("nothing like it", "preset 'nothing like it' is unknown.*Networks: mnist, cifar10"),
+        ("mnst", "preset 'mnst' is unknown; did you mean 'mnist'.*networks: mnist, cifar10"),
+        ("nothing like it", "preset 'nothing like it' is unknown.*networks: mnist, cifar10"),
     ],
 )
 def test_an_unknown_preset_fails_at_once_with_the_known_ones(preset, what):
@@ -169,6 +169,22 @@ def test_the_untrained_network_scores_too(tmp_path):
     assert np.isfinite(detector.detect(ROWS).scores).all()
     detector.save(tmp_path / "model")
     assert np.array_equal(Detector.load(tmp_path / "model").score(ROWS).values, detector.score(ROWS).values)
+
+
+def test_starting_the_memory_from_data_leaves_the_batch_statistics_alone():
+    buffers = dict(fit(ONES, train={"epochs": 0}, memory={"initialisation": "data"}).model.named_buffers())
+    assert buffers
+    assert all(int(value) == 0 for name, value in buffers.items() if name.endswith("num_batches_tracked"))
+    assert all(value.abs().max() == 0 for name, value in buffers.items() if name.endswith("running_mean"))
+
+
+def test_the_use_of_items_is_that_of_the_training_samples(of_rows):
+    uses = np.zeros(12, int)
+    for one in of_rows.explain(ROWS):
+        uses[[use.item for use in one.items]] += 1
+    found = of_rows.items().uses
+    assert (found <= uses).all()
+    assert 0.5 * uses.sum() < found.sum() < 0.9 * uses.sum()  # 70 % of the samples are trained on
 
 
 def test_every_sample_has_one_part(fitted):

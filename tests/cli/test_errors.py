@@ -258,7 +258,7 @@ SETTINGS = [
 OUTPUTS = [
     case(
         "a model over other files",
-        "fit ok.csv --out full --set train.epochs=1",
+        "fit ok.csv --out full --log log --set train.epochs=1",
         "full: exists and is no memae model",
         "choose another",
     ),

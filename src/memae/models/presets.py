@@ -88,7 +88,7 @@ def preset_config(name: str | None, modality: str) -> Config:
     Raises:
         ConfigError: an unknown name, or a network for another kind of data.
     """
-    words = [] if name is None else name.split("-")
+    words = [] if name is None else str(name).split("-")
     network = words.pop(0) if words and words[0] in NETWORKS else modality
     variant = words.pop(0) if words and words[0] in VARIANTS else "default"
     if words:
@@ -100,9 +100,9 @@ def preset_config(name: str | None, modality: str) -> Config:
         ]
         close = difflib.get_close_matches(str(name), known, n=1)
         raise ConfigError(
-            f"preset {name!r} is unknown"
-            + (f"; did you mean {close[0]!r}?" if close else "")
-            + f" Networks: {', '.join(NETWORKS)}; each also with -paper or -released behind it."
+            f"preset {name!r} is unknown; "
+            + (f"did you mean {close[0]!r}? " if close else "")
+            + f"networks: {', '.join(NETWORKS)}; each also with -paper or -released behind it."
         )
     if _modality(network) != modality:
         raise ConfigError(
