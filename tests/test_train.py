@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -776,3 +777,27 @@ def test_a_tiny_step_uses_one_thread_and_the_setting_comes_back(width: int, thre
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_ctrl_c_waits_for_the_end_of_the_step_and_a_second_one_does_not(twice: bool) -> None:
+    went_on: list[int] = []
+
+    class CtrlC(Listener):
+        def step(self, samples: int, loss: Callable[[], float]) -> None:
+            if len(self.records) == 2:
+                for _ in range(1 + twice):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    went_on.append(samples)
+
+    model = row_model()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        x, held_out = rows(64, 1), rows(32, 2)
+        history = train(model, x, held_out, objective=OBJECTIVE, settings=SETTINGS, seed=0, monitor=CtrlC())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert history.interrupted
+    assert len(history.records) == 2
+    assert len(went_on) == 1  # behind the first Ctrl-C, and not behind the second

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -228,10 +230,40 @@ def train(
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or _batch_size(len(x)))
-    with torch.random.fork_rng(devices=cuda), _few_threads(model, batch):
-        return _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint).run(
-            x, held_out, monitor if accelerator.is_main_process else None
-        )
+    with torch.random.fork_rng(devices=cuda), _few_threads(model, batch), _Interrupt() as interrupt:
+        loop = _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint, interrupt)
+        return loop.run(x, held_out, monitor if accelerator.is_main_process else None)
+
+
+class _Interrupt:
+    """Lets Ctrl-C end a training between two steps; a second one ends it where it stands.
+
+    Python raises KeyboardInterrupt between any two instructions: in the middle of a checkpoint, or while a logger
+    holds a lock that its thread then waits for.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Interrupt:
+        mine = threading.current_thread() is threading.main_thread()
+        if mine and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before:
+            signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raises the KeyboardInterrupt that was asked for."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, _signal: int, _frame: object) -> None:
+        self.check()
+        self._asked = True
 
 
 class _Loop:
@@ -246,7 +278,9 @@ class _Loop:
         seed: int,
         revive_epochs: int,
         checkpoint: Checkpoint | None,
+        interrupt: _Interrupt,
     ) -> None:
+        self.interrupt = interrupt
         self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
         self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
         self.model = model.to(accelerator.device)
@@ -268,6 +302,7 @@ class _Loop:
         try:
             while len(state.records) < settings.epochs and not self._stale():
                 self._epoch(x, held_out, monitor)
+                self.interrupt.check()
         except KeyboardInterrupt:
             if not state.records:
                 raise
@@ -330,6 +365,7 @@ class _Loop:
                 meter.update(terms.read)
             if monitor:
                 monitor.step(len(batch) * self.accelerator.num_processes, partial(_mean, total, done))
+            self.interrupt.check()
         return _mean(self.accelerator.reduce(total, "sum"), done * self.accelerator.num_processes)
 
     def _share_buffers(self) -> None:
