@@ -54,6 +54,7 @@ def _mnist() -> dict[str, Settings]:
         ),
         "plain autoencoder": _with(start, **PLAIN),
         "plain autoencoder, no image scaling": _with(start, preprocess={"image_scale": "none"}, **PLAIN),
+        "paper's read, unit norm": _with(start, memory={**UNIFORM, "temperature": 1.0, "shrinkage": 1.0}),
     }
 
 
