@@ -51,6 +51,7 @@ class _Task:
     fit: Any
     normal: Any
     anomalous: Any
+    preset: str | None = None
 
 
 def _digits(seed: int) -> _Task:
@@ -75,7 +76,7 @@ def _mnist(seed: int) -> _Task:
     """The official split: a model of the training eights, held against the whole test file."""
     train, train_labels = known.mnist("train")
     test, labels = known.mnist("test")
-    return _Task("MNIST: 8 is normal", train[train_labels == 8], test[labels == 8], test[labels != 8])
+    return _Task("MNIST: 8 is normal", train[train_labels == 8], test[labels == 8], test[labels != 8], "mnist")
 
 
 def _kddcup99(seed: int) -> _Task:
@@ -86,6 +87,7 @@ def _kddcup99(seed: int) -> _Task:
     return _Task(
         "KDDCUP99 10 %: attacks are the normal data",
         rows.take(first[attack[first]]), rows.take(second[attack[second]]), rows.take(second[~attack[second]]),
+        "kddcup",
     )  # fmt: skip
 
 
@@ -132,7 +134,7 @@ def _run(
     def fit(what: str, settings: Mapping[str, Any]) -> Detector:
         announce(f"{task.title}: {what}")
         wanted = {"threshold": {"false_alarm_rate": WANTED_RATE}}
-        return Detector(seed=seed, settings={**wanted, **settings}).fit(task.fit, monitor=monitor())
+        return Detector(task.preset, seed=seed, settings={**wanted, **settings}).fit(task.fit, monitor=monitor())
 
     memae = fit("MemAE", {})
     plain = fit("plain autoencoder", {"memory": {"enabled": False}})
