@@ -137,9 +137,12 @@ def test_each_look_up_scores_every_image_and_finds_the_easy_anomalies(small_data
     assert auroc(split.labels, scores) > 0.99
 
 
-def test_the_untrained_network_is_untrained(small_data):
+def test_the_untrained_network_is_untrained_and_each_protocol_judges_its_own_rows(small_data, results):
     split = protocols.mnist(8, 0)
     scores, facts = METHODS["untrained"](split, 0)
     assert (facts["kept_epoch"], facts["last_epoch"]) == (0, None)
     assert facts["config"]["network"] == "mnist"
-    assert np.isfinite(scores).all()
+    found = run_cell(Cell("mnist-8", "untrained", 0))["metrics"]
+    for protocol, rows in split.judged.items():
+        assert found[protocol]["auroc"] == pytest.approx(auroc(split.labels[rows], scores[rows]), abs=1e-5)
+    assert found["full"] != found["paper"]

@@ -114,9 +114,13 @@ def test_the_bars_of_a_row_are_as_long_as_its_columns_are_wrong(tmp_path):
     bars = np.abs(pixels(tmp_path / "a.png") - np.array((0xC4, 0x50, 0x2E))).max(axis=2) < 10
     lengths = bars.sum(axis=1)
     assert np.count_nonzero(lengths == lengths.max()) > 10
+    places = []
     for share in (0.6, 0.3, 0.1):
         wanted = lengths.max() * share / 0.6
-        assert np.count_nonzero(np.abs(lengths - wanted) <= 2) > 10
+        rows = np.flatnonzero(np.abs(lengths - wanted) <= 2)
+        assert len(rows) > 10
+        places.append(rows.mean())
+    assert places == sorted(places)  # the worst column on top
 
 
 def test_only_the_worst_columns_of_a_wide_row_are_drawn(tmp_path):
