@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from memae.cli import app
-from memae.config import Config
-from memae.models.presets import NETWORKS, preset_config
+from memae.config import Config, VideoConfig
+from memae.models.presets import NETWORKS, modality_of, preset_config
 
 HERE = Path(__file__).parent
 
@@ -62,11 +62,21 @@ def _presets() -> str:
         ("preprocess", "number_scale"), ("train", "epochs"), ("train", "batch_size"), ("train", "learning_rate"),
         ("train", "reduction"), ("train", "noise"), ("train", "patience"),
     ]  # fmt: skip
-    names = [f"{network}{variant}" for network in NETWORKS for variant in ("", "-paper", "-released")]
+    networks = [network for network in NETWORKS if network != "video-paper"]  # video-paper is the variant of video
+    names = [f"{network}{variant}" for network in networks for variant in ("", "-paper", "-released")]
+    configs = {name: preset_config(name, modality_of(name.split("-")[0])) for name in names}
+    videos = {name: config for name, config in configs.items() if modality_of(config.network) == "video"}
+    return (
+        f"{_table(configs, keys)}\n"
+        "How the presets for video see and score it; `video-paper` and `video-released` are the paper's network. The "
+        "other presets do not look at this section.\n\n"
+        f"{_table(videos, [('video', key) for key in VideoConfig.model_fields])}"
+    )
+
+
+def _table(configs: dict[str, Config], keys: list[tuple[str, str]]) -> str:
     rows = ["| preset | " + " | ".join(key for _, key in keys) + " |", "|---|" + "---|" * len(keys)]
-    for name in names:
-        modality = "table" if name.startswith(("kddcup", "table")) else "image"
-        config = preset_config(name, modality)
+    for name, config in configs.items():
         rows.append(f"| `{name}` | " + " | ".join(_value(getattr(getattr(config, s), k)) for s, k in keys) + " |")
     return "\n".join(rows) + "\n"
 

@@ -2,7 +2,8 @@
 
 MNIST: classes 8 and 2 of `protocols.mnist_choose`. KDDCUP99: `protocols.kddcup_choose`, F1 at 20 per cent
 flagged. Tables: seven of the small tables of the data folder; half of the normal rows are fitted, a quarter of
-them and half of the anomalies are ranked, and the rest is left for a final check.
+them and half of the anomalies are ranked, and the rest is left for a final check. Ped2: made-up anomalies on held-out
+training footage, see `ped2.pseudo_anomalies`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import ped2
 from experiments.protocols import Split, auroc_metrics, kddcup_choose, kddcup_metrics, mnist_choose
 from experiments.runner import RESULTS, provenance, write_result
 from memae import Detector
@@ -105,26 +107,50 @@ def _tables() -> dict[str, Settings]:
     }
 
 
-VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {"mnist": _mnist, "kddcup99": _kddcup, "tables": _tables}
+def _ped2() -> dict[str, Settings]:
+    brief: Settings = {"train": {"epochs": 4}, "memory": {"warmup_epochs": 2}}
+    return {
+        "start: preset `video`, 4 epochs after 2 warm ones": brief,
+        "plain autoencoder": _with(brief, **PLAIN),
+        "not sparse": _with(brief, memory={"shrinkage": 0.0}),
+        "300 items": _with(brief, memory={"num_items": 300}),
+        "frames instead of differences": _with(brief, video={"input": "frames"}),
+        "mean error of the frame": _with(brief, video={"score": "mean"}),
+        "whole frames instead of crops, every 8th clip": _with(
+            brief, video={"crop_px": None, "training_stride": 8}, train={"batch_size": 2}
+        ),
+        "input noise 0.3": _with(brief, train={"noise": 0.3}),
+        "untrained": {"train": {"epochs": 0}},
+    }
+
+
+VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
+    "mnist": _mnist,
+    "kddcup99": _kddcup,
+    "tables": _tables,
+    "ped2": _ped2,
+}
 
 
 def choose(data: str, root: Path = RESULTS / "choose") -> Iterator[tuple[str, dict[str, Any]]]:
     """Computes the variants of a data set that have no result yet; gives each as it is done."""
-    preset = {"mnist": "mnist", "kddcup99": "kddcup", "tables": "table"}[data]
+    preset = {"mnist": "mnist", "kddcup99": "kddcup", "tables": "table", "ped2": "video"}[data]
     for place, (name, settings) in enumerate(VARIANTS[data]().items()):
         path = root / data / f"{place:02}.json"
         if path.exists():
             continue
         started = time.perf_counter()
         figures = {}
-        for part, seed, split in _splits(data):
+        if data == "ped2":
+            figures = {part: round(value, 5) for part, value in ped2.choose_score(settings, seed=0).items()}
+        for part, seed, split in _splits(data) if data != "ped2" else ():
             scores = Detector(preset, seed=seed, settings=settings).fit(split.fit).score(split.test).values
             figures[part] = round(_judge(data, split, scores), 5)
         result = {
             "variant": name,
             "figure": "F1 at 20 % flagged" if data == "kddcup99" else "AUROC",
             "figures": figures,
-            "mean": round(float(np.mean(list(figures.values()))), 5),
+            "mean": figures["served"] if data == "ped2" else round(float(np.mean(list(figures.values()))), 5),
             "seconds": round(time.perf_counter() - started, 1),
             "command": f"python -m experiments choose --data {data}",
             "settings": settings,
@@ -141,11 +167,13 @@ def log_table(data: str, root: Path = RESULTS / "choose") -> str:
         return "No committed runs."
     parts = list(found[0]["figures"])
     several = len(parts) > 1
-    titles = ["variant", "mean" if several else found[0]["figure"], *(parts if several else [])]
+    averaged = [] if data == "ped2" else ["mean" if several else found[0]["figure"]]
+    titles = ["variant", *averaged, *(parts if several else [])]
     lines = ["| " + " | ".join(titles) + " |", "|---|" + "---|" * (len(titles) - 1)]
     for result in found:
-        figures = [result["mean"], *(result["figures"].values() if several else [])]
-        lines.append(f"| {result['variant']} | " + " | ".join(f"{f:.4f}".lstrip("0") for f in figures) + " |")
+        figures = [*([result["mean"]] if averaged else []), *(result["figures"].values() if several else [])]
+        cells = [f"{f:.0f}" if f > 1 else f"{f:.4f}".lstrip("0") for f in figures]
+        lines.append(f"| {result['variant']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

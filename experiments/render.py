@@ -31,6 +31,31 @@ ROWS = (
     ("exact-match", "exact match"),
 )
 
+VIDEO_ROWS = (
+    ("memae", "**MemAE**, preset `video`"),
+    ("memae-nonspar", "the same, not sparse"),
+    ("autoencoder", "plain AE, preset `video`"),
+    ("untrained", "untrained network, preset `video`"),
+    ("no-network", "no network: our score of the frame differences themselves"),
+    ("block-difference", "strongest 10 x 10 block of frame difference"),
+    ("background-difference", "mean difference to the median background"),
+    ("memae-paper", "MemAE, preset `video-paper`"),
+    ("memae-nonspar-paper", "the same, not sparse"),
+    ("autoencoder-paper", "plain AE, preset `video-paper`"),
+)
+VIDEO_COLUMNS = (
+    ("ped2", "served", "auroc", "as served"),
+    ("ped2", "served", "auroc_macro", "as served, mean over videos"),
+    ("ped2", "served min-max", "auroc", "min-max per video"),
+    ("ped2", "paper", "auroc", "paper's protocol"),
+    ("ped2", "paper raw", "auroc", "paper's, no min-max"),
+)
+STRIDE_COLUMNS = (
+    ("ped2", "served 1", "auroc", "stride 1 (each frame in the middle of its clip)"),
+    ("ped2", "served", "auroc", "stride 8 (middle half of each clip)"),
+    ("ped2", "served 16", "auroc", "stride 16 (clips end to end)"),
+)
+
 COLUMNS = (
     ("mnist-8", "full", "auroc", "MNIST 8 normal, AUROC"),
     ("mnist-2", "full", "auroc", "MNIST 2 normal, AUROC"),
@@ -39,12 +64,20 @@ COLUMNS = (
 )
 
 
-def table(tree: Tree, columns: tuple[tuple[str, str, str, str], ...] = COLUMNS) -> str:
-    """A Markdown table: mean and, in brackets, half the 95 % interval; a dash where there is no cell."""
+def table(
+    tree: Tree,
+    columns: tuple[tuple[str, str, str, str], ...] = COLUMNS,
+    rows: tuple[tuple[str, str], ...] = ROWS,
+    empty: bool = False,
+) -> str:
+    """A Markdown table: mean and, in brackets, half the 95 % interval; a dash where there is no cell.
+
+    Rows without any cell are left out, or with `empty` kept, so that a reader sees what is missing.
+    """
     lines = ["| method | " + " | ".join(title for *_, title in columns) + " |", "|---|" + "---|" * len(columns)]
-    for method, name in ROWS:
+    for method, name in rows:
         figures = [tree.get(d, {}).get(method, {}).get(p, {}).get(m) for d, p, m, _ in columns]
-        if any(figures):
+        if empty or any(figures):
             lines.append(f"| {name} | " + " | ".join(map(_figure, figures)) + " |")
     return "\n".join(lines)
 
@@ -89,9 +122,15 @@ def rendered() -> dict[Path, str]:
     tree = summarise()
     mixed = tuple((data, "paper", metric, title) for data, _, metric, title in COLUMNS if data.startswith("mnist"))
     blocks = {"demo": demo_table(), "evidence": table(tree), "evidence-mixed": table(tree, mixed)}
+    blocks |= {
+        "video": table(tree, VIDEO_COLUMNS, VIDEO_ROWS, empty=True),
+        "video-stride": table(tree, STRIDE_COLUMNS, VIDEO_ROWS[:3]),
+    }
     blocks |= {f"choose-{data}": log_table(data) for data in VARIANTS}
     pages = {}
-    for path in (ROOT / "README.md", ROOT / "docs" / "evidence.md", ROOT / "docs" / "log.md"):
+    for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in ("evidence.md", "log.md", "video.md"))):
+        if not path.exists():
+            continue
         text = path.read_text(encoding="utf-8")
         for name, block in blocks.items():
             marked = re.compile(f"(<!-- {name}:begin -->\\n).*?(\\n?<!-- {name}:end -->)", re.DOTALL)

@@ -2,6 +2,7 @@ import hashlib
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ import pandas as pd
 import pytest
 import torch
 from golden.make_golden import HERE as GOLDEN
-from golden.make_golden import images, rows
+from golden.make_golden import data_of, images, model_directory, rows
+from moving_squares import Reel, squares
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_breast_cancer
 
 import memae.artifact
 from memae import Detector
-from memae.artifact import FORMAT
+from memae.artifact import FORMAT, load_artifact, save_artifact
 from memae.errors import ArtifactError
+from memae.events import ScoreSeries
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
 GREY, SMALL_GREY = images()
@@ -312,11 +316,14 @@ def test_a_save_that_fails_leaves_the_old_model_and_no_litter(saved, monkeypatch
     Detector.load(saved)
 
 
-@pytest.mark.parametrize("name", ["image", "table"])
-def test_golden_models_of_older_versions_are_still_read(name):
+@pytest.mark.parametrize(("name", "form"), [("image", 1), ("table", 1), ("video", 2)])
+def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
     expected = json.loads((GOLDEN / "expected.json").read_text())[name]
-    _, mixed = {"image": images, "table": rows}[name]()
-    detector = Detector.load(GOLDEN / name, device="cpu")
+    _, mixed = data_of(name, tmp_path / "data")
+    (tmp_path / "model").mkdir()
+    model = model_directory(name, tmp_path / "model")
+    assert json.loads((model / "config.json").read_text())["format"] == form
+    detector = Detector.load(model, device="cpu")
     verdicts = detector.detect(mixed)
     assert verdicts.scores == pytest.approx(expected["scores"], rel=1e-4)
     assert verdicts.threshold == pytest.approx(expected["threshold"], rel=1e-4)
@@ -324,12 +331,16 @@ def test_golden_models_of_older_versions_are_still_read(name):
     assert verdicts.is_anomaly.tolist() == expected["is_anomaly"]
     assert 0 < sum(expected["is_anomaly"]) < len(expected["is_anomaly"])
     assert detector.items() is not None
-    assert len(detector.explain(mixed[:2])) == 2
+    if name != "video":
+        assert len(detector.explain(mixed[:2])) == 2
+        return
+    assert len(detector.explain(mixed, keys=verdicts.keys[:2])) == 2
+    assert detector.event_threshold(3600).enter > detector.event_threshold(36_000).enter
 
 
 def test_golden_models_are_small_and_tell_nothing_of_the_machine_they_came_from():
-    assert sum(len(content) for content in contents(GOLDEN).values()) < 100_000
-    for name in ("image", "table"):
+    for name in ("image", "table", "video"):
+        assert sum(len(content) for content in contents(GOLDEN / name).values()) < 50_000
         assert json.loads((GOLDEN / name / "config.json").read_text())["facts"]["origin"].startswith("the ")
 
 
@@ -339,3 +350,108 @@ def test_a_frame_trained_on_text_labels_is_read_back_with_its_schema(saved):
     data = load_breast_cancer(as_frame=True).frame
     with pytest.raises(Exception, match="no column 'shape'"):
         loaded.score(pd.DataFrame(data.iloc[:, :5]))
+
+
+VIDEO = {
+    "video": {
+        "height": 16,
+        "width": 24,
+        "crop_px": 8,
+        "clip_length": 4,
+        "stride": 2,
+        "training_stride": 2,
+        "place_px": 4,
+    },
+    "train": {"epochs": 1},
+    "memory": {"num_items": 8, "warmup_epochs": 0},
+}
+TAPES = Reel({name: squares(30, 16, 24, seed=seed) for seed, name in enumerate(("a", "b"))})
+NEW_TAPE = Reel({"new": squares(20, 16, 24, seed=5, speed=3)})
+
+
+@pytest.fixture(scope="module")
+def of_video():
+    return Detector(settings=VIDEO).fit(TAPES)
+
+
+@pytest.fixture
+def saved_video(of_video, tmp_path):
+    of_video.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def rewrite_tensors(saved, change):
+    """Changes model.safetensors and makes the digests right again."""
+    tensors = load_file(saved / "model.safetensors")
+    change(tensors)
+    save_file(tensors, saved / "model.safetensors")
+    digest = hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()
+    rewrite(saved, lambda settings: settings.update(model_sha256=digest))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"memory": {"enabled": False}},
+        {"threshold": {"calibration_share": 0}},
+        {"video": VIDEO["video"] | {"score": "mean", "input": "frames"}},
+        {"video": VIDEO["video"] | {"dilation": 2, "crop_px": None}},
+    ],
+    ids=["default", "no memory", "no threshold", "mean", "dilation"],
+)
+def test_a_saved_model_of_video_scores_exactly_as_before(tmp_path, settings):
+    before = Detector(settings=VIDEO | settings, seed=3).fit(TAPES)
+    before.save(tmp_path / "model")
+    after = Detector.load(tmp_path / "model", device="cpu")
+    assert np.array_equal(after.score(NEW_TAPE).values, before.score(NEW_TAPE).values)
+    assert after.config == before.config
+    assert after.preprocess == before.preprocess
+    assert [one.items for one in after.explain(NEW_TAPE)] == [one.items for one in before.explain(NEW_TAPE)]
+    stored, kept = after._fitted, before._fitted
+    assert len(stored.normal_footage) == len(kept.normal_footage) == (0 if "threshold" in settings else 2)
+    for one, other in zip(stored.normal_footage, kept.normal_footage, strict=True):
+        assert np.array_equal(one.times_s, other.times_s)
+        assert np.array_equal(one.scores, other.scores)
+    after.save(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "model")
+
+
+def test_footage_of_more_than_ten_pieces_keeps_its_order(of_video, tmp_path):
+    times = np.arange(5) / 25
+    pieces = tuple(ScoreSeries(times + 0, np.full(5, float(number))) for number in range(12))
+    save_artifact(replace(of_video._fitted, normal_footage=pieces), tmp_path / "model")
+    again = load_artifact(tmp_path / "model").normal_footage
+    assert [piece.scores.tolist() for piece in again] == [[float(number)] * 5 for number in range(12)]
+    assert all(np.array_equal(piece.times_s, times) for piece in again)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "normal.0.times_s",
+        "normal.0.scores",
+        "calibration",
+        "uses",
+        "model.memory.items",
+    ],
+)
+def test_a_model_of_video_that_lacks_a_part_is_refused(saved_video, name):
+    rewrite_tensors(saved_video, lambda tensors: tensors.pop(name))
+    with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
+        Detector.load(saved_video)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda settings: settings["config"].update(network="image"),
+        lambda settings: settings["config"]["video"].update(input="colours"),
+        lambda settings: settings["preprocess"].update(height=18),
+        lambda settings: settings["preprocess"].pop("clip_length"),
+    ],
+)
+def test_a_model_of_video_whose_settings_do_not_fit_is_refused(saved_video, change):
+    rewrite(saved_video, change)
+    with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
+        Detector.load(saved_video)

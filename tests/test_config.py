@@ -102,7 +102,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
             {"threshold": {"xyzzy": 3}},
             r"threshold\.xyzzy: unknown key; known: false_alarm_rate, calibration_share",
         ),
-        ({"xyzzy": 1}, r"xyzzy: unknown key; known: network, preprocess, memory, train, threshold"),
+        ({"xyzzy": 1}, r"xyzzy: unknown key; known: network, preprocess, memory, train, video, threshold"),
     ],
 )
 def test_an_unknown_key_names_the_close_one_or_all(settings: dict, message: str) -> None:
@@ -119,7 +119,10 @@ def test_an_unknown_key_names_the_close_one_or_all(settings: dict, message: str)
         ({"memory": {"enabled": "perhaps"}}, r"memory\.enabled = 'perhaps': should be a valid boolean"),
         ({"memory": {"similarity": "euclid"}}, r"memory\.similarity = 'euclid': should be 'cosine' or 'dot'"),
         ({"memory": 3}, r"memory = 3: should be a valid dictionary"),
-        ({"network": "resnet"}, r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'kddcup' or 'table'"),
+        (
+            {"network": "resnet"},
+            r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'kddcup', 'table', 'video' or 'video-paper'",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(settings: dict, message: str) -> None:

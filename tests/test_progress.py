@@ -11,8 +11,10 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from memae import Detector
+from memae.data.samples import FrameKey
+from memae.frame_scoring import ScoredFrame
 from memae.memory import MemoryHealth
-from memae.progress import JsonLines, Monitors, ProgressBar, TensorBoard
+from memae.progress import FrameCounter, JsonLines, Monitors, ProgressBar, TensorBoard
 from memae.train import EpochRecord
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))
@@ -111,6 +113,47 @@ def test_off_a_terminal_the_bar_is_silent_and_asks_for_no_loss():
     bar.step(50, never)
     bar.epoch(record(1, memory=health()))
     bar.end()
+    assert console.file.getvalue() == ""
+
+
+def scored(number, video="gate.mp4"):
+    return ScoredFrame(FrameKey(video, number, number / 10), 1.0, np.zeros((1, 1), np.float32), None, 0)
+
+
+def test_the_counter_shows_frames_speed_and_how_far_into_which_video(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("memae.progress.time.monotonic", lambda: float(next(clock)))  # a second a frame
+    console = terminal()
+    with FrameCounter(console) as counter:
+        for number in range(30):
+            counter(scored(number))
+    assert any(
+        re.fullmatch(r"30 frames, 1/s, gate\.mp4 at 2\.9 s +\d:\d\d:\d\d", line) for line in screens(console)
+    )
+
+
+def test_the_counter_looks_at_the_clock_and_not_at_every_frame_at_the_screen():
+    counter, shown = FrameCounter(terminal()), []
+    counter._bar.update = lambda *_, **fields: shown.append(fields["completed"])
+    for number in range(5000):
+        counter(scored(number))
+    assert shown[0] == 1
+    assert len(shown) < 100
+
+
+@pytest.mark.parametrize("video", ["gate [1].mp4", "[/b].mp4", "[red]gate.mp4", "x" * 200, "ümlaut 門.mp4"])
+def test_the_counter_shows_any_name_of_a_video(video):
+    console = terminal(120)
+    with FrameCounter(console) as counter:
+        counter(scored(3, video))
+    shown = "".join(screens(console)).replace(" ", "")
+    assert video[:80].replace(" ", "") in shown
+
+
+def test_off_a_terminal_the_counter_is_silent():
+    console = Console(file=io.StringIO())
+    with FrameCounter(console) as counter:
+        counter(scored(0))
     assert console.file.getvalue() == ""
 
 

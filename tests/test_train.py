@@ -22,19 +22,32 @@ import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
+from moving_squares import squares
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from memae import train as training
 from memae.config import TrainConfig
+from memae.data.footage import Clips
+from memae.data.preprocess import VideoPreprocess
+from memae.data.windows import Windows
 from memae.errors import ArtifactError, ConfigError
 from memae.losses import squared_error
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder
 from memae.models.image import ConvLayer, conv_decoder, conv_encoder
 from memae.models.table import fully_connected
-from memae.train import Checkpoint, EpochRecord, History, LossTerms, local_seed, reconstruction_objective
+from memae.models.video import ClipLayer, clip_decoder, clip_encoder
+from memae.train import (
+    Checkpoint,
+    EpochRecord,
+    History,
+    LossTerms,
+    checkpoint_of,
+    local_seed,
+    reconstruction_objective,
+)
 
 train = partial(training.train, device="cpu")  # where results are promised bit for bit
 
@@ -744,6 +757,169 @@ def test_two_processes_give_the_weights_of_one(launched: Path) -> None:
     for record, wanted in zip(told, numbers(history), strict=True):
         assert record.pop("memory") == pytest.approx(wanted.pop("memory"), rel=1e-4)
         assert record == pytest.approx(wanted, rel=1e-4)
+
+
+class Scale(nn.Module):
+    """One number. Where its gradient never changes, each step of Adam is as long as the learning rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+
+def learning_rates(settings: TrainConfig, checkpoint: Checkpoint | None = None, **listens: int) -> list[float]:
+    """That of every step of a training on 50 samples."""
+    numbers: list[float] = []
+
+    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+        numbers.append(model.number.item())
+        return LossTerms(-1e6 * model.number, None)
+
+    model = Scale()
+    listener = Listener(**listens)
+    train(
+        model,
+        rows(50, 1),
+        None,
+        objective=objective,
+        settings=settings,
+        seed=0,
+        checkpoint=checkpoint,
+        monitor=listener,
+    )
+    numbers.append(model.number.item())
+    return np.diff(numbers).tolist()
+
+
+@pytest.mark.parametrize(
+    ("decay_share", "falling"),
+    [(0.0, 0), (0.25, 5), (0.5, 10), (1.0, 20)],
+    ids=["never", "quarter", "half", "all"],
+)
+def test_the_learning_rate_falls_in_a_line_to_zero(decay_share: float, falling: int) -> None:
+    settings = TrainConfig(epochs=4, batch_size=10, learning_rate=0.03, decay_share=decay_share)
+    found = learning_rates(settings)
+    assert len(found) == 20
+    assert found[: 20 - falling] == pytest.approx([0.03] * (20 - falling), rel=1e-6)
+    # as much is left as is left of the training: 1 before the fall, and one step of it before the last
+    left = [step / falling for step in range(falling, 0, -1)]
+    assert found[20 - falling :] == pytest.approx([0.03 * part for part in left], rel=1e-6)
+    assert min(found) > 0
+
+
+@pytest.mark.parametrize("stop", [{"stop_at_step": 13}, {"stop_after_epoch": 2}])
+def test_a_resumed_training_goes_on_with_the_learning_rate_that_it_had(
+    tmp_path: Path, stop: dict[str, int]
+) -> None:
+    settings = TrainConfig(epochs=4, batch_size=10, learning_rate=0.03, decay_share=0.75)
+    whole = learning_rates(settings)
+    checkpoint = Checkpoint(tmp_path / "state", "this run")
+    first = learning_rates(settings, checkpoint, **stop)
+    assert first[:10] == whole[:10]
+    again = learning_rates(settings, checkpoint)
+    assert again == whole[10:]
+
+
+def clip_model(seed: int = 0) -> Autoencoder:
+    """A network for clips of 4 frames, with BatchNorm, and a memory sparse enough for dead items."""
+    torch.manual_seed(seed)
+    layers = (ClipLayer((2, 2, 2), 4), ClipLayer((1, 2, 2), 4))
+    return Autoencoder(
+        clip_encoder(layers, 1),
+        MemoryModule(30, 4, temperature=0.02, shrinkage=4.0),
+        clip_decoder(layers, 1, (4, 8, 8)),
+    )
+
+
+def clips(seed: int = 0, count: int = 40, crops: int = 2) -> Clips:
+    pixels = squares(count, 16, 24, seed=seed)
+    frames = torch.from_numpy(Windows(4, 2).training_clips([(0, count)]))
+    preprocess = VideoPreprocess(clip_length=4, height=16, width=24, input="differences")
+    whole = Clips(torch.from_numpy(pixels), frames, preprocess)
+    return whole.crops(8, crops, torch.Generator().manual_seed(seed))
+
+
+CLIP_SETTINGS = TrainConfig(epochs=5, batch_size=8, learning_rate=2e-2, decay_share=0.6)
+
+
+def train_clips(training_clips: Any, held_out: Any, **how: Any) -> tuple[Autoencoder, History]:
+    model = clip_model()
+    how = {"settings": CLIP_SETTINGS, "revive_epochs": 2} | how
+    return model, train(model, training_clips, held_out, objective=OBJECTIVE, seed=0, **how)
+
+
+def test_clips_train_like_the_tensor_of_all_of_them() -> None:
+    x, held_out = clips(), clips(1)
+    lazily, history = train_clips(x, held_out)
+    at_once, same_history = train_clips(x[:], held_out[:])
+    assert same(weights(lazily), weights(at_once))
+    assert numbers(history) == numbers(same_history)
+    assert history.records[-1].held_out_loss < history.records[0].held_out_loss
+    assert history.records[0].memory.items_dead > 0
+
+
+@pytest.mark.parametrize("stop", [{"stop_at_step": 5 * 3 + 2}, {"stop_after_epoch": 1}, {"stop_after_epoch": 4}])
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_training_on_clips_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
+    tmp_path: Path, stop: dict[str, int], patience: int
+) -> None:
+    settings = CLIP_SETTINGS.model_copy(update={"patience": patience})
+    whole, history = train_clips(clips(), clips(1), settings=settings)
+    checkpoint = checkpoint_of(tmp_path / "state", clips(), {"seed": 0})
+    _, stopped = train_clips(clips(), clips(1), settings=settings, checkpoint=checkpoint, monitor=Listener(**stop))
+    assert stopped.interrupted
+    again = checkpoint_of(tmp_path / "state", clips(), {"seed": 0})
+    resumed, resumed_history = train_clips(clips(), clips(1), settings=settings, checkpoint=again)
+    assert same(weights(resumed), weights(whole))
+    assert numbers(resumed_history) == numbers(history)
+
+
+def test_the_held_out_loss_of_clips_does_not_depend_on_how_many_fit_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, together = train_clips(clips(), clips(1), revive_epochs=0)
+    monkeypatch.setattr(training, "HELD_OUT_BYTES", 4 * 4 * 8 * 8 * 3)  # three clips
+    _, apart = train_clips(clips(), clips(1), revive_epochs=0)
+    for one, other in zip(together.records, apart.records, strict=True):
+        assert one.held_out_loss == pytest.approx(other.held_out_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [clips, lambda: clips()[:], lambda: rows(40, 1)])
+def test_a_checkpoint_is_of_one_run(tmp_path: Path, make: Callable[[], Any]) -> None:
+    run = ({"train": {"epochs": 3}}, 0)
+    first = checkpoint_of(tmp_path, make(), run)
+    assert first == checkpoint_of(tmp_path, make(), run)
+    assert first.fingerprint != checkpoint_of(tmp_path, make(), (run[0], 1)).fingerprint
+    assert first.fingerprint != checkpoint_of(tmp_path, make()[:10], run).fingerprint
+
+
+def test_the_fingerprint_of_clips_sees_all_of_the_footage() -> None:
+    x = clips(count=400, crops=1)
+    of_it = checkpoint_of(Path("state"), x, 0).fingerprint
+    for frames in (slice(0, 60), slice(170, 230), slice(340, 400)):
+        other = replace(x, pixels=x.pixels.clone())
+        other.pixels[frames] = 255 - other.pixels[frames]
+        other.pixels[frames][::2] = 7
+        assert checkpoint_of(Path("state"), other, 0).fingerprint != of_it
+    moved = replace(x, corners=x.corners.roll(1, dims=0))
+    assert checkpoint_of(Path("state"), moved, 0).fingerprint != of_it
+
+
+def test_a_step_on_clips_uses_all_threads() -> None:
+    seen: list[int] = []
+
+    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+        seen.append(torch.get_num_threads())
+        return OBJECTIVE(model, x)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        settings = TrainConfig(epochs=1, batch_size=64)
+        train(clip_model(), clips(), None, objective=objective, settings=settings, seed=0)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {2}
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
+from torch import Tensor
 
 from memae.config import Config, validated
-from memae.data.preprocess import ImagePreprocess, TablePreprocess, load_preprocess
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, load_preprocess
 from memae.errors import ArtifactError, ConfigError, DataError
+from memae.events import ScoreSeries
 from memae.files import atomic_directory
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build
@@ -29,7 +31,7 @@ from memae.threshold import Threshold
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no video; such models still load
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
@@ -42,13 +44,15 @@ class Artifact:
     """Everything that a detector is once it is fitted."""
 
     config: Config
-    preprocess: ImagePreprocess | TablePreprocess
+    preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess
     model: Autoencoder
     threshold: Threshold | None
     uses: np.ndarray
     """(N,) training queries that read each item; empty without a memory."""
     facts: dict[str, Any]
     """About the training: sizes, epochs, seconds, seed, health, versions."""
+    normal_footage: tuple[ScoreSeries, ...] = ()
+    """Video: scores of the footage that the threshold was set from, piece by piece in time."""
 
 
 def save_artifact(artifact: Artifact, path: Path) -> None:
@@ -62,6 +66,9 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
     tensors["uses"] = torch.from_numpy(artifact.uses)
     if artifact.threshold:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
+    for number, series in enumerate(artifact.normal_footage):
+        tensors[f"normal.{number}.times_s"] = torch.from_numpy(np.asarray(series.times_s, dtype=np.float64))
+        tensors[f"normal.{number}.scores"] = torch.from_numpy(np.asarray(series.scores, dtype=np.float64))
     try:
         with atomic_directory(path) as part:
             save_file(tensors, part / WEIGHTS)
@@ -122,7 +129,15 @@ def load_artifact(path: Path) -> Artifact:
         threshold = None
         if settings["threshold"] is not None:
             threshold = Threshold(settings["threshold"]["false_alarm_rate"], tensors["calibration"].numpy())
-        return Artifact(config, preprocess, model.eval(), threshold, tensors["uses"].numpy(), settings["facts"])
+        return Artifact(
+            config,
+            preprocess,
+            model.eval(),
+            threshold,
+            tensors["uses"].numpy(),
+            settings["facts"],
+            _normal_footage(tensors),
+        )
     except (
         SafetensorError,
         ConfigError,
@@ -135,6 +150,14 @@ def load_artifact(path: Path) -> Artifact:
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ArtifactError(f"{path}: the files do not fit together ({reason}); copy the model again") from None
+
+
+def _normal_footage(tensors: dict[str, Tensor]) -> tuple[ScoreSeries, ...]:
+    pieces = sum(name.startswith("normal.") and name.endswith(".scores") for name in tensors)
+    return tuple(
+        ScoreSeries(tensors[f"normal.{number}.times_s"].numpy(), tensors[f"normal.{number}.scores"].numpy())
+        for number in range(pieces)
+    )
 
 
 def _replaceable(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memae.data.preprocess import ImageScale, NumberScale
+from memae.data.preprocess import ClipInput, ImageScale, NumberScale
 from memae.errors import ConfigError
 from memae.losses import Reduction
 from memae.memory import Initialisation, Query
@@ -26,11 +26,15 @@ __all__ = [
     "PreprocessConfig",
     "ThresholdConfig",
     "TrainConfig",
+    "VideoConfig",
     "override",
     "read_toml",
 ]
 
-Network = Literal["mnist", "cifar10", "image", "kddcup", "table"]
+Network = Literal["mnist", "cifar10", "image", "kddcup", "table", "video", "video-paper"]
+
+
+FrameScore = Literal["mean", "place"]
 
 
 class _Section(BaseModel):
@@ -76,6 +80,9 @@ class TrainConfig(_Section):
         "from 32 to 2048",
     )
     learning_rate: float = Field(1e-4, gt=0, description="of Adam")
+    decay_share: float = Field(
+        0.0, ge=0, le=1, description="of the training, at its end: the learning rate falls in a line to zero"
+    )
     entropy_weight: float = Field(2e-4, ge=0, description="alpha of the paper; see reduction")
     reduction: Reduction = Field(
         "sum", description="error of a sample: 'sum' over its elements (paper) or 'mean' (released code)"
@@ -89,6 +96,37 @@ class TrainConfig(_Section):
         "0: run all epochs and keep the last",
     )
     precision: Literal["float32", "bf16"] = "float32"
+
+
+class VideoConfig(_Section):
+    """How video becomes clips, and clips become scores; images and tables do not look here."""
+
+    height: int = Field(256, ge=8, description="px, that every frame is resized to")
+    width: int = Field(256, ge=8, description="px")
+    clip_length: int = Field(16, ge=2, description="frames in a clip")
+    dilation: int = Field(1, ge=1, description="frames from one frame of a clip to the next")
+    training_stride: int = Field(
+        1, ge=1, description="frames from the start of a training clip to that of the next"
+    )
+    crop_px: int | None = Field(
+        None, ge=8, description="side of the squares to train on, taken where something moves; unset: whole frames"
+    )
+    crops_per_clip: int = Field(4, ge=1, description="squares from each training clip")
+    stride: int = Field(
+        16,
+        ge=1,
+        description="the same while scoring: 1 scores each frame in the middle of a clip of its own, clip_length is "
+        "fastest",
+    )
+    input: ClipInput = Field(
+        "frames", description="what is rebuilt: 'frames', or 'differences' of consecutive ones"
+    )
+    score: FrameScore = Field(
+        "mean",
+        description="of a frame: 'mean' of its squared error (paper), or 'place', the root mean squared error "
+        "where it is largest",
+    )
+    place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
 
 
 class ThresholdConfig(_Section):
@@ -112,6 +150,7 @@ class Config(_Section):
     preprocess: PreprocessConfig = PreprocessConfig()
     memory: MemoryConfig = MemoryConfig()
     train: TrainConfig = TrainConfig()
+    video: VideoConfig = VideoConfig()
     threshold: ThresholdConfig = ThresholdConfig()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import platform
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_args
 
@@ -18,22 +17,39 @@ from torch import Tensor
 
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
-from memae.data.preprocess import ImagePreprocess, TablePreprocess, fit_preprocess
-from memae.data.samples import Images, Key, Samples, Table
-from memae.data.sources import Source, collect, expected_by, open_source
+from memae.data.encoded import Encoded
+from memae.data.preprocess import TablePreprocess, VideoPreprocess
+from memae.data.samples import FrameKey, Frames, Key, Modality, Samples
+from memae.data.sources import Expected, Source, expected_by, open_source
+from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.explain import Explanation, MemoryItems, decode_items, items_used
+from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_threshold
+from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items_used
+from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
+from memae.hold_out import AnyPreprocess, Prepared, prepare, take
 from memae.memory import HealthMeter
 from memae.models.autoencoder import Autoencoder
-from memae.models.presets import build, preset_config
+from memae.models.inference import inference_form
+from memae.models.presets import build, modality_of, preset_config
 from memae.scoring import Scores, error_maps, sample_scores
-from memae.threshold import Threshold, reachable_rate
-from memae.train import Checkpoint, Device, History, Monitor, local_seed, reconstruction_objective, train
+from memae.threshold import Threshold
+from memae.train import (
+    Checkpoint,
+    Device,
+    History,
+    Monitor,
+    checkpoint_of,
+    local_seed,
+    reconstruction_objective,
+    train,
+)
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
-INITIAL_SAMPLES = 10_000  # encodings that the memory is started from
+INITIAL_SAMPLES = 10_000  # images or rows that the memory is started from
+INITIAL_CLIPS = 512  # clips or crops of them, each of which makes many queries
+CLIP_BATCH = 16  # of these per forward pass
 
 
 class Verdict(NamedTuple):
@@ -70,15 +86,17 @@ class Verdicts:
 
 
 class Detector:
-    """Finds anomalies in images or tables after seeing normal samples only.
+    """Finds anomalies in images, tables or video after seeing normal samples only.
 
     It splits what it is given three ways: to train on, to stop early on, and to set the threshold on. Scores are
-    mean squared reconstruction errors, higher = more anomalous. Wherever data goes in, it may be an array, a
-    tensor, a pandas, polars or Arrow frame, or a path (see `memae.data.sources.open_source`).
+    mean squared reconstruction errors, higher = more anomalous; of video frames see `memae.frame_scoring`. Wherever
+    data goes in, it may be an array, a tensor, a pandas, polars or Arrow frame, a path, or a list of paths of videos
+    (see `memae.data.sources.open_source`).
 
     Args:
-        preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "kddcup", "table"), a
-            variant ("paper", "released"), or both ("mnist-paper"); see `memae.models.presets`.
+        preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "kddcup", "table", "video"),
+            a variant ("paper", "released"), or both ("mnist-paper"); see `memae.models.presets`. A network for video
+            reads folders of images as videos.
         seed: of all randomness; the same seed and data give the same model. Global random state is untouched.
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
             file; see `memae.config.Config` for all keys.
@@ -136,39 +154,24 @@ class Detector:
             ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
                 cannot promise, or a checkpoint of another run.
         """
-        source = open_source(x)
+        source = open_source(x, self._expected())
         drop = [drop] if isinstance(drop, str) else drop
         if drop:
             source = source.without(drop)
-        samples = collect(source)
-        config = self._config("image" if isinstance(samples, Images) else "table")
-        split = _split(len(samples), config, self.seed, samples.origin)
-        preprocess = fit_preprocess(
-            _take(samples, split.train),
-            image_scale=config.preprocess.image_scale,
-            number_scale=config.preprocess.number_scale,
-            dropped=tuple(drop),
-        )
-        encoded = preprocess.encode(samples)
-        training, held_out = encoded[split.train], encoded[split.held_out] if len(split.held_out) else None
+        config = self._config(source.modality)
+        if isinstance(source, VideoSource):
+            source = source.resized(config.video.height, config.video.width)
+        prepared = prepare(source, config, self.seed, drop)
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
-            model = build(config, preprocess.shape)
-        saved = _checkpoints(checkpoint, config, self.seed, encoded, resume)
-        history = self._train(model, config, training, held_out, saved, monitor)
-        threshold = None
-        if len(split.calibration):
-            scores = sample_scores(model, encoded[split.calibration])
-            threshold = Threshold.fit(scores, config.threshold.false_alarm_rate)
+            model = build(config, prepared.preprocess.shape)
+        saved = _checkpoints(checkpoint, config, self.seed, prepared.training, resume)
+        history = self._train(model, config, prepared, saved, monitor)
         facts = {
             # a path of other bytes than UTF-8 has no place in JSON as it is
-            "origin": samples.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
-            "samples": {
-                "training": len(training),
-                "held_out": len(split.held_out),
-                "calibration": len(split.calibration),
-            },
+            "origin": prepared.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
+            "samples": prepared.counts,
             "seed": self.seed,
             "seconds": round(time.perf_counter() - started, 3),
             "kept_epoch": history.kept_epoch,
@@ -178,7 +181,8 @@ class Detector:
             "device": str(next(model.parameters()).device),
             "versions": _versions(),
         }
-        self._artifact = Artifact(config, preprocess, model, threshold, _uses(model, training), facts)
+        artifact = Artifact(config, prepared.preprocess, model, None, _uses(model, prepared.usual), facts)
+        self._artifact = _calibrated(artifact, prepared)
         self.history = history
         if saved and not history.interrupted:
             for part in saved:
@@ -192,9 +196,9 @@ class Detector:
             DataError: samples that do not fit the model.
             MemaeError: the detector is not fitted.
         """
-        parts = [(sample_scores(self.model, encoded), samples.keys) for samples, encoded in self._encoded(x)]
-        keys: list[Key] = [key for _, some in parts for key in some]
-        return Scores(np.concatenate([values for values, _ in parts]) if parts else np.empty(0), keys)
+        parts = list(self._parts(x))
+        keys: list[Key] = [key for some, _ in parts for key in some]
+        return Scores(np.concatenate([values for _, values in parts]), keys)
 
     def detect(self, x: Any) -> Verdicts:
         """Scores, p-values and decisions at the model's threshold; raises as `score`."""
@@ -210,11 +214,54 @@ class Detector:
     def stream(self, x: Any) -> Iterator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
         threshold = self.threshold
-        for samples, encoded in self._encoded(x):
-            scores = sample_scores(self.model, encoded)
-            yield Verdicts(
-                samples.keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value
+        for keys, scores in self._parts(x):
+            yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
+
+    def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
+        """Every frame of videos in order, each with its score and where in it the score comes from.
+
+        Memory does not grow with the length of a video.
+
+        Args:
+            x: videos, or a source of them.
+            watched: (H, W) bool at the size of the network (`preprocess.height`, `preprocess.width`): False leaves a
+                place out of every score. None watches all.
+
+        Raises:
+            DataError: no video, or one that cannot be read.
+            ConfigError: `watched` of another size, or that leaves nothing to score.
+        """
+        fitted = self._fitted
+        if not isinstance(fitted.preprocess, VideoPreprocess):
+            raise DataError("watch takes a model of video; use score, detect or stream with this one")
+        source = self.open(x)
+        empty = True
+        chunks = (chunk for chunk in source.chunks(CHUNK_FRAMES) if isinstance(chunk, Frames))
+        for frame in _scorer(fitted, watched).scored(chunks):
+            empty = False
+            yield frame
+        if empty:
+            raise DataError(f"{source.origin}: holds no frames")
+
+    def event_threshold(
+        self, false_alarms_per_hour: float, rule: Callable[[float], EventRule] = EventRule
+    ) -> EventThreshold:
+        """The score that begins an event, for a wanted number of false alarms an hour of normal footage.
+
+        Args:
+            false_alarms_per_hour: above 0.
+            rule: from a threshold to the whole rule of events; see `memae.events`.
+
+        Raises:
+            MemaeError: not a model of video, or trained with threshold.calibration_share = 0.
+        """
+        normal = self._fitted.normal_footage
+        if not normal:
+            raise MemaeError(
+                "this model holds no scores of normal footage to set a threshold for events from; train a model of "
+                "video with threshold.calibration_share above 0"
             )
+        return fit_event_threshold(normal, false_alarms_per_hour, rule)
 
     def explain(self, x: Any, keys: Collection[Key] | None = None) -> list[Explanation]:
         """Why samples scored as they did, one `Explanation` each, in the order of `x`.
@@ -228,13 +275,15 @@ class Detector:
         """
         wanted = None if keys is None else set(keys)
         found: list[Explanation] = []
-        for samples, encoded in self._encoded(x):
+        if self._modality == "video":
+            found += (self._explained_frame(f) for f in self.watch(x) if wanted is None or f.key in wanted)
+        for samples, encoded in self._encoded(x) if self._modality != "video" else ():
             if wanted is None:
                 found += self._explained(samples, encoded)
                 continue
             rows = torch.tensor([row for row, key in enumerate(samples.keys) if key in wanted], dtype=torch.long)
             if len(rows):
-                found += self._explained(_take(samples, rows), encoded[rows])
+                found += self._explained(take(samples, rows), encoded[rows])
         if wanted is not None and (unknown := wanted - {explanation.key for explanation in found}):
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
         return found
@@ -243,9 +292,17 @@ class Detector:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
 
         Raises:
-            DataError: nothing that can be read.
+            DataError: nothing that can be read, or of another kind.
         """
-        return open_source(x, expected_by(self.preprocess))
+        source = open_source(x, expected_by(self.preprocess))
+        if source.modality != self._modality:
+            raise DataError(
+                f"{source.origin}: the model was trained on {_KINDS[self._modality]} and {_THIS[source.modality]}; "
+                "take a model of that kind"
+            )
+        if isinstance(source, VideoSource) and isinstance(self.preprocess, VideoPreprocess):
+            source = source.resized(self.preprocess.height, self.preprocess.width)
+        return source
 
     def items(self) -> MemoryItems | None:
         """The memory laid open: use, twins, and each item decoded; None for a plain autoencoder."""
@@ -284,7 +341,7 @@ class Detector:
         return self._fitted.model
 
     @property
-    def preprocess(self) -> ImagePreprocess | TablePreprocess:
+    def preprocess(self) -> AnyPreprocess:
         """The fitted preprocessing, which is also the schema of a table."""
         return self._fitted.preprocess
 
@@ -317,13 +374,12 @@ class Detector:
         self,
         model: Autoencoder,
         config: Config,
-        training: Tensor,
-        held_out: Tensor | None,
+        prepared: Prepared,
         saved: tuple[Checkpoint, Checkpoint] | None,
         monitor: Monitor | None,
     ) -> History:
         """Warms up as a plain autoencoder, starts the memory from the encodings, and trains the whole."""
-        memory, settings = config.memory, config.train
+        memory, settings, training = config.memory, config.train, prepared.training
         objective = reconstruction_objective(
             alpha=settings.entropy_weight, reduction=settings.reduction, noise=settings.noise
         )
@@ -335,7 +391,9 @@ class Detector:
                     training,
                     None,
                     objective=objective,
-                    settings=settings.model_copy(update={"epochs": memory.warmup_epochs, "patience": 0}),
+                    settings=settings.model_copy(
+                        update={"epochs": memory.warmup_epochs, "patience": 0, "decay_share": 0.0}
+                    ),
                     seed=local_seed(self.seed, 1),
                     device=self.device,
                     checkpoint=warm,
@@ -344,12 +402,12 @@ class Detector:
                 if warmed.interrupted:
                     raise KeyboardInterrupt  # a memory that never started is nothing to keep
             generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
-            some = training[torch.randperm(len(training), generator=generator)[:INITIAL_SAMPLES]]
-            model.memory.initialise(_encodings(model, some), memory.initialisation, generator)
+            order = torch.randperm(len(training), generator=generator)
+            model.memory.initialise(_encodings(model, training, order), memory.initialisation, generator)
         return train(
             model,
             training,
-            held_out,
+            prepared.held_out,
             objective=objective,
             settings=settings,
             seed=self.seed,
@@ -359,8 +417,20 @@ class Detector:
             monitor=monitor,
         )
 
+    def _parts(self, x: Any) -> Iterator[tuple[Sequence[Key], np.ndarray]]:
+        """Keys and scores, chunk by chunk."""
+        if self._modality == "video":
+            frames = ((frame.key, frame.score) for frame in self.watch(x))
+            while part := list(islice(frames, CHUNK_FRAMES)):
+                keys, scores = zip(*part, strict=True)
+                yield keys, np.array(scores)
+            return
+        for samples, encoded in self._encoded(x):
+            yield samples.keys, sample_scores(self.model, encoded)
+
     def _encoded(self, x: Any) -> Iterator[tuple[Samples, Tensor]]:
         preprocess = self._fitted.preprocess
+        assert not isinstance(preprocess, VideoPreprocess)
         source = self.open(x)
         empty = True
         for samples in source.chunks(CHUNK_SAMPLES):
@@ -404,9 +474,23 @@ class Detector:
             "error_map": errors.mean(dim=0).numpy(),
         }
 
+    def _explained_frame(self, frame: ScoredFrame) -> Explanation:
+        threshold = self._fitted.threshold
+        x, rebuilt = (part[frame.place_in_clip][None].cpu().numpy() for part in frame.clip[:2])
+        return Explanation(
+            key=frame.key,
+            score=frame.score,
+            p_value=float(threshold.p_values(np.array([frame.score]))[0]) if threshold else None,
+            items=tuple(ItemUse(*use) for use in frame.items()),
+            cells=(),
+            x=x,
+            reconstruction=rebuilt,
+            error_map=((x - rebuilt) ** 2)[0],
+        )
+
     def _check_settings(self) -> None:
         problems: list[ConfigError] = []
-        for modality in ("image", "table"):
+        for modality in get_args(Modality):
             suits = False
             try:
                 preset_config(self.preset, modality)
@@ -417,10 +501,30 @@ class Detector:
                 problems.insert(0 if suits else len(problems), error)
         raise problems[0]
 
-    def _config(self, modality: str) -> Config:
+    def _config(self, modality: Modality) -> Config:
         config = override(preset_config(self.preset, modality), self._settings, self._origin)
         preset_config(config.network, modality)  # the settings may name a network for the other kind of data
         return config
+
+    def _expected(self) -> Expected | None:
+        """A preset for video reads folders of images as videos; any other takes what the data is."""
+        try:
+            self._config("video")
+        except ConfigError:
+            return None
+        named = self.preset is not None or "network" in self._settings
+        return Expected(modality="video") if named and not self._suits_images() else None
+
+    def _suits_images(self) -> bool:
+        try:
+            self._config("image")
+        except ConfigError:
+            return False
+        return True
+
+    @property
+    def _modality(self) -> Modality:
+        return modality_of(self.config.network)
 
     @property
     def _fitted(self) -> Artifact:
@@ -429,81 +533,81 @@ class Detector:
         return self._artifact
 
 
-class _Split(NamedTuple):
-    train: Tensor
-    held_out: Tensor
-    calibration: Tensor
-
-
-def _split(samples: int, config: Config, seed: int, origin: str) -> _Split:
-    """Three disjoint parts in a seeded order; fails before any training if the threshold cannot be promised."""
-    shares, wanted = config.threshold.calibration_share, config.threshold.false_alarm_rate
-    calibration = round(samples * shares)
-    held_out = round(samples * config.train.validation_share)
-    training = samples - calibration - held_out
-    least_held_out = bool(config.train.patience)
-    if least_held_out and not config.train.validation_share:
-        raise ConfigError(
-            "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
-        )
-    if training < 2 or (shares and not calibration) or held_out < least_held_out:
-        raise DataError(
-            f"{origin}: holds {samples} sample{'s' * (samples != 1)}, too few to train on, stop early on and "
-            "set a threshold on; give at least 20, better 200 normal ones"
-        )
-    if calibration:
-        reachable_rate(calibration, wanted)
-    elif wanted is not None:
-        raise ConfigError(
-            f"threshold.false_alarm_rate = {wanted:g} needs held-out samples: raise "
-            "threshold.calibration_share above 0"
-        )
-    order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(seed, 0)))
-    return _Split(*torch.split(order, [training, held_out, calibration]))
-
-
-def _take(samples: Samples, index: Tensor) -> Samples:
-    rows = index.numpy()
-    keys = [samples.keys[row] for row in rows]
-    if isinstance(samples, Images):
-        return Images(samples.pixels[rows], keys, samples.origin)
-    return Table(samples.columns.take(rows), keys, samples.origin)
+_KINDS: dict[Modality, str] = {"image": "images", "table": "a table", "video": "video"}
+_THIS: dict[Modality, str] = {"image": "these are images", "table": "this is a table", "video": "this is video"}
 
 
 @torch.no_grad()
-def _encodings(model: Autoencoder, x: Tensor) -> Tensor:
-    """Encodings with the batch's own statistics: those that BatchNorm keeps mean nothing before training."""
+def _encodings(model: Autoencoder, training: Encoded, order: Tensor) -> Tensor:
+    """Encodings of the first samples of `order`, with the batch's own statistics: BatchNorm has no others yet."""
+    clips = len(training.shape) == 5
+    some = order[: INITIAL_CLIPS if clips else INITIAL_SAMPLES]
+    device = next(model.parameters()).device
     was_training = model.training
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train()
-    encodings: Tensor = model.encoder(x.to(next(model.parameters()).device))
+    parts = torch.split(some, CLIP_BATCH if clips else INITIAL_SAMPLES)
+    encodings = torch.cat([model.encoder(training[part.to(training.device)].to(device)) for part in parts])
     for name, value in model.named_buffers():
         value.copy_(buffers[name])
     model.train(was_training)
     return encodings
 
 
-def _uses(model: Autoencoder, training: Tensor) -> np.ndarray:
+def _uses(model: Autoencoder, usual: Encoded) -> np.ndarray:
     if model.memory is None:
         return np.empty(0, dtype=np.int64)
     meter = HealthMeter(model.memory)
-    for part in error_maps(model, training):
+    for part in error_maps(model, usual):
         assert part.read is not None
         meter.update(part.read)
     return meter.uses.cpu().numpy()
 
 
+def _calibrated(artifact: Artifact, prepared: Prepared) -> Artifact:
+    """The artifact with its threshold, from normal samples that no training saw."""
+    rate = artifact.config.threshold.false_alarm_rate
+    if isinstance(prepared.calibration, Tensor):
+        if not len(prepared.calibration):
+            return artifact
+        scores = sample_scores(artifact.model, prepared.calibration)
+        return replace(artifact, threshold=Threshold.fit(scores, rate))
+    if not prepared.calibration:
+        return artifact
+    normal = tuple(_series(artifact, piece) for piece in prepared.calibration)
+    scores = np.concatenate([series.scores for series in normal])
+    return replace(artifact, normal_footage=normal, threshold=Threshold.fit(scores, rate))
+
+
+def _series(artifact: Artifact, piece: Frames) -> ScoreSeries:
+    """The scores of a piece of footage, scored as if it were a video of its own."""
+    first = piece.keys[0]
+    keys = [FrameKey(key.video, number, key.time_s - first.time_s) for number, key in enumerate(piece.keys)]
+    found = list(_scorer(artifact).scored([replace(piece, keys=keys)]))
+    return ScoreSeries(np.array([f.key.time_s for f in found]), np.array([f.score for f in found]))
+
+
+def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
+    assert isinstance(artifact.preprocess, VideoPreprocess)
+    return FrameScorer(
+        inference_form(artifact.model),
+        artifact.preprocess,
+        artifact.config.video,
+        watched,
+        next(artifact.model.parameters()).device,
+    )
+
+
 def _checkpoints(
-    path: str | Path | None, config: Config, seed: int, encoded: Tensor, resume: bool
+    path: str | Path | None, config: Config, seed: int, training: Encoded, resume: bool
 ) -> tuple[Checkpoint, Checkpoint] | None:
     """The places of the warm-up's and the main training's state; emptied unless they are to be continued."""
     if path is None:
         if resume:
             raise ConfigError("resume needs the checkpoint directory of the run to continue; pass checkpoint=")
         return None
-    run = json.dumps([config.model_dump(), seed, list(encoded.shape)]).encode()
-    fingerprint = hashlib.sha256(run + encoded.numpy().tobytes()).hexdigest()
-    places = Checkpoint(Path(path) / "warmup", fingerprint), Checkpoint(Path(path) / "main", fingerprint)
+    run = (config.model_dump(), seed)
+    places = checkpoint_of(Path(path) / "warmup", training, run), checkpoint_of(Path(path) / "main", training, run)
     if resume and not any(place.exists() for place in places):
         raise ConfigError(f"{path}: holds no training to resume; leave --resume out to start one")
     if not resume:

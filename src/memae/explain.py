@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.data.preprocess import Cell, ImagePreprocess, TablePreprocess
+from memae.data.preprocess import Cell, ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import Key
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
 
 __all__ = ["Explanation", "ItemUse", "MemoryItems", "decode_items", "items_used"]
+
+
+ITEM_POSITIONS = 4  # on each side of the map that a video item is decoded on
+ITEM_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,11 @@ class Explanation:
     cells: tuple[Cell, ...]
     """Tables: each column as seen and as expected, most surprising first; their errors add up to the score."""
     x: np.ndarray | None
-    """Images: (C, H, W) as the network saw it, after per-image scaling."""
+    """Images: (C, H, W) as the network saw it, after per-image scaling. Video: (1, H, W), the frame in its clip."""
     reconstruction: np.ndarray | None
     """Images: (C, H, W) as the network rebuilt it."""
     error_map: np.ndarray | None
-    """Images: (H, W) squared error, the mean over the channels; its mean is the score."""
+    """Images: (H, W) squared error, the mean over the channels; its mean is the score. Video: of the frame."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class MemoryItems:
     twins: list[tuple[int, int]]
     """Pairs of items with a cosine of at least 0.99."""
     pictures: np.ndarray | None
-    """Images: (N, C, H, W), each item decoded alone, in the units that the network sees."""
+    """Images: (N, C, H, W), each item decoded alone, in the units that the network sees. Video: the middle frame."""
     rows: list[dict[str, float | str]] | None
     """Tables: each item decoded alone, in the columns' own units."""
 
@@ -72,7 +76,7 @@ def items_used(read: MemoryRead, samples: int) -> list[tuple[ItemUse, ...]]:
 
 @torch.inference_mode()
 def decode_items(
-    model: Autoencoder, preprocess: ImagePreprocess | TablePreprocess
+    model: Autoencoder, preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess
 ) -> tuple[np.ndarray | None, list[dict[str, float | str]] | None]:
     """Pictures (N, C, H, W) or rows of each item decoded alone, by the kind of data; (None, None) without memory.
 
@@ -88,6 +92,14 @@ def decode_items(
         return None, [dict(zip(names, row, strict=True)) for row in rows]
     shape = _encoding_shape(model, preprocess.shape)
     whole = items.shape[1] == prod(shape)
+    if isinstance(preprocess, VideoPreprocess):
+        # a few positions a side show what an item is; the whole frame would hold nothing else
+        few = shape if whole else (*shape[:2], *(min(side, ITEM_POSITIONS) for side in shape[2:]))
+        parts = [
+            model.decoder(part.view(-1, *shape) if whole else part[:, :, None, None, None].expand(-1, *few))
+            for part in torch.split(items, ITEM_BATCH)
+        ]
+        return torch.cat([part[:, :, part.shape[2] // 2] for part in parts]).float().cpu().numpy(), None
     encodings = items.view(-1, *shape) if whole else items[:, :, None, None].expand(-1, *shape)
     return model.decoder(encodings).cpu().numpy(), None
 

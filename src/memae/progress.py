@@ -14,9 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from memae.errors import MissingExtraError
+from memae.frame_scoring import ScoredFrame
 from memae.train import EpochRecord, Monitor
 
-__all__ = ["JsonLines", "Monitors", "ProgressBar", "TensorBoard"]
+__all__ = ["FrameCounter", "JsonLines", "Monitors", "ProgressBar", "TensorBoard"]
 
 REFRESH_S = 0.2  # between two looks at the loss, each of which waits for the device
 
@@ -122,6 +123,40 @@ class ProgressBar:
     @property
     def _epoch(self) -> str:
         return f"epoch {min(self._done + 1, self._epochs)}/{self._epochs}"
+
+
+class FrameCounter:
+    """How many frames are scored, how fast, and how far into which video; nothing off a terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        self._bar = Progress(
+            # no markup: a video may be called "gate [1].mp4"
+            TextColumn("{task.completed:,.0f} frames, {task.fields[rate]}, {task.fields[place]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None, rate="", place="")
+        self._frames, self._begun, self._looked = 0, time.monotonic(), 0.0
+
+    def __enter__(self) -> FrameCounter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, frame: ScoredFrame) -> None:
+        """A frame is scored."""
+        self._frames += 1
+        now = time.monotonic()
+        if now - self._looked >= REFRESH_S:
+            self._looked = now
+            rate = f"{self._frames / max(1e-6, now - self._begun):,.0f}/s"
+            place = f"{frame.key.video} at {frame.key.time_s:,.1f} s"
+            self._bar.update(self._task, completed=self._frames, rate=rate, place=place)
 
 
 class JsonLines:

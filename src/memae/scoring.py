@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memae.data.encoded import Encoded, batches, fitting
 from memae.data.samples import Key
 from memae.losses import squared_error
 from memae.models.autoencoder import Autoencoder
@@ -53,18 +54,17 @@ class ErrorMap(NamedTuple):
 
 
 @torch.inference_mode()
-def error_maps(model: Autoencoder, x: Tensor) -> Iterator[ErrorMap]:
+def error_maps(model: Autoencoder, x: Encoded) -> Iterator[ErrorMap]:
     """The error maps of encoded samples (S, ...), in batches, on the device of the model."""
     model.eval()
     device = next(model.parameters()).device
-    size = max(1, BATCH_BYTES // (x[0].numel() * 4)) if len(x) else 1
-    for batch in torch.split(x, size):
+    for batch in batches(x, fitting(x, BATCH_BYTES)):
         batch = batch.to(device)  # noqa: PLW2901  the same batch, elsewhere
         rebuilt = model(batch)
         yield ErrorMap(rebuilt.x, squared_error(batch, rebuilt.x), rebuilt.read)
 
 
-def sample_scores(model: Autoencoder, x: Tensor) -> np.ndarray:
+def sample_scores(model: Autoencoder, x: Encoded) -> np.ndarray:
     """(S,) float64 scores of encoded samples (S, ...)."""
     parts = [part.scores for part in error_maps(model, x)]
     return np.concatenate(parts) if parts else np.empty(0)

@@ -1,18 +1,20 @@
 """One training loop for every modality and every method; the objective is its only seam.
 
-Data that fits in memory is cut into batches by index on tensors. All randomness of an epoch comes from (seed,
-epoch), so a run that was stopped and resumed meets the same numbers as one that was not.
+Data is cut into batches by index: on a tensor, or on clips that are made when they are asked for. All
+randomness of an epoch comes from (seed, epoch), so a run that was stopped and resumed meets the same numbers as one
+that was not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from memae.config import TrainConfig
+from memae.data.encoded import Encoded, batches, fitting
 from memae.errors import ArtifactError, ConfigError
 from memae.files import atomic_directory
 from memae.losses import Reduction, squared_error, total_loss
@@ -39,6 +42,7 @@ __all__ = [
     "LossTerms",
     "Monitor",
     "Objective",
+    "checkpoint_of",
     "local_seed",
     "reconstruction_objective",
     "train",
@@ -48,7 +52,9 @@ Device = Literal["auto", "cpu"]
 
 SMALL_STEP = 4_000_000  # parameters times samples: about the multiply-adds of a fully connected step
 HELD_OUT_BATCH = 256  # samples per forward pass of the held-out loss
-REVIVAL_QUERIES = 4096  # encodings that dead items are replaced from
+HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
+FINGERPRINT_CLIPS = 16
+REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
 
 
 class LossTerms(NamedTuple):
@@ -174,6 +180,17 @@ class Checkpoint:
         return tensors, facts
 
 
+def checkpoint_of(path: Path, training: Encoded, run: Any) -> Checkpoint:
+    """The checkpoint at `path` of a training on these samples with these plain settings."""
+    digest = hashlib.sha256(json.dumps([run, list(training.shape)]).encode())
+    if isinstance(training, Tensor):
+        digest.update(training.numpy().tobytes())
+    else:  # clips: some from all over tell the footage
+        some = torch.linspace(0, len(training) - 1, min(len(training), FINGERPRINT_CLIPS)).long()
+        digest.update(training[some].numpy().tobytes())
+    return Checkpoint(path, digest.hexdigest())
+
+
 def local_seed(*place: int) -> int:
     """A seed for one place of a run, such as (seed, epoch): well mixed, and equal on every machine."""
     return int(np.random.SeedSequence(place).generate_state(1)[0])
@@ -191,8 +208,8 @@ class _State:
 
 def train(
     model: nn.Module,
-    x: Tensor,
-    held_out: Tensor | None,
+    x: Encoded,
+    held_out: Encoded | None,
     *,
     objective: Objective,
     settings: TrainConfig,
@@ -230,7 +247,11 @@ def train(
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or _batch_size(len(x)))
-    with torch.random.fork_rng(devices=cuda), _few_threads(model, batch), _Interrupt() as interrupt:
+    with (
+        torch.random.fork_rng(devices=cuda),
+        _few_threads(model, batch, x.shape),
+        _Interrupt() as interrupt,
+    ):
         loop = _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint, interrupt)
         return loop.run(x, held_out, monitor if accelerator.is_main_process else None)
 
@@ -290,7 +311,7 @@ class _Loop:
         self.optimizer = optimizer
         self.state = _State()
 
-    def run(self, x: Tensor, held_out: Tensor | None, monitor: Monitor | None) -> History:
+    def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
         x = x.to(self.accelerator.device)
         held_out = None if held_out is None else held_out.to(self.accelerator.device)
         if self.checkpoint and self.checkpoint.exists():
@@ -318,7 +339,7 @@ class _Loop:
         kept = state.best_epoch if keep_best else len(state.records)
         return History(tuple(state.records), kept, interrupted)
 
-    def _epoch(self, x: Tensor, held_out: Tensor | None, monitor: Monitor | None) -> None:
+    def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> None:
         epoch = len(self.state.records) + 1
         torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
         started = time.perf_counter()
@@ -349,10 +370,11 @@ class _Loop:
             if self.checkpoint and self.accelerator.is_main_process:
                 self._save(self.checkpoint)
 
-    def _pass_over(self, x: Tensor, epoch: int, meter: HealthMeter | None, monitor: Monitor | None) -> float:
+    def _pass_over(self, x: Encoded, epoch: int, meter: HealthMeter | None, monitor: Monitor | None) -> float:
         self.model.train()
         total, done = torch.zeros((), device=x.device), 0
-        for index in self._batches(len(x), epoch):
+        for place, index in enumerate(orders := self._batches(len(x), epoch)):
+            self._set_learning_rate(epoch - 1 + place / len(orders))
             batch = x[index.to(x.device)]
             with self.accelerator.autocast():
                 terms = self.objective(self.wrapped, batch)
@@ -375,25 +397,35 @@ class _Loop:
         for buffer in self.model.buffers():
             broadcast(buffer)
 
-    def _batches(self, samples: int, epoch: int) -> Iterator[Tensor]:
+    def _set_learning_rate(self, epochs_done: float) -> None:
+        """Constant, then in a straight line to zero over the last `decay_share` of the training."""
+        settings = self.settings
+        if settings.decay_share:
+            left = (1 - epochs_done / settings.epochs) / settings.decay_share
+            for group in self.optimizer.param_groups:
+                group["lr"] = settings.learning_rate * min(1.0, left)
+
+    def _batches(self, samples: int, epoch: int) -> list[Tensor]:
         """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
         steps = -(-samples // (self.settings.batch_size or _batch_size(samples)))
-        for batch in order.tensor_split(steps):  # equal sizes: no last batch of one sample for BatchNorm
-            yield batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
+        return [
+            batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
+            for batch in order.tensor_split(steps)  # equal sizes: no last batch of one sample for BatchNorm
+        ]
 
     @torch.no_grad()
-    def _held_out_loss(self, held_out: Tensor) -> float:
+    def _held_out_loss(self, held_out: Encoded) -> float:
         self.model.eval()
         total = torch.zeros((), device=held_out.device)
-        for batch in torch.split(held_out, HELD_OUT_BATCH):
+        for batch in batches(held_out, min(HELD_OUT_BATCH, fitting(held_out, HELD_OUT_BYTES))):
             with self.accelerator.autocast():
                 total += self.objective(self.model, batch).loss * len(batch)
         # a random objective gives each process another loss, and all must stop at the same epoch
         return float(self.accelerator.reduce(total, "mean")) / len(held_out)
 
-    def _finish_epoch(self, record: EpochRecord, x: Tensor, counts: Tensor | None) -> None:
+    def _finish_epoch(self, record: EpochRecord, x: Encoded, counts: Tensor | None) -> None:
         state = self.state
         state.records.append(record)
         loss = record.loss if record.held_out_loss is None else record.held_out_loss
@@ -404,12 +436,13 @@ class _Loop:
             self._revive(x, counts[:-2], record.epoch)
 
     @torch.no_grad()
-    def _revive(self, x: Tensor, uses: Tensor, epoch: int) -> None:
+    def _revive(self, x: Encoded, uses: Tensor, epoch: int) -> None:
         dead = (uses == 0).nonzero().squeeze(1)
         if self.memory is None or not len(dead):
             return
         generator = torch.Generator().manual_seed(local_seed(self.seed, epoch, 0xDEAD))
-        some = torch.randperm(len(x), generator=generator)[:REVIVAL_QUERIES].to(x.device)
+        some = torch.randperm(len(x), generator=generator)
+        some = some[: min(REVIVAL_SAMPLES, fitting(x, HELD_OUT_BYTES))].to(x.device)
         self.model.eval()
         self.memory.revive(dead, self.model.get_submodule("encoder")(x[some]), generator)
         for moment in ("exp_avg", "exp_avg_sq"):  # a reborn item starts without its predecessor's momentum
@@ -440,8 +473,12 @@ class _Loop:
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = self.optimizer.param_groups[0]["params"]
         for name, tensor in parts["adam"].items():
             place, _, moment = name.partition(".")
+            like = parameters[int(place)]
+            if tensor.shape == like.shape:  # fused Adam goes by memory and not by strides, and a file knows none
+                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)  # noqa: PLW2901
             moments.setdefault(int(place), {})[moment] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.state = _State(
@@ -458,10 +495,11 @@ def _batch_size(samples: int) -> int:
 
 
 @contextmanager
-def _few_threads(model: nn.Module, batch: int) -> Iterator[None]:
+def _few_threads(model: nn.Module, batch: int, shape: Sequence[int]) -> Iterator[None]:
     """One thread while a step is so small that waking a second one costs more than it brings."""
     before = torch.get_num_threads()
-    if sum(p.numel() for p in model.parameters()) * batch < SMALL_STEP:
+    clips = len(shape) == 5  # each parameter of a convolution works at many places there
+    if not clips and sum(p.numel() for p in model.parameters()) * batch < SMALL_STEP:
         torch.set_num_threads(1)
     try:
         yield

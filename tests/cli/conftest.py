@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
+from small_footage import BRIEF as VIDEO_BRIEF
+from small_footage import write_footage
 
 from memae import Detector
 from memae.cli import main
@@ -141,3 +143,30 @@ def model(models, folder) -> Callable[[str], Path]:
         return Path(name)
 
     return put
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory) -> Path:
+    """The footage of small_footage, and camera.model, which the command line made of its normal part."""
+    path = write_footage(tmp_path_factory.mktemp("footage"))
+    words = [word for setting in VIDEO_BRIEF for word in ("--set", setting)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        patch.setattr(sys, "argv", ["memae", "fit", "normal", "--out", "camera.model", "--quiet", *words])
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main()
+    return path
+
+
+@pytest.fixture
+def camera(footage, folder) -> Path:
+    """The working directory with a copy of the footage and its model."""
+    shutil.copytree(footage, folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def enter(footage) -> tuple[str, str]:
+    """The option for a score of events well above all that a walker does, and well below the intruder."""
+    usual = Detector.load(footage / "camera.model", device="cpu").event_threshold(1.0).enter
+    return "--enter", f"{2 * usual:.6g}"

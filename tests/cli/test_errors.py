@@ -4,6 +4,7 @@ import gzip
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 from small_data import write_idx
+from small_footage import FRAMES, scene
+from video_files import cut, write_frames, write_sound, write_video
 
 BRIEF = ("--set", "train.epochs=1")
 
@@ -342,12 +345,15 @@ SCORING = [
         "it has 'mean",
     ),
     case(
-        "images for a table", SCORE.format("zeros"), "zeros: the model was trained on a table and these are images"
+        "images for a table",
+        SCORE.format("zeros"),
+        "zeros: the model was trained on a table and these are images",
+        "take a model of that kind",
     ),
     case(
         "a table for images",
         SCORE_IMAGES.format("ok.csv"),
-        r"ok\.csv: the model was trained on images and this is a",
+        r"ok\.csv: the model was trained on images and this is a table",
     ),
     case(
         "images of another size",
@@ -427,6 +433,14 @@ SCORING = [
     case(
         "an unknown data set", "demo --data minst", "--data minst: unknown", "take one of bundled, mnist, kddcup99"
     ),
+    case(
+        "no label column", "evaluate flows.model all.csv --normal benign", "say which labels: --label-column NAME"
+    ),
+    case("no normal value", "evaluate flows.model all.csv --label-column label", "and --normal VALUE"),
+    case(
+        "several tables", "score flows.model ok.csv all.csv", r"ok\.csv: is no video, and several sources are for"
+    ),
+    case("an address", "score flows.model s3://bucket/ok.csv", "s3://bucket/ok.csv: is an address", "download it"),
     case("a data set that is not there", "demo --data mnist", "no such folder of data sets", "set MEMAE_DATA"),
 ]
 
@@ -446,6 +460,322 @@ def test_one_message_names_the_input_and_the_cure_and_nothing_changes(
     for part in message:
         assert re.search(part, done.err), done.err
     assert tree() == before
+
+
+def write_bad_footage(folder):
+    """Footage, labels and masks of each kind of trouble; the good ones stand beside them."""
+    frames = scene(5)[0]
+    (folder / "zero.mp4").write_bytes(b"")
+    cut(folder / "clip.mp4", 0.7, folder / "cut.mp4")
+    cut(write_video(folder / "whole.mkv", frames, like="ffv1.mkv"), 0.6, folder / "half.mkv")
+    write_sound(folder / "sound.mp4")
+    (folder / "noise.mp4").write_bytes(bytes(range(256)) * 40)
+    (folder / "list.m3u8").write_text("#EXTM3U\nclip.mp4\n")
+    (folder / "list.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nclip.mp4\n#EXT-X-ENDLIST\n")
+    for name in ("gap", "sizes"):
+        write_frames(folder / name, frames[:12])
+    (folder / "gap" / "008.png").unlink()
+    Image.new("L", (70, 48)).save(folder / "sizes" / "011.png")
+    write_frames(folder / "brief", frames[:2])
+    for name in ("a.mp4", "b.mp4"):
+        (folder / "many").mkdir(exist_ok=True)
+        shutil.copy(folder / "clip.mp4", folder / "many" / name)
+    (folder / "few.csv").write_text("\n".join(["video,frame,label", *(f"clip,{n},0" for n in range(99)), ""]))
+    (folder / "late.csv").write_text("video,start,end\nclip,90,100\n")
+    (folder / "good.csv").write_text("video,start,end\nclip,40,59\n")
+    (folder / "columns.csv").write_text("name,frame\nclip,3\n")
+    (folder / "unknown.csv").write_text("video,start,end\ngate,1,3\n")
+    masks = np.zeros((FRAMES, 48, 72), np.uint8)
+    for name, few in (("small", masks[:, ::2, ::2]), ("few", masks[1:])):
+        (folder / name).mkdir()
+        np.save(folder / name / "clip.npy", few)
+    Image.new("L", (72, 72), 255).save(folder / "square.png")
+    Image.new("L", (72, 48), 0).save(folder / "black.png")
+    (folder / "line.json").write_text('{"width": 72, "height": 48, "exclude": [[[0, 0], [9, 9]]]}')
+    (folder / "words.json").write_text("everything")
+
+
+@pytest.fixture(scope="session")
+def bad_footage(footage, tmp_path_factory):
+    """A folder with the good footage, its model, and the bad."""
+    path = tmp_path_factory.mktemp("bad") / "footage"
+    shutil.copytree(footage, path, ignore=shutil.ignore_patterns("masks"))
+    write_bad_footage(path)
+    return path
+
+
+@pytest.fixture
+def gate(bad_footage, folder, model, benign, digits, write_pngs):
+    """A working directory with all of that, models of other kinds, and the outputs of an earlier run."""
+    shutil.copytree(bad_footage, folder, dirs_exist_ok=True)
+    model("table", "flows.model")
+    model("image", "digits.model")
+    benign.to_csv("ok.csv", index=False)
+    write_pngs(digits(0)[:4], folder / "zeros")
+    for name in ("frames.csv", "events.jsonl", "overlay.mp4", "events/event-0001.png", "full/thesis.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("old")
+    return folder
+
+
+WATCH = "score camera.model {} --out frames.csv --events events.jsonl --overlay overlay.mp4"
+JUDGE = "evaluate camera.model clip.mp4 --labels {}"
+TRAIN = "fit {} --out new.model --set train.epochs=1"
+
+FOOTAGE = [
+    case("no such video", WATCH.format("gone.mp4"), r"gone\.mp4: no such file or folder", "check the path"),
+    case("a file of zero bytes", WATCH.format("zero.mp4"), r"zero\.mp4: the file is empty", "check how it was"),
+    case("a file without its index", WATCH.format("cut.mp4"), r"cut\.mp4: not a readable video", "copy it again"),
+    case(
+        "half a file", WATCH.format("half.mkv"), r"half\.mkv: breaks off 2\.\d s in, with \d\d frames", "copy the"
+    ),
+    case(
+        "a half file behind a whole",
+        "score camera.model clip.mp4 half.mkv --out frames.csv",
+        "half.mkv: breaks off",
+    ),
+    case(
+        "sound alone", WATCH.format("sound.mp4"), r"sound\.mp4: holds no video, only sound", "give a file with pic"
+    ),
+    case("noise", WATCH.format("noise.mp4"), r"noise\.mp4: not a readable video", "copy it again"),
+    case("a playlist", WATCH.format("list.m3u8"), r"list\.m3u8: is a playlist", "give the video files it names"),
+    case(
+        "a playlist in disguise", WATCH.format("list.mp4"), r"list\.mp4: (not a readable video|is no video inside)"
+    ),
+    case(
+        "a web address", WATCH.format("http://gate/x.mp4"), "http://gate/x.mp4: is an address", "download it first"
+    ),
+    case("a camera's address", WATCH.format("rtsp://gate/1"), "rtsp://gate/1: is an address", "only local files"),
+    case("another scheme", WATCH.format("concat:clip.mp4"), "concat:clip.mp4: is an address", "download it first"),
+    case("a gap in the frames", WATCH.format("gap"), r"gap: frame 8 is missing after 007\.png", "restore it"),
+    case(
+        "frames of two sizes",
+        WATCH.format("sizes"),
+        r"011\.png: is 70 x 48 px, and 001\.png is 72 x 48",
+        "one size",
+    ),
+    case("an empty folder of video", WATCH.format("new"), r"new: no such file or folder"),
+    case(
+        "a table for video",
+        WATCH.format("ok.csv"),
+        r"ok\.csv: the model was trained on video and this is a table",
+    ),
+    case(
+        "video for a table",
+        "score flows.model clip.mp4",
+        r"clip\.mp4: the model was trained on a table and this is video",
+        "take",
+    ),
+    case(
+        "video for images",
+        "score digits.model clip.mp4",
+        r"clip\.mp4: the model was trained on images and this is video",
+        "take",
+    ),
+    case("a column of video", WATCH.format("clip.mp4 --drop x"), r"clip\.mp4: a video has no column 'x'"),
+    case("a video to learn from that is half", TRAIN.format("normal half.mkv"), r"half\.mkv: breaks off"),
+    case("a playlist to learn from", TRAIN.format("list.m3u8"), r"list\.m3u8: is a playlist"),
+    case(
+        "too few frames",
+        TRAIN.format("brief --preset video"),
+        "holds 2 frames, too few to train on",
+        "at least 20",
+    ),
+    case(
+        "a table among videos", TRAIN.format("normal ok.csv"), r"ok\.csv: is no video, and several sources are for"
+    ),
+    case(
+        "a rate of rows",
+        TRAIN.format("ok.csv --frame-rate 3"),
+        r"ok\.csv: is no video, and --frame-rate is for vid",
+    ),
+    case(
+        "images by preset",
+        TRAIN.format("normal --preset image"),
+        "'image' is for images, .* set of videos",
+        "leave",
+    ),
+    case(
+        "a rate of frames", TRAIN.format("brief --frame-rate 0"), "--frame-rate 0: give frames per second, above 0"
+    ),
+    case(
+        "a rate that footage cannot promise",
+        TRAIN.format("normal --false-alarm-rate 0.001"),
+        r"false_alarm_rate = 0\.001 takes at least 999 held-out normal samples, and there are 60",
+    ),
+]
+
+EVENTS = [
+    case(
+        "a format that is no overlay",
+        "score camera.model clip.mp4 --overlay o.avi",
+        r"o\.avi: give a file that ends",
+    ),
+    case(
+        "one overlay of two",
+        "score camera.model many --overlay overlay.mp4",
+        "the overlays of 2 videos; name a fol",
+    ),
+    case(
+        "an overlay over its video",
+        "score camera.model clip.mp4 --overlay clip.mp4",
+        r"clip\.mp4 is a video to be",
+    ),
+    case(
+        "overlays over their videos", "score camera.model many --overlay many", r"many/a\.mp4: cannot be written"
+    ),
+    case(
+        "one file twice", "score camera.model clip.mp4 --out x.jsonl --events x.jsonl", "another output has that"
+    ),
+    case(
+        "events of no known format",
+        "score camera.model clip.mp4 --events e.csv",
+        r"--events e\.csv",
+        "end in .jsonl",
+    ),
+    case(
+        "stills over other files",
+        "score camera.model clip.mp4 --events full.jsonl",
+        r"it holds thesis\.txt",
+        "give",
+    ),
+    case(
+        "stills over the video",
+        "score camera.model many --events many.jsonl",
+        r"it holds a\.mp4; give --events ano",
+    ),
+    case(
+        "stills over a file", "score camera.model many/a.mp4 --events ok.csv.jsonl", "but it is a file; give --eve"
+    ),
+    case(
+        "an overlay below a file",
+        "score camera.model clip.mp4 --overlay ok.csv/o.mp4",
+        r"ok\.csv",
+        "check the path",
+    ),
+    case("reasons of frames", "score camera.model clip.mp4 --explain why.jsonl", "of video --events says why"),
+    case(
+        "events of rows",
+        "score flows.model ok.csv --events events.jsonl",
+        "--events is for models of video, and fl",
+    ),
+    case(
+        "an overlay of rows",
+        "score flows.model ok.csv --overlay o.mp4",
+        "--overlay is for models of video",
+        "leave",
+    ),
+    case(
+        "a score of events of rows",
+        "score flows.model ok.csv --enter 3",
+        "--enter is for models of video",
+        "leave",
+    ),
+    case(
+        "a rate of what is scored", "score flows.model ok.csv --frame-rate 3", "--frame-rate is for models of vid"
+    ),
+    case("less than nothing before", WATCH.format("clip.mp4 --before -1"), "--before -1: give seconds, 0 or more"),
+    case("no time after", WATCH.format("clip.mp4 --after nan"), "--after nan: give seconds"),
+    case(
+        "an end above the start", WATCH.format("clip.mp4 --enter 3 --leave 4"), "leave = 4: .* not lie above enter"
+    ),
+    case("no rate at all", WATCH.format("clip.mp4 --false-alarms-per-hour 0"), "-per-hour 0: give a rate above 0"),
+    case("a rate that is no number", WATCH.format("clip.mp4 --false-alarms-per-hour nan"), "give a rate above 0"),
+    case("a negative length", WATCH.format("clip.mp4 --least -1"), "least_s = -1: give seconds, 0 or more"),
+    case(
+        "a mask of another shape",
+        WATCH.format("clip.mp4 --mask square.png"),
+        r"square\.png: the mask is 72 x 72 px",
+    ),
+    case(
+        "a mask of everything",
+        WATCH.format("clip.mp4 --mask black.png"),
+        r"black\.png: excludes the whole picture",
+    ),
+    case(
+        "a polygon that is a line",
+        WATCH.format("clip.mp4 --mask line.json"),
+        r"line\.json: polygon 0 has 2 points",
+    ),
+    case(
+        "a mask that is no JSON", WATCH.format("clip.mp4 --mask words.json"), r"words\.json: cannot read this mask"
+    ),
+    case("no such mask", WATCH.format("clip.mp4 --mask gone.png"), r"gone\.png: no such mask; check the path"),
+]
+
+LABELS = [
+    case(
+        "no labels of video", "evaluate camera.model clip.mp4", "held against --labels, a CSV file or a folder of"
+    ),
+    case(
+        "labels of a column",
+        JUDGE.format("good.csv --label-column y"),
+        "--label-column and --normal are for images",
+    ),
+    case(
+        "no such labels",
+        JUDGE.format("gone.csv"),
+        r"gone\.csv: no such file or folder of labels",
+        "check the path",
+    ),
+    case(
+        "labels too few",
+        JUDGE.format("few.csv"),
+        r"few\.csv: video 'clip\.mp4' has 100 frames and 99 labels",
+        "give",
+    ),
+    case(
+        "a stretch too long", JUDGE.format("late.csv"), r"late\.csv: line 2: the stretch from 90 to 100 of video"
+    ),
+    case(
+        "labels of no format",
+        JUDGE.format("columns.csv"),
+        r"columns\.csv: has the columns name, frame",
+        "give video",
+    ),
+    case("labels of another video", JUDGE.format("unknown.csv"), r"unknown\.csv: line 2: unknown video 'gate'"),
+    case(
+        "masks too small", JUDGE.format("small"), r"small: the masks of video 'clip\.mp4' are 36 x 24 px, and the"
+    ),
+    case(
+        "masks too few",
+        JUDGE.format("few"),
+        r"few/clip\.npy: video 'clip\.mp4' has 100 frames and 99 masks",
+        "give one",
+    ),
+    case(
+        "labels that are text", JUDGE.format("words.json"), r"words\.json: .* neither a \.csv file of labels nor a"
+    ),
+    case(
+        "a place to leave out", JUDGE.format("good.csv --mask square.png"), r"square\.png: the mask is 72 x 72 px"
+    ),
+    case("half a video to judge", "evaluate camera.model half.mkv --labels good.csv", r"half\.mkv: breaks off"),
+    case(
+        "labels of rows",
+        "evaluate flows.model ok.csv --labels good.csv",
+        "--labels is for models of video",
+        "leave",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "message", "code"), FOOTAGE + EVENTS + LABELS)
+def test_trouble_with_video_is_one_message_and_nothing_changes(memae, gate, tree, words, message, code):
+    before = tree()
+    done = memae(*words)
+    assert done.code == code
+    assert done.out == ""
+    assert done.err.startswith("error: "), done.err
+    assert done.err.count("\n") == 1, done.err
+    for part in message:
+        assert re.search(part, done.err), done.err
+    assert tree() == before
+
+
+def test_half_a_video_on_stdout_is_no_success(memae, gate):
+    done = memae("score", "camera.model", "half.mkv")
+    assert done.code == 1
+    assert re.search(r"half\.mkv: breaks off", done.err)
 
 
 def rewritten(path, change):
@@ -561,8 +891,6 @@ USAGE = {
     "no source": ("fit --out m", "Missing argument 'SOURCE'"),
     "no output": ("fit ok.csv", "Missing option '--out'"),
     "no model": ("score", "Missing argument 'MODEL'"),
-    "no label column": ("evaluate flows.model all.csv --normal benign", "Missing option '--label-column'"),
-    "no normal value": ("evaluate flows.model all.csv --label-column label", "Missing option '--normal'"),
     "a seed that is no number": ("fit ok.csv --out m --seed x", "Invalid value for '--seed'"),
     "too many words": ("inspect flows.model digits.model", "unexpected extra argument"),
 }

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from experiments import protocols, runner
+from experiments import ped2, protocols, runner
 from experiments.methods import METHODS
 from experiments.runner import KDD_LOOK_UPS, LOOK_UPS, NEURAL, Cell, cells, run_cell
 from memae.evaluate import auroc
@@ -38,9 +39,11 @@ def experiments(results, monkeypatch, capfd):
 def test_every_cell_has_a_file_of_its_own():
     every = list(cells(3))
     paths = {cell.path for cell in every}
-    assert len(paths) == len(every) == 3 * (3 * len(NEURAL) + len(KDD_LOOK_UPS) + 2 * len(LOOK_UPS))
-    assert {cell.data for cell in every} == {"kddcup99", "mnist-8", "mnist-2"}
-    assert {cell.method for cell in every} <= METHODS.keys()
+    of_ped2 = len(ped2.METHODS) - (0 if torch.cuda.is_available() else len(ped2.GPU_METHODS))
+    others = 3 * len(NEURAL) + len(KDD_LOOK_UPS) + 2 * len(LOOK_UPS)
+    assert len(paths) == len(every) == 3 * (of_ped2 + others)
+    assert {cell.data for cell in every} == {"ped2", "kddcup99", "mnist-8", "mnist-2"}
+    assert {cell.method for cell in every} <= METHODS.keys() | ped2.METHODS.keys()
     assert {cell.seed for cell in every} == {0, 1, 2}
     assert all(" " not in str(path.relative_to(runner.RESULTS)) for path in paths)
 

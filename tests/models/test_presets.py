@@ -10,10 +10,24 @@ from torch import nn
 
 from memae.config import Config, MemoryConfig, override
 from memae.errors import ConfigError, DataError
-from memae.models.presets import NETWORKS, build, preset_config
+from memae.models.presets import NETWORKS, build, modality_of, preset_config
 
 IMAGES = ("mnist", "cifar10", "image")
-MODALITY = {name: "image" if name in IMAGES else "table" for name in NETWORKS}
+TABLES = ("kddcup", "table")
+VIDEOS = ("video", "video-paper")
+NAMED = [network for network in NETWORKS if network != "video-paper"]  # which is a network and a variant in one
+MODALITY = {name: "image" if name in IMAGES else "table" if name in TABLES else "video" for name in NETWORKS}
+SHAPE = {"image": (1, 12, 12), "table": (9,), "video": (1, 4, 16, 16)}
+
+
+def of_shape(config: Config) -> Config:
+    """The same settings for samples of `SHAPE`."""
+    return override(config, {"video": {"clip_length": 4, "height": 16, "width": 16}}, "test")
+
+
+def test_every_network_is_for_one_kind_of_data() -> None:
+    assert set(NETWORKS) == {*IMAGES, *TABLES, *VIDEOS}
+    assert {network: modality_of(network) for network in NETWORKS} == MODALITY
 
 
 def convolutions(network: nn.Module, kind: type) -> list[tuple[int, int, int, int]]:
@@ -110,8 +124,8 @@ def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole()
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_memory_that_is_not_enabled_leaves_the_plain_autoencoder(network: str) -> None:
-    config = override(preset_config(network, MODALITY[network]), {"memory": {"enabled": False}}, "test")
-    shape = (1, 12, 12) if MODALITY[network] == "image" else (9,)
+    plain = override(preset_config(network, MODALITY[network]), {"memory": {"enabled": False}}, "test")
+    config, shape = of_shape(plain), SHAPE[MODALITY[network]]
     torch.manual_seed(0)
     model = build(config, shape).eval()
     assert model.memory is None
@@ -140,7 +154,7 @@ RELEASED = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", NAMED)
 @pytest.mark.parametrize(("variant", "fixed"), [("paper", PAPER), ("released", RELEASED)])
 def test_the_variants_of_every_network_have_the_published_numbers(network: str, variant: str, fixed: dict) -> None:
     config = preset_config(f"{network}-{variant}", MODALITY[network])
@@ -152,16 +166,19 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
     assert config.memory.initialisation == plain.initialisation == "uniform"
     assert config.memory.warmup_epochs == config.memory.revive_epochs == config.train.noise == 0
     assert config.memory.enabled
+    assert config.train.decay_share == 0
+    if MODALITY[network] == "video":  # the variants are of another network than our default
+        return
     ours = preset_config(network, MODALITY[network])
     for key in ("epochs", "batch_size", "learning_rate", "precision"):
         assert getattr(config.train, key) == getattr(ours.train, key)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", NAMED)
 @pytest.mark.parametrize("variant", ["", "-paper", "-released"])
 def test_every_preset_lets_an_item_pass_the_shrinkage(network: str, variant: str) -> None:
     config = preset_config(network + variant, MODALITY[network])
-    assert config.network == network
+    assert config.network == ("video-paper" if network == "video" and variant else network)
     memory = config.memory
     assert memory.shrinkage < built_items(config)
     if memory.similarity == "cosine":  # logits lie within 2 / temperature: no weight is above exp(that) / N
@@ -175,10 +192,10 @@ def test_every_variant_has_the_memory_size_of_the_paper(network: str, variant: s
 
 
 def built_items(config: Config) -> int:
-    return build(config, (1, 8, 8) if MODALITY[config.network] == "image" else (9,)).memory.num_items
+    return build(of_shape(config), SHAPE[MODALITY[config.network]]).memory.num_items
 
 
-@pytest.mark.parametrize("modality", ["image", "table"])
+@pytest.mark.parametrize("modality", ["image", "table", "video"])
 def test_a_bare_variant_and_no_name_at_all_take_the_network_of_the_data(modality: str) -> None:
     assert preset_config(None, modality) == preset_config(modality, modality)
     for variant in ("paper", "released"):
@@ -187,23 +204,32 @@ def test_a_bare_variant_and_no_name_at_all_take_the_network_of_the_data(modality
 
 @pytest.mark.parametrize(
     ("name", "close"),
-    [("mnits", "mnist"), ("mnist-papr", "mnist-paper"), ("tabel", "table"), ("relesed", "released")],
+    [
+        ("mnits", "mnist"),
+        ("mnist-papr", "mnist-paper"),
+        ("tabel", "table"),
+        ("relesed", "released"),
+        ("vidoe", "video"),
+        ("video-papr", "video-paper"),
+    ],
 )
 def test_an_unknown_preset_suggests_the_close_one(name: str, close: str) -> None:
     with pytest.raises(ConfigError, match=f"preset '{name}' is unknown; did you mean '{close}'") as caught:
         preset_config(name, "table" if "ta" in close else "image")
-    assert all(network in str(caught.value) for network in NETWORKS)
+    assert f"networks: {', '.join(NAMED)}; each also with -paper or -released" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "xyzzy", "mnist-paper-released", "mnist-paper-", "paper-released"])
-def test_a_preset_that_resembles_nothing_is_refused(name: str) -> None:
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_a_preset_that_resembles_nothing_is_refused(name: str, modality: str) -> None:
     with pytest.raises(ConfigError, match=f"preset '{name}' is unknown"):
-        preset_config(name, "image")
+        preset_config(name, modality)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_a_network_for_other_data_is_refused(network: str) -> None:
-    other = {"image": "table", "table": "image"}[MODALITY[network]]
+@pytest.mark.parametrize(
+    ("network", "other"), [(network, other) for network in NAMED for other in SHAPE if other != MODALITY[network]]
+)
+def test_a_network_for_other_data_is_refused(network: str, other: str) -> None:
     with pytest.raises(ConfigError, match=f"'{network}-paper' is for {MODALITY[network]}s, .* set of {other}s"):
         preset_config(f"{network}-paper", other)
 
@@ -230,3 +256,24 @@ def test_the_weights_come_from_the_global_generator() -> None:
         models.append(build(preset_config("table", "table"), (9,)).state_dict())
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
     assert not torch.equal(models[0]["memory.items"], models[2]["memory.items"])
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_the_variants_of_video_are_of_the_network_of_the_paper(variant: str) -> None:
+    config = preset_config(variant, "video")
+    assert config == preset_config(f"video-{variant}", "video")
+    assert config.network == "video-paper"
+    video = config.video
+    assert (video.clip_length, video.height, video.width, video.dilation) == (16, 256, 256, 1)
+    assert (video.input, video.score, video.crop_px, video.training_stride) == ("frames", "mean", None, 1)
+    assert preset_config("paper", "image").network == "image"
+    assert preset_config("paper", "table").network == "table"
+
+
+def test_the_default_for_video_is_a_network_of_its_own() -> None:
+    config = preset_config(None, "video")
+    assert config == preset_config("video", "video")
+    assert config.network == "video"
+    assert built_items(config) == 500
+    # the network by its own name is what settings may ask for
+    assert preset_config(config.network, "video") == config

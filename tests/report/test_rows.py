@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memae.data.preprocess import Cell
+from memae.data.samples import FrameKey
 from memae.detector import Verdicts
 from memae.explain import Explanation, ItemUse
 from memae.report.rows import write_explanations, write_verdicts
@@ -65,6 +66,48 @@ def test_csv_goes_to_stdout_without_a_file(capfdbinary, tmp_path, monkeypatch):
     write_verdicts(iter(NAMED), tmp_path / "scores.csv")
     assert out == (tmp_path / "scores.csv").read_bytes()
     assert err == b""
+
+
+FRAMES = [
+    chunk([FrameKey('a, "b".mp4', 0, 0.0), FrameKey('a, "b".mp4', 1, 1 / 24)], [0.25, 0.75]),
+    chunk([FrameKey("007", 0, 0.0), FrameKey("caf\udce9.mp4", 86_400 * 24, 86_400.0)], [1e-300, 2.0]),
+]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_a_frame_has_its_video_its_number_and_its_time_in_columns_of_their_own(tmp_path, suffix):
+    path = tmp_path / f"frames.{suffix}"
+    assert write_verdicts(iter(FRAMES), path) == (4, 2)
+    names = ["video", "frame", "time_s", "score", "p_value", "is_anomaly"]
+    if suffix == "csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+        kinds = (str, int, float, float, float, lambda text: text == "true")
+        rows = [tuple(kind(row[name]) for kind, name in zip(kinds, names, strict=True)) for row in found]
+    elif suffix == "parquet":
+        table = pq.read_table(path)
+        assert [str(field.type) for field in table.schema] == [
+            "string",
+            "int64",
+            "double",
+            "double",
+            "double",
+            "bool",
+        ]
+        found = table.to_pylist()
+        rows = [tuple(row.values()) for row in found]
+    else:
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [tuple(row.values()) for row in found]
+    assert [*found[0]] == names
+    assert [row[:2] for row in rows] == [
+        ('a, "b".mp4', 0),
+        ('a, "b".mp4', 1),
+        ("007", 0),
+        (r"caf\xe9.mp4", 86_400 * 24),
+    ]
+    assert [row[2] for row in rows] == [0.0, 0.041667, 0.0, 86_400.0]  # to a microsecond
+    assert [row[3:] for row in rows] == [row[1:] for row in rows_of(FRAMES)]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -35,7 +35,7 @@ class _Verbs(TyperGroup):
 app = typer.Typer(
     name="memae",
     cls=_Verbs,
-    help="Find what is not normal in images and tables, after seeing normal samples only.\n\n"
+    help="Find what is not normal in images, tables and video, after seeing normal samples only.\n\n"
     "MemAE, the memory-augmented autoencoder (Gong et al., ICCV 2019). Start with:  memae demo",
     no_args_is_help=True,
     add_completion=False,

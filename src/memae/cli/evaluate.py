@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from memae.cli.options import Device, Drop, Json, Model, Source, check_device
+from memae.cli.options import (
+    FALSE_ALARMS_PER_HOUR,
+    CoolDown,
+    Device,
+    Drop,
+    Enter,
+    FrameRate,
+    Gap,
+    Json,
+    Least,
+    Leave,
+    Mask,
+    Model,
+    PerHour,
+    Source,
+    check_device,
+    event_rule,
+    without_video_options,
+    x_from,
+)
+from memae.errors import ConfigError
 
 __all__ = ["evaluate"]
 
@@ -15,18 +37,42 @@ def evaluate(
     model: Model,
     source: Source,
     label_column: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--label-column",
             metavar="NAME",
             help="The column of the label; for an npz file the array; for images in one folder per label: folder; "
             "for MNIST idx files, whose labels lie beside them: label.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     normal: Annotated[
-        list[str],
-        typer.Option("--normal", metavar="VALUE", help="The label that means normal; may be given again."),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--normal",
+            metavar="VALUE",
+            help="The label that means normal; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE|FOLDER",
+            help="A CSV of frames or of stretches of them, or a folder of masks; see docs/video.md.",
+            show_default=False,
+            rich_help_panel="Video",
+        ),
+    ] = None,
+    per_hour: PerHour = FALSE_ALARMS_PER_HOUR,
+    enter: Enter = None,
+    leave: Leave = None,
+    least_s: Least = 0.0,
+    merge_gap_s: Gap = 1.0,
+    cool_down_s: CoolDown = 0.0,
+    mask: Mask = None,
+    frame_rate: FrameRate = None,
     drop: Drop = None,
     json: Json = False,
     device: Device = "auto",
@@ -37,17 +83,52 @@ def evaluate(
     threshold, which was set without any label.
 
         memae evaluate flows.model labelled.csv --label-column label --normal benign
+
+    Video is judged by frames, pixels, regions and events; intervals are over videos.
+
+        memae evaluate camera.model test_videos/ --labels masks/
     """
     from memae.detector import Detector
     from memae.evaluate import anomaly_labels
     from memae.evaluate import evaluate as measure
 
     detector = Detector.load(model, device=check_device(device))
+    if detector.config.network.startswith("video"):
+        if labels is None:
+            raise ConfigError(
+                "a model of video is held against --labels, a CSV file or a folder of masks; see docs/video.md"
+            )
+        if label_column or normal:
+            raise ConfigError(
+                "--label-column and --normal are for images and tables; for video --labels says it all"
+            )
+        rule, caveat = event_rule(
+            detector,
+            per_hour,
+            enter,
+            leave,
+            least_s=least_s,
+            merge_gap_s=merge_gap_s,
+            cool_down_s=cool_down_s,
+        )
+        opened = detector.open(x_from([source], frame_rate)).without(drop or ())
+        _evaluate_video(detector, opened, labels, rule, mask, caveat, json)
+        return
+    video_only = {
+        "--labels": labels,
+        "--enter": enter,
+        "--leave": leave,
+        "--mask": mask,
+        "--frame-rate": frame_rate,
+    }
+    without_video_options(model, video_only)
+    if label_column is None or not normal:
+        raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for video)")
     opened = detector.open(source)
-    labels = anomaly_labels(opened.labels(label_column), normal, source)
+    anomalous = anomaly_labels(opened.labels(label_column), normal, source)
     verdicts = detector.detect(opened.without((label_column, *(drop or ()))))
     result = measure(
-        labels,
+        anomalous,
         verdicts.scores,
         verdicts.is_anomaly,
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
@@ -59,6 +140,76 @@ def evaluate(
         typer.echo(json_module.dumps(dataclasses.asdict(result)))
     else:
         _print(result)
+
+
+def _evaluate_video(
+    detector: Any, source: Any, labels: Path, rule: Any, mask: Path | None, caveat: str | None, json: bool
+) -> None:
+    from memae.progress import FrameCounter
+    from memae.report.watching import evaluate_videos
+
+    with FrameCounter() as counter:
+        result = evaluate_videos(detector, source, labels, rule, mask=mask, progress=counter)
+    if json:
+        import dataclasses
+        import json as json_module
+
+        typer.echo(json_module.dumps(_finite(dataclasses.asdict(result))))
+    else:
+        _print_video(result, rule)
+    if caveat:
+        typer.echo(f"note: {caveat}", err=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an interval that a single video cannot give is null."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _print_video(result: Any, rule: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = (
+        f"{result.frames:,} frames of {result.videos} video{'s' * (result.videos != 1)}, "
+        f"{result.anomalous_frames:,} of them anomalous, in {result.stretches} "
+        f"stretch{'es' * (result.stretches != 1)}; {result.events} event{'s' * (result.events != 1)}"
+    )
+    caption = (
+        f"An event begins at score {rule.enter:.4g} and ends below {rule.stay:.4g}; it is true if it meets an "
+        "anomalous stretch. Every figure: docs/video.md"
+    )
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for column, justify in (("figure", "left"), ("value", "right"), ("95 % over videos", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    tracks = " (derived from the masks)" * result.derived_tracks
+    names = {
+        "frame_auroc_micro": "frame AUROC, micro: all frames in one ranking",
+        "frame_auroc_micro_min_max": "  scaled to 0..1 per video (sees the future)",
+        "frame_auroc_macro": f"frame AUROC, macro ({result.macro_videos} videos), scaled or not",
+        "pixel_auroc": "pixel AUROC",
+        "rbdc": "RBDC: regions found",
+        "tbdc": f"TBDC: tracks found{tracks}",
+        "event_precision": "event precision: share of events that are true",
+        "event_recall": "event recall: share of stretches that one meets",
+        "event_f1": "event F1",
+        "false_events_per_hour": "false events per hour",
+    }
+    for field, name in names.items():
+        estimate = getattr(result, field)
+        if estimate is None:
+            without = (
+                "needs masks" if field in ("pixel_auroc", "rbdc", "tbdc") and not result.masked_videos else "-"
+            )
+            table.add_row(name, "-", without)
+            continue
+        digits = 1 if field == "false_events_per_hour" else 4
+        interval = f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
+        interval = "needs 2 videos" if math.isnan(estimate.low) else interval
+        table.add_row(name, f"{estimate.value:.{digits}f}", interval)
+    Console().print(table)
 
 
 def _print(result: Any) -> None:

@@ -9,21 +9,32 @@ from typing import Annotated, Any
 
 import typer
 
-from memae.cli.options import Device, Drop, Quiet, Source, check_device, settings_from
+from memae.cli.options import (
+    Device,
+    Drop,
+    FrameRate,
+    Quiet,
+    Sources,
+    check_device,
+    default_events,
+    events_line,
+    settings_from,
+    x_from,
+)
 
 __all__ = ["fit"]
 
 
 def fit(
-    source: Source,
+    sources: Sources,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="MODEL", help="The model directory to write.")],
     preset: Annotated[
         str | None,
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="mnist, cifar10, image, kddcup or table, also with -paper or -released behind it; "
-            "left out, the data decides.",
+            help="mnist, cifar10, image, kddcup, table or video, also with -paper or -released behind it; "
+            "left out, the data decides. video reads folders of images as videos.",
             show_default=False,
         ),
     ] = None,
@@ -65,6 +76,7 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    frame_rate: FrameRate = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -74,6 +86,8 @@ def fit(
     threshold from. Ctrl-C keeps the best model so far; the same command with --resume then continues it.
 
         memae fit parts/ok --out parts.model
+
+        memae fit normal_videos/ --out camera.model
 
         memae fit flows.csv --drop timestamp --drop label --out flows.model --false-alarm-rate 0.001
     """
@@ -85,9 +99,16 @@ def fit(
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
     check_place(out)  # before the training, not after it
+    x = x_from(sources, frame_rate)
     checkpoint = out.absolute().with_name(f"{out.absolute().name}.checkpoint")  # "." has no name of its own
     try:
-        detector.fit(source, drop=drop or (), checkpoint=checkpoint, resume=resume, monitor=_monitors(log, quiet))
+        detector.fit(
+            x,
+            drop=drop or (),
+            checkpoint=checkpoint,
+            resume=resume,
+            monitor=_monitors(log, quiet),
+        )
     except KeyboardInterrupt:
         if checkpoint.exists():
             typer.echo(
@@ -128,10 +149,11 @@ def _monitors(log: Path | None, quiet: bool) -> Any:
 
 def _summary(detector: Any, out: Path) -> None:
     facts, samples = detector.facts, detector.facts["samples"]
+    unit = "frame" if detector.config.network.startswith("video") else "sample"
     lines = [
         f"{out}: {detector.config.network}, {facts['parameters']:,} parameters, {facts['seconds']:.1f} s, "
         f"epoch {facts['kept_epoch']} of {facts['last_epoch']['epoch'] if facts['last_epoch'] else 0}",
-        f"samples: {samples['training']:,} to train on, {samples['held_out']:,} to stop early on, "
+        f"{unit}s: {samples['training']:,} to train on, {samples['held_out']:,} to stop early on, "
         f"{samples['calibration']:,} to set the threshold on",
     ]
     if health := facts["last_epoch"] and facts["last_epoch"]["memory"]:
@@ -148,7 +170,9 @@ def _summary(detector: Any, out: Path) -> None:
         threshold = detector.threshold
         lines.append(
             f"threshold: score {threshold.value:.6g}, for at most {threshold.false_alarm_rate:.3g} false alarms a "
-            f"normal sample"
+            f"normal {unit}"
         )
+    if unit == "frame" and (events := default_events(detector)):
+        lines.append(f"events: {events_line(events)}")
     for line in lines:
         typer.echo(line, err=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memae.cli.options import Json, Model
+from memae.cli.options import Json, Model, default_events, events_line
 
 __all__ = ["inspect"]
 
@@ -22,7 +22,7 @@ def inspect(
             "--out",
             "-o",
             metavar="FILE.png",
-            help="Where to write the picture of the items of an image model; left out: none is written.",
+            help="Where to write the picture of the items of a model of images or video; left out: none is written.",
             show_default=False,
         ),
     ] = None,
@@ -66,7 +66,7 @@ def _draw(items: Any, out: Path) -> None:
 
 def _report(detector: Any, items: Any) -> dict[str, Any]:
     fitted_threshold = detector.facts["samples"]["calibration"] > 0
-    return {
+    report = {
         "config": detector.config.model_dump(),
         "input": detector.preprocess.model_dump(),
         "facts": detector.facts,
@@ -79,6 +79,12 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
         if items is None
         else {"uses": items.uses.tolist(), "twins": items.twins, "rows": items.rows},
     }
+    if report["input"]["kind"] == "video":
+        import dataclasses
+
+        events = default_events(detector)
+        report["events"] = dataclasses.asdict(events) if events else None
+    return report
 
 
 def _print(detector: Any, items: Any) -> None:
@@ -91,11 +97,17 @@ def _print(detector: Any, items: Any) -> None:
     about = Table(show_header=False, box=None, pad_edge=False)
     about.add_row("network", f"{report['config']['network']}, {facts['parameters']:,} parameters")
     about.add_row("input", _input(report["input"]))
-    about.add_row("trained on", f"{facts['samples']['training']:,} samples of {facts['origin']}")
+    unit = "frames" if report["input"]["kind"] == "video" else "samples"
+    if unit == "frames":
+        about.add_row("score", _score(report["config"]["video"]))
+    about.add_row("trained on", f"{facts['samples']['training']:,} {unit} of {facts['origin']}")
     about.add_row("epochs", f"kept {facts['kept_epoch']}; {facts['seconds']:.1f} s; seed {facts['seed']}")
     if threshold:
         rate = threshold["false_alarm_rate"]
-        about.add_row("threshold", f"score {threshold['value']:.6g} for a false-alarm rate of {rate:.3g}")
+        each = " a frame" * (unit == "frames")
+        about.add_row("threshold", f"score {threshold['value']:.6g} for a false-alarm rate of {rate:.3g}{each}")
+    if unit == "frames" and (events := default_events(detector)):
+        about.add_row("events", events_line(events))
     console.print(about)
     if items is None:
         console.print("\nno memory: a plain autoencoder")
@@ -131,10 +143,24 @@ def _print(detector: Any, items: Any) -> None:
         console.print("the items as pictures: --out items.png")
 
 
+def _score(video: dict[str, Any]) -> str:
+    """What the score of a frame is, in words."""
+    what = {
+        "mean": "mean squared error of the frame",
+        "place": f"root mean squared error of the place of {video['place_px']} px that is rebuilt worst",
+    }
+    return f"{what[video['score']]}; a clip every {video['stride']} frames"
+
+
 def _input(preprocess: dict[str, Any]) -> str:
     if preprocess["kind"] == "image":
         size = f"{preprocess['channels']} x {preprocess['height']} x {preprocess['width']}"
         return f"images of {size} (channels, height, width), scale {preprocess['scale']}"
+    if preprocess["kind"] == "video":
+        return (
+            f"video in clips of {preprocess['clip_length']} grey frames of {preprocess['height']} x "
+            f"{preprocess['width']} px (height x width); the network sees their {preprocess['input']}"
+        )
     kinds = [column["kind"] for column in preprocess["columns"]]
     counts = ", ".join(
         f"{kinds.count(kind)} {kind}" for kind in ("number", "category", "boolean") if kind in kinds

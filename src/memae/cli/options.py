@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memae.errors import ConfigError
+from memae.errors import ConfigError, DataError
 
-__all__ = ["Device", "Drop", "Json", "Model", "Quiet", "Source", "check_output", "settings_from"]
+if TYPE_CHECKING:
+    from memae.detector import Detector
+    from memae.events import EventRule, EventThreshold
 
+__all__ = [
+    "FALSE_ALARMS_PER_HOUR",
+    "CoolDown",
+    "Device",
+    "Drop",
+    "Enter",
+    "FrameRate",
+    "Gap",
+    "Json",
+    "Least",
+    "Leave",
+    "Mask",
+    "Model",
+    "PerHour",
+    "Quiet",
+    "Source",
+    "Sources",
+    "check_device",
+    "check_output",
+    "default_events",
+    "event_rule",
+    "events_line",
+    "settings_from",
+    "without_video_options",
+    "x_from",
+]
+
+_SOURCE_HELP = (
+    "A folder of PNG or JPEG images of one size, or a file: .csv, .csv.gz, .parquet, .npy, .npz, MNIST idx3-ubyte "
+    "(.gz). Video: a file (.mp4, .avi, .mkv and more), or a folder with such files or with folders of frames."
+)
 Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A folder of PNG or JPEG images of one size, or a file: .csv, .csv.gz, .parquet, .npy, .npz, "
-        "MNIST idx3-ubyte (.gz).",
+        help=_SOURCE_HELP,
         show_default=False,
     ),
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE", help=f"{_SOURCE_HELP} Several videos may be given.", show_default=False),
 ]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model directory made by memae fit.", show_default=False)
@@ -53,6 +90,153 @@ def settings_from(config: Path | None, words: list[str] | None, false_alarm_rate
             {**old, **values} if isinstance(old, Mapping) and isinstance(values, Mapping) else values
         )
     return settings
+
+
+def x_from(sources: list[str], frame_rate: float | None) -> Any:
+    """What the library takes: a path, a list of paths of videos, or the videos, whose frames in folders have a rate.
+
+    Raises:
+        ConfigError: a rate that is not above 0.
+        DataError: an address, several sources of which one is no video, or a rate for what is no video.
+    """
+    if address := next((source for source in sources if "://" in source), None):
+        raise DataError(f"{address}: is an address, and only local files are read; download it first")
+    if frame_rate is None and len(sources) == 1:
+        return sources[0]
+    if frame_rate is not None and not (math.isfinite(frame_rate) and frame_rate > 0):
+        raise ConfigError(f"--frame-rate {frame_rate:g}: give frames per second, above 0")
+    from memae.data.video import VideoSource, holds_videos
+
+    paths = [Path(source) for source in sources]
+    for path in paths:
+        if path.is_file() and not holds_videos(path):
+            what = "--frame-rate is" if frame_rate else "several sources are"
+            raise DataError(f"{path}: is no video, and {what} for video only; leave it out")
+    return VideoSource(paths, folder_rate=frame_rate) if frame_rate else sources
+
+
+def without_video_options(model: Path, options: Mapping[str, Any]) -> None:
+    """Fails if one of the options for video, by name, was given a value; the model is of another kind.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ConfigError(f"{given[0]} is for models of video, and {model} is of another kind; leave it out")
+
+
+_VIDEO = "Video"
+FALSE_ALARMS_PER_HOUR = 1.0
+FrameRate = Annotated[
+    float | None,
+    typer.Option(
+        "--frame-rate",
+        metavar="FPS",
+        help="Of folders of frames, which carry no times; left out: 25. Video files have their own.",
+        show_default=False,
+        rich_help_panel=_VIDEO,
+    ),
+]
+PerHour = Annotated[
+    float,
+    typer.Option(
+        "--false-alarms-per-hour",
+        metavar="RATE",
+        help="False alarms that an hour of normal footage may raise; sets the score that begins an event.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+Enter = Annotated[
+    float | None,
+    typer.Option(
+        "--enter",
+        metavar="SCORE",
+        help="The score that begins an event, in place of --false-alarms-per-hour.",
+        show_default=False,
+        rich_help_panel=_VIDEO,
+    ),
+]
+Leave = Annotated[
+    float | None,
+    typer.Option(
+        "--leave",
+        metavar="SCORE",
+        help="The score below which an event ends; left out: 0.8 of that which begins it.",
+        show_default=False,
+        rich_help_panel=_VIDEO,
+    ),
+]
+Least = Annotated[
+    float, typer.Option("--least", metavar="SECONDS", help="Drop shorter events.", rich_help_panel=_VIDEO)
+]
+Gap = Annotated[
+    float,
+    typer.Option(
+        "--merge-gap", metavar="SECONDS", help="Events no further apart are one.", rich_help_panel=_VIDEO
+    ),
+]
+CoolDown = Annotated[
+    float,
+    typer.Option(
+        "--cool-down", metavar="SECONDS", help="After an event, none begins for so long.", rich_help_panel=_VIDEO
+    ),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE",
+        help="Places to leave out: an image that is black there, or JSON polygons; see docs/video.md.",
+        show_default=False,
+        rich_help_panel=_VIDEO,
+    ),
+]
+
+
+def event_rule(
+    detector: Detector,
+    per_hour: float,
+    enter: float | None,
+    leave: float | None,
+    *,
+    least_s: float,
+    merge_gap_s: float,
+    cool_down_s: float,
+) -> tuple[EventRule, str | None]:
+    """The rule of events behind the options, and what must be said about its threshold.
+
+    Raises:
+        ConfigError: a value out of range.
+        MemaeError: no score is given, and the model knows no normal footage to find one from.
+    """
+    from memae.events import EventRule
+
+    times = {"least_s": least_s, "merge_gap_s": merge_gap_s, "cool_down_s": cool_down_s}
+    if enter is not None:
+        return EventRule(enter, leave, **times), None
+    if per_hour <= 0:
+        raise ConfigError(f"--false-alarms-per-hour {per_hour:g}: give a rate above 0")
+    found = detector.event_threshold(per_hour, lambda score: EventRule(score, **times))
+    return EventRule(found.enter, leave if leave is not None else found.leave, **times), found.caveat
+
+
+def default_events(detector: Detector) -> EventThreshold | None:
+    """The event threshold of a model at the rate that is the default; None without held-out footage."""
+    from memae.errors import MemaeError
+
+    try:
+        return detector.event_threshold(FALSE_ALARMS_PER_HOUR)
+    except MemaeError:
+        return None
+
+
+def events_line(found: EventThreshold) -> str:
+    """The event threshold of a model at the rate that is the default, in words."""
+    minutes = f"{60 * found.footage_hours:.3g} minutes of held-out normal footage"
+    rate = f"{FALSE_ALARMS_PER_HOUR:g} false alarm an hour"
+    if found.caveat:
+        return f"from score {found.enter:.4g} on, just above all of {minutes}: too short to promise {rate}"
+    return f"from score {found.enter:.4g} on, for at most {rate}, from {minutes}"
 
 
 def check_device(device: str) -> Any:

@@ -1,5 +1,6 @@
 """Samples to float tensors and back: fitted once on the training samples, stored with the model.
 
+Video: clips of grey frames, or of the differences between them.
 Images: the source's range becomes [0, 1], then each image may be scaled by its own brightness. Tables: number
 columns are scaled, categories become one-hot with one more place for a value that was never seen.
 """
@@ -21,17 +22,20 @@ from memae.errors import DataError
 
 __all__ = [
     "Cell",
+    "ClipInput",
     "Column",
     "ImagePreprocess",
     "ImageScale",
     "NumberScale",
     "Preprocess",
     "TablePreprocess",
+    "VideoPreprocess",
     "column_kind",
     "fit_preprocess",
     "load_preprocess",
 ]
 
+ClipInput = Literal["frames", "differences"]
 ImageScale = Literal["none", "unit", "centred"]
 NumberScale = Literal["standard", "minmax"]
 ColumnKind = Literal["number", "category", "boolean"]
@@ -111,6 +115,35 @@ class ImagePreprocess(_Fitted):
         if self.scale == "centred":
             x = x - x.mean(dim=(1, 2, 3), keepdim=True)
         return x, x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+
+
+class VideoPreprocess(_Fitted):
+    """Clips of grey uint8 frames to x in [-1, 1] (as the released code), or to differences of consecutive frames.
+
+    A difference is of two such frames, times `gain`; the first one of a clip, which has no frame before it, takes that
+    of the second. Where the camera stands still, only what moves is left.
+    """
+
+    kind: Literal["video"] = "video"
+    clip_length: int
+    height: int
+    width: int
+    input: ClipInput
+    gain: float = 4.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(1, T, H, W) of one encoded clip."""
+        return 1, self.clip_length, self.height, self.width
+
+    def encode_clips(self, pixels: Tensor) -> Tensor:
+        """(B, T, H, W) uint8 to (B, 1, T, H, W) float32, on the device of the pixels."""
+        x = pixels.float().div_(127.5).sub_(1.0)
+        if self.input == "differences":
+            moved = x.diff(dim=1).mul_(self.gain)
+            x = torch.cat([moved[:, :1], moved], dim=1)
+        # strides written anew, for the reason that ImagePreprocess gives
+        return x.unsqueeze(1).to(memory_format=torch.contiguous_format, copy=True)
 
 
 class Column(_Fitted):
@@ -239,8 +272,8 @@ class TablePreprocess(_Fitted):
             raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
 
 
-Preprocess = Annotated[ImagePreprocess | TablePreprocess, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess] = TypeAdapter(Preprocess)
+Preprocess = Annotated[ImagePreprocess | TablePreprocess | VideoPreprocess, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess | VideoPreprocess] = TypeAdapter(Preprocess)
 
 
 def fit_preprocess(
@@ -250,10 +283,11 @@ def fit_preprocess(
     if isinstance(samples, Images):
         _check_finite(samples)
         return ImagePreprocess.fit(samples, image_scale)
+    assert isinstance(samples, Table)  # video is fitted to nothing
     return TablePreprocess.fit(samples, number_scale, dropped)
 
 
-def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess:
+def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:
     """The preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if they do not fit."""
     return _ADAPTER.validate_python(stored)
 

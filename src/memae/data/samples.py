@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["EVERYTHING", "Images", "Key", "Modality", "Samples", "Table"]
+__all__ = ["EVERYTHING", "FrameKey", "Frames", "Images", "Key", "Modality", "Samples", "Table"]
 
 Key: TypeAlias = Hashable
 """A path, a row number or an index label; it travels to the last row of the output."""
 
-Modality = Literal["image", "table"]
+Modality = Literal["image", "table", "video"]
 
 EVERYTHING = 1 << 62
 """A chunk size that means: all samples in one chunk."""
@@ -47,4 +47,29 @@ class Table:
         return int(self.columns.num_rows)
 
 
-Samples: TypeAlias = Images | Table
+class FrameKey(NamedTuple):
+    """What a user knows a frame by."""
+
+    video: str
+    """The file or frame folder: its path below what was opened, or its name where it was opened itself."""
+    frame: int
+    """Counted from 0, in the order of presentation."""
+    time_s: float
+    """Presentation time, from the first frame of the video."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """S consecutive grey frames of one video."""
+
+    pixels: np.ndarray
+    """(S, H, W) uint8, at the size that was asked of the source."""
+    keys: Sequence[FrameKey]
+    origin: str
+    """The file or folder that they came from, for messages."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+Samples: TypeAlias = Images | Table | Frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,9 +13,10 @@ import torch
 
 from memae.data.arrays import ArraySource, open_npy
 from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
-from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess
+from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import EVERYTHING, Images, Modality, Samples, Table
 from memae.data.tables import TABLE_SUFFIXES, CsvSource, ParquetSource, TableSource, from_frame
+from memae.data.video import VIDEO_SUFFIXES, VideoSource, holds_videos
 from memae.errors import DataError
 
 __all__ = ["Expected", "Source", "collect", "expected_by", "open_source"]
@@ -44,34 +46,36 @@ class Source(Protocol):
         ...
 
 
-class Expected(Protocol):
+@dataclass(frozen=True)
+class Expected:
     """What a model says about the input it wants, so that a file is read as it was in training."""
 
-    kinds: Mapping[str, ColumnKind]
-    channels: int
+    modality: Modality
+    kinds: Mapping[str, ColumnKind] = field(default_factory=dict)
+    """Of the columns of a table."""
+    channels: int = 0
+    """Of images."""
 
 
-class _Expected:
-    def __init__(self, kinds: Mapping[str, ColumnKind], channels: int) -> None:
-        self.kinds, self.channels = kinds, channels
-
-
-def expected_by(preprocess: ImagePreprocess | TablePreprocess) -> Expected:
+def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess) -> Expected:
     """How a source must be read for a model with this preprocessing."""
+    if isinstance(preprocess, VideoPreprocess):
+        return Expected("video")
     if isinstance(preprocess, ImagePreprocess):
-        return _Expected({}, preprocess.channels)
-    return _Expected({column.name: column.kind for column in preprocess.columns}, 0)
+        return Expected("image", channels=preprocess.channels)
+    return Expected("table", kinds={column.name: column.kind for column in preprocess.columns})
 
 
 def open_source(x: Any, expected: Expected | None = None) -> Source:
     """The source behind an array, a tensor, a DataFrame, or a path to a file or a folder of images.
 
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
-    1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too), one PNG or JPEG.
+    1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too), one PNG or JPEG. Video: a file, a folder
+    that holds such files or has the UCSD layout, or a list of them; see `memae.data.video`.
 
     Args:
         x: the data; a source is given back as it is.
-        expected: what a trained model wants; None when training.
+        expected: what a trained model wants; None when training. Where it is video, folders of images are videos.
 
     Raises:
         DataError: nothing there, a type or shape with no meaning here, or a file that cannot be read.
@@ -80,6 +84,8 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
         return x
     if isinstance(x, str | Path):
         return _open_path(Path(x), expected)
+    if isinstance(x, list | tuple) and x and all(isinstance(path, str | Path) for path in x):
+        return VideoSource([Path(path) for path in x])
     if isinstance(x, Images | Table):
         return ArraySource(x) if isinstance(x, Images) else TableSource(x.columns, x.keys, x.origin)
     if isinstance(x, pa.Table):
@@ -128,6 +134,9 @@ def _from_array(array: np.ndarray, origin: str) -> Source:
 
 def _open_path(path: Path, expected: Expected | None) -> Source:
     origin = str(path)
+    wants_video = expected is not None and expected.modality == "video"
+    if holds_videos(path) or "://" in origin or (wants_video and path.is_dir()):
+        return VideoSource([path])
     if path.is_dir():
         return FolderSource(path, expected.channels if expected else 0)
     if not path.exists():
@@ -149,7 +158,8 @@ def _open_path(path: Path, expected: Expected | None) -> Source:
         return open_idx(path)
     raise DataError(
         f"{origin}: no reader for this kind of file; known: {', '.join(TABLE_SUFFIXES)}, .npy, .npz, "
-        f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, and folders of images"
+        f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders of images, and video: "
+        f"{', '.join(VIDEO_SUFFIXES)}"
     )
 
 

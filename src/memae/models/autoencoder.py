@@ -19,6 +19,8 @@ class Reconstruction(NamedTuple):
     """The rebuilt batch, of the shape of the input."""
     read: MemoryRead | None
     """How the memory was read; None for a plain autoencoder."""
+    positions: tuple[int, ...] = ()
+    """The map of positions that asked the memory, sample by sample; () where each sample is one query."""
 
 
 class Autoencoder(nn.Module):
@@ -42,4 +44,5 @@ class Autoencoder(nn.Module):
         if self.memory is None:
             return Reconstruction(self.decoder(encoding), None)
         read: MemoryRead = self.memory(encoding)
-        return Reconstruction(self.decoder(read.value), read)
+        positions = tuple(encoding.shape[2:]) if self.memory.query == "position" else ()
+        return Reconstruction(self.decoder(read.value), read, positions)

@@ -1,8 +1,9 @@
 """Every number of every network and preset, and nothing else holds one.
 
-A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` are the paper's; `image` fits any
-image and `table` any columns. Variants: `paper` is what the text says, `released` is what the authors' code
-does, and no variant is our default. "mnist-paper", "table", "released" (network by the data) all name one.
+A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's; `image`
+fits any image, `table` any columns and `video` any footage, on a CPU too. Variants: `paper` is what the text says,
+`released` is what the authors' code does, and no variant is our default. "mnist-paper", "table", "released" (network
+by the data) all name one. For video the variants go with the paper's network: "video-paper", "video-released".
 """
 
 from __future__ import annotations
@@ -12,22 +13,38 @@ from math import prod
 from typing import Any, get_args
 
 from memae.config import Config, MemoryConfig, Network, validated
+from memae.data.samples import Modality
 from memae.errors import ConfigError, DataError
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder
 from memae.models.image import ConvLayer, conv_decoder, conv_encoder, encoded_shape
 from memae.models.table import fully_connected
+from memae.models.video import ClipLayer, clip_decoder, clip_encoder, encoded_clip
 
-__all__ = ["NETWORKS", "VARIANTS", "build", "preset_config"]
+__all__ = ["NETWORKS", "VARIANTS", "build", "modality_of", "preset_config"]
 
 NETWORKS: tuple[str, ...] = get_args(Network)
 
 MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 KDDCUP_WIDTHS = (60, 30, 10, 3)
+CLIP_LAYERS = {
+    "video-paper": (
+        ClipLayer((1, 2, 2), 96),
+        ClipLayer((2, 2, 2), 128),
+        ClipLayer((2, 2, 2), 256),
+        ClipLayer((2, 2, 2), 256),
+    ),
+    "video": (ClipLayer((2, 1, 1), 48), ClipLayer((2, 2, 2), 96)),
+}
+FOLDS = {"video-paper": 1, "video": 4}  # px of each side that become channels before the first layer
+# BatchNorm learns the still background, which is most of a clip, and drowns what moves: see docs/log.md
+NORMS = {"video-paper": True, "video": False}
 
 # N of each network where the memory section leaves it open
-NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "kddcup": 50, "table": 50}
+NUM_ITEMS = {
+    "mnist": 100, "cifar10": 500, "image": 100, "kddcup": 50, "table": 50, "video": 500, "video-paper": 2000,
+}  # fmt: skip
 
 # What the two published readings of the method share over all networks; only the read and the loss differ.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -64,12 +81,23 @@ KDDCUP_DEFAULT: dict[str, dict[str, Any]] = {
     "memory": {"similarity": "cosine", "temperature": 0.1, "shrinkage": 1.0},
     "preprocess": {"number_scale": "minmax"},
 }
+VIDEO_DEFAULT: dict[str, dict[str, Any]] = {
+    "memory": {
+        "similarity": "cosine",
+        "temperature": 1 / 20,
+        "shrinkage": 2.0,
+        "initialisation": "kmeans",
+        "warmup_epochs": 8,
+    },
+    "video": {"input": "differences", "score": "place"},
+}
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": IMAGE_DEFAULT,
     "cifar10": IMAGE_DEFAULT,
     "image": IMAGE_DEFAULT,
     "kddcup": KDDCUP_DEFAULT,
     "table": TABLE_DEFAULT,
+    "video": VIDEO_DEFAULT,
 }
 
 # The paper names no epochs, batch or rate for images and tables; these are ours, for all three variants.
@@ -79,44 +107,55 @@ TRAINING: dict[str, dict[str, Any]] = {
     "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "kddcup": {"epochs": 5, "batch_size": 1024, "learning_rate": 1e-3},
     "table": {"epochs": 200, "learning_rate": 1e-3, "patience": 20},
+    "video": {"epochs": 20, "batch_size": 16, "learning_rate": 2e-3, "decay_share": 0.5, "precision": "bf16"},
+    # the released code: 100 epochs, batches of 10 to 14, no schedule
+    "video-paper": {"epochs": 100, "batch_size": 14, "learning_rate": 1e-4, "precision": "bf16"},
+}
+VIDEO: dict[str, dict[str, Any]] = {
+    "video": {"height": 128, "width": 192, "training_stride": 2, "crop_px": 48, "place_px": 16, "stride": 8},
+    "video-paper": {"height": 256, "width": 256, "training_stride": 1, "stride": 16},
 }
 
 
-def preset_config(name: str | None, modality: str) -> Config:
-    """The settings of a preset for data of a modality ("image" or "table"); None is our default for it.
+def preset_config(name: str | None, modality: Modality) -> Config:
+    """The settings of a preset for data of a modality; None is our default for it.
 
     Raises:
         ConfigError: an unknown name, or a network for another kind of data.
     """
     words = [] if name is None else str(name).split("-")
-    network = words.pop(0) if words and words[0] in NETWORKS else modality
+    network: str = words.pop(0) if words and words[0] in NETWORKS else modality
     variant = words.pop(0) if words and words[0] in VARIANTS else "default"
     if words:
-        known = [
-            *NETWORKS,
-            *(f"{n}-{v}" for n in NETWORKS for v in ("paper", "released")),
-            "paper",
-            "released",
-        ]
-        close = difflib.get_close_matches(str(name), known, n=1)
+        raise ConfigError(_unknown_preset(str(name)))
+    if modality_of(network) != modality:
         raise ConfigError(
-            f"preset {name!r} is unknown; "
-            + (f"did you mean {close[0]!r}? " if close else "")
-            + f"networks: {', '.join(NETWORKS)}; each also with -paper or -released behind it."
-        )
-    if _modality(network) != modality:
-        raise ConfigError(
-            f"preset {name!r} is for {_modality(network)}s, and the data is a set of {modality}s; "
+            f"preset {name!r} is for {modality_of(network)}s, and the data is a set of {modality}s; "
             f"leave the preset out, or use {modality!r}"
         )
+    if network == "video" and VARIANTS[variant]:
+        network = "video-paper"
     settings: dict[str, Any] = {"network": network, "train": dict(TRAINING[network])}
+    if network in VIDEO:
+        settings["video"] = dict(VIDEO[network])
     for section, values in (VARIANTS[variant] or DEFAULTS[network]).items():
         settings[section] = settings.get(section, {}) | values
     return validated(settings, f"preset {name!r}")
 
 
+def _unknown_preset(name: str) -> str:
+    networks = [n for n in NETWORKS if n != "video-paper"]
+    known = [*networks, *(f"{n}-{v}" for n in networks for v in ("paper", "released")), "paper", "released"]
+    close = difflib.get_close_matches(name, known, n=1)
+    return (
+        f"preset {name!r} is unknown; "
+        + (f"did you mean {close[0]!r}? " if close else "")
+        + f"networks: {', '.join(networks)}; each also with -paper or -released behind it."
+    )
+
+
 def build(config: Config, shape: tuple[int, ...]) -> Autoencoder:
-    """A fresh model for samples of `shape`: (C, H, W) of an image, (features,) of an encoded row.
+    """A fresh model for samples of `shape`: (C, H, W) of an image, (1, T, H, W) of a clip, (features,) of a row.
 
     Random weights come from torch's global generator.
 
@@ -124,7 +163,7 @@ def build(config: Config, shape: tuple[int, ...]) -> Autoencoder:
         DataError: an image that is too small for the network.
         ConfigError: a shrinkage that is not below the number of items.
     """
-    if _modality(config.network) == "image":
+    if modality_of(config.network) == "image":
         channels, height, width = shape
         layers = _image_layers(config.network, height, width)
         code = encoded_shape(layers, height, width)
@@ -132,12 +171,39 @@ def build(config: Config, shape: tuple[int, ...]) -> Autoencoder:
         query = config.memory.query or ("whole" if max(height, width) <= 64 else "position")
         memory = _memory(config, prod(code) if query == "whole" else code[0], query)
         return Autoencoder(conv_encoder(channels, layers), memory, conv_decoder(channels, layers, height, width))
+    if modality_of(config.network) == "video":
+        return _build_video(config, shape)
     widths = (shape[0], *(KDDCUP_WIDTHS if config.network == "kddcup" else _table_widths(shape[0])))
     memory = _memory(config, widths[-1], "whole")
     return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
 
 
-def _modality(network: str) -> str:
+def _build_video(config: Config, shape: tuple[int, ...]) -> Autoencoder:
+    layers, fold, clip = CLIP_LAYERS[config.network], FOLDS[config.network], shape[1:]
+    query = config.memory.query or "position"
+    sides, step = {"height": clip[1], "width": clip[2]}, fold
+    crop = config.video.crop_px and min(config.video.crop_px, *clip[1:])
+    if crop and clip[1:] != (crop, crop):
+        # one decoder rebuilds squares and whole frames: all of them must halve without a rest
+        sides["crop_px"], step = crop, fold * prod(layer.stride[1] for layer in layers)
+        if query == "whole":
+            raise ConfigError(
+                f"memory.query = 'whole': items of whole frames cannot be learnt from squares of {crop} px "
+                "(video.crop_px); use 'position'"
+            )
+    for name, size in sides.items():
+        if size % step:
+            raise ConfigError(f"video.{name} = {size}: network {config.network!r} takes multiples of {step} here")
+    norm = NORMS[config.network]
+    code = encoded_clip(layers, fold, clip)
+    memory = _memory(config, prod(code) if query == "whole" else code[0], query)
+    return Autoencoder(clip_encoder(layers, fold, norm), memory, clip_decoder(layers, fold, clip, norm))
+
+
+def modality_of(network: str) -> Modality:
+    """The kind of data that a network is for."""
+    if network in VIDEO:
+        return "video"
     return "table" if network in ("kddcup", "table") else "image"
 
 

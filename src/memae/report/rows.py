@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from memae.data.samples import Key
+from memae.data.samples import FrameKey, Key
 from memae.detector import Verdicts
 from memae.explain import Explanation
 from memae.files import atomic_file
@@ -25,6 +25,8 @@ __all__ = ["write_explanations", "write_verdicts"]
 
 def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, int]:
     """Writes key, score, p_value, is_anomaly for every sample; returns how many, and how many are anomalies.
+
+    Of video, three columns stand for the key: video, frame, time_s.
 
     Args:
         parts: chunks of verdicts, in order.
@@ -96,17 +98,22 @@ _opened = _Writer
 
 
 def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
-    keys = verdicts.keys
-    numbered = isinstance(keys, range)
     table = pa.table(
         {
-            "key": pa.array(np.asarray(keys) if numbered else [_text(key) for key in keys]),
+            **_key_columns(verdicts.keys),
             "score": verdicts.scores,
             "p_value": verdicts.p_values,
             "is_anomaly": verdicts.is_anomaly,
         }
     )
     return table.cast(schema) if schema else table
+
+
+def _key_columns(keys: Sequence[Key]) -> dict[str, Any]:
+    if keys and isinstance(keys[0], FrameKey):
+        videos, frames, times = zip(*keys, strict=True)
+        return {"video": [_text(video) for video in videos], "frame": list(frames), "time_s": np.round(times, 6)}
+    return {"key": pa.array(np.asarray(keys) if isinstance(keys, range) else [_text(key) for key in keys])}
 
 
 def _text(key: Key) -> str:

@@ -1,0 +1,156 @@
+"""The paper's video network, scored end to end from an encoded file, on the CPU.
+
+A clip takes 65.4 GFLOP (counted below), so with a measured matrix rate of R FLOP/s no way of computing these sums
+scores more than 16 R / 65.4e9 frames/s at stride 16. The network is trained for a moment first, so that what is
+compared is no noise; agreement is measured on whole test videos.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from experiments import ped2
+from memae import Detector
+from memae.data.video import VideoSource
+from memae.evaluate import auroc
+from memae.frame_scoring import FrameScorer, Rebuild
+from memae.models.inference import inference_form
+from memae.models.presets import CLIP_LAYERS
+
+__all__ = ["clip_flop", "matrix_rate", "video_benchmark"]
+
+MATRIX_SIDE = 4096
+TIMED_FRAMES = {"fast": 320, "eager": 64}
+AGREEMENT_VIDEOS = ("02", "06", "12")  # test videos that hold both kinds of frame
+TRAINING_CLIPS = 48
+
+
+def video_benchmark(rounds: int = 5) -> dict[str, Any]:
+    """Frames a second, the limit, and how far the fast form's scores lie from those of eager float32."""
+    fitted = _briefly_trained()
+    eager: Rebuild = fitted.model.eval()
+    fast = inference_form(fitted.model)
+    with tempfile.TemporaryDirectory() as folder:
+        clip = _encoded(Path(folder) / "clip.mp4", max(TIMED_FRAMES.values()))
+        rates: dict[str, list[float]] = {"fast": [], "eager": []}
+        limits: list[float] = []
+        _frames_per_second(fitted, fast, clip, 64)  # the first pass pays for allocations
+        for _ in range(rounds):  # interleaved, so that a busy minute hits all alike
+            limits.append(16 * matrix_rate() / clip_flop())
+            for name, form in (("fast", fast), ("eager", eager)):
+                rates[name].append(_frames_per_second(fitted, form, clip, TIMED_FRAMES[name]))
+    agreement = _agreement(fitted, eager, fast)
+    best, limit = statistics.median(rates["fast"]), statistics.median(limits)
+    return {
+        "frames_per_second": round(best, 1),
+        "eager_float32": round(statistics.median(rates["eager"]), 1),
+        "limit": round(limit, 1),
+        "share_of_limit": round(best / limit, 3),
+        **agreement,
+        "spread": {name: [round(min(values), 1), round(max(values), 1)] for name, values in rates.items()},
+        "limit_spread": [round(min(limits), 1), round(max(limits), 1)],
+        "matrix_rate_tflops": round(limit * clip_flop() / 16 / 1e12, 3),
+        "gflop_per_clip": round(clip_flop() / 1e9, 2),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def clip_flop(items: int = 2000) -> float:
+    """Multiplications and additions of one 16 x 256 x 256 clip: convolutions and the two products of the memory."""
+    layers = CLIP_LAYERS["video-paper"]
+    shape: tuple[int, ...] = (16, 256, 256)
+    total, channels = 0.0, 1
+    shapes = [shape]
+    for layer in layers:
+        shapes.append(layer.shrink(shapes[-1]))
+        total += 2 * 27 * channels * layer.channels * np.prod(shapes[-1])
+        channels = layer.channels
+    outputs = [1, *(layer.channels for layer in layers[:-1])]
+    for place in reversed(range(len(layers))):  # each input position of a transposed layer meets each tap once
+        total += 2 * 27 * channels * outputs[place] * np.prod(shapes[place + 1])
+        channels = outputs[place]
+    queries, dim = np.prod(shapes[-1]), layers[-1].channels
+    return float(total + 2 * 2 * queries * items * dim)
+
+
+def matrix_rate() -> float:
+    """FLOP/s of a large bfloat16 matrix product: what the matrix units of this machine give at best."""
+    a, b = (torch.randn(MATRIX_SIDE, MATRIX_SIDE).bfloat16() for _ in range(2))
+    best = min(_seconds(lambda: torch.mm(a, b)) for _ in range(3))
+    return 2 * MATRIX_SIDE**3 / best
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _briefly_trained() -> Detector:
+    """`video-paper` after one pass over a few clips."""
+    source = VideoSource(ped2.videos("training")[:1], folder_rate=ped2.RATE)
+    settings = {
+        "train": {"epochs": 1, "validation_share": 0.0, "batch_size": 4, "learning_rate": 1e-3},
+        "threshold": {"calibration_share": 0.0},
+        "video": {"training_stride": max(1, (120 - 16) // TRAINING_CLIPS)},
+    }
+    return Detector("video-paper", settings=settings).fit(source)
+
+
+def _encoded(path: Path, frames: int) -> Path:
+    """Test frames of Ped2 as an H.264 file."""
+    source = VideoSource(ped2.videos("testing"), folder_rate=ped2.RATE)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = next(iter(source.sizes.values()))
+        stream.pix_fmt = "yuv420p"
+        written = 0
+        for video in source.videos:
+            for _, picture in source.colour(video):
+                if written == frames:
+                    break
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                written += 1
+        container.mux(stream.encode())
+    return path
+
+
+def _frames_per_second(fitted: Detector, form: Rebuild, file: Path, frames: int) -> float:
+    """From opening the file to the last score."""
+    started = time.perf_counter()
+    source = VideoSource([file], size=(fitted.preprocess.height, fitted.preprocess.width))
+    scorer = FrameScorer(form, fitted.preprocess, fitted.config.video)
+    done = 0
+    with torch.inference_mode():
+        for _ in scorer.scored(source.chunks(64)):
+            done += 1
+            if done == frames:
+                break
+    return done / (time.perf_counter() - started)
+
+
+def _agreement(fitted: Detector, eager: Rebuild, fast: Rebuild) -> dict[str, float]:
+    """Frame AUROC and correlation of the two forms on whole test videos, no normalisation."""
+    folders = [folder for folder in ped2.videos("testing") if folder.name in AGREEMENT_VIDEOS]
+    size = (fitted.preprocess.height, fitted.preprocess.width)
+    truth = np.concatenate([ped2.labels()[folder.name] for folder in folders])
+    scores = []
+    for form in (eager, fast):
+        scorer = FrameScorer(form, fitted.preprocess, fitted.config.video)
+        source = VideoSource(folders, size=size, folder_rate=ped2.RATE)
+        scores.append(np.array([frame.score for frame in scorer.scored(source.chunks(64))]))
+    areas = [auroc(truth, values) for values in scores]
+    return {
+        "auroc_difference": round(abs(areas[0] - areas[1]), 5),
+        "auroc_eager_float32": round(areas[0], 4),
+        "score_correlation": round(float(np.corrcoef(*scores)[0, 1]), 6),
+    }

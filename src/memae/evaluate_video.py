@@ -1,0 +1,985 @@
+"""How good scores, regions and alarm events of video are, frame by frame, where labels or masks exist.
+
+Frames of one video are not independent, so every interval here is a bootstrap over whole videos.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from memae.data.samples import FrameKey
+from memae.errors import DataError
+from memae.evaluate import LEVEL, Estimate
+
+__all__ = ["VideoEvaluation", "VideoMeter", "VideoTruth", "per_video_min_max", "read_truth"]
+
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+MOST_VALUES = 64  # positive values in one mask: more are shades of grey, and not track ids
+
+OVERLAP = 0.1  # beta of Street Scene: least IoU of a detected and a true region
+TRACK_SHARE = 0.1  # alpha of Street Scene: least share of a track's regions
+
+RESAMPLES = 1000
+FEWEST_RESAMPLES = 200
+SORTED_CELLS = 1 << 25  # region scores times resamples that are worth sorting through: seconds
+CHUNK_CELLS = 1 << 20  # float64 cells of one temporary array: 8 MiB
+
+PIXEL_BINS = 1 << 17  # by the upper bits of float32: 1 of sign, 8 of exponent, 8 of mantissa
+_BIN_SHIFT = 15
+_SIGN = np.uint32(1 << 31)
+
+
+class Masks(Protocol):
+    """The masks of one video, read from the disk one at a time."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, frame: int) -> np.ndarray:
+        """(H, W) whole numbers: 0 where normal."""
+        ...
+
+
+@dataclass(frozen=True)
+class VideoTruth:
+    """Which frames, and where masks exist which pixels, are anomalous. Masks stay on the disk until asked for."""
+
+    origin: str
+    """The file or folder that it came from, for messages."""
+    labels: Mapping[str, np.ndarray]
+    """(F,) bool of each video, True = anomalous, in the order of the videos."""
+    masks: Mapping[str, Masks]
+    """Of the videos that have pixel masks."""
+    has_track_ids: bool = False
+    """Whether the values of the masks tell one anomaly from another: some video has several positive ones."""
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """The videos, in the order that `read_truth` was given them."""
+        return tuple(self.labels)
+
+    def mask(self, video: str, frame: int) -> np.ndarray | None:
+        """(H, W) bool, True = anomalous, read afresh; None where this video has no pixel masks."""
+        values = self.mask_values(video, frame)
+        return None if values is None else values != 0
+
+    def mask_values(self, video: str, frame: int) -> np.ndarray | None:
+        """(H, W) whole numbers, 0 = normal, track ids if `has_track_ids`; None where there are no pixel masks."""
+        masks = self.masks.get(video)
+        return None if masks is None else masks.read(frame)
+
+
+def read_truth(path: Path | str, frames: Mapping[str, int]) -> VideoTruth:
+    """The labels of videos from a CSV file or from a folder of masks.
+
+    A CSV file has the columns `video,frame,label`, with one row for every frame of every video and labels 0 or 1,
+    false or true, normal or anomaly; or the columns `video,start,end`, with one row for every anomalous stretch.
+    Frames count from 0, and `end` is the last frame of the stretch. Further columns are ignored.
+
+    A folder has, for each video, a sub-folder named as the video, with one PNG, BMP or TIFF mask a frame in
+    natural order (2 before 10), or `<video>_gt` as in UCSD (where such folders exist, the others beside them are
+    taken for the frames), or a file `<video>.npy` of shape (frames, height, width), or (frames,) for labels alone.
+    Values other than 0 are anomalous; if any video has several positive values, the values of all are ids of
+    tracks. A colour is a value of its own, an entry of a palette counts by its number, and alpha is ignored.
+
+    A video `clip.mp4` may be called `clip` in both.
+
+    Args:
+        path: of the CSV file or the folder.
+        frames: how many frames each video has, by its name as in `FrameKey.video`.
+
+    Raises:
+        DataError: nothing there, a video too few or too many, another number of labels or masks than of frames,
+            masks of several sizes in one video, an unreadable mask or value.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path, frames)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return VideoTruth(str(path), _read_csv(path, frames), {})
+    raise DataError(f"{path}: not there, or neither a .csv file of labels nor a folder of masks; check the path")
+
+
+def _read_csv(path: Path, frames: Mapping[str, int]) -> dict[str, np.ndarray]:
+    rows = _csv_rows(path)
+    columns = [name.strip().lower() for name in next(rows)[1]]
+    for wanted, read in (
+        (("video", "frame", "label"), _frame_labels),
+        (("video", "start", "end"), _stretch_labels),
+    ):
+        if set(wanted) <= set(columns):
+            places = [columns.index(name) for name in wanted]
+            return read(path, frames, _named_rows(path, frames, rows, places))
+    raise DataError(
+        f"{path}: has the columns {', '.join(columns)}; give video,frame,label (one row a frame) or "
+        "video,start,end (one row an anomalous stretch) in the first line"
+    )
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every row that is not empty, after the words that name its place; the first is the header."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            yield f"{path}: line 1", next(reader, [])
+            for row in reader:
+                if row:
+                    yield f"{path}: line {reader.line_num}", row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot read this file as CSV in UTF-8 ({error}); write it anew") from None
+
+
+_Row = tuple[str, str, int, str]
+"""Place in the file, video, second column, third column."""
+
+
+def _named_rows(
+    path: Path, frames: Mapping[str, int], rows: Iterator[tuple[str, list[str]]], places: Sequence[int]
+) -> Iterator[_Row]:
+    names = _names(frames)
+    for where, row in rows:
+        if len(row) <= max(places):
+            raise DataError(f"{where}: has {len(row)} values, fewer than the header has columns; complete it")
+        name, number, last = (row[place].strip() for place in places)
+        if name not in names:
+            raise DataError(f"{where}: unknown video {name!r}; the videos are {_listed(frames)}")
+        yield where, names[name], _frame_number(number, where), last
+
+
+def _frame_number(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise DataError(f"{where}: {text!r} is no frame number; give whole numbers, counted from 0")
+    return int(text)
+
+
+_LABELS = {"0": False, "false": False, "normal": False, "1": True, "true": True, "anomaly": True}
+
+
+def _frame_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
+    given: dict[str, dict[int, bool]] = {video: {} for video in frames}
+    for where, video, frame, label in rows:
+        if frame in given[video]:
+            raise DataError(f"{where}: frame {frame} of video {video!r} has a label already; give each frame one")
+        if label.lower() not in _LABELS:
+            raise DataError(f"{where}: {label!r} is no label; give 0 or 1, false or true, normal or anomaly")
+        given[video][frame] = _LABELS[label.lower()]
+    for video, of_video in given.items():
+        _check_count(f"{path}: video {video!r}", len(of_video), frames[video], "labels")
+        if beyond := sorted(frame for frame in of_video if frame >= frames[video]):
+            raise DataError(
+                f"{path}: frame {beyond[0]} of video {video!r}, whose {frames[video]} frames are 0 to "
+                f"{frames[video] - 1}; count from 0"
+            )
+    return {
+        video: np.array([labels[i] for i in range(len(labels))], dtype=bool) for video, labels in given.items()
+    }
+
+
+def _stretch_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
+    labels = {video: np.zeros(count, dtype=bool) for video, count in frames.items()}
+    for where, video, start, text in rows:
+        end = _frame_number(text, where)
+        if not start <= end < frames[video]:
+            raise DataError(
+                f"{where}: the stretch from {start} to {end} of video {video!r}, whose {frames[video]} frames are "
+                f"0 to {frames[video] - 1}; give first and last frame, counted from 0"
+            )
+        labels[video][start : end + 1] = True
+    return labels
+
+
+def _read_folder(path: Path, frames: Mapping[str, int]) -> VideoTruth:
+    labels: dict[str, np.ndarray] = {}
+    masks: dict[str, Masks] = {}
+    has_track_ids = False
+    for video, place in _mask_places(path, frames).items():
+        opened = _MaskFolder(place) if place.is_dir() else _MaskArray(place)
+        _check_count(f"{place}: video {video!r}", len(opened), frames[video], "masks")
+        labels[video], several = _survey(opened, place)
+        if opened.has_pixels:
+            masks[video] = opened
+            has_track_ids |= several
+    return VideoTruth(str(path), {video: labels[video] for video in frames}, masks, has_track_ids)
+
+
+def _mask_places(path: Path, frames: Mapping[str, int]) -> dict[str, Path]:
+    """Where the masks of each video lie."""
+    names = _names(frames)
+    places: dict[str, Path] = {}
+    for name, place in _all_mask_places(path):
+        if name not in names:
+            raise DataError(
+                f"{place}: masks of an unknown video {name!r}; the videos are {_listed(frames)}; name the "
+                "masks as their video, or take them away"
+            )
+        if names[name] in places:
+            raise DataError(
+                f"{place}: video {names[name]!r} has its masks in {places[names[name]]} too; leave one of the two"
+            )
+        places[names[name]] = place
+    if missing := [video for video in frames if video not in places]:
+        raise DataError(
+            f"{path}: no masks of video {missing[0]!r}; put one PNG, BMP or TIFF a frame in a sub-folder of that "
+            "name, or an array in a .npy file of that name"
+        )
+    return places
+
+
+def _all_mask_places(path: Path) -> list[tuple[str, Path]]:
+    """Every folder of masks and every array below a folder, and the name of its video."""
+    folders: list[tuple[str, Path]] = []
+    arrays: list[tuple[str, Path]] = []
+    for root, below, files in os.walk(path):
+        below.sort()
+        here = Path(root)
+        name = here.relative_to(path).as_posix()
+        if any(_is_mask(file) for file in files):
+            if here == path:
+                raise DataError(
+                    f"{path}: masks lie in it directly; put those of each video in a folder named as it"
+                )
+            folders.append((name, here))
+        for file in sorted(files):
+            if file.endswith(".npy") and not file.startswith("."):
+                arrays.append(((here / file).relative_to(path).with_suffix("").as_posix(), here / file))
+    if in_ucsd_layout := [(name.removesuffix("_gt"), place) for name, place in folders if name.endswith("_gt")]:
+        folders = in_ucsd_layout  # the others hold the frames: Test001 beside Test001_gt
+    return folders + arrays
+
+
+def _is_mask(file: str) -> bool:
+    return file.lower().endswith(MASK_SUFFIXES) and not file.startswith(".")
+
+
+class _MaskFolder:
+    """One image a frame, in natural order."""
+
+    has_pixels = True
+
+    def __init__(self, folder: Path) -> None:
+        self._files = sorted((f for f in folder.iterdir() if _is_mask(f.name)), key=lambda f: _natural(f.name))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def place(self, frame: int) -> str:
+        return str(self._files[frame])
+
+    def read(self, frame: int) -> np.ndarray:
+        return _checked_values(_read_image(self._files[frame]), self.place(frame))
+
+
+class _MaskArray:
+    """An array of all frames, mapped into memory only while one of them is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        shape = self._values().shape
+        self._frames = shape[0] if shape else 0
+        self.has_pixels = len(shape) == 3
+        if len(shape) not in (1, 3) or 0 in shape:
+            raise DataError(
+                f"{path}: has the shape {shape}; give (frames, height, width), or (frames,) for labels"
+            )
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def place(self, frame: int) -> str:
+        return f"{self._path}: frame {frame}"
+
+    def read(self, frame: int) -> np.ndarray:
+        return _checked_values(np.array(self._values()[frame]), self.place(frame))
+
+    def _values(self) -> np.ndarray:
+        """The whole array, on the disk."""
+        try:
+            loaded: Any = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{self._path}: not a readable array ({error}); save it with numpy.save") from None
+        if not isinstance(loaded, np.ndarray):
+            raise DataError(f"{self._path}: holds several arrays; save the one of masks with numpy.save")
+        return loaded
+
+
+def _survey(masks: _MaskFolder | _MaskArray, place: Path) -> tuple[np.ndarray, bool]:
+    """The labels (F,) that masks amount to, and whether they hold several positive values."""
+    labels = np.zeros(len(masks), dtype=bool)
+    seen: set[int] = set()
+    size: tuple[int, ...] | None = None
+    for frame in range(len(masks)):
+        values = masks.read(frame)
+        size = size or values.shape
+        if values.shape != size:
+            raise DataError(
+                f"{masks.place(frame)}: has {values.shape[1]} x {values.shape[0]} px, and the first of {place} "
+                f"has {size[1]} x {size[0]} (width x height); bring them to the size of the video"
+            )
+        positive = np.unique(values[values != 0])
+        if len(positive) > MOST_VALUES:
+            raise DataError(
+                f"{masks.place(frame)}: holds {len(positive)} positive values, too many for the tracks of a "
+                "frame; is it a picture, or saved with loss? Write 0 and 1, or 0 and one value a track"
+            )
+        labels[frame] = len(positive) > 0
+        seen.update(positive.tolist())
+    return labels, len(seen) > 1
+
+
+def _read_image(file: Path) -> np.ndarray:
+    """(H, W) values; a colour becomes one number, an alpha channel is left out."""
+    try:
+        with Image.open(file) as image:
+            pages = getattr(image, "n_frames", 1)
+            opened: Image.Image = image
+            if image.mode == "LA":
+                opened = image.convert("L")
+            elif len(image.getbands()) > 1:
+                opened = image.convert("RGB")
+            pixels = np.asarray(opened)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{file}: not a readable image ({reason}); mend or remove it") from None
+    if pages > 1:
+        raise DataError(f"{file}: holds {pages} pages; give one image a frame")
+    return pixels if pixels.ndim == 2 else pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+
+
+def _checked_values(values: np.ndarray, where: str) -> np.ndarray:
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{where}: holds values of type {values.dtype}; give whole numbers, 0 = normal")
+    if values.dtype.kind in "if" and not (values >= 0).all():
+        raise DataError(f"{where}: holds negative values or NaN; give whole numbers, 0 = normal")
+    if values.dtype.kind != "f":
+        return values
+    if not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+        raise DataError(f"{where}: holds fractions or infinite values; give whole numbers, 0 = normal")
+    return values.astype(np.int64)
+
+
+def _check_count(where: str, found: int, frames: int, what: str) -> None:
+    if found != frames:
+        raise DataError(f"{where} has {frames} frames and {found} {what}; give one a frame")
+
+
+def _names(frames: Mapping[str, int]) -> dict[str, str]:
+    """The video behind each name that it may be called by: its own, and its own without the suffix of the file."""
+    if not frames:
+        raise DataError("no video to read labels for; give at least one")
+    short: dict[str, list[str]] = {}
+    for video in frames:
+        path = PurePosixPath(video)
+        short.setdefault(str(path.parent / path.stem), []).append(video)
+    unambiguous = {name: videos[0] for name, videos in short.items() if len(videos) == 1}
+    return unambiguous | {video: video for video in frames}
+
+
+def _natural(name: str) -> tuple[list[int | str], str]:
+    """A sort key that puts 2 before 10, as for frames; text and numbers take turns, so that keys compare."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], name
+
+
+def _listed(videos: Iterable[str]) -> str:
+    names = [repr(video) for video in videos]
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def per_video_min_max(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each video's scores (F,) stretched to 0 ... 1: (e - min) / (max - min), higher = more anomalous.
+
+    A protocol of the paper, and never a score to serve: the least and the largest error of a video are known only
+    when it is over, so it looks into the future, and it gives every video one frame of 1, anomalous or not. The
+    paper's regularity (Gong et al., ICCV 2019, section on video) is p_u = 1 - (e_u - min) / (max - min), that is 1
+    minus what this gives. A video of equal scores gets zeros.
+    """
+    return {video: _min_max(np.asarray(values, dtype=np.float64)) for video, values in scores.items()}
+
+
+def _min_max(scores: np.ndarray) -> np.ndarray:
+    if not len(scores) or scores.max() == scores.min():
+        return np.zeros_like(scores)
+    stretched: np.ndarray = (scores - scores.min()) / (scores.max() - scores.min())
+    return stretched
+
+
+@dataclass(frozen=True)
+class VideoEvaluation:
+    """Scores, error maps, regions and events of video held against labels; None where nothing can be judged.
+
+    The interval of each estimate is the 95 % percentile bootstrap over videos: 1,000 times as many videos as there
+    are are drawn with replacement, and each comes with all its frames. A resample that leaves a figure undefined
+    (no anomalous frame, say) does not count for it. RBDC and TBDC take fewer resamples, and at least 200, where
+    there are tens of thousands of regions. The ends are NaN where fewer than two videos bear on a figure.
+    """
+
+    videos: int
+    frames: int
+    """That were scored; the figures are about these."""
+    anomalous_frames: int
+    """Of the scored ones."""
+    unscored_frames: int
+    """That are labelled and were never given a score."""
+
+    frame_auroc_micro: Estimate | None
+    """Of all frames of all videos in one ranking."""
+    frame_auroc_micro_min_max: Estimate | None
+    """The same after `per_video_min_max`, the paper's protocol."""
+    frame_auroc_macro: Estimate | None
+    """Mean of the AUROC within each video that has both kinds of frames. The min-max of a video keeps the order of
+    its frames, so this figure is the same with it and without it."""
+    macro_videos: int
+    """That have both kinds of frames."""
+
+    masked_videos: int
+    """That have pixel masks; pixel AUROC, RBDC and TBDC are about these."""
+    regions: int
+    tracks: int
+    derived_tracks: bool
+    """Whether the tracks were made by linking regions, because the masks hold no ids."""
+    pixel_auroc: Estimate | None
+    rbdc: Estimate | None
+    tbdc: Estimate | None
+
+    stretches: int
+    """Maximal runs of anomalous frames."""
+    events: int | None
+    event_precision: Estimate | None
+    """Share of the events that overlap an anomalous stretch."""
+    event_recall: Estimate | None
+    """Share of the anomalous stretches that some event overlaps."""
+    event_f1: Estimate | None
+    """Harmonic mean of the two."""
+    false_events_per_hour: Estimate | None
+    """Events that overlap no anomalous stretch, per hour of video; None where the frames have no times."""
+
+
+class VideoMeter:
+    """Holds frame after frame against the truth; memory grows with frames and regions, never with pixels.
+
+    **Pixel AUROC** is over the pixels of the masks, the UCSD convention: an error map of another size is stretched
+    to the mask's (bilinear; with an antialiasing filter where it shrinks). The scores go into 131,072 bins by the
+    upper bits of their float32 form, sign, exponent and 8 bits of mantissa: two scores that differ by more than 0.4 %
+    never share a bin, and those that share one count as a tie.
+
+    **RBDC and TBDC** are those of Ramachandra and Jones, "Street Scene" (WACV 2020), in the form that Georgescu et
+    al. (TPAMI 2021) made common. A true region is a connected component of a mask (pixels that touch at a side or
+    a corner) or, where the masks hold track ids, all pixels of one id; it counts by its bounding box. At a
+    threshold t, the detected regions are those that score at least t. A true region is found if its IoU with a
+    detected region of the same frame is at least beta = 0.1; one detected region may find several. A detected
+    region is a false positive if its IoU with every true region of the frame is below beta; a second detection of
+    a true region is neither. As t falls from above all scores,
+
+        FPR(t)  = false positive regions / frames            (the scored frames of the masked videos)
+        RBDR(t) = true regions found / true regions
+        TBDR(t) = tracks with at least alpha = 0.1 of their regions found / tracks
+
+    are the points of two curves; regions of equal score come together as one point, and points are joined by
+    straight lines. RBDC and TBDC are the areas below for FPR from 0 to 1: a curve that passes 1 is cut there, and
+    one that ends before is prolonged at its last height. The area is a share: 1 is perfect, 0 finds nothing.
+
+    **Tracks** are the ids in the masks. Masks without ids get derived tracks: regions of consecutive frames that
+    share a pixel belong to one track, so a track is a connected component in space and time, and two anomalies
+    that touch once are one track. A TBDC on derived tracks does not compare with one on tracks drawn by hand.
+
+    **Events** are true if they overlap an anomalous stretch, a maximal run of anomalous frames.
+
+    Args:
+        truth: what to hold against.
+        seed: of the bootstrap over videos.
+    """
+
+    def __init__(self, truth: VideoTruth, *, seed: int = 0) -> None:
+        self._truth = truth
+        self._seed = seed
+        self._counts: dict[str, _VideoCounts] = {}
+        self._open: _OpenVideo | None = None
+        self._events: list[tuple[str, int, int]] | None = None
+
+    def add(
+        self, key: FrameKey, score: float, error_map: np.ndarray, regions: Sequence[Sequence[float]] = ()
+    ) -> None:
+        """Takes one frame: the frames of a video in order and in one piece, the videos in any order.
+
+        Frames may be left out, as at the ends of a video that is scored by clips; they are counted as unscored.
+
+        Args:
+            key: of the frame.
+            score: higher = more anomalous.
+            error_map: (h, w) of the whole frame, higher = more anomalous; used where the frame has a mask.
+            regions: detected boxes (left, top, right, bottom, score) in px of the video; right and bottom are the
+                first column and row outside.
+
+        Raises:
+            DataError: a frame that the truth does not know, out of order, or with values that are not finite; a
+                box that is empty or reaches beyond the mask.
+        """
+        where = f"frame {key.frame} of video {key.video!r}"
+        if key.video not in self._truth.labels:
+            raise DataError(
+                f"{where}: {self._truth.origin} has no such video; it has {_listed(self._truth.labels)}"
+            )
+        if not 0 <= key.frame < len(self._truth.labels[key.video]):
+            raise DataError(
+                f"{where}: {self._truth.origin} labels {len(self._truth.labels[key.video])} frames of it; give "
+                "the labels that belong to this video"
+            )
+        if not math.isfinite(score):
+            raise DataError(f"{where}: the score is {score}; scores must be finite")
+        video = self._opened(key, where)
+        values = self._truth.mask_values(key.video, key.frame)
+        if values is not None:
+            errors, boxes = _checked_map(error_map, where), _checked_boxes(regions, values.shape, where)
+            video.judge_pixels(errors, values != 0)
+            video.judge_regions(boxes, values, key.frame)
+        video.counts.add(key, score)
+
+    def add_events(self, events: Iterable[tuple[str, int, int]]) -> None:
+        """Takes alarm events (video, first frame, last frame); call it with none if there was no alarm.
+
+        Raises:
+            DataError: an event in an unknown video, or outside its frames.
+        """
+        self._events = self._events if self._events is not None else []
+        for video, start, end in events:
+            if video not in self._truth.labels:
+                raise DataError(
+                    f"event in video {video!r}: {self._truth.origin} has no such video; it has "
+                    f"{_listed(self._truth.labels)}"
+                )
+            frames = len(self._truth.labels[video])
+            if not 0 <= start <= end < frames:
+                raise DataError(
+                    f"event in video {video!r}: from frame {start} to {end}, and the video has the frames 0 to "
+                    f"{frames - 1}; give first and last frame, counted from 0"
+                )
+            self._events.append((video, start, end))
+
+    def result(self) -> VideoEvaluation:
+        """The figures of what was added so far.
+
+        Raises:
+            DataError: a video of the truth has no scored frame.
+        """
+        self._settle()
+        if missing := [video for video in self._truth.videos if video not in self._counts]:
+            raise DataError(
+                f"{self._truth.origin}: video {missing[0]!r} is labelled and none of its frames was scored; score "
+                "it, or leave it out of the labels"
+            )
+        return _evaluation(self._truth, self._counts, self._events, self._seed)
+
+    def _opened(self, key: FrameKey, where: str) -> _OpenVideo:
+        if self._open is None or self._open.video != key.video:
+            self._settle()
+            if key.video in self._counts:
+                raise DataError(f"{where}: comes after another video; give the frames of a video in one piece")
+            self._open = _OpenVideo(key.video, has_track_ids=self._truth.has_track_ids)
+        frames = self._open.counts.frames
+        if frames and key.frame <= frames[-1]:
+            raise DataError(f"{where}: comes after frame {frames[-1]}; give each frame once and in order")
+        return self._open
+
+    def _settle(self) -> None:
+        if self._open is not None:
+            self._counts[self._open.video] = self._open.settled()
+
+
+@dataclass
+class _VideoCounts:
+    """All that the figures need to know of a video."""
+
+    frames: array[int] = field(default_factory=lambda: array("q"))
+    scores: array[float] = field(default_factory=lambda: array("d"))
+    first_s: float = math.nan
+    last_s: float = math.nan
+    bins: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """(K,) that hold a pixel, ascending."""
+    pixels: np.ndarray = field(default_factory=lambda: np.empty((2, 0), np.int64))
+    """(2, K) how many normal and anomalous pixels they hold."""
+    false_scores: array[float] = field(default_factory=lambda: array("d"))
+    """Of detected regions that match no true region."""
+    region_scores: array[float] = field(default_factory=lambda: array("d"))
+    """Of each true region the best matching detection; -inf where none matches."""
+    region_tracks: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, key: FrameKey, score: float) -> None:
+        if not self.frames:
+            self.first_s = key.time_s
+        self.last_s = key.time_s
+        self.frames.append(key.frame)
+        self.scores.append(score)
+
+    def hours(self, frames: int) -> float:
+        """Length of the video of so many frames, by the times of those scored; NaN where they tell nothing."""
+        passed_s = self.last_s - self.first_s
+        if not (math.isfinite(passed_s) and passed_s > 0):
+            return math.nan
+        return passed_s / (self.frames[-1] - self.frames[0]) * frames / 3600
+
+    def track_scores(self) -> np.ndarray:
+        """(T,) score down to which the threshold must fall for each track to count as found."""
+        tracks, scores = np.array(self.region_tracks), np.array(self.region_scores)
+        return np.array([_track_score(scores[tracks == track]) for track in np.unique(tracks)])
+
+
+def _track_score(regions: np.ndarray) -> float:
+    shares = np.arange(1, len(regions) + 1) / len(regions)
+    needed = np.searchsorted(shares, TRACK_SHARE)  # the place of the least count whose share reaches alpha
+    return float(np.sort(regions)[::-1][needed])
+
+
+class _OpenVideo:
+    """The video whose frames are coming in."""
+
+    def __init__(self, video: str, *, has_track_ids: bool) -> None:
+        self.video = video
+        self.counts = _VideoCounts()
+        self._pixels = np.zeros(2 * PIXEL_BINS, dtype=np.int64)
+        self._tracks = _TracksById() if has_track_ids else _LinkedTracks()
+
+    def judge_pixels(self, errors: np.ndarray, mask: np.ndarray) -> None:
+        if errors.shape != mask.shape:
+            size = (mask.shape[1], mask.shape[0])
+            errors = np.asarray(Image.fromarray(errors).resize(size, Image.Resampling.BILINEAR))
+        bins = _pixel_bins(errors) + PIXEL_BINS * mask
+        self._pixels += np.bincount(bins.ravel(), minlength=2 * PIXEL_BINS)
+
+    def judge_regions(self, boxes: np.ndarray, values: np.ndarray, frame: int) -> None:
+        true, tracks = self._tracks.regions(values, frame) if values.any() else (np.empty((0, 4)), [])
+        matches = _overlaps(true, boxes[:, :4]) >= OVERLAP
+        scores = np.where(matches, boxes[:, 4], -np.inf).max(axis=1, initial=-np.inf)
+        self.counts.region_scores.extend(scores.tolist())
+        self.counts.region_tracks.extend(tracks)
+        self.counts.false_scores.extend(boxes[~matches.any(axis=0), 4].tolist())
+
+    def settled(self) -> _VideoCounts:
+        """The counts up to now."""
+        pixels = self._pixels.reshape(2, PIXEL_BINS)
+        self.counts.bins = np.flatnonzero(pixels.any(axis=0))
+        self.counts.pixels = pixels[:, self.counts.bins]
+        self.counts.region_tracks = array("q", map(self._tracks.final, self.counts.region_tracks))
+        return self.counts
+
+
+def _pixel_bins(errors: np.ndarray) -> np.ndarray:
+    """(H, W) int64 bin of each error, in the order of the errors.
+
+    From 0 up, the bits of float32 numbers are in the order of their values; below 0 in the opposite one.
+    """
+    bits: np.ndarray = (errors + np.float32(0)).view(np.uint32)  # -0.0 + 0.0 has no sign bit
+    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
+    return (ordered >> _BIN_SHIFT).astype(np.int64)
+
+
+def _checked_map(error_map: np.ndarray, where: str) -> np.ndarray:
+    errors = np.ascontiguousarray(error_map, dtype=np.float32)
+    if errors.ndim != 2 or not errors.size:
+        raise DataError(f"{where}: the error map has the shape {errors.shape}; give (height, width)")
+    if not np.isfinite(errors).all():
+        raise DataError(f"{where}: the error map holds values that are not finite; give finite numbers")
+    return errors
+
+
+def _checked_boxes(regions: Sequence[Sequence[float]], size: tuple[int, ...], where: str) -> np.ndarray:
+    """(D, 5) float64."""
+    boxes = np.asarray(regions, dtype=np.float64) if len(regions) else np.empty((0, 5))
+    if boxes.ndim != 2 or boxes.shape[1] != 5 or not np.isfinite(boxes).all():
+        raise DataError(f"{where}: a region is five finite numbers: left, top, right, bottom, score")
+    for left, top, right, bottom, _ in boxes:
+        inside = 0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]
+        if not inside:
+            raise DataError(
+                f"{where}: the region ({left:g}, {top:g}, {right:g}, {bottom:g}) is empty or reaches beyond its "
+                f"mask of {size[1]} x {size[0]} px (width x height); masks and regions must be in px of the video"
+            )
+    return boxes
+
+
+def _overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """(K, D) intersection over union of boxes (K, 4) and (D, 4)."""
+    true, detected = true[:, None], detected[None]
+    sides = np.minimum(true[..., 2:], detected[..., 2:]) - np.maximum(true[..., :2], detected[..., :2])
+    shared = sides.clip(min=0).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (true, detected)]
+    overlaps: np.ndarray = shared / (areas[0] + areas[1] - shared)
+    return overlaps
+
+
+class _Tracks(Protocol):
+    def regions(self, values: np.ndarray, frame: int) -> tuple[np.ndarray, list[int]]:
+        """The boxes (K, 4) of the true regions of a mask, and the number of the track of each."""
+        ...
+
+    def final(self, track: int) -> int:
+        """The number that a track goes by once all frames are known."""
+        ...
+
+
+class _TracksById:
+    """One region for each positive value of a mask."""
+
+    def regions(self, values: np.ndarray, frame: int) -> tuple[np.ndarray, list[int]]:
+        ids, numbered = np.unique(np.append(values.ravel(), 0), return_inverse=True)  # the 0 makes normal pixels 0
+        return _boxes(numbered[:-1].reshape(values.shape)), ids[1:].tolist()
+
+    def final(self, track: int) -> int:
+        return track
+
+
+class _LinkedTracks:
+    """Connected components, linked to those of the frame before that they share a pixel with."""
+
+    def __init__(self) -> None:
+        self._same_as: list[int] = []  # a forest: tracks that turned out to be one share a root
+        self._numbered = np.empty((0, 0), np.int64)
+        self._first = 0
+        self._frame = -2
+
+    def regions(self, values: np.ndarray, frame: int) -> tuple[np.ndarray, list[int]]:
+        from scipy.ndimage import label
+
+        numbered, count = label(values != 0, structure=np.ones((3, 3)))
+        first = len(self._same_as) - 1  # region 1 of this frame is the track after the last one
+        self._same_as.extend(range(len(self._same_as), len(self._same_as) + count))
+        if frame == self._frame + 1:
+            both = (numbered > 0) & (self._numbered > 0)
+            for now, before in {*zip(numbered[both].tolist(), self._numbered[both].tolist(), strict=True)}:
+                self._same_as[self.final(first + now)] = self.final(self._first + before)
+        self._numbered, self._first, self._frame = numbered, first, frame
+        return _boxes(numbered), [first + now for now in range(1, count + 1)]
+
+    def final(self, track: int) -> int:
+        while self._same_as[track] != track:
+            self._same_as[track] = self._same_as[self._same_as[track]]
+            track = self._same_as[track]
+        return track
+
+
+def _boxes(numbered: np.ndarray) -> np.ndarray:
+    """(K, 4) left, top, right, bottom of the regions 1 ... K in (H, W)."""
+    from scipy.ndimage import find_objects
+
+    return np.array([(x.start, y.start, x.stop, y.stop) for y, x in find_objects(numbered)], dtype=np.float64)
+
+
+_Figure = Callable[[np.ndarray], np.ndarray]
+"""From how often each resample holds each video, (R, V), to a figure of each, (R,); NaN where it is undefined."""
+
+
+def _evaluation(
+    truth: VideoTruth,
+    counts: Mapping[str, _VideoCounts],
+    events: Sequence[tuple[str, int, int]] | None,
+    seed: int,
+) -> VideoEvaluation:
+    videos = [counts[video] for video in truth.videos]
+    labels = [truth.labels[name][np.array(video.frames)] for name, video in zip(truth.videos, videos, strict=True)]
+    raw = {name: np.array(video.scores) for name, video in zip(truth.videos, videos, strict=True)}
+    plain = _frame_ranking(labels, list(raw.values()))
+    stretched = _frame_ranking(labels, list(per_video_min_max(raw).values()))
+    masked = np.array([name in truth.masks for name in truth.videos])
+    frames = np.array([len(video.frames) for video in videos])
+    tracks = [video.track_scores() for video in videos]
+    regions = [np.array(video.region_scores) for video in videos]
+    false = [np.array(video.false_scores) for video in videos]
+    generator = np.random.default_rng(seed)
+    resamples = generator.multinomial(len(videos), np.full(len(videos), 1 / len(videos)), size=RESAMPLES)
+
+    def estimate(figure: _Figure, bearing: np.ndarray) -> Estimate | None:
+        return _estimate(figure, bearing, resamples)
+
+    everyone = np.ones(len(videos), dtype=bool)
+    return VideoEvaluation(
+        videos=len(videos),
+        frames=int(frames.sum()),
+        anomalous_frames=int(sum(of_video.sum() for of_video in labels)),
+        unscored_frames=sum(len(of_video) for of_video in truth.labels.values()) - int(frames.sum()),
+        frame_auroc_micro=estimate(plain.micro, everyone),
+        frame_auroc_micro_min_max=estimate(stretched.micro, everyone),
+        frame_auroc_macro=estimate(plain.macro, plain.both_kinds),
+        macro_videos=int(plain.both_kinds.sum()),
+        masked_videos=int(masked.sum()),
+        regions=sum(map(len, regions)),
+        tracks=sum(map(len, tracks)),
+        derived_tracks=bool(masked.any()) and not truth.has_track_ids,
+        pixel_auroc=estimate(_pixel_ranking(videos).micro, masked),
+        rbdc=estimate(_Criterion(false, regions, frames * masked).area, masked),
+        tbdc=estimate(_Criterion(false, tracks, frames * masked).area, masked),
+        stretches=sum(len(_stretches(of_video)) for of_video in truth.labels.values()),
+        events=None if events is None else len(events),
+        **_event_estimates(truth, videos, events, estimate),
+    )
+
+
+def _estimate(figure: _Figure, bearing: np.ndarray, resamples: np.ndarray) -> Estimate | None:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(figure(np.ones((1, len(bearing))))[0])
+        if math.isnan(value):
+            return None
+        drawn = figure(resamples.astype(np.float64)) if bearing.sum() > 1 else np.empty(0)
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return Estimate(value, math.nan, math.nan)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail]).tolist()
+    return Estimate(value, low, high)
+
+
+class _Ranking:
+    """AUROC of any mixture of videos, exactly: the pairs of one video's anomalies and another's normal samples, of
+    which the anomaly scores higher, are counted once, and a resample of videos only weighs these V x V counts.
+
+    Args:
+        video: (K,) of each entry, from 0 to V - 1.
+        place: (K,) in the ranking, ascending; equal places are ties.
+        anomalous: (K,) how many anomalous samples an entry stands for.
+        normal: (K,) how many normal ones.
+        videos: V.
+    """
+
+    def __init__(
+        self, video: np.ndarray, place: np.ndarray, anomalous: np.ndarray, normal: np.ndarray, videos: int
+    ) -> None:
+        self._won = np.zeros((videos, videos))
+        below = np.zeros((videos, 1))  # normal samples of each video in the places before
+        order = np.argsort(place, kind="stable")
+        video, place, anomalous, normal = video[order], place[order], anomalous[order], normal[order]
+        width = max(1, CHUNK_CELLS // videos)
+        for start in range(0, int(place[-1]) + 1 if len(place) else 0, width):
+            part = slice(*np.searchsorted(place, [start, start + width]))
+            cell = video[part] * width + place[part] - start
+            lost = np.bincount(cell, normal[part], videos * width).reshape(videos, width)
+            won = np.bincount(cell, anomalous[part], videos * width).reshape(videos, width)
+            self._won += won @ (below + np.cumsum(lost, axis=1) - lost / 2).T  # a tie counts half
+            below += lost.sum(axis=1, keepdims=True)
+        self._anomalous = np.bincount(video, anomalous, videos)
+        self._normal = below[:, 0]
+        self.both_kinds = (self._anomalous > 0) & (self._normal > 0)
+
+    def micro(self, resamples: np.ndarray) -> np.ndarray:
+        won = ((resamples @ self._won) * resamples).sum(axis=1)
+        area: np.ndarray = won / ((resamples @ self._anomalous) * (resamples @ self._normal))
+        return area
+
+    def macro(self, resamples: np.ndarray) -> np.ndarray:
+        within = np.where(self.both_kinds, np.diag(self._won) / (self._anomalous * self._normal), 0)
+        mean: np.ndarray = (resamples @ within) / (resamples @ self.both_kinds)
+        return mean
+
+
+def _frame_ranking(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> _Ranking:
+    video = np.repeat(np.arange(len(labels)), [len(of_video) for of_video in labels])
+    place = np.unique(np.concatenate(scores), return_inverse=True)[1]
+    anomalous = np.concatenate(labels)
+    return _Ranking(video, place, anomalous, ~anomalous, len(labels))
+
+
+def _pixel_ranking(videos: Sequence[_VideoCounts]) -> _Ranking:
+    video = np.repeat(np.arange(len(videos)), [len(counts.bins) for counts in videos])
+    normal, anomalous = np.concatenate([counts.pixels for counts in videos], axis=1)
+    place = np.unique(np.concatenate([counts.bins for counts in videos]), return_inverse=True)[1]
+    return _Ranking(video, place, anomalous, normal, len(videos))
+
+
+class _Criterion:
+    """RBDC or TBDC of any mixture of videos.
+
+    Args:
+        false: of each video, the scores of its false positive regions.
+        true: of each video, the score at which each true region or track is found; -inf where it never is.
+        frames: (V,) that each video adds to the frames of FPR.
+    """
+
+    def __init__(self, false: Sequence[np.ndarray], true: Sequence[np.ndarray], frames: np.ndarray) -> None:
+        found = [scores[scores > -np.inf] for scores in true]
+        scores = np.concatenate([*false, *found])
+        order = np.argsort(-scores, kind="stable")
+        lengths = [len(of_video) for of_video in (*false, *found)]
+        self._video = np.repeat(np.tile(np.arange(len(frames)), 2), lengths)[order]
+        self._is_false = np.repeat(np.arange(len(lengths)) < len(frames), lengths)[order]
+        self._ends = np.flatnonzero(np.diff(scores[order], append=np.nan))  # of each run of equal scores
+        self._frames, self._true = frames, np.array([len(of_video) for of_video in true])
+
+    def area(self, resamples: np.ndarray) -> np.ndarray:
+        """(R,), or fewer where the regions are so many that all resamples would take minutes."""
+        size = max(1, len(self._video))
+        resamples = resamples[: max(FEWEST_RESAMPLES, SORTED_CELLS // size)]
+        step = max(1, CHUNK_CELLS // size)
+        return np.concatenate([self._area(resamples[i : i + step]) for i in range(0, len(resamples), step)])
+
+    def _area(self, resamples: np.ndarray) -> np.ndarray:
+        weights = resamples[:, self._video]
+        rates = self._so_far(weights * self._is_false) / (resamples @ self._frames)[:, None]
+        found = self._so_far(weights * ~self._is_false) / (resamples @ self._true)[:, None]
+        return _area_to_one(rates, found)
+
+    def _so_far(self, weights: np.ndarray) -> np.ndarray:
+        """(R, P + 1) sums down to each distinct score; the first is above all scores, and 0."""
+        return np.pad(np.cumsum(weights, axis=1)[:, self._ends], ((0, 0), (1, 0)))
+
+
+def _area_to_one(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(R,) area below the curves through (R, P) points from x = 0 to 1; x starts at 0 and never falls."""
+    left, right, low, high = x[:, :-1], x[:, 1:], y[:, :-1], y[:, 1:]
+    crosses = (left < 1) & (right > 1)
+    high = np.where(crosses, low + (high - low) * (1 - left) / (right - left), high)
+    below = ((right.clip(max=1) - left.clip(max=1)) * (low + high) / 2).sum(axis=1)
+    area: np.ndarray = below + (1 - x[:, -1].clip(max=1)) * y[:, -1]
+    return area
+
+
+def _stretches(labels: np.ndarray) -> np.ndarray:
+    """(K, 2) first and last frame of each maximal run of True."""
+    steps = np.flatnonzero(np.diff(labels.astype(np.int8), prepend=0, append=0))
+    return steps.reshape(-1, 2) - (0, 1)
+
+
+def _event_estimates(
+    truth: VideoTruth,
+    videos: Sequence[_VideoCounts],
+    events: Sequence[tuple[str, int, int]] | None,
+    estimate: Callable[[_Figure, np.ndarray], Estimate | None],
+) -> dict[str, Estimate | None]:
+    everyone = np.ones(len(videos), dtype=bool)
+    names = ("event_precision", "event_recall", "event_f1", "false_events_per_hour")
+    if events is None:
+        return dict.fromkeys(names)
+    given, true, stretches, found = _event_counts(truth, events).T
+    hours = np.array(
+        [video.hours(len(truth.labels[name])) for name, video in zip(truth.videos, videos, strict=True)]
+    )
+
+    def f1(resamples: np.ndarray) -> np.ndarray:
+        precision, recall = resamples @ true / (resamples @ given), resamples @ found / (resamples @ stretches)
+        mean = np.where(recall > 0, 2 * precision * recall / (precision + recall), 0)  # no event: no precision
+        return np.where(resamples @ stretches > 0, mean, np.nan)
+
+    figures: tuple[_Figure, ...] = (
+        lambda resamples: resamples @ true / (resamples @ given),
+        lambda resamples: resamples @ found / (resamples @ stretches),
+        f1,
+        lambda resamples: resamples @ (given - true) / (resamples @ hours),
+    )
+    return {name: estimate(figure, everyone) for name, figure in zip(names, figures, strict=True)}
+
+
+def _event_counts(truth: VideoTruth, events: Sequence[tuple[str, int, int]]) -> np.ndarray:
+    """(V, 4) of each video: events, events that meet a stretch, stretches, stretches that an event meets."""
+    counts = []
+    for video, labels in truth.labels.items():
+        spans = np.array([span for name, *span in events if name == video], dtype=np.int64).reshape(-1, 2)
+        stretches = _stretches(labels)
+        meets = (spans[:, None, 0] <= stretches[:, 1]) & (stretches[:, 0] <= spans[:, None, 1])
+        counts.append([len(spans), meets.any(axis=1).sum(), len(stretches), meets.any(axis=0).sum()])
+    return np.array(counts)

@@ -1,0 +1,179 @@
+"""A trained clip network in the form that scores fastest on a CPU, for inference only.
+
+BatchNorm is folded into the convolutions, channels lie last in memory, and where the CPU multiplies bfloat16 in
+hardware the convolutions run in it; the memory is read in float32 (spec: 1e-12 must not underflow). The two layers
+that have a single channel on one side starve the matrix units of a convolution: the first is written as im2col and one
+matrix product, the last as a product into the four pixels that each position makes, for three points in time.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from memae.models.autoencoder import Autoencoder, Reconstruction
+from memae.models.video import SLOPE
+
+__all__ = ["fast_bfloat16", "inference_form"]
+
+_Stage: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def inference_form(model: Autoencoder, dtype: torch.dtype | None = None) -> Callable[[Tensor], Reconstruction]:
+    """The same function of clips (B, 1, T, H, W) as `model` in eval mode, to rounding.
+
+    Args:
+        model: a network of 3-D convolutions; it is read now, and later changes to it do not show. Any other, or one
+            on an accelerator, is given back as it is.
+        dtype: of the convolutions; None is bfloat16 where the CPU is fast in it, else float32.
+    """
+    model.eval()
+    weight = next(model.parameters())
+    if weight.device.type != "cpu" or not any(isinstance(stage, nn.Conv3d) for stage in model.encoder.modules()):
+        return model
+    return _FastAutoencoder(model, dtype or (torch.bfloat16 if fast_bfloat16() else torch.float32))
+
+
+def fast_bfloat16() -> bool:
+    """This CPU has matrix units for bfloat16; others emulate it."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class _FastAutoencoder:
+    def __init__(self, model: Autoencoder, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._encoder = _stages(model.encoder, dtype)
+        self._decoder = _stages(model.decoder, dtype)
+        self._memory = model.memory
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Reconstruction:
+        encoding = _run(self._encoder, x.to(self._dtype)).float()
+        if self._memory is None:
+            return Reconstruction(_run(self._decoder, encoding.to(self._dtype)).float(), None)
+        read = self._memory(encoding)
+        positions = tuple(encoding.shape[2:]) if self._memory.query == "position" else ()
+        rebuilt = _run(self._decoder, read.value.to(self._dtype))
+        return Reconstruction(rebuilt.float(), read, positions)
+
+
+def _run(stages: list[_Stage], x: Tensor) -> Tensor:
+    for stage in stages:
+        x = stage(x)
+    return x
+
+
+def _stages(modules: nn.Module, dtype: torch.dtype) -> list[_Stage]:
+    """The layers with BatchNorm folded in, each in its fastest form."""
+    stages: list[_Stage] = []
+    layers = list(modules.children())
+    for place, layer in enumerate(layers):
+        if isinstance(layer, nn.BatchNorm3d):
+            continue
+        if isinstance(layer, nn.LeakyReLU):
+            stages.append(_leaky)
+            continue
+        if not isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            stages.append(layer)
+            continue
+        behind = layers[place + 1] if place + 1 < len(layers) else None
+        folded = _folded(layer, behind if isinstance(behind, nn.BatchNorm3d) else None)
+        kernel = (folded.kernel_size, folded.padding, folded.stride)
+        paper = kernel == ((3, 3, 3), (1, 1, 1), (1, 2, 2))
+        if paper and isinstance(folded, nn.Conv3d) and folded.in_channels == 1:
+            stages.append(_FirstConv(folded, dtype))
+        elif paper and isinstance(folded, nn.ConvTranspose3d) and folded.out_channels == 1:
+            stages.append(_LastConv(folded, dtype))
+        else:
+            stages.append(folded.to(dtype=dtype, memory_format=torch.channels_last_3d))  # type: ignore[call-overload]
+    return stages
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu_(x, SLOPE)
+
+
+@torch.no_grad()
+def _folded(layer: nn.Conv3d | nn.ConvTranspose3d, norm: nn.BatchNorm3d | None) -> nn.Conv3d | nn.ConvTranspose3d:
+    """A copy of a convolution that does what the BatchNorm behind it does as well."""
+    folded = copy.deepcopy(layer)
+    if folded.bias is None:
+        folded.bias = nn.Parameter(torch.zeros(folded.out_channels))
+    if norm is not None:
+        assert norm.running_var is not None and norm.running_mean is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        shape = (1, -1, 1, 1, 1) if isinstance(folded, nn.ConvTranspose3d) else (-1, 1, 1, 1, 1)
+        folded.weight.mul_(scale.view(shape))
+        folded.bias.copy_((folded.bias - norm.running_mean) * scale + norm.bias)
+    return folded.requires_grad_(False)
+
+
+class _FirstConv:
+    """Conv3d(3, (1, 2, 2), padding 1) of one channel as 27 strided copies and a matrix product."""
+
+    ROW = 32  # 27 taps, a column of ones for the bias, and zeros up to what the matrix units like
+
+    def __init__(self, layer: nn.Conv3d, dtype: torch.dtype) -> None:
+        assert layer.bias is not None
+        self._weight = torch.zeros(self.ROW, layer.out_channels)
+        self._weight[:27] = layer.weight.flatten(1).T
+        self._weight[27] = layer.bias
+        self._weight = self._weight.to(dtype)
+        self._taps: Tensor | None = None  # kept from clip to clip: its zeros and ones are written once
+
+    def __call__(self, x: Tensor) -> Tensor:
+        batch, _, time, height, width = x.shape
+        rows, columns = (height + 1) // 2, (width + 1) // 2
+        shape = (batch, time, rows, columns, self.ROW)
+        if self._taps is None or self._taps.shape != shape:
+            self._taps = x.new_zeros(shape)
+            self._taps[..., 27] = 1
+        padded = F.pad(x[:, 0], (1, 1, 1, 1, 1, 1))
+        for tap in range(27):
+            t, r, c = tap // 9, tap // 3 % 3, tap % 3
+            self._taps[..., tap] = padded[:, t : t + time, r : r + 2 * rows - 1 : 2, c : c + 2 * columns - 1 : 2]
+        return (self._taps.view(-1, self.ROW) @ self._weight).view(batch, time, rows, columns, -1).movedim(-1, 1)
+
+
+class _LastConv:
+    """ConvTranspose3d(3, (1, 2, 2), padding 1) to one channel.
+
+    Row 2 i + a of the result sees row i through tap 1 (a = 0), or row i through tap 2 and row i + 1 through tap 0
+    (a = 1); columns alike. So each position makes four pixels from itself and its neighbours below and beside: a
+    2 x 2 convolution with 4 outputs. Time has stride 1: three such, shifted and added.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose3d, dtype: torch.dtype) -> None:
+        assert layer.bias is not None
+        self._padding = layer.output_padding
+        taps = layer.weight[:, 0]  # (C, 3, 3, 3): time, row, column
+        kernel = torch.zeros(
+            3, 2, 2, layer.in_channels, 2, 2
+        )  # time tap, pixel (a, b), C, neighbour (row, column)
+        reach = {
+            (0, 0): 1,
+            (1, 0): 2,
+            (1, 1): 0,
+        }  # (a, neighbour) to the tap; an even pixel has no second neighbour
+        for (a, down), row in reach.items():
+            for (b, right), column in reach.items():
+                kernel[:, a, b, :, down, right] = taps[:, :, row, column].T
+        self._weight = kernel.flatten(0, 2).to(dtype=dtype, memory_format=torch.channels_last)
+        self._bias = float(layer.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        batch, channels, time, rows, columns = x.shape
+        frames = x.movedim(2, 1).reshape(batch * time, channels, rows, columns)
+        made = F.conv2d(F.pad(frames, (0, 1, 0, 1)), self._weight).float()
+        made = made.view(batch, time, 3, 2, 2, rows, columns)
+        pixels = made[:, :, 1] + self._bias
+        pixels[:, 1:] += made[:, :-1, 2]
+        pixels[:, :-1] += made[:, 1:, 0]
+        whole = pixels.permute(0, 1, 4, 2, 5, 3).reshape(batch, 1, time, 2 * rows, 2 * columns)
+        # without output padding the last row or column is not there
+        return whole[..., : 2 * rows - 1 + self._padding[1], : 2 * columns - 1 + self._padding[2]]

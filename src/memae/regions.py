@@ -1,0 +1,212 @@
+"""Places of a video: where the error stands above a threshold, and where nobody wants to look.
+
+Sizes are given as height, width; a box counts in px of the video as displayed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from memae.errors import DataError
+
+__all__ = ["Box", "Mask", "Region", "find_regions", "read_mask"]
+
+MAX_REGIONS = 10  # in one frame: a person looks at a few
+SAME_ASPECT = 0.01  # relative difference that resizing to whole px can leave
+LOSSY_BLACK = 16  # of 255: what compression makes of black in a JPEG or WebP mask
+
+
+class Box(NamedTuple):
+    """A rectangle in px of the video as displayed; right and bottom are the first px outside of it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Region(NamedTuple):
+    """A connected place of error above the threshold."""
+
+    box: Box
+    peak: float
+    """The highest error in it."""
+    area_share: float
+    """Its share of all places of the error map."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which places of a video are watched."""
+
+    origin: str
+    """The file that it came from, for messages."""
+    grid: np.ndarray
+    """(H, W) bool, at the size that it was drawn at: True where watched."""
+
+    def check_aspect(self, height: int, width: int) -> None:
+        """Makes sure that it was drawn for a video of this size, or of a multiple of it.
+
+        Raises:
+            DataError: its sides stand in another proportion.
+        """
+        own_height, own_width = self.grid.shape
+        if abs(own_width * height / (own_height * width) - 1) > SAME_ASPECT:
+            raise DataError(
+                f"{self.origin}: the mask is {own_width} x {own_height} px and the video {width} x {height} "
+                "(width x height), of another shape; draw it on a frame of this video"
+            )
+
+    def watched(self, height: int, width: int) -> np.ndarray:
+        """(height, width) bool at the size of an error map: True where at least half of a place is watched.
+
+        Raises:
+            DataError: at this size no place is left.
+        """
+        rows, columns = _overlaps(self.grid.shape[0], height), _overlaps(self.grid.shape[1], width)
+        watched: np.ndarray = rows @ self.grid @ columns.T >= 0.5 - 1e-9  # a sum of thirds may miss the half
+        if not watched.any():
+            raise DataError(
+                f"{self.origin}: leaves no place to watch on the {width} x {height} places of the error map; "
+                "exclude less"
+            )
+        return watched
+
+
+def find_regions(error_map: np.ndarray, threshold: float, height: int, width: int) -> tuple[Region, ...]:
+    """The connected places of error above the threshold, strongest first; at most 10.
+
+    Places that touch at a corner are connected. A place of a single element counts: it may stand for 8 x 8 px.
+
+    Args:
+        error_map: (h, w) of the whole frame; NaN is never above the threshold.
+        threshold: in the units of the map.
+        height: of the video, px.
+        width: of the video, px.
+    """
+    labels, count = ndimage.label(error_map > threshold, structure=np.ones((3, 3)))
+    if not count:
+        return ()
+    peaks = ndimage.maximum(error_map, labels, np.arange(1, count + 1))
+    sizes = np.bincount(labels.ravel())[1:]
+    places = ndimage.find_objects(labels)
+    strongest = np.argsort(-peaks, kind="stable")[:MAX_REGIONS]
+    return tuple(
+        Region(_scaled(places[i], labels.shape, height, width), float(peaks[i]), float(sizes[i]) / labels.size)
+        for i in strongest
+    )
+
+
+def read_mask(path: Path) -> Mask:
+    """The mask in a file: an image in which black is excluded, or JSON with polygons to exclude.
+
+    JSON counts in px of the video: {"width": 640, "height": 360, "exclude": [[[0, 0], [640, 0], [640, 80]]]}.
+    Transparent places of an image are watched.
+
+    Raises:
+        DataError: a file that cannot be read as either, a polygon of fewer than 3 points, or nothing to watch.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such mask; check the path")
+    grid = _read_polygons(path) if path.suffix.lower() == ".json" else _read_image(path)
+    if not grid.any():
+        raise DataError(f"{path}: excludes the whole picture; leave white what is to be watched")
+    return Mask(str(path), grid)
+
+
+def _scaled(place: tuple[slice, slice], shape: tuple[int, int], height: int, width: int) -> Box:
+    """The px that a rectangle of places covers, those in part included."""
+    (rows, columns), (h, w) = place, shape
+    return Box(
+        columns.start * width // w,
+        rows.start * height // h,
+        -(-columns.stop * width // w),
+        -(-rows.stop * height // h),
+    )
+
+
+def _overlaps(of: int, into: int) -> np.ndarray:
+    """(into, of) share of each of `into` equal steps that each of `of` equal steps over the same length fills."""
+    edges = np.arange(into + 1) * (of / into)
+    starts, ends = edges[:-1, None], edges[1:, None]
+    cells = np.arange(of)
+    filled = np.minimum(ends, cells + 1) - np.maximum(starts, cells)
+    shares: np.ndarray = np.maximum(filled, 0) / (ends - starts)
+    return shares
+
+
+def _read_image(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            black = LOSSY_BLACK if picture.format in ("JPEG", "WEBP") else 0
+            if picture.mode.startswith(("I", "F")):
+                bright: np.ndarray = np.asarray(picture) > black
+                return bright
+            seen = picture.convert("RGBA")
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
+        raise DataError(
+            f"{path}: cannot read this mask as an image ({error}); give a PNG, or polygons in a .json file"
+        ) from None
+    white = Image.new("RGBA", seen.size, "white")
+    colours = np.asarray(Image.alpha_composite(white, seen))[:, :, :3]
+    watched: np.ndarray = colours.max(axis=2) > black
+    return watched
+
+
+def _read_polygons(path: Path) -> np.ndarray:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot read this mask as JSON ({error}); mend it, or give a PNG") from None
+    if not isinstance(content, dict) or not isinstance(content.get("exclude"), list):
+        raise DataError(
+            f'{path}: holds no "exclude"; give {{"width": ..., "height": ..., "exclude": [polygon, ...]}}'
+        )
+    watched = np.ones((_side(path, content, "height"), _side(path, content, "width")), dtype=bool)
+    for number, polygon in enumerate(content["exclude"]):
+        watched &= ~_inside(_points(path, number, polygon), *watched.shape)
+    return watched
+
+
+def _inside(points: list[tuple[float, float]], height: int, width: int) -> np.ndarray:
+    """(height, width) bool: the px whose middle lies in a polygon, by the even-odd rule.
+
+    Pillow's polygons take in their outline and so half a px more on each side.
+    """
+    inside = np.zeros((height, width), dtype=bool)
+    xs, ys = np.arange(width) + 0.5, np.arange(height) + 0.5
+    for (x0, y0), (x1, y1) in pairwise([*points, points[0]]):
+        rows = (ys >= min(y0, y1)) & (ys < max(y0, y1))
+        crossings = x0 + (ys[rows] - y0) * ((x1 - x0) / (y1 - y0)) if y0 != y1 else np.empty(0)
+        inside[rows] ^= xs > crossings[:, None]
+    return inside
+
+
+def _side(path: Path, content: dict[str, Any], name: str) -> int:
+    side = content.get(name)
+    if not isinstance(side, int) or isinstance(side, bool) or not 0 < side < 1 << 16:
+        raise DataError(
+            f'{path}: "{name}" is {side!r}; give that of the video that the polygons were drawn on, in px'
+        )
+    return side
+
+
+def _points(path: Path, number: int, polygon: Any) -> list[tuple[float, float]]:
+    if not isinstance(polygon, list) or not all(_is_point(point) for point in polygon):
+        raise DataError(f"{path}: polygon {number} is not a list of points [x, y] in px; write it as one")
+    if len(polygon) < 3:
+        raise DataError(f"{path}: polygon {number} has {len(polygon)} points; give at least 3")
+    return [(float(x), float(y)) for x, y in polygon]
+
+
+def _is_point(point: Any) -> bool:
+    numbers = isinstance(point, list) and len(point) == 2
+    return numbers and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e6 for v in point)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from benchmarks.video import clip_flop
+from experiments import ped2
+
+
+def test_the_paper_network_costs_what_the_spec_counts():
+    assert clip_flop() / 1e9 == pytest.approx(65.4, abs=0.05)
+
+
+def test_protocols_judge_what_they_score():
+    truth = {"a": np.array([0, 0, 1, 1], bool), "b": np.array([0, 1, 1, 0], bool)}
+    nan = np.nan
+    scored = {
+        "served": {"a": np.array([1.0, 2, 3, 4]), "b": np.array([10.0, 20, 30, 11])},
+        "paper raw": {"a": np.array([nan, 2, 3, nan]), "b": np.array([nan, 9, 9.5, 5])},
+    }
+    found = ped2.judge(scored, truth)
+    # scaled, a is 0 1/3 | 2/3 1 and b is 0 .05 | .5 1: every anomaly stands above every normal frame but one
+    assert found["served min-max"]["auroc"] == 1.0
+    assert found["served"]["auroc_macro"] == 1.0
+    assert found["served"]["auroc"] == pytest.approx(12 / 16)  # a's anomalies lie below b's normal frames: 4 of 16
+    assert found["paper raw"]["auroc"] == pytest.approx(5 / 6)  # 3 against 5 is the one pair the wrong way round
+    assert found["paper"]["auroc"] == 1.0
+
+
+@pytest.mark.real
+def test_the_frame_ranges_of_the_authors():
+    truth = ped2.labels()
+    assert len(truth) == 12
+    assert sum(marks.sum() for marks in truth.values()) == 1648
+
+
+@pytest.mark.real
+def test_made_up_anomalies_are_the_same_each_time_and_leave_the_rest_alone(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first, second = (ped2.pseudo_anomalies(tmp_path / name, each=1) for name in ("one", "two"))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png"))
+    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+    assert all(0.1 < marks.mean() < 0.7 for marks in first.values())
+
+
+@pytest.mark.real
+def test_trivial_scores_are_those_of_the_spec():
+    found = {name: ped2.run_method(name, 0)[0] for name in ("background difference", "block difference")}
+    assert found["background difference"]["served"]["auroc"] == pytest.approx(0.650, abs=0.005)
+    assert found["background difference"]["served min-max"]["auroc"] == pytest.approx(0.903, abs=0.005)
+    assert found["block difference"]["served"]["auroc"] == pytest.approx(0.874, abs=0.015)

@@ -1,0 +1,205 @@
+"""What footage is trained on and what is held out from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from moving_squares import Reel, frames_of, squares
+
+from memae.config import Config, override
+from memae.data.footage import Clips
+from memae.data.preprocess import VideoPreprocess
+from memae.errors import ConfigError, DataError
+from memae.hold_out import Prepared, prepare, take
+from memae.models.presets import preset_config
+
+# clips of two frames, so that every frame of a part (but a last odd one) is in one of its clips
+SMALL = {
+    "video": {"height": 16, "width": 24, "crop_px": None, "clip_length": 2, "training_stride": 1, "stride": 2},
+}
+
+
+def config(**settings: Mapping[str, Any]) -> Config:
+    merged = {name: SMALL.get(name, {}) | dict(settings.get(name, {})) for name in SMALL | settings}
+    return override(preset_config("video", "video"), merged, "test")
+
+
+def reel(*counts: int) -> Reel:
+    return Reel({f"v{number}": squares(count, 16, 24) for number, count in enumerate(counts)})
+
+
+class Parts(NamedTuple):
+    """The frames of each part, as numbers within the footage."""
+
+    training: set[int]
+    held_out: set[int]
+    calibration: set[int]
+
+
+def parts_of(prepared: Prepared, counts: tuple[int, ...]) -> Parts:
+    assert isinstance(prepared.training, Clips)
+    starts = {f"v{number}": sum(counts[:number]) for number in range(len(counts))}
+    held = set() if prepared.held_out is None else set(prepared.held_out.frames.flatten().tolist())
+    calibration = {starts[key.video] + key.frame for piece in prepared.calibration for key in piece.keys}
+    return Parts(set(prepared.training.frames.flatten().tolist()), held, calibration)
+
+
+def dealt(*counts: int, seed: int = 0, **settings: Mapping[str, Any]) -> tuple[Prepared, Parts]:
+    prepared = prepare(reel(*counts), config(**settings), seed)
+    return prepared, parts_of(prepared, counts)
+
+
+COUNTS = [(100,), (100, 40, 60), (50,) * 12, (20, 70, 44, 10, 90, 30, 36, 56, 80, 64, 40, 60)]
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_the_parts_are_disjoint_and_of_about_the_wanted_shares(counts: tuple[int, ...]) -> None:
+    prepared, parts = dealt(*counts)
+    total = sum(counts)
+    assert not parts.training & parts.held_out
+    assert not parts.training & parts.calibration
+    assert not parts.held_out & parts.calibration
+    assert sum(prepared.counts.values()) == total
+    assert len(parts.training) == prepared.counts["training"]
+    assert prepared.counts["held_out"] - len(counts) <= len(parts.held_out) <= prepared.counts["held_out"]
+    assert len(parts.calibration) == prepared.counts["calibration"]
+    if len(counts) < 10:
+        assert prepared.counts == {"training": 0.7 * total, "held_out": 0.1 * total, "calibration": 0.2 * total}
+    else:  # as near as whole videos can come
+        assert abs(prepared.counts["held_out"] - 0.1 * total) <= max(counts) / 2
+        assert abs(prepared.counts["calibration"] - 0.2 * total) <= max(counts) / 2
+
+
+@pytest.mark.parametrize("counts", COUNTS[:2])
+def test_few_videos_give_their_last_parts(counts: tuple[int, ...]) -> None:
+    prepared, parts = dealt(*counts)
+    start = 0
+    for count in counts:
+        trained, held = round(0.7 * count), round(0.1 * count)
+        assert set(range(start, start + trained)) <= parts.training
+        assert set(range(start + trained, start + trained + held)) - {start + trained + held - 1} <= parts.held_out
+        assert set(range(start + trained + held, start + count)) <= parts.calibration
+        start += count
+    assert [len(piece) for piece in prepared.calibration] == [round(0.2 * count) for count in counts]
+
+
+def test_nine_videos_are_cut_and_ten_are_not() -> None:
+    _, cut = dealt(*[50] * 9)
+    assert all(len(cut.training & set(range(start, start + 50))) == 35 for start in range(0, 450, 50))
+    _, whole = dealt(*[50] * 10)
+    assert all(len(whole.training & set(range(start, start + 50))) in (0, 50) for start in range(0, 500, 50))
+
+
+@pytest.mark.parametrize("counts", COUNTS[2:])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_many_videos_are_held_out_whole_and_in_their_order(counts: tuple[int, ...], seed: int) -> None:
+    prepared, parts = dealt(*counts, seed=seed)
+    start = 0
+    for count in counts:
+        frames = set(range(start, start + count))
+        assert sum(bool(frames & part) for part in parts) == 1
+        start += count
+    keys = [piece.keys[0].video for piece in prepared.calibration]
+    assert keys == sorted(keys, key=lambda name: int(name[1:]))
+    assert prepared.training.frames[:, 0].tolist() == sorted(prepared.training.frames[:, 0].tolist())
+
+
+def test_the_seed_chooses_the_videos() -> None:
+    found = {seed: frozenset(dealt(*[20] * 12, seed=seed)[1].calibration) for seed in range(5)}
+    assert found[0] == frozenset(dealt(*[20] * 12, seed=0)[1].calibration)
+    assert len(set(found.values())) > 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_long_video_among_short_ones_is_cut_instead(seed: int) -> None:
+    prepared, parts = dealt(1000, *[10] * 9, seed=seed)
+    assert prepared.counts["calibration"] == pytest.approx(218, abs=10)
+    assert prepared.counts["held_out"] == pytest.approx(109, abs=10)
+    assert not parts.training & parts.calibration
+
+
+@pytest.mark.parametrize("counts", [(100,), (50,) * 12])
+def test_a_part_that_is_not_wanted_is_empty(counts: tuple[int, ...]) -> None:
+    prepared, parts = dealt(*counts, train={"validation_share": 0})
+    assert prepared.held_out is None
+    assert prepared.counts["held_out"] == 0
+    prepared, parts = dealt(*counts, threshold={"calibration_share": 0})
+    assert prepared.calibration == ()
+    assert len(parts.training) + prepared.counts["held_out"] == sum(counts)
+
+
+def test_the_held_out_pixels_are_those_of_their_keys() -> None:
+    counts = (40, 30)
+    source = reel(*counts)
+    prepared = prepare(source, config(), 0)
+    for piece in prepared.calibration:
+        for key, pixels in zip(piece.keys, piece.pixels, strict=True):
+            assert np.array_equal(pixels, source.videos[key.video][key.frame])
+
+
+def test_training_sees_crops_and_the_rest_whole_frames_end_to_end() -> None:
+    video = {"crop_px": 8, "crops_per_clip": 3, "clip_length": 4, "training_stride": 2, "stride": 2}
+    prepared, _ = dealt(100, video=video)
+    whole = 34  # starts 0, 2, ..., 66 of 70 frames
+    assert prepared.training.shape == (3 * whole, 1, 4, 8, 8)
+    assert prepared.usual.shape == (17, 1, 4, 16, 24)
+    assert prepared.usual.frames.flatten().tolist() == list(range(68))
+    assert prepared.held_out.shape == (2, 1, 4, 16, 24)
+    assert prepared.preprocess == VideoPreprocess(clip_length=4, height=16, width=24, input="differences")
+    again, _ = dealt(100, video=video)
+    assert torch.equal(prepared.training.corners, again.training.corners)
+    other, _ = dealt(100, video=video, seed=1)
+    assert not torch.equal(prepared.training.corners, other.training.corners)
+
+
+def test_a_stride_beyond_the_clip_is_the_clip_length() -> None:
+    prepared, _ = dealt(100, video={"clip_length": 4, "training_stride": 16})
+    assert prepared.training.frames[:, 0].tolist() == list(range(0, 68, 4))
+
+
+def test_dilated_clips_stay_within_their_part() -> None:
+    prepared, parts = dealt(100, video={"clip_length": 4, "dilation": 3})
+    assert parts.training == set(range(70))
+    assert (prepared.training.frames.diff(dim=1) == 3).all()
+    assert parts.held_out <= set(range(70, 80))
+
+
+@pytest.mark.parametrize(("counts", "frames"), [((1,), 1), ((2,), 2), ((1, 1), 2)])
+def test_too_little_footage_is_refused(counts: tuple[int, ...], frames: int) -> None:
+    with pytest.raises(
+        DataError,
+        match=f"the reel: holds {frames} frame{'s' * (frames != 1)}, too few to train on.*give at least 20",
+    ):
+        dealt(*counts)
+
+
+def test_stopping_early_needs_held_out_footage() -> None:
+    with pytest.raises(DataError, match="holds 4 frames, too few"):
+        dealt(4, train={"patience": 3})
+    with pytest.raises(ConfigError, match=r"train\.patience needs held-out samples"):
+        dealt(100, train={"patience": 3, "validation_share": 0})
+
+
+def test_a_source_without_frames_is_refused() -> None:
+    with pytest.raises(DataError, match="the reel: holds no frames"):
+        dealt(0)
+
+
+def test_a_rate_that_the_footage_cannot_promise_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"false_alarm_rate = 0\.01 takes at least 99 held-out .* there are 20"):
+        dealt(100, threshold={"false_alarm_rate": 0.01})
+    dealt(100, threshold={"false_alarm_rate": 0.05})
+    with pytest.raises(ConfigError, match=r"false_alarm_rate = 0\.1 needs held-out samples"):
+        dealt(100, threshold={"false_alarm_rate": 0.1, "calibration_share": 0})
+
+
+def test_frames_are_taken_by_an_index() -> None:
+    whole = frames_of(squares(10), "v")
+    part = take(whole, torch.tensor([7, 2]))
+    assert np.array_equal(part.pixels, whole.pixels[[7, 2]])
+    assert part.keys == [whole.keys[7], whole.keys[2]]
+    assert part.origin == whole.origin
