@@ -108,18 +108,18 @@ def _tables() -> dict[str, Settings]:
 
 
 def _ped2() -> dict[str, Settings]:
-    brief: Settings = {"train": {"epochs": 4}, "memory": {"warmup_epochs": 2}}
+    brief: Settings = {"train": {"epochs": 3}, "memory": {"warmup_epochs": 1}}
     return {
-        "start: preset `video`, 4 epochs after 2 warm ones": brief,
+        "start: preset `video`, 3 epochs after a warm one": brief,
         "plain autoencoder": _with(brief, **PLAIN),
         "not sparse": _with(brief, memory={"shrinkage": 0.0}),
-        "300 items": _with(brief, memory={"num_items": 300}),
         "frames instead of differences": _with(brief, video={"input": "frames"}),
         "mean error of the frame": _with(brief, video={"score": "mean"}),
         "whole frames instead of crops, every 8th clip": _with(
             brief, video={"crop_px": None, "training_stride": 8}, train={"batch_size": 2}
         ),
         "input noise 0.3": _with(brief, train={"noise": 0.3}),
+        "300 items": _with(brief, memory={"num_items": 300}),
         "untrained": {"train": {"epochs": 0}},
     }
 

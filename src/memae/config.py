@@ -115,8 +115,8 @@ class VideoConfig(_Section):
     stride: int = Field(
         16,
         ge=1,
-        description="the same while scoring: 1 scores each frame in the middle of a clip of its own, clip_length is "
-        "fastest",
+        description="from clip to clip while scoring, frames: 1 scores each frame in the middle of a clip of its own, "
+        "clip_length is fastest",
     )
     input: ClipInput = Field(
         "frames", description="what is rebuilt: 'frames', or 'differences' of consecutive ones"
