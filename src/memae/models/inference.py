@@ -3,9 +3,9 @@
 BatchNorm is folded into the convolutions, channels lie last in memory, and where the CPU multiplies bfloat16 in
 hardware the convolutions run in it; the memory is read in float32 (spec: 1e-12 must not underflow). The two layers
 that have a single channel on one side starve the matrix units of a convolution: the first is written as im2col and one
-matrix product, the last as a product into the four pixels that each position makes, for three points in time. Activations of
-50 MB are taken from the system and given back for every layer unless the allocator is told to keep them: a quarter of
-the time.
+matrix product, the last as a product into the four pixels that each position makes, for three points in time.
+Activations of 50 MB are taken from the system and given back for every layer unless the allocator is told to keep them:
+a quarter of the time.
 """
 
 from __future__ import annotations
