@@ -12,7 +12,7 @@ from experiments.choose import VARIANTS, log_table
 from experiments.runner import RESULTS
 from experiments.summary import Summary, Tree, summarise
 
-__all__ = ["ROOT", "demo_table", "rendered", "table"]
+__all__ = ["ROOT", "demo_table", "rendered", "speed_table", "table"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,6 +117,21 @@ def demo_table(root: Path = RESULTS / "demo") -> str:
     return "\n".join(lines)
 
 
+def speed_table(path: Path = ROOT / "benchmarks" / "results" / "video.json") -> str:
+    """The committed speed of video scoring as a Markdown table."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows = {
+        "frames/s, from the file to the last score": f"{found['frames_per_second']:.1f}",
+        "the same in eager float32": f"{found['eager_float32']:.1f}",
+        "limit by the matrix rate": f"{found['limit']:.1f} ({found['matrix_rate_tflops']:.2f} TFLOP/s)",
+        "share of the limit": f"{found['share_of_limit']:.0%}",
+        "frame AUROC, difference to float32": f"{found['auroc_difference']:.4f}",
+        "scores, correlation with float32": f"{found['score_correlation']:.6f}",
+        "hardware": found["hardware"],
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
 def rendered() -> dict[Path, str]:
     """The pages that hold tables, with what stands between their markers made anew."""
     tree = summarise()
@@ -126,6 +141,7 @@ def rendered() -> dict[Path, str]:
         "video": table(tree, VIDEO_COLUMNS, VIDEO_ROWS, empty=True),
         "video-stride": table(tree, STRIDE_COLUMNS, VIDEO_ROWS[:3]),
     }
+    blocks["video-speed"] = speed_table()
     blocks |= {f"choose-{data}": log_table(data) for data in VARIANTS}
     pages = {}
     for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in ("evidence.md", "log.md", "video.md"))):
