@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.video import clip_flop
 from experiments import ped2
+from memae import Detector
+from memae.events import EventRule
+from memae.report.watching import evaluate_videos
 
 
 def test_the_paper_network_costs_what_the_spec_counts():
@@ -49,3 +53,23 @@ def test_trivial_scores_are_those_of_the_spec():
     assert found["background difference"]["served"]["auroc"] == pytest.approx(0.650, abs=0.005)
     assert found["background difference"]["served min-max"]["auroc"] == pytest.approx(0.903, abs=0.005)
     assert found["block difference"]["served"]["auroc"] == pytest.approx(0.874, abs=0.015)
+
+
+@pytest.mark.real
+def test_a_brief_training_judged_by_masks_agrees_with_the_frame_ranges():
+    settings = {
+        "train": {"epochs": 2},
+        "memory": {"warmup_epochs": 1, "num_items": 200},
+        "video": {"training_stride": 8},
+    }
+    detector = Detector("video", settings=settings).fit(ped2.training())
+    rule = EventRule(detector.event_threshold(60).enter)
+    judged = evaluate_videos(detector, ped2.testing(), ped2.root() / "testing_masks", rule)
+    scores = detector.score(ped2.testing())
+    every = np.concatenate(list(ped2.labels().values()))
+    assert judged.frame_auroc_micro.value == pytest.approx(roc_auc_score(every, scores.values), abs=1e-9)
+    assert judged.frame_auroc_micro.value > 0.8
+    assert judged.pixel_auroc.value > 0.8
+    assert judged.anomalous_frames == 1648
+    assert judged.unscored_frames == 0
+    assert judged.tbdc.value > judged.rbdc.value > 0.05
