@@ -173,7 +173,8 @@ def trained(make: Callable[[int], Detector]) -> Callable[[int], tuple[dict[str, 
 
     def run(seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
         fitted = make(seed).fit(training())
-        return score_test(fitted), {"config": fitted.config.model_dump(), **fitted.facts}
+        # where the data lies on a machine is nobody else's business
+        return score_test(fitted), {"config": fitted.config.model_dump(), **fitted.facts, "origin": "training"}
 
     return run
 
