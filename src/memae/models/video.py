@@ -60,9 +60,9 @@ class Unfold(nn.Module):
 
 def encoded_clip(layers: Sequence[ClipLayer], fold: int, clip: Sequence[int]) -> tuple[int, ...]:
     """(C, T, H, W) of the encoding of a (T, H, W) clip."""
-    shape = (clip[0], clip[1] // fold, clip[2] // fold)
+    shape: tuple[int, ...] = (clip[0], clip[1] // fold, clip[2] // fold)
     for layer in layers:
-        shape = layer.shrink(shape)  # type: ignore[assignment]
+        shape = layer.shrink(shape)
     return (layers[-1].channels, *shape)
 
 
