@@ -1,14 +1,12 @@
-"""python -m benchmarks video."""
+"""python -m benchmarks video, python -m benchmarks training."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-
-from benchmarks.video import video_benchmark
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 RESULTS = Path(__file__).parent / "results"
@@ -26,18 +24,34 @@ def video(
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
 ) -> None:
     """`video-paper` from a file to scores at stride 16, against eager float32 and the matrix rate of this machine."""
-    found = video_benchmark(rounds)
-    if keep:
-        from experiments.runner import provenance, write_result
+    from benchmarks.video import video_benchmark
 
-        write_result(
-            RESULTS / "video.json", {**found, "command": "python -m benchmarks video --json", **provenance(0)}
-        )
+    _report("video", video_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def training(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/training.json.")] = False,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+) -> None:
+    """Training on MNIST and KDDCUP99 and scoring of rows, against plain loops and the matrix rate of this machine."""
+    from benchmarks.training import training_benchmark
+
+    _report("training", training_benchmark(rounds), as_json, keep)
+
+
+def _report(name: str, found: dict[str, Any], as_json: bool, keep: bool) -> None:
+    if keep:
+        from experiments.records import provenance, write_result
+
+        command = f"python -m benchmarks {name} --json"
+        write_result(RESULTS / f"{name}.json", {**found, "command": command, **provenance(0)})
     if as_json:
         typer.echo(json.dumps(found))
     else:
-        for name, value in found.items():
-            typer.echo(f"{name:>28}  {value}")
+        for key, value in found.items():
+            typer.echo(f"{key:>28}  {value}")
 
 
 app()

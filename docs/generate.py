@@ -57,10 +57,11 @@ def config_markdown() -> str:
 
 def _presets() -> str:
     keys = [
-        ("memory", "similarity"), ("memory", "temperature"), ("memory", "shrinkage"), ("memory", "initialisation"),
-        ("memory", "warmup_epochs"), ("memory", "revive_epochs"), ("preprocess", "image_scale"),
-        ("preprocess", "number_scale"), ("train", "epochs"), ("train", "batch_size"), ("train", "learning_rate"),
-        ("train", "reduction"), ("train", "noise"), ("train", "patience"),
+        ("memory", "num_items"), ("memory", "similarity"), ("memory", "temperature"), ("memory", "shrinkage"),
+        ("memory", "initialisation"), ("memory", "warmup_epochs"), ("memory", "revive_epochs"),
+        ("preprocess", "image_scale"), ("preprocess", "number_scale"), ("preprocess", "duplicates"),
+        ("train", "epochs"), ("train", "batch_size"), ("train", "learning_rate"), ("train", "reduction"),
+        ("train", "noise"), ("train", "patience"), ("score", "smooth_px"),
     ]  # fmt: skip
     networks = [network for network in NETWORKS if network != "video-paper"]  # video-paper is the variant of video
     names = [f"{network}{variant}" for network in networks for variant in ("", "-paper", "-released")]

@@ -1,60 +1,89 @@
-"""python -m experiments run | demo | choose | summary | render."""
+"""python -m experiments run | summary | render | demo | choose."""
 
 from __future__ import annotations
 
+import signal
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from experiments.bundled_demo import demo_path, run_bundled_demo
 from experiments.choose import VARIANTS, choose
+from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
-from experiments.runner import cells, demo_path, run_bundled_demo, run_cell
-from experiments.summary import as_json, summarise
+from experiments.runner import plan, run_all, seconds_of
+from experiments.summary import as_json, as_text, summarise
+from experiments.workers import run_in_processes
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
 @app.command()
 def run(
-    seeds: Annotated[int, typer.Option(help="Seeds a cell.")] = 3,
-    data: Annotated[str, typer.Option(help="Only data sets whose name starts so.")] = "",
-    method: Annotated[str, typer.Option(help="Only this method.")] = "",
-    budget_s: Annotated[float, typer.Option(help="Start no cell after so many seconds.")] = float("inf"),
+    table: Annotated[str, typer.Argument(help="table1, table2, table3, table4 or others.", show_default=False)],
+    data: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only this method; slow ones run only when named.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds instead of the table's own.")] = None,
+    parts: Annotated[str, typer.Option(help="Only these parts (classes), such as 8,2.")] = "",
+    budget: Annotated[str | None, typer.Option(help="Start nothing after 90s, 60m or 2h.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="So many cells at a time, each with one thread.")] = 1,
 ) -> None:
-    """Compute the cells that have no result file yet."""
-    started = time.monotonic()
-    wanted = [c for c in cells(seeds) if c.data.startswith(data) and method in ("", c.method)]
-    missing = [cell for cell in wanted if not cell.path.exists()]
-    typer.echo(f"{len(wanted)} cells, {len(missing)} missing", err=True)
-    for place, cell in enumerate(missing, start=1):
-        if time.monotonic() - started > budget_s:
-            typer.echo(f"budget spent; {len(missing) - place + 1} cells are left", err=True)
-            return
-        result = run_cell(cell)
-        figures = ", ".join(
-            f"{protocol} {name} {value:.4f}"
-            for protocol, metrics in result["metrics"].items()
-            for name, value in metrics.items()
-        )
-        label = f"{cell.data} {cell.method} seed {cell.seed}"
-        typer.echo(f"[{place}/{len(missing)}] {label}: {figures}, {result['seconds']:.1f} s", err=True)
+    """Compute the cells of a table that are missing; Ctrl-C loses no more than the part under way."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)  # they, too, end the processes
+    root = RESULTS / "cells"
+    try:
+        deadline = time.time() + seconds_of(budget) if budget else float("inf")
+        chosen = [part.strip() for part in parts.split(",") if part.strip()]
+        missing, count = plan(table, root, data, method, seeds, chosen, _say)
+    except (ValueError, CellError) as error:
+        _say(str(error))
+        raise typer.Exit(2) from None
+    total = len(missing)
+    parts_left = sum(len(job.parts) for job in missing)
+    _say(f"{table}: {count} cells, {total} incomplete, {parts_left} parts to compute")
+    try:
+        if jobs == 1:
+            failed = run_all(missing, root, deadline, _say)
+        else:
+            failed = run_in_processes(missing, root, deadline, _say, jobs)
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept")
+        raise typer.Exit(130) from None
+    if failed:
+        _say(f"{len(failed)} of {total} cells failed:")
+        for line in failed:
+            _say(f"  {line}")
+        raise typer.Exit(1)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @app.command("choose")
 def choose_defaults(
-    data: Annotated[str, typer.Option(help="mnist, kddcup99 or tables; left out, all.")] = "",
+    data: Annotated[str, typer.Option(help="mnist, kddcup99, tables or ped2; left out, all.")] = "",
 ) -> None:
     """Compute the variants behind the defaults that have no result file yet; validation data only."""
     for name in [data] if data else list(VARIANTS):
         for variant, result in choose(name):
-            typer.echo(f"{name}: {variant}: {result['mean']:.4f} {result['figures']}", err=True)
+            _say(f"{name}: {variant}: {result['mean']:.4f} {result['figures']}")
 
 
 @app.command()
-def summary() -> None:
-    """Print means and intervals of the committed cells as one JSON object."""
-    typer.echo(as_json(summarise()))
+def summary(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables to read.")] = False,
+) -> None:
+    """Print means and 95 % intervals of the committed cells; never trains."""
+    tree = summarise()
+    typer.echo(as_json(tree) if json else as_text(tree))
 
 
 @app.command()
@@ -62,15 +91,16 @@ def demo(seeds: Annotated[int, typer.Option(help="Seeds.")] = 5) -> None:
     """Run `memae demo` with several seeds and keep its figures."""
     for seed in range(seeds):
         if not demo_path(seed).exists():
-            typer.echo(f"seed {seed}: {run_bundled_demo(seed)}", err=True)
+            _say(f"seed {seed}: {run_bundled_demo(seed)}")
 
 
 @app.command()
 def render() -> None:
-    """Write the tables of README.md and docs/evidence.md from the committed results; never trains."""
+    """Write the tables of README.md and docs from the committed results; never trains."""
     for path, text in rendered().items():
         path.write_text(text, encoding="utf-8")
-        typer.echo(str(path.relative_to(ROOT)), err=True)
+        _say(str(path.relative_to(ROOT)))
 
 
-app()
+if __name__ == "__main__":
+    app()

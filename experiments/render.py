@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from experiments.choose import VARIANTS, log_table
-from experiments.runner import RESULTS
-from experiments.summary import Summary, Tree, summarise
+from experiments.data import DATA, WHOLE
+from experiments.records import RESULTS
+from experiments.summary import DataTree, Summary, Tree, summarise
+from experiments.tables import Block, Column, Reported, Row, all_tables
 
-__all__ = ["ROOT", "demo_table", "rendered", "speed_table", "table"]
+__all__ = ["ROOT", "by_part", "comparison", "demo_table", "markdown", "overview", "rendered", "speed_table"]
 
 ROOT = Path(__file__).parents[1]
+_MARKED = re.compile(r"(<!-- ([\w-]+):begin -->)\n.*?(<!-- \2:end -->)", re.DOTALL)
+NONE = "–"  # a cell that is not there
 
-ROWS = (
+Figure: TypeAlias = tuple[str, str, str, str, str]
+"""Table, data set, protocol, metric, title"""
+
+# The overview of README.md: figures of several tables beside each other
+OVERVIEW: tuple[Figure, ...] = (
+    ("table1", "mnist", "full", "auroc", "MNIST, AUROC"),
+    ("table1", "cifar10", "full", "auroc", "CIFAR-10, AUROC"),
+    ("table3", "kddcup99", "paper", "f1", "KDDCUP99, F1"),
+    ("table3", "kddcup99", "distinct", "f1", "duplicates removed, F1"),
+    ("table3", "kddcup99-attacks", "full", "f1", "attacks as the anomaly, F1"),
+)
+OVERVIEW_ROWS = (
     ("memae", "**MemAE** (our default)"),
     ("memae-paper", "MemAE, preset `paper`"),
     ("memae-released", "MemAE, preset `released`"),
@@ -24,13 +40,11 @@ ROWS = (
     ("autoencoder-paper", "plain AE, preset `paper`"),
     ("untrained", "untrained network"),
     ("1-nn-l2", "1-NN look-up, L2"),
-    ("1-nn-cosine", "1-NN look-up, cosine"),
     ("1-nn-centred-cosine", "1-NN look-up, centred cosine"),
     ("pca-30", "PCA, 30 components"),
     ("isolation-forest", "Isolation Forest"),
     ("exact-match", "exact match"),
 )
-
 VIDEO_ROWS = (
     ("memae", "**MemAE**, preset `video`"),
     ("memae-nonspar", "the same, not sparse"),
@@ -43,52 +57,100 @@ VIDEO_ROWS = (
     ("memae-nonspar-paper", "the same, not sparse"),
     ("autoencoder-paper", "plain AE, preset `video-paper`"),
 )
-VIDEO_COLUMNS = (
-    ("ped2", "served", "auroc", "as served"),
-    ("ped2", "served", "auroc_macro", "as served, mean over videos"),
-    ("ped2", "served min-max", "auroc", "min-max per video"),
-    ("ped2", "paper", "auroc", "paper's protocol"),
-    ("ped2", "paper raw", "auroc", "paper's, no min-max"),
+VIDEO: tuple[Figure, ...] = (
+    ("table2", "ped2", "served", "auroc", "as served"),
+    ("table2", "ped2", "served", "auroc_macro", "as served, mean over videos"),
+    ("table2", "ped2", "served min-max", "auroc", "min-max per video"),
+    ("table2", "ped2", "paper", "auroc", "paper's protocol"),
+    ("table2", "ped2", "paper raw", "auroc", "paper's, no min-max"),
 )
-STRIDE_COLUMNS = (
-    ("ped2", "served 1", "auroc", "stride 1 (each frame in the middle of its clip)"),
-    ("ped2", "served", "auroc", "stride 8 (middle half of each clip)"),
-    ("ped2", "served 16", "auroc", "stride 16 (clips end to end)"),
-)
-
-COLUMNS = (
-    ("mnist-8", "full", "auroc", "MNIST 8 normal, AUROC"),
-    ("mnist-2", "full", "auroc", "MNIST 2 normal, AUROC"),
-    ("kddcup99", "paper", "f1", "KDDCUP99, F1"),
-    ("kddcup99", "paper", "auroc", "KDDCUP99, AUROC"),
+STRIDES: tuple[Figure, ...] = (
+    ("table2", "ped2", "served 1", "auroc", "stride 1 (each frame in the middle of its clip)"),
+    ("table2", "ped2", "served", "auroc", "stride 8 (middle half of each clip)"),
+    ("table2", "ped2", "served 16", "auroc", "stride 16 (clips end to end)"),
 )
 
 
-def table(
-    tree: Tree,
-    columns: tuple[tuple[str, str, str, str], ...] = COLUMNS,
-    rows: tuple[tuple[str, str], ...] = ROWS,
-    empty: bool = False,
-) -> str:
-    """A Markdown table: mean and, in brackets, half the 95 % interval; a dash where there is no cell.
+def markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    head, rule, *body = ("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join([head, rule.replace(" ", ""), *body])
+
+
+def comparison(block: Block, rows: Sequence[Row], data: DataTree) -> str:
+    """A data set of a table: reported, ours by the same protocol, the difference; other protocols; seeds and cost.
+
+    Every row of the table that has a method for the data set, or a reported number on it, is there.
+    """
+    first, *others = block.columns
+    also = block.also_reported
+    sources = (block.data, *also)
+    claimed = any(row.reported.get((name, first.metric)) for row in rows for name in sources)
+    titles = ["method"]
+    if claimed:
+        titles += ["reported", *(f"{title}, reported" for title in also.values())]
+    titles += [
+        first.title,
+        *(["difference"] if claimed else []),
+        *(_title(column, block, rows) for column in others),
+    ]
+    titles += ["seeds", "stored", "µs a sample", "training, one seed"]
+    lines = []
+    for row in rows:
+        claims = [row.reported.get((name, first.metric)) for name in sources]
+        if row.method not in DATA[block.data].methods and not any(claims):
+            continue
+        methods = data.get(block.data, {}).get(row.method or "", {})
+        ours = methods.get(first.protocol, {}).get(first.metric)
+        line = [row.title, *(map(_reported, claims) if claimed else [])]
+        line += [_figure(ours), *([_difference(ours, claims[0])] if claimed else [])]
+        for column in others:
+            found = _figure(methods.get(column.protocol, {}).get(column.metric))
+            claim = row.reported.get((block.data, column.metric)) if column.protocol == first.protocol else None
+            line.append(f"{found} ({_reported(claim)})" if claim else found)
+        shown = [methods.get(column.protocol, {}).get(column.metric) for column in block.columns]
+        seeds = max((found.seeds for found in shown if found), default=0)
+        cost = methods.get("cost", {})
+        line += [
+            str(seeds) if seeds else NONE,
+            _of(cost.get("stored"), lambda value: f"{value:,.0f}"),
+            _of(cost.get("score_us_per_sample"), lambda value: f"{value:,.0f}" if value >= 10 else f"{value:.1f}"),
+            _of(cost.get("fit_seconds"), lambda value: _duration(value * len(DATA[block.data].parts))),
+        ]
+        lines.append(line)
+    return markdown(titles, lines)
+
+
+def by_part(block: Block, rows: Sequence[Row], data: DataTree) -> str:
+    """The parts (classes) of a data set beside each other: means over the seeds that each part has."""
+    column, parts = block.by_part, DATA[block.data].parts
+    assert column is not None and parts != WHOLE
+    lines = []
+    for row in rows:
+        found = [
+            data.get(f"{block.data}-{part}", {})
+            .get(row.method or "", {})
+            .get(column.protocol, {})
+            .get(column.metric)
+            for part in parts
+        ]
+        if any(found):
+            lines.append([row.title, *(_value(figure.mean) if figure else NONE for figure in found)])
+    return markdown(["method", *parts], lines)
+
+
+def overview(tree: Tree, columns: Sequence[Figure], rows: Sequence[tuple[str, str]], empty: bool = False) -> str:
+    """Figures of several tables: mean ± half the 95 % interval, a dash where there is no cell.
 
     Rows without any cell are left out, or with `empty` kept, so that a reader sees what is missing.
     """
-    lines = ["| method | " + " | ".join(title for *_, title in columns) + " |", "|---|" + "---|" * len(columns)]
+    lines = []
     for method, name in rows:
-        figures = [tree.get(d, {}).get(method, {}).get(p, {}).get(m) for d, p, m, _ in columns]
-        if empty or any(figures):
-            lines.append(f"| {name} | " + " | ".join(map(_figure, figures)) + " |")
-    return "\n".join(lines)
-
-
-def _figure(summary: Summary | None) -> str:
-    if summary is None:
-        return "–"
-    value = f"{summary.mean:.4f}".lstrip("0")
-    if math.isnan(summary.low):
-        return value
-    return f"{value} ± " + f"{summary.high - summary.mean:.4f}".lstrip("0")
+        found = [tree.get(t, {}).get(d, {}).get(method, {}).get(p, {}).get(m) for t, d, p, m, _ in columns]
+        if empty or any(found):
+            lines.append([name, *map(_figure, found)])
+    return markdown(["method", *(title for *_, title in columns)], lines)
 
 
 def demo_table(root: Path = RESULTS / "demo") -> str:
@@ -98,23 +160,23 @@ def demo_table(root: Path = RESULTS / "demo") -> str:
     ]
     if not runs:
         return "No committed runs."
-    lines = [
-        f"| mean of {len(runs)} seeds | digits: 0 is normal | breast cancer: benign is normal |",
-        "|---|---|---|",
-    ]
-    for field, name in (
-        ("memae", "**MemAE**, AUROC"),
-        ("autoencoder", "plain autoencoder, AUROC"),
-        ("untrained", "untrained network, AUROC"),
-    ):
-        figures = [Summary.of([run[kind][field] for run in runs]) for kind in ("images", "table")]
-        lines.append(f"| {name} | " + " | ".join(map(_figure, figures)) + " |")
-    alarms = [
-        Summary.of([run[kind]["false_alarm_rate"]["measured"] for run in runs]) for kind in ("images", "table")
-    ]
+
+    def line(name: str, value: Callable[[dict[str, Any]], float]) -> list[str]:
+        return [name, *(_figure(Summary.of([value(run[kind]) for run in runs])) for kind in ("images", "table"))]
+
     wanted = runs[0]["images"]["false_alarm_rate"]["wanted"]
-    lines.append(f"| false-alarm rate (wanted: at most {wanted:g}) | " + " | ".join(map(_figure, alarms)) + " |")
-    return "\n".join(lines)
+    return markdown(
+        [f"mean of {len(runs)} seeds", "digits: 0 is normal", "breast cancer: benign is normal"],
+        [
+            line("**MemAE**, AUROC", lambda found: found["memae"]),
+            line("plain autoencoder, AUROC", lambda found: found["autoencoder"]),
+            line("untrained network, AUROC", lambda found: found["untrained"]),
+            line(
+                f"false-alarm rate (wanted: at most {wanted:g})",
+                lambda found: found["false_alarm_rate"]["measured"],
+            ),
+        ],
+    )
 
 
 def speed_table(path: Path = ROOT / "benchmarks" / "results" / "video.json") -> str:
@@ -134,22 +196,71 @@ def speed_table(path: Path = ROOT / "benchmarks" / "results" / "video.json") -> 
 
 def rendered() -> dict[Path, str]:
     """The pages that hold tables, with what stands between their markers made anew."""
-    tree = summarise()
-    mixed = tuple((data, "paper", metric, title) for data, _, metric, title in COLUMNS if data.startswith("mnist"))
-    blocks = {"demo": demo_table(), "evidence": table(tree), "evidence-mixed": table(tree, mixed)}
-    blocks |= {
-        "video": table(tree, VIDEO_COLUMNS, VIDEO_ROWS, empty=True),
-        "video-stride": table(tree, STRIDE_COLUMNS, VIDEO_ROWS[:3]),
-    }
-    blocks["video-speed"] = speed_table()
-    blocks |= {f"choose-{data}": log_table(data) for data in VARIANTS}
+    blocks = _blocks(summarise())
     pages = {}
-    for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in ("evidence.md", "log.md", "video.md"))):
+    for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in ("tables.md", "log.md", "video.md"))):
         if not path.exists():
             continue
         text = path.read_text(encoding="utf-8")
-        for name, block in blocks.items():
-            marked = re.compile(f"(<!-- {name}:begin -->\\n).*?(\\n?<!-- {name}:end -->)", re.DOTALL)
-            text = marked.sub(lambda found, block=block: found[1] + block + "\n" + found[2].lstrip("\n"), text)
-        pages[path] = text
+        pages[path] = _MARKED.sub(lambda found: _filled(found, blocks), text)
     return pages
+
+
+def _filled(found: re.Match[str], blocks: Mapping[str, str]) -> str:
+    begin, name, end = found.groups()
+    return f"{begin}\n{blocks[name]}\n{end}" if name in blocks else found[0]
+
+
+def _blocks(tree: Tree) -> dict[str, str]:
+    """What stands between the markers, by their name."""
+    blocks = {"demo": demo_table(), "video-speed": speed_table()}
+    blocks["evidence"] = overview(tree, OVERVIEW, OVERVIEW_ROWS)
+    blocks["video"] = overview(tree, VIDEO, VIDEO_ROWS, empty=True)
+    blocks["video-stride"] = overview(tree, STRIDES, VIDEO_ROWS[:3])
+    blocks |= {f"choose-{data}": log_table(data) for data in VARIANTS}
+    for name, table in all_tables().items():
+        for block in table.blocks:
+            blocks[f"{name}-{block.data}"] = comparison(block, table.rows, tree[name])
+            if block.by_part:
+                blocks[f"{name}-{block.data}-parts"] = by_part(block, table.rows, tree[name])
+    return blocks
+
+
+def _title(column: Column, block: Block, rows: Sequence[Row]) -> str:
+    claimed = any((block.data, column.metric) in row.reported for row in rows)
+    return f"{column.title} (reported)" if claimed and column.protocol == block.compared.protocol else column.title
+
+
+def _value(value: float) -> str:
+    return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.4f}"
+
+
+def _figure(found: Summary | None) -> str:
+    if found is None:
+        return NONE
+    value = _value(found.mean)
+    return value if math.isnan(found.low) else f"{value} ± {_value(found.high - found.mean)}"
+
+
+def _reported(found: Reported | None) -> str:
+    if found is None:
+        return NONE
+    value = _value(found.value)
+    return value.removesuffix("0") + ("?" if found.status == "unconfirmed" else "")
+
+
+def _difference(ours: Summary | None, reported: Reported | None) -> str:
+    if ours is None or reported is None:
+        return NONE
+    apart = ours.mean - reported.value
+    return ("+" if apart >= 0 else "-") + _value(abs(apart))
+
+
+def _of(found: Summary | None, shown: Callable[[float], str]) -> str:
+    return NONE if found is None else shown(found.mean)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

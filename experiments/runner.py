@@ -1,145 +1,174 @@
-"""Fills the missing cells of the evidence, one committed JSON file a cell and seed; may be stopped at any time."""
+"""Computes the missing cells of a table; may be stopped at any time, and loses at most the part under way."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-import tempfile
+import re
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import torch
 
-from experiments import ped2, protocols
-from experiments.methods import METHODS
-from experiments.protocols import Split
-from memae.demo import run_demo
-from memae.files import atomic_file
+from experiments.data import DATA
+from experiments.records import Cell
+from experiments.tables import Table, all_tables
 
-__all__ = ["RESULTS", "Cell", "cells", "demo_path", "provenance", "run_bundled_demo", "run_cell", "write_result"]
+__all__ = ["Job", "Say", "compute", "failure", "plan", "run_all", "seconds_of"]
 
-RESULTS = Path(__file__).parent / "results"
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
-NEURAL = ("memae", "memae-paper", "memae-released", "autoencoder", "autoencoder-paper", "untrained")
-LOOK_UPS = ("1-nn l2", "1-nn cosine", "1-nn centred cosine", "pca-30")
-KDD_LOOK_UPS = ("exact match", "pca-30", "isolation forest", "1-nn l2")
+Say: TypeAlias = Callable[[str], None]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One fit of the evidence: a method on a data set with one seed, judged under every protocol of the data."""
+class Job:
+    """The missing parts of a cell."""
 
-    data: str
-    """Such as "mnist-8" or "kddcup99"."""
-    method: str
-    seed: int
-
-    @property
-    def path(self) -> Path:
-        """Where its result lies."""
-        return RESULTS / "first_light" / self.data / self.method.replace(" ", "-") / f"seed-{self.seed}.json"
-
-    def split(self) -> Split:
-        """The data and its protocols."""
-        if self.data == "kddcup99":
-            return protocols.kddcup(self.seed)
-        return protocols.mnist(int(self.data.removeprefix("mnist-")), self.seed)
+    cell: Cell
+    parts: tuple[str, ...]
+    command: str
+    """That computes the whole cell."""
 
 
-def cells(seeds: int) -> Iterator[Cell]:
-    """All cells of the evidence, seed by seed; what needs a GPU is left out where there is none."""
-    for seed in range(seeds):
-        for method in ped2.METHODS:
-            if method not in ped2.GPU_METHODS or torch.cuda.is_available():
-                yield Cell("ped2", method, seed)
-        for data, look_ups in (("kddcup99", KDD_LOOK_UPS), ("mnist-8", LOOK_UPS), ("mnist-2", LOOK_UPS)):
-            for method in NEURAL + look_ups:
-                yield Cell(data, method, seed)
+def seconds_of(budget: str) -> float:
+    """Seconds of a duration such as "90s", "60m", "2h" or "1.5h".
+
+    Raises:
+        ValueError: it has no unit, or is no number.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget.strip())
+    if not found:
+        raise ValueError(f"budget {budget!r}: give a number and s, m or h, such as 90s, 60m or 2h")
+    return float(found[1]) * _UNITS[found[2]]
 
 
-def run_cell(cell: Cell) -> dict[str, Any]:
-    """Computes a cell and writes its file."""
-    if cell.data == "ped2":
-        return _run_ped2(cell)
-    split = cell.split()
-    judge = protocols.kddcup_metrics if cell.data == "kddcup99" else protocols.auroc_metrics
-    started = time.perf_counter()
-    scores, facts = METHODS[cell.method](split, cell.seed)
-    seconds = time.perf_counter() - started
-    result = {
-        "metrics": {
-            protocol: {name: round(v, 6) for name, v in judge(split.labels[rows], scores[rows]).items()}
-            for protocol, rows in split.judged.items()
-        },
-        "seconds": round(seconds, 2),
-        "samples": {"fit": len(split.fit), "test": len(split.test), "anomalies": int(split.labels.sum())},
-        "command": f"python -m experiments run --data {cell.data} --method '{cell.method}'",
-        **provenance(cell.seed),
-        "facts": facts,
-    }
-    write_result(cell.path, result)
-    return result
+def plan(
+    name: str,
+    root: Path,
+    data: str | None = None,
+    method: str | None = None,
+    seeds: int | None = None,
+    parts: Collection[str] = (),
+    say: Say = lambda _: None,
+) -> tuple[list[Job], int]:
+    """What a table lacks: seed by seed, within a seed in the order of the table. Also says how many cells it has.
+
+    Args:
+        name: of the table.
+        root: the folder of cells.
+        data: only this data set.
+        method: only this method; a slow one is left out unless it is named so.
+        seeds: 0 to so many; left out, those of the table.
+        parts: only these; left out, all.
+        say: is told which methods are left out, and why.
+
+    Raises:
+        ValueError: there is no such table, data set, method or part.
+    """
+    table = _one_of(all_tables(), name, "table")
+    _check_words(name, table, data, method, parts)
+    found, seen = [], set()
+    wanted = list(_wanted(table, data, method, say))
+    count = table.seeds if seeds is None else seeds
+    for seed in range(count):
+        for data_name, method_name in wanted:
+            cell = Cell(data_name, method_name, seed)
+            if cell in seen:
+                continue
+            seen.add(cell)
+            there = cell.parts(root)
+            missing = [p for p in DATA[data_name].parts if p not in there and (not parts or p in parts)]
+            if missing:
+                words = f"run {name} --data {data_name} --method {method_name} --seeds {seed + 1}"
+                found.append(Job(cell, tuple(missing), f"python -m experiments {words}"))
+    return found, len(seen)
 
 
-def _run_ped2(cell: Cell) -> dict[str, Any]:
-    started = time.perf_counter()
-    metrics, facts = ped2.run_method(cell.method, cell.seed)
-    result = {
-        "metrics": metrics,
-        "seconds": round(time.perf_counter() - started, 2),
-        "command": f"python -m experiments run --data ped2 --method '{cell.method}'",
-        **provenance(cell.seed),
-        "facts": facts,
-    }
-    write_result(cell.path, result)
-    return result
+def compute(job: Job, root: Path, deadline: float, say: Say) -> bool:
+    """Computes the missing parts of a cell, and writes its file after each; False if the deadline came before the end.
+
+    Args:
+        job: what is missing.
+        root: the folder of cells.
+        deadline: `time.time()` after which no part is started.
+        say: is told of each part that is done.
+
+    Raises:
+        CellError: the file was made with other settings.
+        KeyboardInterrupt: also where the method has caught it and ended early.
+    """
+    for part in job.parts:
+        if time.time() > deadline:
+            return False
+        if part in job.cell.parts(root):
+            continue  # another process was faster
+        outcome = DATA[job.cell.data].compute(job.cell.method, part, job.cell.seed)
+        if outcome.facts.get("interrupted"):
+            raise KeyboardInterrupt  # the training loop keeps its best epoch and goes on; a cell is no place for that
+        job.cell.add(root, part, job.command, outcome.settings, outcome.as_json())
+        figures = ", ".join(f"{protocol} {_main(metrics)}" for protocol, metrics in outcome.metrics.items())
+        name = "" if part == "all" else f" class {part}"
+        seconds = outcome.seconds["fit"] + outcome.seconds["score"]
+        say(f"{job.cell}{name}: {figures}, {seconds:.1f} s")
+    return True
 
 
-def demo_path(seed: int) -> Path:
-    """Where the figures of `memae demo --seed` lie."""
-    return RESULTS / "demo" / f"seed-{seed}.json"
+def run_all(jobs: Sequence[Job], root: Path, deadline: float, say: Say) -> list[str]:
+    """Computes jobs one after the other in this process; the failed ones, each with its error. Others go on."""
+    failed: list[str] = []
+    for place, job in enumerate(jobs):
+        try:
+            if not compute(job, root, deadline, say):
+                say(f"budget spent; {len(jobs) - place} cells are left")
+                break
+        except Exception as error:
+            failed.append(failure(job, error))
+            say(f"FAILED {failed[-1]}")
+    return failed
 
 
-def run_bundled_demo(seed: int) -> dict[str, Any]:
-    """Runs the demo on its bundled data and writes its figures; the pictures are thrown away."""
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        found = run_demo("bundled", Path(folder), seed=seed, announce=lambda _: None, monitor=lambda: None)
-    figures = {kind: asdict(result) for kind, result in found.items()}
-    result = {
-        **figures,
-        "seconds": round(time.perf_counter() - started, 2),
-        "command": f"memae demo --json --seed {seed}",
-        **provenance(seed),
-    }
-    write_result(demo_path(seed), result)
-    return figures
+def failure(job: Job, error: Exception) -> str:
+    """One line on an error, and where it was raised."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{job.cell}: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
-def provenance(seed: int) -> dict[str, Any]:
-    """What every result file says of its origin."""
-    return {"seed": seed, "commit": _commit(), "hardware": _hardware()}
+def _main(metrics: Mapping[str, float]) -> str:
+    """The figure that the paper names: F1 where something is flagged, else the AUROC."""
+    name = "f1" if "f1" in metrics else "auroc" if "auroc" in metrics else next(iter(metrics))
+    return f"{name} {metrics[name]:.4f}"
 
 
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result file, whole or not at all."""
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+def _wanted(table: Table, data: str | None, method: str | None, say: Say) -> Iterator[tuple[str, str]]:
+    for block, row, name in table.cells():
+        if data not in (None, block.data) or method not in (None, name):
+            continue
+        if block.data in row.gpu and not torch.cuda.is_available():
+            say(f"{block.data} {name}: left out, it needs a GPU")
+        elif row.slow and method is None:
+            say(f"{block.data} {name}: left out, it takes hours; name it with --method {name}")
+        else:
+            yield block.data, name
 
 
-def _commit() -> str:
-    git = partial(subprocess.run, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-    commit = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
-    changed = git(["git", "status", "--porcelain", "--", "../src", "*.py"]).stdout.strip()
-    return commit + ("+changes" if changed else "")
+def _check_words(name: str, table: Table, data: str | None, method: str | None, parts: Collection[str]) -> None:
+    blocks = {block.data: block for block in table.blocks}
+    if data is not None:
+        _one_of(blocks, data, f"data set in {name}")
+    chosen = [data] if data is not None else list(blocks)
+    if method is not None:
+        methods = {found for block, _, found in table.cells() if block.data in chosen}
+        _one_of(dict.fromkeys(methods), method, f"method in {name} for {', '.join(chosen)}")
+    known = {part for block in chosen for part in DATA[block].parts}
+    for part in parts:
+        _one_of(dict.fromkeys(known), part, f"part of {', '.join(chosen)}")
 
 
-def _hardware() -> str:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{os.cpu_count()} x {platform.machine()} cores ({torch.get_num_threads()} threads), {gpu}"
+def _one_of(known: Mapping[str, Found], name: str, what: str) -> Found:
+    if name not in known:
+        raise ValueError(f"{name!r}: no such {what}; there is {', '.join(sorted(known))}")
+    return known[name]

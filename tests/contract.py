@@ -1,5 +1,7 @@
-"""What every detector here must do, whatever is in it: `check_detector` runs it through all of that."""
+"""What every detector and every method of the evidence must do: `check_detector`, `check_method`."""
 
+import json
+import random
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,8 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
+from experiments.methods.method import Method
 from memae import Detector
 from memae.errors import DataError
 
@@ -153,3 +157,50 @@ def check_bad_input(make: Make, trained: Detector, mixed: np.ndarray) -> None:
     for fit, what in refused:
         with pytest.raises(DataError, match=what):
             fit()
+
+
+def check_method(
+    method: Method, normal: np.ndarray, anomalous: np.ndarray, *, ranks: bool = True, seed: int = 0
+) -> None:
+    """Fails where a method of the evidence breaks its contract.
+
+    Args:
+        method: what `experiments.methods` calls one.
+        normal: (S, ...) images (S, C, H, W) uint8 or rows (S, D) float32, of which the last 30 are kept from it.
+        anomalous: (A, ...) samples of the same shape and type.
+        ranks: False for a method that cannot rank these by design, such as an untrained one.
+        seed: of the fit.
+    """
+    fit, unseen = normal[:-HELD_OUT].copy(), normal[-HELD_OUT:]
+    mixed = np.concatenate([unseen, anomalous])
+    given, asked, state = fit.copy(), mixed.copy(), _global_state()
+    fitted = method(fit, seed)
+    scores = fitted.score(mixed)
+    assert _global_state() == state, "a random state or the thread count is another than before"
+    assert np.array_equal(fit, given) and np.array_equal(mixed, asked), "the samples were changed"
+
+    assert scores.shape == (len(mixed),)
+    assert scores.dtype.kind == "f"
+    assert np.isfinite(scores).all()
+    check_companions(fitted.score, mixed, scores)
+    assert np.array_equal(method(fit, seed).score(mixed), scores), "another fit of this seed scores otherwise"
+    json.dumps([fitted.stored, fitted.settings, fitted.facts], allow_nan=False)
+    if ranks:
+        good = roc_auc_score(np.arange(len(mixed)) >= HELD_OUT, scores)
+        assert good > 0.75, f"AUROC {good:.3f}"
+
+
+def check_companions(score: Callable[[np.ndarray], np.ndarray], mixed: np.ndarray, together: np.ndarray) -> None:
+    """The score of a sample depends neither on the others of its array nor on their order."""
+    close = {"rel": 1e-4, "abs": 1e-6 * float(np.abs(together).max())}
+    some = range(0, len(mixed), max(1, len(mixed) // 10))
+    alone = [float(score(mixed[place : place + 1])[0]) for place in some]
+    assert alone == pytest.approx(together[list(some)], **close)
+    assert score(mixed[::-1]) == pytest.approx(together[::-1], **close)
+    assert score(np.concatenate([mixed, mixed[:7]])) == pytest.approx(np.append(together, together[:7]), **close)
+
+
+def _global_state() -> tuple[Any, ...]:
+    """Everything global that a fit could change, comparable by ==."""
+    kind, keys, *rest = np.random.get_state()
+    return random.getstate(), kind, keys.tobytes(), *rest, torch.get_rng_state().tolist(), torch.get_num_threads()

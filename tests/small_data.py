@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from memae.data.known import KDD_CATEGORIES, KDD_COLUMNS
 
@@ -27,6 +28,44 @@ def write_mnist(root: Path, train: int = 1000, test: int = 100) -> None:
             image[row * 9 : row * 9 + 7, column * 7 : column * 7 + 7] = 220
         write_idx(images, root / "mnist" / f"{prefix}-images-idx3-ubyte.gz")
         write_idx(labels, root / "mnist" / f"{prefix}-labels-idx1-ubyte.gz")
+
+
+def write_cifar10(root: Path, train: int = 400, test: int = 80) -> None:
+    """Sheets of 40 colour images of 32 x 32 px side by side, five rows of them each at most, as `known.cifar10` reads.
+
+    A label n is a bright square in the n-th of ten places in the colour n % 3; labels in turn.
+    """
+    rng = np.random.default_rng(0)
+    folder = root / "cifar10"
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", train), ("test", test)):
+        labels = np.arange(count) % 10
+        images = rng.integers(0, 40, (count, 32, 32, 3), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            row, column = divmod(int(label), 4)
+            image[row * 10 : row * 10 + 8, column * 8 : column * 8 + 8, label % 3] = 220
+        for number, part in enumerate(np.split(images, range(200, count, 200))):
+            rows = [np.concatenate(list(row), axis=1) for row in part.reshape(-1, 40, 32, 32, 3)]
+            sheet = Image.fromarray(np.concatenate(rows))
+            sheet.save(folder / f"{split}_{number:02}.webp", lossless=True)
+        lines = [f"{index},{label},name{label},1" for index, label in enumerate(labels)]
+        (folder / f"{split}_labels.csv").write_text("\n".join(["index,label,name,pixel_exact", *lines, ""]))
+
+
+def write_ped2(root: Path, frames: int = 24) -> None:
+    """Two training and two test videos of 48 x 72 px as JPEG frames; each test video flashes in frames 9 to 16."""
+    rng = np.random.default_rng(0)
+    folder = root / "ucsd_ped2"
+    for part in ("training", "testing"):
+        for video in ("01", "02"):
+            (folder / part / video).mkdir(parents=True)
+            for number in range(frames):
+                grey = rng.integers(90, 110, (48, 72), dtype=np.uint8)
+                grey[20:28, 2 * number : 2 * number + 8] = 40
+                if part == "testing" and 8 <= number < 16:
+                    grey[4:16, 20:40] = 255 if number % 2 else 0
+                Image.fromarray(grey).save(folder / part / video / f"{number + 1:03}.jpg", quality=95)
+    (folder / "UCSDped2.m").write_text("TestVideoFile = {};\n" + "TestVideoFile{end+1}.gt_frame = [9:16];\n" * 2)
 
 
 def write_kddcup99(root: Path, rows: int = 300) -> None:

@@ -102,7 +102,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
             {"threshold": {"xyzzy": 3}},
             r"threshold\.xyzzy: unknown key; known: false_alarm_rate, calibration_share",
         ),
-        ({"xyzzy": 1}, r"xyzzy: unknown key; known: network, preprocess, memory, train, video, threshold"),
+        ({"xyzzy": 1}, r"xyzzy: unknown key; known: network, preprocess, memory, train, score, video, threshold"),
     ],
 )
 def test_an_unknown_key_names_the_close_one_or_all(settings: dict, message: str) -> None:
@@ -121,7 +121,8 @@ def test_an_unknown_key_names_the_close_one_or_all(settings: dict, message: str)
         ({"memory": 3}, r"memory = 3: should be a valid dictionary"),
         (
             {"network": "resnet"},
-            r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'kddcup', 'table', 'video' or 'video-paper'",
+            r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'thumbnail', 'kddcup', 'table', 'video' or "
+            "'video-paper'",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import memae.scoring
@@ -75,3 +76,46 @@ def test_no_samples_have_no_scores(net):
 
 def test_the_length_of_scores_is_their_number():
     assert len(Scores(np.zeros(3), ["a", "b", "c"])) == 3
+
+
+@pytest.fixture
+def blind():
+    """Rebuilds nothing: all of an image is left over."""
+
+    class Nothing(nn.Module):
+        def forward(self, x):
+            return torch.zeros_like(x)
+
+    return Autoencoder(nn.Sequential(nn.Conv2d(1, 1, 1)), None, Nothing())
+
+
+def test_smoothing_is_a_gaussian_over_the_residual(blind):
+    x = torch.randn(3, 1, 20, 24, generator=torch.Generator().manual_seed(0))
+    (part,) = error_maps(blind, x, 1.5)
+    expected = gaussian_filter(x.numpy(), (0, 0, 1.5, 1.5), truncate=8, mode="constant") ** 2
+    assert part.errors.numpy()[..., 8:-8, 8:-8] == pytest.approx(expected[..., 8:-8, 8:-8], abs=1e-5)
+    assert np.array_equal(part.scores, sample_scores(blind, x, 1.5))
+
+
+def test_smoothing_keeps_what_is_everywhere_to_the_edges(blind):
+    x = torch.full((1, 1, 9, 12), 3.0)
+    assert sample_scores(blind, x, 2.0) == pytest.approx(9.0, rel=1e-5)
+
+
+def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind):
+    there, beside, more = torch.zeros(3, 1, 1, 28, 28)
+    there[..., 13], beside[..., 14] = 1, 1
+    more[..., 13] = more[..., 20] = 1
+    moved, added = there - beside, there - more
+
+    def ratio(smooth_px):
+        a, b = sample_scores(blind, torch.stack([moved[0], added[0]]), smooth_px)
+        return a / b
+
+    assert ratio(0.0) == pytest.approx(2.0)
+    assert ratio(1.0) < 0.5
+
+
+def test_rows_are_never_smoothed(net):
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(sample_scores(net, x, 1.0), sample_scores(net, x))

@@ -31,7 +31,7 @@ from memae.threshold import Threshold
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
-FORMAT = 2  # 1 knew no video; such models still load
+FORMAT = 3  # 1 knew no video, 2 no smoothing of errors; such models still load
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")

@@ -24,6 +24,7 @@ __all__ = [
     "MemoryConfig",
     "Network",
     "PreprocessConfig",
+    "ScoreConfig",
     "ThresholdConfig",
     "TrainConfig",
     "VideoConfig",
@@ -31,7 +32,7 @@ __all__ = [
     "read_toml",
 ]
 
-Network = Literal["mnist", "cifar10", "image", "kddcup", "table", "video", "video-paper"]
+Network = Literal["mnist", "cifar10", "image", "thumbnail", "kddcup", "table", "video", "video-paper"]
 
 
 FrameScore = Literal["mean", "place"]
@@ -49,7 +50,14 @@ class PreprocessConfig(_Section):
         description="per image: 'none', 'unit' (root mean square 1) or 'centred' (mean 0, then unit)",
     )
     number_scale: NumberScale = Field(
-        "standard", description="per number column: 'standard' (mean 0, deviation 1) or 'minmax' (0 to 1)"
+        "standard",
+        description="per number column: 'standard' (mean 0, deviation 1), 'minmax' (0 to 1) or 'log' (standard, "
+        "of sign(x) log(1 + |x|): for heavy tails)",
+    )
+    duplicates: Literal["keep", "drop"] = Field(
+        "keep",
+        description="equal rows of a table: 'drop' trains on each once, so that a frequent row does not drown a rare "
+        "one; thresholds are set from all rows",
     )
 
 
@@ -96,6 +104,17 @@ class TrainConfig(_Section):
         "0: run all epochs and keep the last",
     )
     precision: Literal["float32", "bf16"] = "float32"
+
+
+class ScoreConfig(_Section):
+    """How a rebuilt image becomes a score; rows do not look here, and video has `video.score`."""
+
+    smooth_px: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of the Gaussian that smooths what is left of an image before it is squared, "
+        "px; 0: none (paper)",
+    )
 
 
 class VideoConfig(_Section):
@@ -150,6 +169,7 @@ class Config(_Section):
     preprocess: PreprocessConfig = PreprocessConfig()
     memory: MemoryConfig = MemoryConfig()
     train: TrainConfig = TrainConfig()
+    score: ScoreConfig = ScoreConfig()
     video: VideoConfig = VideoConfig()
     threshold: ThresholdConfig = ThresholdConfig()
 

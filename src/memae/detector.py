@@ -94,9 +94,9 @@ class Detector:
     (see `memae.data.sources.open_source`).
 
     Args:
-        preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "kddcup", "table", "video"),
-            a variant ("paper", "released"), or both ("mnist-paper"); see `memae.models.presets`. A network for video
-            reads folders of images as videos.
+        preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "thumbnail", "kddcup", "table",
+            "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.models.presets`. A network
+            for video reads folders of images as videos.
         seed: of all randomness; the same seed and data give the same model. Global random state is untouched.
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
             file; see `memae.config.Config` for all keys.
@@ -426,7 +426,7 @@ class Detector:
                 yield keys, np.array(scores)
             return
         for samples, encoded in self._encoded(x):
-            yield samples.keys, sample_scores(self.model, encoded)
+            yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px)
 
     def _encoded(self, x: Any) -> Iterator[tuple[Samples, Tensor]]:
         preprocess = self._fitted.preprocess
@@ -443,7 +443,7 @@ class Detector:
     def _explained(self, samples: Samples, encoded: Tensor) -> Iterator[Explanation]:
         threshold = self._fitted.threshold
         row = 0
-        for part in error_maps(self.model, encoded):
+        for part in error_maps(self.model, encoded, self.config.score.smooth_px):
             scores = part.scores
             p_values: list[float | None] = (
                 threshold.p_values(scores).tolist() if threshold else [None] * len(scores)
@@ -570,7 +570,7 @@ def _calibrated(artifact: Artifact, prepared: Prepared) -> Artifact:
     if isinstance(prepared.calibration, Tensor):
         if not len(prepared.calibration):
             return artifact
-        scores = sample_scores(artifact.model, prepared.calibration)
+        scores = sample_scores(artifact.model, prepared.calibration, artifact.config.score.smooth_px)
         return replace(artifact, threshold=Threshold.fit(scores, rate))
     if not prepared.calibration:
         return artifact

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -61,23 +62,33 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
         return _prepare_video(source, config, seed)
     samples = collect(source)
     split = _split(len(samples), config, seed, samples.origin)
+    train = split.train
+    if config.preprocess.duplicates == "drop" and isinstance(samples, Table):
+        train = train[_first_of_each_kind(samples.columns.take(train.numpy()))]
     preprocess = fit_preprocess(
-        take(samples, split.train),
+        take(samples, train),
         image_scale=config.preprocess.image_scale,
         number_scale=config.preprocess.number_scale,
         dropped=tuple(dropped),
     )
     encoded = preprocess.encode(samples)
-    training = encoded[split.train]
+    training = encoded[train]
     return Prepared(
         preprocess=preprocess,
         training=training,
         usual=training,
         held_out=encoded[split.held_out] if len(split.held_out) else None,
         calibration=encoded[split.calibration],
-        counts=_counts(len(split.train), len(split.held_out), len(split.calibration)),
+        counts=_counts(len(train), len(split.held_out), len(split.calibration)),
         origin=samples.origin,
     )
+
+
+def _first_of_each_kind(rows: pa.Table) -> Tensor:
+    """The places of the rows that equal no row before them, in order."""
+    placed = rows.append_column("", pa.array(np.arange(len(rows))))
+    first = placed.group_by(rows.column_names).aggregate([("", "min")])["_min"]
+    return torch.from_numpy(np.sort(first.to_numpy()))
 
 
 def take(samples: Samples, index: Tensor) -> Samples:

@@ -29,7 +29,8 @@ class Scores:
     """Reconstruction errors, one a sample."""
 
     values: np.ndarray
-    """(S,) float64: mean squared error over the elements of the encoded sample; higher = more anomalous."""
+    """(S,) float64: mean squared error over the elements of the encoded sample, of an image smoothed by
+    `score.smooth_px`; higher = more anomalous."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
 
@@ -54,17 +55,42 @@ class ErrorMap(NamedTuple):
 
 
 @torch.inference_mode()
-def error_maps(model: Autoencoder, x: Encoded) -> Iterator[ErrorMap]:
-    """The error maps of encoded samples (S, ...), in batches, on the device of the model."""
+def error_maps(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> Iterator[ErrorMap]:
+    """The error maps of encoded samples (S, ...), in batches, on the device of the model.
+
+    Args:
+        model: what rebuilds them.
+        x: the samples.
+        smooth_px: standard deviation of the Gaussian that smooths what is left of an image (S, C, H, W) before it is
+            squared, px. Rows know no neighbours and are never smoothed.
+    """
     model.eval()
     device = next(model.parameters()).device
     for batch in batches(x, fitting(x, BATCH_BYTES)):
         batch = batch.to(device)  # noqa: PLW2901  the same batch, elsewhere
         rebuilt = model(batch)
-        yield ErrorMap(rebuilt.x, squared_error(batch, rebuilt.x), rebuilt.read)
+        seen = (batch, rebuilt.x) if not smooth_px or batch.ndim != 4 else smoothed(batch, rebuilt.x, smooth_px)
+        yield ErrorMap(rebuilt.x, squared_error(*seen), rebuilt.read)
 
 
-def sample_scores(model: Autoencoder, x: Encoded) -> np.ndarray:
-    """(S,) float64 scores of encoded samples (S, ...)."""
-    parts = [part.scores for part in error_maps(model, x)]
+def sample_scores(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> np.ndarray:
+    """(S,) float64 scores of encoded samples (S, ...), smoothed as `error_maps` does."""
+    parts = [part.scores for part in error_maps(model, x, smooth_px)]
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def smoothed(x: Tensor, rebuilt: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Two batches of images (B, C, H, W), both smoothed by a Gaussian of `sigma` px.
+
+    Their difference is the smoothed residual: a stroke that lies a px beside its copy leaves a positive and a
+    negative line, which cancel out, and one that should not be there leaves one that does not.
+    """
+    down, across = (_gaussian(size, sigma).to(rebuilt) for size in rebuilt.shape[2:])
+    return down @ x.to(rebuilt) @ across.T, down @ rebuilt @ across.T
+
+
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """(size, size): row i weighs the px of a line around px i; the weights add up to 1 at the edges, too."""
+    place = torch.arange(size, dtype=torch.float64)
+    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+    return weights / weights.sum(dim=1, keepdim=True)

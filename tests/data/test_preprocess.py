@@ -62,7 +62,15 @@ def test_minmax_scaling_takes_least_to_greatest_to_0_to_1():
     assert encoded[:, 5].tolist() == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("number_scale", ["standard", "minmax"])
+def test_log_scaling_draws_in_both_tails_and_keeps_the_sign():
+    values = np.array([[0.0], [np.expm1(1)], [-np.expm1(1)], [np.expm1(4)], [-np.expm1(4)]])
+    preprocess = fit(values, number_scale="log")
+    encoded = encode(preprocess, values)[:, 0].numpy()
+    assert encoded == pytest.approx(np.array([0, 1, -1, 4, -4]) / np.sqrt(34 / 5), rel=1e-6)
+    assert preprocess.readable(torch.tensor([[1e9]]))[0][0] < np.inf
+
+
+@pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
 def test_readable_undoes_encode(number_scale):
     generator = np.random.default_rng(0)
     frame = pd.DataFrame(
@@ -121,13 +129,13 @@ def test_a_number_is_a_category_where_training_had_words():
     assert encode(preprocess, pd.DataFrame({"code": [8, 9]})).tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
-@pytest.mark.parametrize("number_scale", ["standard", "minmax"])
+@pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
 @pytest.mark.parametrize("value", [0.0, 5.0, -1e9, 1e-12])
 def test_a_constant_column_stays_finite_and_shows_a_change(number_scale, value):
     preprocess = fit(np.full((4, 1), value), number_scale=number_scale)
     assert encode(preprocess, np.full((4, 1), value)).abs().max() < 1e-6
     changed = encode(preprocess, np.array([[value + max(1.0, abs(value))]]))
-    assert changed.item() == pytest.approx(1.0)
+    assert changed.item() == pytest.approx(1.0) if number_scale != "log" else abs(changed.item()) > 0.03
 
 
 def test_columns_are_found_by_name_in_any_order():

@@ -1,13 +1,15 @@
-import pytest
-from small_data import write_kddcup99, write_mnist
+import shutil
 
-from experiments import protocols
+import pytest
+from small_data import write_cifar10, write_kddcup99, write_mnist, write_ped2
+
+from experiments.protocols import images, kddcup, ped2
 
 
 @pytest.fixture
 def fresh():
     """Forgets the data sets that the protocols have read, before and after."""
-    caches = protocols._mnist, protocols.kddcup_features
+    caches = images._mnist, images._cifar10, kddcup.features, kddcup._kinds, ped2.labels
     for cache in caches:
         cache.cache_clear()
     yield
@@ -15,11 +17,26 @@ def fresh():
         cache.cache_clear()
 
 
-@pytest.fixture
-def small_data(tmp_path, monkeypatch, fresh):
-    """Stand-ins for MNIST and KDDCUP99 in place of the real files; the folder that holds them."""
-    root = tmp_path / "data"
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
     write_mnist(root)
+    write_cifar10(root)
     write_kddcup99(root)
+    return root
+
+
+@pytest.fixture
+def small_data(stand_ins, tmp_path, monkeypatch, fresh):
+    """Stand-ins for MNIST, CIFAR-10 and KDDCUP99 in place of the real files; the folder that holds them."""
+    root = tmp_path / "data"
+    shutil.copytree(stand_ins, root)
     monkeypatch.setenv("MEMAE_DATA", str(root))
     return root
+
+
+@pytest.fixture
+def small_ped2(small_data):
+    """A stand-in for Ped2 as well."""
+    write_ped2(small_data)
+    return small_data / "ucsd_ped2"

@@ -5,30 +5,35 @@ import sys
 
 import pytest
 
-from experiments.render import demo_table, rendered, table
-from experiments.summary import Summary, as_json, summarise
+from experiments.records import write_result
+from experiments.summary import Summary, as_json, as_text, summarise
+from experiments.tables import TABLES
 
 
-def write(root, data, method, seed, metrics, seconds=10.0):
-    path = root / data / method / f"seed-{seed}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"metrics": metrics, "seconds": seconds}))
+def write(root, data, method, seed, parts, fit=2.0, score=0.5, stored=10):
+    """A cell with `parts`, {part: {protocol: {metric: value}}}; 100 test samples each."""
+    cost = {"seconds": {"fit": fit, "score": score}, "samples": {"fit": 3, "test": 100}, "stored": stored}
+    found = {"data": data, "method": method, "seed": seed, "command": "", "settings": {}, "parts": {}}
+    found["parts"] = {part: {"metrics": metrics, **cost} for part, metrics in parts.items()}
+    write_result(root / data / method / f"seed-{seed}.json", found)
+
+
+def images(value, classes="0123456789"):
+    """The n-th class is n hundredths above the value."""
+    return {
+        part: {"full": {"auroc": value + int(part) / 100}, "paper": {"auroc": value - 0.1}} for part in classes
+    }
 
 
 @pytest.fixture
 def root(tmp_path):
-    for seed, auroc in enumerate((0.90, 0.92, 0.97)):
-        write(
-            tmp_path,
-            "mnist-8",
-            "memae",
-            seed,
-            {"full": {"auroc": auroc}, "paper": {"auroc": auroc - 0.1}},
-            10 + seed,
-        )
-    write(tmp_path, "mnist-8", "1-nn-l2", 0, {"full": {"auroc": 1.0}})
-    write(tmp_path, "kddcup99", "memae", 0, {"paper": {"f1": 0.9, "auroc": 0.95}})
-    write(tmp_path, "kddcup99", "memae", 1, {"paper": {"f1": 0.94, "auroc": 0.95}})
+    for seed, value in enumerate((0.80, 0.82, 0.87)):
+        write(tmp_path, "mnist", "memae", seed, images(value), fit=10 + seed)
+    write(tmp_path, "mnist", "memae", 3, images(0.1, classes="82"))  # unfinished
+    write(tmp_path, "mnist", "1-nn-l2", 0, images(0.9), fit=None, score=None, stored=6000)
+    write(tmp_path, "mnist", "pca-30", 0, images(0.9, classes="82"), stored=None)
+    for seed, f1 in enumerate((0.90, 0.94)):
+        write(tmp_path, "kddcup99", "memae", seed, {"all": {"paper": {"f1": f1, "auroc": 0.95}}})
     return tmp_path
 
 
@@ -52,73 +57,93 @@ def test_one_seed_has_no_interval():
     assert math.isnan(found.low) and math.isnan(found.high)
 
 
-def test_cells_of_all_seeds_are_gathered_by_data_method_protocol_and_metric(root):
+def test_a_seed_is_the_mean_over_its_parts_and_counts_only_if_it_has_them_all(root):
     tree = summarise(root)
-    assert {*tree} == {"mnist-8", "kddcup99"}
-    assert {*tree["mnist-8"]} == {"memae", "1-nn-l2"}
-    assert {*tree["mnist-8"]["memae"]} == {"full", "paper"}
-    assert tree["mnist-8"]["memae"]["full"]["auroc"] == Summary.of([0.90, 0.92, 0.97])
-    assert tree["mnist-8"]["memae"]["paper"]["auroc"].mean == pytest.approx(0.83)
-    assert tree["mnist-8"]["memae"]["full"]["seconds"].mean == 11
-    assert tree["kddcup99"]["memae"]["paper"]["f1"].mean == pytest.approx(0.92)
+    found = tree["table1"]["mnist"]["memae"]
+    expected = Summary.of([0.845, 0.865, 0.915])
+    assert found["full"]["auroc"].mean == pytest.approx(expected.mean)
+    assert found["full"]["auroc"].high == pytest.approx(expected.high)
+    assert found["full"]["auroc"].seeds == 3
+    assert found["paper"]["auroc"].mean == pytest.approx(0.83 - 0.1)
+    assert "pca-30" not in tree["table1"]["mnist"]
+
+
+def test_each_part_stands_beside_with_the_seeds_that_it_has(root):
+    tree = summarise(root)["table1"]
+    assert {name for name in tree if "pca-30" in tree[name]} == {"mnist-8", "mnist-2"}
+    assert tree["mnist-8"]["memae"]["full"]["auroc"].seeds == 4
+    assert tree["mnist-7"]["memae"]["full"]["auroc"].seeds == 3
+    assert tree["mnist-7"]["memae"]["full"]["auroc"].mean == pytest.approx(0.83 + 0.07)
+
+
+def test_cells_stand_under_every_table_that_shows_them(root):
+    tree = summarise(root)
+    assert list(tree) == [*TABLES, "others"]
+    assert tree["table4"]["mnist"]["memae"] == tree["table1"]["mnist"]["memae"]
+    assert tree["table4"]["kddcup99"] == tree["table3"]["kddcup99"]
+    assert "1-nn-l2" not in tree["table4"]["mnist"]
+    assert tree["table2"] == tree["others"] == {}
+    assert {*tree["table3"]} == {"kddcup99"}  # a data set of one part has no "kddcup99-all"
+
+
+def test_the_cost_is_of_one_part_and_one_sample(root):
+    tree = summarise(root)["table1"]
+    cost = tree["mnist"]["memae"]["cost"]
+    assert cost["fit_seconds"].mean == pytest.approx(11)
+    assert cost["score_us_per_sample"].mean == pytest.approx(5000)
+    assert cost["stored"] == Summary(10, 10, 10, 3)
+    # what was not measured is not there
+    assert {*tree["mnist"]["1-nn-l2"]["cost"]} == {"stored"}
+    assert {*tree["mnist-8"]["pca-30"]["cost"]} == {"fit_seconds", "score_us_per_sample"}
+
+
+def test_a_metric_that_some_parts_lack_has_no_mean_over_them(tmp_path):
+    parts = images(0.8)
+    parts["4"]["full"]["average_precision"] = 0.5
+    write(tmp_path, "mnist", "memae", 0, parts)
+    tree = summarise(tmp_path)["table1"]
+    assert {*tree["mnist"]["memae"]["full"]} == {"auroc"}
+    assert {*tree["mnist-4"]["memae"]["full"]} == {"auroc", "average_precision"}
 
 
 def test_json_is_strict_and_says_null_for_a_missing_interval(root):
     def never(constant):
         raise AssertionError(constant)
 
-    found = json.loads(as_json(summarise(root)), parse_constant=never)["first_light"]
-    assert found["mnist-8"]["1-nn-l2"]["full"]["auroc"] == {"mean": 1.0, "low": None, "high": None, "seeds": 1}
-    assert found["mnist-8"]["memae"]["full"]["auroc"]["seeds"] == 3
+    found = json.loads(as_json(summarise(root)), parse_constant=never)
+    figure = found["table1"]["mnist"]["1-nn-l2"]["full"]["auroc"]
+    assert {**figure, "mean": round(figure["mean"], 9)} == {"mean": 0.945, "low": None, "high": None, "seeds": 1}
+    assert {*found["table3"]["kddcup99"]["memae"]["paper"]["f1"]} == {"mean", "low", "high", "seeds"}
 
 
-def test_the_table_shows_mean_and_half_interval_and_a_dash_for_no_cell(root):
-    lines = table(summarise(root)).splitlines()
-    assert lines[0].startswith("| method | MNIST 8 normal, AUROC | MNIST 2 normal, AUROC | KDDCUP99, F1 |")
-    assert lines[1] == "|---|---|---|---|---|"
-    rows = {
-        line.split(" | ")[0].removeprefix("| "): line.removesuffix(" |").split(" | ")[1:] for line in lines[2:]
-    }
-    assert {*rows} == {"**MemAE** (our default)", "1-NN look-up, L2"}
-    half = Summary.of([0.90, 0.92, 0.97]).high - 0.93
-    assert rows["**MemAE** (our default)"][0] == f".9300 ± {half:.4f}".replace("± 0.", "± .")
-    assert rows["**MemAE** (our default)"][1] == "–"
-    assert rows["1-NN look-up, L2"] == ["1.0000", "–", "–", "–"]
+def test_the_readable_form_has_a_line_for_each_figure(root):
+    lines = as_text(summarise(root)).splitlines()
+    assert "table3: kddcup99" in [line.strip() for line in lines]
+    words = [line.split() for line in lines]
+    half = Summary.of([0.9, 0.94])
+    assert ["memae", "paper", "f1", "0.9200", f"{half.low:.4f}", "to", f"{half.high:.4f}", "2"] in words
+    assert ["1-nn-l2", "full", "auroc", "0.9450", "1"] in words
+
+
+def test_cells_of_a_data_set_that_the_registry_has_lost_are_passed_over(root):
+    write(root, "forgotten", "memae", 0, {"all": {"full": {"auroc": 1.0}}})
+    assert "forgotten" not in str(summarise(root))
 
 
 def test_an_empty_folder_has_an_empty_summary(tmp_path):
-    assert summarise(tmp_path) == {}
-    assert json.loads(as_json({})) == {"first_light": {}}
-    assert len(table({}).splitlines()) == 2
+    assert summarise(tmp_path) == {name: {} for name in (*TABLES, "others")}
+    assert as_text(summarise(tmp_path)) == "No committed cells."
 
 
-def test_the_table_of_the_demo_is_the_mean_of_its_runs(tmp_path):
-    for seed, auroc in enumerate((0.9, 0.94)):
-        part = {
-            "memae": auroc,
-            "autoencoder": auroc - 0.1,
-            "untrained": 0.5,
-            "false_alarm_rate": {"wanted": 0.05, "measured": 0.04},
-        }
-        (tmp_path / f"seed-{seed}.json").write_text(json.dumps({"images": part, "table": part}))
-    found = demo_table(tmp_path)
-    assert "mean of 2 seeds" in found
-    assert "| **MemAE**, AUROC | .9200 ± .2541 | .9200 ± .2541 |" in found
-    assert "| untrained network, AUROC | .5000 ± .0000 | .5000 ± .0000 |" in found
-    assert "wanted: at most 0.05" in found
-    assert demo_table(tmp_path / "none") == "No committed runs."
-
-
-def test_the_committed_pages_hold_the_tables_of_the_committed_results():
-    for path, text in rendered().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: run  make tables"
-
-
-def test_the_summary_verb_prints_one_json_object(monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["experiments", "summary"])
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_the_verb_prints_the_committed_cells(monkeypatch, capfd, words):
+    monkeypatch.setattr(sys, "argv", ["experiments", "summary", *words])
     with pytest.raises(SystemExit) as exit:
         runpy.run_module("experiments", run_name="__main__")
     assert exit.value.code == 0
     out, err = capfd.readouterr()
-    assert {*json.loads(out)} == {"first_light"}
     assert err == ""
+    if words:
+        assert {*json.loads(out)} == {*TABLES, "others"}
+    else:
+        assert "table1: mnist-8" in out

@@ -33,7 +33,7 @@ def fit(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="mnist, cifar10, image, kddcup, table or video, also with -paper or -released behind it; "
+            help="mnist, cifar10, image, thumbnail, kddcup, table or video, also with -paper or -released behind it; "
             "left out, the data decides. video reads folders of images as videos.",
             show_default=False,
         ),

@@ -1,4 +1,4 @@
-"""The data sets that the demo and the experiments know: two inside scikit-learn, two that may lie on the disk."""
+"""The data sets that the demo and the experiments know: two inside scikit-learn, three that may lie on the disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+from PIL import Image
 
 from memae.data.images import read_idx
 from memae.errors import DataError
 
-__all__ = ["breast_cancer", "data_root", "digits", "kddcup99", "mnist"]
+__all__ = ["KDD_CATEGORIES", "KDD_COLUMNS", "breast_cancer", "cifar10", "data_root", "digits", "kddcup99", "mnist"]
 
 # the 41 columns of KDD Cup 1999 in file order (kddcup.names); the seven categories first
 KDD_CATEGORIES = (
@@ -74,6 +75,31 @@ def mnist(split: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels[:, None], read_idx(_found(folder / f"{prefix}-labels-idx1-ubyte.gz")).astype(np.int64)
 
 
+def cifar10(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR-10's official "train" or "test" split: pixels (S, 3, 32, 32) uint8, labels (S,) 0 to 9.
+
+    The images lie in lossless WebP sheets, `train_00.webp` and so on, 40 beside each other and row after row, with
+    their labels in the same order in `train_labels.csv`.
+
+    Raises:
+        DataError: the files are not in the data folder, or damaged, or hold another number of images than labels.
+    """
+    folder = data_root() / "cifar10"
+    path = _found(folder / f"{split}_labels.csv")
+    try:
+        labels = pacsv.read_csv(pa.BufferReader(path.read_bytes()))["label"].to_numpy().astype(np.int64)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
+    sheets = sorted(folder.glob(f"{split}_*.webp")) or [_found(folder / f"{split}_00.webp")]
+    pixels = np.concatenate([_sheet(sheet) for sheet in sheets])
+    if len(pixels) != len(labels):
+        raise DataError(
+            f"{folder}: {len(sheets)} sheets of the {split} split hold {len(pixels)} images, and {path.name} "
+            f"{len(labels)} labels; fetch the data set again"
+        )
+    return pixels, labels
+
+
 def kddcup99() -> tuple[pa.Table, np.ndarray]:
     """KDD Cup 1999, 10 per cent: 494,021 rows of 34 number and 7 category columns, labels (S,) such as "smurf".
 
@@ -96,6 +122,20 @@ def kddcup99() -> tuple[pa.Table, np.ndarray]:
         raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
     labels = np.array([str(label).rstrip(".") for label in rows["label"].to_pylist()])
     return rows.drop_columns(["label"]), labels
+
+
+def _sheet(path: Path) -> np.ndarray:
+    """The images (S, 3, 32, 32) of a sheet that is 40 of them wide."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
+    height, width, _ = pixels.shape
+    if height % 32 or width != 40 * 32:
+        raise DataError(f"{path}: is {width} x {height} px, not 40 images of 32 px wide; fetch it again")
+    grid = pixels.reshape(height // 32, 32, 40, 32, 3)  # row, y, column, x, colour
+    return np.ascontiguousarray(grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32))
 
 
 def _found(path: Path) -> Path:

@@ -37,10 +37,11 @@ __all__ = [
 
 ClipInput = Literal["frames", "differences"]
 ImageScale = Literal["none", "unit", "centred"]
-NumberScale = Literal["standard", "minmax"]
+NumberScale = Literal["standard", "minmax", "log"]
 ColumnKind = Literal["number", "category", "boolean"]
 
 FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
+LARGEST_LOG = 709.0  # of a float64
 MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
 
 
@@ -153,7 +154,20 @@ class Column(_Fitted):
     kind: ColumnKind
     centre: float = 0.0
     spread: float = 1.0
+    log: bool = False
+    """A number is taken as sign(x) log(1 + |x|) before it is scaled: bytes, amounts and counts have heavy tails."""
     categories: tuple[str, ...] = ()
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """(S,) numbers in their own units to what the network sees."""
+        with np.errstate(over="ignore"):
+            scaled: np.ndarray = (_log(values) if self.log else values) - self.centre
+            return np.clip(scaled / self.spread, -FAR, FAR)
+
+    def own_units(self, scaled: np.ndarray) -> np.ndarray:
+        """The inverse of `scaled`; a logarithm beyond float64 becomes its largest number."""
+        values: np.ndarray = scaled * self.spread + self.centre
+        return np.sign(values) * np.expm1(np.minimum(np.abs(values), LARGEST_LOG)) if self.log else values
 
     @property
     def width(self) -> int:
@@ -216,9 +230,7 @@ class TablePreprocess(_Fitted):
         for column in self.columns:
             part = x[:, start : start + column.width]
             if column.kind == "number":
-                values = _numbers(samples, column.name)
-                with np.errstate(over="ignore"):
-                    part[:, 0] = np.clip((values - column.centre) / column.spread, -FAR, FAR)
+                part[:, 0] = column.scaled(_numbers(samples, column.name))
             else:
                 index = pc.index_in(_texts(samples, column.name, column.kind), pa.array(column.categories))
                 place = pc.fill_null(index, len(column.categories)).to_numpy()
@@ -237,7 +249,7 @@ class TablePreprocess(_Fitted):
         values: list[list[float | str]] = []
         for column, part in zip(self.columns, torch.split(features.double(), widths, dim=1), strict=True):
             if column.kind == "number":
-                values.append((part[:, 0] * column.spread + column.centre).tolist())
+                values.append(column.own_units(part[:, 0].numpy()).tolist())
             else:
                 names = (*column.categories, "(unseen)")
                 values.append([names[i] for i in part.argmax(dim=1).tolist()])
@@ -315,7 +327,8 @@ def _fit_column(table: Table, name: str, scale: NumberScale) -> Column:
             f"categories, or leave it out with --drop {name}"
         )
     if kind == "number":
-        values = _numbers(table, name)
+        log = scale == "log"
+        values = _log(_numbers(table, name)) if log else _numbers(table, name)
         with np.errstate(over="ignore", invalid="ignore"):
             if scale == "minmax":
                 centre, spread = float(values.min()), float(values.max() - values.min())
@@ -329,7 +342,7 @@ def _fit_column(table: Table, name: str, scale: NumberScale) -> Column:
         # a constant column, or one that only rounds: its own size is the natural unit of a change
         if spread <= 1e-9 * max(1.0, abs(centre)):
             spread = max(1.0, abs(centre))
-        return Column(name=name, kind=kind, centre=centre, spread=spread)
+        return Column(name=name, kind=kind, centre=centre, spread=spread, log=log)
     categories = sorted(pc.unique(_texts(table, name, kind)).to_pylist())
     if len(categories) > MAX_CATEGORIES:
         raise DataError(
@@ -337,6 +350,11 @@ def _fit_column(table: Table, name: str, scale: NumberScale) -> Column:
             f"it is a name or free text and no category; leave it out with --drop {name}"
         )
     return Column(name=name, kind=kind, categories=tuple(categories))
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    logarithm: np.ndarray = np.sign(values) * np.log1p(np.abs(values))
+    return logarithm
 
 
 def _numbers(table: Table, name: str) -> np.ndarray:

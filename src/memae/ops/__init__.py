@@ -6,16 +6,14 @@ what runs. Both take the same arguments and give the same `MemoryRead`.
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from memae.ops.blocked import sparse_read
 
-__all__ = ["MemoryRead", "Similarity", "logit_inputs", "read_memory"]
+__all__ = ["MemoryRead", "Similarity", "read_memory"]
 
 Similarity = Literal["cosine", "dot"]
 
@@ -31,17 +29,6 @@ class MemoryRead(NamedTuple):
     """(T,) addressing entropy of each row in nats, E(w) = sum_i -w_i log w_i."""
     rescued: Tensor
     """(T,) bool: no item passed the shrinkage, so the best one was kept."""
-
-
-def logit_inputs(
-    query: Tensor, items: Tensor, *, similarity: Similarity, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """The pair (q, k) whose product q k^T is the logits: normalised for cosine, and q divided by temperature."""
-    if similarity == "cosine":
-        query, keys = F.normalize(query, dim=1, eps=1e-12), F.normalize(items, dim=1, eps=1e-12)
-    else:
-        keys = items
-    return query / temperature, keys
 
 
 def read_memory(
@@ -85,10 +72,8 @@ def read_memory(
         raise ValueError(
             f"shrinkage is a multiple of 1/N and must lie in [0, N) = [0, {num_items}); got {shrinkage}"
         )
-    log_lambda = math.log(shrinkage / num_items) if shrinkage > 0 else -math.inf
     with torch.autocast(query.device.type, enabled=False):
         if query.dtype in (torch.float16, torch.bfloat16):
             query = query.float()
         items = items.to(query.dtype)
-        scaled, keys = logit_inputs(query, items, similarity=similarity, temperature=temperature)
-        return MemoryRead(*sparse_read(scaled, keys, items, log_lambda))
+        return MemoryRead(*sparse_read(query, items, shrinkage / num_items, temperature, similarity == "cosine"))

@@ -1,0 +1,57 @@
+"""`memae.Detector` and its variants as methods of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.methods.method import Fitted, Method
+from memae import Detector
+
+__all__ = ["DETECTORS", "detector", "network_of"]
+
+# The protocols split train and validation 2:1 and judge a ranking, so nothing is held out for a threshold.
+HOLD_OUT: Mapping[str, Any] = {"train": {"validation_share": 1 / 3}, "threshold": {"calibration_share": 0.0}}
+
+
+def network_of(x: np.ndarray) -> str:
+    """The paper's network for samples of this shape: (S, C, H, W) images or (S, D) rows."""
+    if x.ndim == 2:
+        return "kddcup"
+    return "cifar10" if x.shape[1] == 3 else "mnist"
+
+
+def detector(preset: Callable[[str], str], **settings: Mapping[str, Any]) -> Method:
+    """A `Detector` of the preset for a network, with `settings` on top; nothing is chosen on the test."""
+
+    def run(fit: np.ndarray, seed: int) -> Fitted:
+        merged = {k: {**HOLD_OUT.get(k, {}), **settings.get(k, {})} for k in {*HOLD_OUT, *settings}}
+        fitted = Detector(preset(network_of(fit)), seed=seed, settings=merged).fit(fit)
+        memory = fitted.model.memory
+        return Fitted(
+            score=lambda x: fitted.score(x).values,
+            stored=None if memory is None else memory.num_items,
+            settings=fitted.config.model_dump(),
+            facts=fitted.facts,
+        )
+
+    return run
+
+
+_PLAIN = {"memory": {"enabled": False}}
+_NOT_SPARSE = {"memory": {"shrinkage": 0.0}}
+_UNTRAINED = {"train": {"epochs": 0, "patience": 0}}
+
+DETECTORS: dict[str, Method] = {
+    "memae": detector(lambda network: network),
+    "memae-nonspar": detector(lambda network: network, **_NOT_SPARSE),
+    "autoencoder": detector(lambda network: network, **_PLAIN),
+    "memae-paper": detector(lambda network: f"{network}-paper"),
+    "memae-nonspar-paper": detector(lambda network: f"{network}-paper", **_NOT_SPARSE),
+    "autoencoder-paper": detector(lambda network: f"{network}-paper", **_PLAIN),
+    "memae-released": detector(lambda network: f"{network}-released"),
+    "memae-no-entropy": detector(lambda network: network, train={"entropy_weight": 0.0}),
+    "untrained": detector(lambda network: network, **_UNTRAINED),
+}

@@ -1,0 +1,48 @@
+"""What no training is needed for: the nearest stored sample, and whether the sample is stored at all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.methods.method import Fitted, Method, flat
+
+__all__ = ["exact_match", "nearest_neighbour"]
+
+
+def nearest_neighbour(metric: str) -> Method:
+    """1-NN distance to the fit samples: "l2", "cosine", or "centred" (cosine of samples less their own mean).
+
+    Duplicate rows are looked up once.
+    """
+
+    def vectors(x: np.ndarray, fit: np.ndarray) -> np.ndarray:
+        rows = flat(x, fit)
+        if metric == "centred":
+            rows = rows - rows.mean(axis=1, keepdims=True)
+        return rows if metric == "l2" else _unit(rows)  # the L2 order of unit vectors is their cosine order
+
+    def run(fit: np.ndarray, seed: int) -> Fitted:
+        from sklearn.neighbors import NearestNeighbors
+
+        known = np.unique(vectors(fit, fit), axis=0)
+        found = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(known)
+
+        def score(x: np.ndarray) -> np.ndarray:
+            rows, place = np.unique(vectors(x, fit), axis=0, return_inverse=True)
+            parts = np.array_split(rows, max(1, len(rows) // 4096))
+            distances = np.concatenate([found.kneighbors(part)[0][:, 0] for part in parts])
+            return distances[place.ravel()]
+
+        return Fitted(score, stored=len(known), settings={"metric": metric})
+
+    return run
+
+
+def exact_match(fit: np.ndarray, seed: int) -> Fitted:
+    """0 for a sample that stands in the fit samples, 1 for any other."""
+    known = {row.tobytes() for row in fit}
+    return Fitted(lambda x: np.array([float(row.tobytes() not in known) for row in x]), stored=len(known))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,89 @@
+"""One-class problems on images (section 4.1): one class of MNIST or CIFAR-10 is normal, the other nine are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from experiments.protocols.metrics import ranking
+from experiments.protocols.split import Metrics, Split
+from memae.data import known
+
+__all__ = ["CLASSES", "cifar10", "cifar10_choose", "judge", "mnist", "mnist_choose"]
+
+CLASSES = tuple(range(10))
+ANOMALIES = 0.3  # their share of the paper's test
+
+
+@lru_cache(maxsize=2)
+def _mnist(part: str) -> tuple[np.ndarray, np.ndarray]:
+    return known.mnist(part)
+
+
+@lru_cache(maxsize=2)
+def _cifar10(part: str) -> tuple[np.ndarray, np.ndarray]:
+    return known.cifar10(part)
+
+
+def mnist(normal: int, seed: int) -> Split:
+    """One class of MNIST is normal; see `_official`. Images (S, 1, 28, 28) uint8."""
+    return _official(_mnist, normal, seed)
+
+
+def cifar10(normal: int, seed: int) -> Split:
+    """One class of CIFAR-10 is normal; see `_official`. Images (S, 3, 32, 32) uint8."""
+    return _official(_cifar10, normal, seed)
+
+
+def mnist_choose(normal: int, seed: int) -> Split:
+    """For choosing settings on MNIST; see `_choose`."""
+    return _choose(_mnist, normal, seed)
+
+
+def cifar10_choose(normal: int, seed: int) -> Split:
+    """For choosing settings on CIFAR-10; see `_choose`."""
+    return _choose(_cifar10, normal, seed)
+
+
+def judge(split: Split, scores: np.ndarray, fit_scores: Callable[[], np.ndarray]) -> Metrics:
+    """Section 4.1: the ranking of the rows of each protocol."""
+    return {protocol: ranking(split.labels[rows], scores[rows]) for protocol, rows in split.judged.items()}
+
+
+Load = Callable[[str], tuple[np.ndarray, np.ndarray]]
+
+
+def _official(load: Load, normal: int, seed: int) -> Split:
+    """Fit on the class's images of the training file, whole: a method holds a third of them out by itself.
+
+    Protocol "full" judges the whole official test split, the common variant. "paper" is section 4.1: all normal
+    test images and, drawn by the seed, so many others that 30 per cent are anomalies.
+    """
+    train, train_labels = load("train")
+    test, test_labels = load("test")
+    anomalous = test_labels != normal
+    usual, strange = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
+    drawn = np.random.default_rng(seed).choice(strange, _mixed(len(usual)), replace=False)
+    judged = {"full": np.arange(len(test)), "paper": np.concatenate([usual, drawn])}
+    return Split(train[train_labels == normal], test, anomalous, judged)
+
+
+def _choose(load: Load, normal: int, seed: int) -> Split:
+    """The training file alone: two thirds of the class to fit, a third and 30 per cent others as the test.
+
+    The official test split is never opened.
+    """
+    pixels, labels = load("train")
+    order = np.random.default_rng([seed, normal]).permutation(len(labels))
+    usual, strange = order[labels[order] == normal], order[labels[order] != normal]
+    cut = len(usual) * 2 // 3
+    held_out = usual[cut:]
+    index = np.concatenate([held_out, strange[: _mixed(len(held_out))]])
+    return Split(pixels[usual[:cut]], pixels[index], labels[index] != normal, {"choose": np.arange(len(index))})
+
+
+def _mixed(usual: int) -> int:
+    """So many anomalies make 30 per cent beside so many normal images."""
+    return round(usual * ANOMALIES / (1 - ANOMALIES))

@@ -1,0 +1,183 @@
+"""The methods of the video tables: each is fitted on training footage and scores the frames of other footage.
+
+Epochs are fixed and the last weights are kept; settings are chosen on `pseudo_anomalies`, made of training footage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+
+from experiments.protocols.ped2 import Scored, clip_errors
+from memae import Detector
+from memae.data.preprocess import VideoPreprocess
+from memae.data.samples import FrameKey
+from memae.data.video import VideoSource
+from memae.frame_scoring import FrameScorer
+from memae.models.autoencoder import Reconstruction
+from memae.models.inference import inference_form
+
+__all__ = ["METHODS", "FittedVideo", "VideoMethod", "by_video", "detector"]
+
+TRIVIAL_SIZE = (120, 180)  # height and width, px, of the trivial scores
+OTHER_STRIDES = (1, 16)  # beside the stride of the preset
+
+_NO_HOLD_OUT: Mapping[str, Mapping[str, Any]] = {
+    "train": {"validation_share": 0.0},
+    "threshold": {"calibration_share": 0.0},
+}
+
+
+def _nothing_more(source: VideoSource) -> Scored:
+    return {}
+
+
+@dataclass(frozen=True)
+class FittedVideo:
+    """A method that has seen its normal footage."""
+
+    score: Callable[[VideoSource], dict[str, np.ndarray]]
+    """{video: (F,) scores of all its frames}, higher = more anomalous: protocol "served"."""
+    more: Callable[[VideoSource], Scored] = _nothing_more
+    """The scores under further protocols, by name."""
+    stored: int | None = None
+    """Items that are kept for scoring; None where that says nothing of the method."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All settings of the method, for the record; of JSON types."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is worth keeping of the fit; of JSON types."""
+
+
+VideoMethod: TypeAlias = Callable[[VideoSource, int], FittedVideo]
+"""From normal footage and a seed."""
+
+
+def detector(preset: str, **settings: Mapping[str, Any]) -> Callable[[int], Detector]:
+    """From a seed, a detector of a preset with `settings`, without hold-out: the protocols judge a ranking."""
+
+    def make(seed: int) -> Detector:
+        names = {*_NO_HOLD_OUT, *settings}
+        merged = {name: {**_NO_HOLD_OUT.get(name, {}), **settings.get(name, {})} for name in names}
+        return Detector(preset, seed=seed, settings=merged)
+
+    return make
+
+
+def by_video(frames: Iterable[tuple[FrameKey, float]]) -> dict[str, np.ndarray]:
+    """{video: (F,) scores} of scored frames in their order."""
+    found: dict[str, list[float]] = {}
+    for key, score in frames:
+        found.setdefault(key.video, []).append(score)
+    return {video: np.array(scores) for video, scores in found.items()}
+
+
+def _trained(preset: str, **settings: Mapping[str, Any]) -> VideoMethod:
+    make = detector(preset, **settings)
+
+    def run(source: VideoSource, seed: int) -> FittedVideo:
+        fitted = make(seed).fit(source)
+        form, preprocess = inference_form(fitted.model), _preprocess(fitted)
+
+        def sized(footage: VideoSource) -> VideoSource:
+            return footage.resized(preprocess.height, preprocess.width)
+
+        def at_stride(footage: VideoSource, stride: int) -> dict[str, np.ndarray]:
+            video = fitted.config.video.model_copy(update={"stride": stride})
+            scorer = FrameScorer(form, preprocess, video)
+            return by_video((f.key, f.score) for f in scorer.scored(sized(footage).chunks(64)))
+
+        def more(footage: VideoSource) -> Scored:
+            strides = {f"served {stride}": at_stride(footage, stride) for stride in OTHER_STRIDES}
+            return {**strides, "paper raw": clip_errors(fitted, sized(footage))}
+
+        memory = fitted.model.memory
+        return FittedVideo(
+            score=lambda footage: at_stride(footage, fitted.config.video.stride),
+            more=more,
+            stored=None if memory is None else memory.num_items,
+            settings=fitted.config.model_dump(),
+            facts={
+                **fitted.facts,
+                "origin": "training",
+            },  # where the data lies on a machine is nobody else's business
+        )
+
+    return run
+
+
+def _preprocess(fitted: Detector) -> VideoPreprocess:
+    assert isinstance(fitted.preprocess, VideoPreprocess)
+    return fitted.preprocess
+
+
+def _no_network(source: VideoSource, seed: int) -> FittedVideo:
+    """The served score of preset `video` with a network that rebuilds nothing: the frame differences themselves."""
+    fitted = detector("video", train={"epochs": 0})(seed).fit(source)
+    preprocess = _preprocess(fitted)
+
+    def score(footage: VideoSource) -> dict[str, np.ndarray]:
+        sized = footage.resized(preprocess.height, preprocess.width)
+        scorer = FrameScorer(_Nothing(), preprocess, fitted.config.video)
+        return by_video((f.key, f.score) for f in scorer.scored(sized.chunks(64)))
+
+    return FittedVideo(score, settings={"video": fitted.config.video.model_dump()})
+
+
+class _Nothing:
+    def __call__(self, x: torch.Tensor) -> Reconstruction:
+        return Reconstruction(torch.zeros_like(x), None)
+
+
+def _background_difference(source: VideoSource, seed: int) -> FittedVideo:
+    """Mean |frame - median training frame|."""
+    every = np.concatenate([chunk.pixels for chunk in source.resized(*TRIVIAL_SIZE).chunks(4096)])
+    background = np.median(every, axis=0)
+    return _of_frames(lambda frames: np.abs(frames - background).mean(axis=(1, 2)))
+
+
+def _block_difference(source: VideoSource, seed: int) -> FittedVideo:
+    """The strongest 10 x 10 block of |frame - frame before|; the first frame takes the score of the second."""
+
+    def score(frames: np.ndarray) -> np.ndarray:
+        moved = np.abs(np.diff(frames, axis=0))
+        blocks = uniform_filter(moved, (0, 10, 10))[:, 5:-5, 5:-5].max(axis=(1, 2))
+        return np.concatenate([blocks[:1], blocks])
+
+    return _of_frames(score)
+
+
+def _of_frames(score: Callable[[np.ndarray], np.ndarray]) -> FittedVideo:
+    """A method whose score is a function of one video's frames (F, H, W) float32."""
+
+    def scored(footage: VideoSource) -> dict[str, np.ndarray]:
+        found: dict[str, list[np.ndarray]] = {}
+        for chunk in footage.resized(*TRIVIAL_SIZE).chunks(4096):
+            found.setdefault(chunk.keys[0].video, []).append(chunk.pixels.astype(np.float32))
+        return {video: score(np.concatenate(parts)) for video, parts in found.items()}
+
+    return FittedVideo(scored, settings={"size": list(TRIVIAL_SIZE)})
+
+
+_PLAIN = {"memory": {"enabled": False}}
+_NOT_SPARSE = {"memory": {"shrinkage": 0.0}}
+_NO_ENTROPY = {"train": {"entropy_weight": 0.0}}
+
+METHODS: dict[str, VideoMethod] = {
+    "memae": _trained("video"),
+    "memae-nonspar": _trained("video", **_NOT_SPARSE),
+    "memae-no-entropy": _trained("video", **_NO_ENTROPY),
+    "autoencoder": _trained("video", **_PLAIN),
+    "memae-paper": _trained("video-paper"),
+    "memae-nonspar-paper": _trained("video-paper", **_NOT_SPARSE),
+    "autoencoder-paper": _trained("video-paper", **_PLAIN),
+    "memae-released": _trained("video-released"),
+    "untrained": _trained("video", train={"epochs": 0}),
+    "no-network": _no_network,
+    "block-difference": _block_difference,
+    "background-difference": _background_difference,
+}

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from experiments.data import DATA
+from experiments.protocols import ped2
+from experiments.video_methods import METHODS, _trained
+
+TINY = {
+    "video": {"height": 32, "width": 48, "crop_px": 16, "place_px": 8, "training_stride": 4, "crops_per_clip": 2},
+    "train": {"epochs": 1},
+    "memory": {"num_items": 12, "warmup_epochs": 0},
+}
+
+
+def test_names_have_dashes_like_those_of_the_other_methods():
+    assert all(name == name.lower() and " " not in name for name in METHODS)
+
+
+@pytest.mark.parametrize("name", ["block-difference", "background-difference"])
+def test_the_trivial_scores_see_a_flash(small_ped2, name):
+    fitted = METHODS[name](ped2.training(), 0)
+    scores = fitted.score(ped2.testing())
+    assert {*scores} == {"01", "02"}
+    truth = ped2.labels()
+    for video, values in scores.items():
+        assert values.shape == truth[video].shape
+        # the first frame after a flash differs from the one before it too
+        assert values[truth[video]].min() > values[~truth[video]][:-8].max()
+    assert fitted.more(ped2.testing()) == {}
+
+
+def test_a_detector_scores_under_every_protocol(small_ped2):
+    fitted = _trained("video", **TINY)(ped2.training(), 0)
+    assert fitted.stored == 12
+    assert fitted.settings["train"]["validation_share"] == 0
+    assert fitted.settings["threshold"]["calibration_share"] == 0
+    assert str(small_ped2) not in str(fitted.facts)
+    served, more = fitted.score(ped2.testing()), fitted.more(ped2.testing())
+    assert {*more} == {"served 1", "served 16", "paper raw"}
+    for scores in (served, more["served 1"], more["served 16"]):
+        assert all(np.isfinite(scores[video]).all() and len(scores[video]) == 24 for video in ("01", "02"))
+    # clips of 16 with stride 1 give their error to their frame 8, so 8 frames before and 7 behind have none
+    given = ~np.isnan(more["paper raw"]["01"])
+    assert np.flatnonzero(given).tolist() == list(range(8, 17))
+
+
+def test_the_cell_of_a_video_method_has_all_of_its_figures(small_ped2):
+    found = DATA["ped2"].compute("block-difference", "all", 0)
+    assert {*found.metrics} == {"served", "served min-max"}
+    assert found.metrics["served"]["auroc"] > 0.95
+    assert dict(found.samples) == {"fit": 48, "test": 48, "anomalies": 16}
+    assert found.seconds["score"] > 0
+
+
+@pytest.mark.real
+def test_trivial_scores_are_those_of_the_spec(fresh):
+    def metrics(name):
+        return DATA["ped2"].compute(name, "all", 0).metrics
+
+    assert metrics("background-difference")["served"]["auroc"] == pytest.approx(0.650, abs=0.005)
+    assert metrics("background-difference")["served min-max"]["auroc"] == pytest.approx(0.903, abs=0.005)
+    assert metrics("block-difference")["served"]["auroc"] == pytest.approx(0.874, abs=0.015)
