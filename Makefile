@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-real check docs tables cells clean
+.PHONY: install demo test test-real check docs tables figures cells clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ check: $(STAMP)
 
 tables: $(STAMP)
 	$(BIN)/python -m experiments render
+
+# from committed results; `python -m experiments figures --compute` computes what they lack
+figures: $(STAMP)
+	$(BIN)/python -m experiments figures
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -1,4 +1,4 @@
-"""python -m experiments run | summary | render | demo | choose."""
+"""python -m experiments run | summary | render | demo | choose | figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import typer
 
 from experiments.bundled_demo import demo_path, run_bundled_demo
 from experiments.choose import VARIANTS, choose
+from experiments.drawings import draw_figures
+from experiments.figures import compute_figures
 from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
@@ -99,6 +101,23 @@ def render() -> None:
     """Write the tables of README.md and docs from the committed results; never trains."""
     for path, text in rendered().items():
         path.write_text(text, encoding="utf-8")
+        _say(str(path.relative_to(ROOT)))
+
+
+@app.command()
+def figures(
+    compute: Annotated[
+        bool, typer.Option("--compute", help="First compute the points that have no file.")
+    ] = False,
+) -> None:
+    """Draw the figures of docs/figures.md from the committed results; trains only with --compute."""
+    try:
+        for point, result in compute_figures() if compute else ():
+            _say(f"{point.figure} {point.name}: {result['metrics']}, {result['cpu_seconds']} s of CPU")
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept")
+        raise typer.Exit(130) from None
+    for path in draw_figures():
         _say(str(path.relative_to(ROOT)))
 
 

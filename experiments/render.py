@@ -185,13 +185,18 @@ def speed_table(path: Path = ROOT / "benchmarks" / "results" / "video.json") -> 
     rows = {
         "frames/s, from the file to the last score": f"{found['frames_per_second']:.1f}",
         "the same in eager float32": f"{found['eager_float32']:.1f}",
-        "limit by the matrix rate": f"{found['limit']:.1f} ({found['matrix_rate_tflops']:.2f} TFLOP/s)",
+        "limit by the 8-bit matrix rate": _limit(found["limit"], found.get("matrix_rate_int8_tops")),
+        "limit by the bfloat16 matrix rate": _limit(found["limit_bfloat16"], found["matrix_rate_tflops"]),
         "share of the limit": f"{found['share_of_limit']:.0%}",
         "frame AUROC, difference to float32": f"{found['auroc_difference']:.4f}",
         "scores, correlation with float32": f"{found['score_correlation']:.6f}",
         "hardware": found["hardware"],
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _limit(frames_per_second: float, tera: float | None) -> str:
+    return "–" if tera is None else f"{frames_per_second:.1f} ({tera:.2f} T/s)"
 
 
 def rendered() -> dict[Path, str]:

@@ -7,7 +7,7 @@ blue of a pixel in that order. Mini-batches of 16. The score is the negative log
 
 Ours: the size, cut to what one CPU core trains within an hour a class: 2 h = 64 features and 5 blocks where the
 publication has 256 and 15 for CIFAR-10; Adam, its rate falling to zero over the second half, in place of RMSProp;
-20 epochs. On a core an epoch of a class of MNIST (two thirds of 6,000 images) takes about 50 s, of CIFAR-10 about 2
+20 epochs. On a core an epoch of a class of MNIST (two thirds of 6,000 images) takes about 40 s, of CIFAR-10 about 2
 minutes.
 """
 

@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from memae.allocator import keep_large_blocks
 from memae.config import TrainConfig
 from memae.data.encoded import Encoded, batches, fitting
 from memae.errors import ArtifactError, ConfigError
@@ -33,7 +34,6 @@ from memae.files import atomic_directory
 from memae.losses import Reduction, squared_error, total_loss
 from memae.memory import HealthMeter, MemoryHealth, MemoryModule
 from memae.ops import MemoryRead
-from memae.ops.allocator import keep_large_blocks
 
 __all__ = [
     "Checkpoint",

@@ -11,9 +11,7 @@ system and given back for every layer unless the allocator is told to keep them:
 from __future__ import annotations
 
 import copy
-import ctypes
 import functools
-import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -21,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from memae.allocator import keep_large_blocks
 from memae.models.autoencoder import Autoencoder, Reconstruction
 from memae.models.quantised import Int8Conv, Int8ConvTranspose, Int8Product, code_step, fast_int8
 from memae.models.video import SLOPE
@@ -68,7 +67,7 @@ class _FastAutoencoder:
     def __init__(
         self, model: Autoencoder, dtype: torch.dtype, encoder: list[_Stage], decoder: list[_Stage]
     ) -> None:
-        _keep_large_blocks()
+        keep_large_blocks()
         self._dtype, self._encoder, self._decoder = dtype, encoder, decoder
         self._memory = model.memory
 
@@ -81,23 +80,6 @@ class _FastAutoencoder:
         positions = tuple(encoding.shape[2:]) if self._memory.query == "position" else ()
         rebuilt = _run(self._decoder, read.value.to(self._dtype))
         return Reconstruction(rebuilt.float(), read, positions)
-
-
-def _keep_large_blocks() -> None:
-    """Tells glibc to keep freed blocks for the next clip: it maps those beyond 32 MB anew, page by page, each time.
-
-    This holds for the whole process, which then keeps the memory of its busiest moment. Other allocators know no such
-    setting and are left alone.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    largest_mapped, trim_above = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
-    mallopt(largest_mapped, 1 << 30)
-    mallopt(trim_above, (1 << 31) - 1)
 
 
 def _run(stages: list[_Stage], x: Tensor) -> Tensor:
