@@ -71,9 +71,7 @@ def _mnist() -> dict[str, Settings]:
         "plain autoencoder": _with(start, **PLAIN),
         "plain autoencoder, no image scaling": _with(start, preprocess={"image_scale": "none"}, **PLAIN),
         "paper's read, unit norm": _with(start, memory={**UNIFORM, "temperature": 1.0, "shrinkage": 1.0}),
-        "errors smoothed by 0.75 px": _with(start, score={"smooth_px": 0.75}),
         "errors smoothed by 1 px": _with(start, score={"smooth_px": 1.0}),
-        "errors smoothed by 1.5 px": _with(start, score={"smooth_px": 1.5}),
         "plain autoencoder, errors smoothed by 1 px": _with(start, score={"smooth_px": 1.0}, **PLAIN),
         "network `thumbnail`, errors smoothed by 1 px": {
             **_with(start, score={"smooth_px": 1.0}),
