@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
@@ -22,6 +23,10 @@ __all__ = ["DRAWINGS", "IMAGES", "draw_figures"]
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 DEGENERATE = 0.9  # share of queries for which nothing passes the shrinkage
 RED, BLUE, GREY = "#c4502e", "#2e6fc4", "#707070"
+STARTS = {"sparsity": "items from k-means", "sparsity-uniform": "items from a uniform draw"}
+LOG_TICKS = (1, 3, 10, 30, 100)
+LOOK_UPS = {"1-nn-cosine": "cosine look-up", "1-nn-smooth-cosine": "smoothed cosine look-up"}
+ERROR_TICKS = (0, 0.1, 0.5, 1, 2, 3, 5, 10, 20)
 PRESETS = {
     "mnist": ("our default", RED),
     "mnist-paper": ("preset paper", BLUE),
@@ -38,19 +43,19 @@ def draw_figures(root: Path = FIGURES, folder: Path = IMAGES) -> Iterator[Path]:
 
 
 def draw_memory_size(root: Path, path: Path) -> bool:
-    """AUROC against N, one dot a seed and a line through their means; AE and look-up as lines across."""
+    """AUROC against N, one dot a seed and a line through their means; AE and look-ups as lines across."""
     results = results_of("memory-size", root)
     sized: dict[int, list[float]] = {}
-    plain, look_up = [], []
-    for found in results.values():
+    plain, look_ups = [], {}
+    for name, found in results.items():
         value = found["metrics"]["auroc"]
         if found["preset"] is None:
-            look_up.append(value)
+            look_ups[name] = value
         elif found["training"]["memory"] is None:
             plain.append(value)
         else:
             sized.setdefault(found["training"]["memory"]["items"], []).append(value)
-    if not (sized and plain and look_up):
+    if not (sized and plain and look_ups):
         return False
     sizes = sorted(sized)
     means = [float(np.mean(sized[n])) for n in sizes]
@@ -64,7 +69,8 @@ def draw_memory_size(root: Path, path: Path) -> bool:
             _short(mean), (n, max(sized[n])), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8.5
         )
     data = next(found["data"] for found in results.values() if found["preset"] is None)
-    _across(axis, float(np.mean(look_up)), BLUE, f"cosine look-up of {data['fit']:,} images", sizes)
+    for name, value in look_ups.items():
+        _across(axis, value, BLUE, f"{LOOK_UPS.get(name, name)} of {data['fit']:,} images", sizes)
     _across(axis, float(np.mean(plain)), GREY, "plain autoencoder", sizes)
     if len(plain) > 1:
         axis.axhspan(min(plain), max(plain), color=GREY, alpha=0.15, lw=0)
@@ -85,41 +91,48 @@ def draw_memory_size(root: Path, path: Path) -> bool:
 
 
 def draw_sparsity(root: Path, path: Path) -> bool:
-    """AUROC by shrinkage and temperature, with the items in a read; the degenerate region is hatched."""
-    results = results_of("sparsity", root)
-    if not results:
+    """AUROC by shrinkage and temperature for each start of the items; the degenerate region is hatched."""
+    panels = {title: found for figure, title in STARTS.items() if (found := results_of(figure, root))}
+    if not panels:
         return False
-    found = {_place(result): result for result in results.values()}
+    scores = [result["metrics"]["auroc"] for found in panels.values() for result in found.values()]
+    figure = Figure(figsize=(1 + 5.2 * len(panels), 4.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    picture: Any = None
+    for axis, (title, found) in zip(axes, panels.items(), strict=True):
+        picture = _heat_map(axis, list(found.values()), min(scores), max(scores))
+        training = _first(found)["training"]
+        warm = f"{training['warm']} warm and " if training["warm"] else ""
+        axis.set_title(f"{title}: {warm}{training['epochs']} epochs", fontsize=9.5)
+    figure.colorbar(picture, ax=axes, label="AUROC", pad=0.01)
+    data = _first(next(iter(panels.values())))["data"]
+    figure.suptitle(
+        f"MNIST {data['normal']}, validation split, {data['fit']:,} images; AUROC, items in a read of items used. "
+        f"Red: for at least {DEGENERATE:.0%} of the queries nothing survives the shrinkage",
+        fontsize=9,
+    )
+    _finish(figure, [], path)
+    return True
+
+
+def _heat_map(axis: Any, results: Sequence[Mapping[str, Any]], low: float, high: float) -> Any:
+    found = {_place(result): result for result in results}
     shrinkages, sharpness = (sorted({place[which] for place in found}) for which in (0, 1))
     grid = np.full((len(shrinkages), len(sharpness)), np.nan)
-    figure = Figure(figsize=(7.2, 5.0), layout="constrained")
-    axis = figure.subplots()
-    for (shrinkage, sharp), result in found.items():
-        grid[shrinkages.index(shrinkage), sharpness.index(sharp)] = result["metrics"]["auroc"]
-    picture = axis.imshow(grid, cmap="viridis", aspect="auto", origin="lower")
-    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
-    degenerate = False
     for (shrinkage, sharp), result in found.items():
         x, y = sharpness.index(sharp), shrinkages.index(shrinkage)
-        value, memory = grid[y, x], result["memory"]
-        ink = "black" if value > middle else "white"
-        axis.text(x, y + 0.14, _short(value), ha="center", va="center", fontsize=10.5, color=ink)
+        value, memory = result["metrics"]["auroc"], result["memory"]
+        grid[y, x] = value
+        ink = "black" if value > (low + high) / 2 else "white"
+        axis.text(x, y + 0.14, _short(value), ha="center", va="center", fontsize=10, color=ink)
         axis.text(x, y - 0.22, _read(memory), ha="center", va="center", fontsize=7.5, color=ink)
         if memory["rescued_share"] >= DEGENERATE:
-            degenerate = True
-            axis.add_patch(
-                Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor=RED, lw=0, alpha=0.55)
-            )
-            axis.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fill=False, edgecolor=RED, lw=2))
+            axis.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, hatch="/", edgecolor=RED, lw=2))
     axis.set_xticks(range(len(sharpness)), [f"1/{sharp:g}" if sharp > 1 else "1" for sharp in sharpness])
     axis.set_yticks(range(len(shrinkages)), [f"{s:g}/N" if s else "0" for s in shrinkages])
     axis.set_xlabel("temperature")
     axis.set_ylabel("shrinkage")
-    figure.colorbar(picture, ax=axis, label="AUROC", pad=0.02)
-    note = "; red: nothing survives the shrinkage" if degenerate else ""
-    figure.suptitle(f"{_caption(_first(results))}{note}", fontsize=9)
-    _finish(figure, [], path)
-    return True
+    return axis.imshow(grid, cmap="viridis", aspect="auto", origin="lower", vmin=low, vmax=high)
 
 
 def draw_training(root: Path, path: Path) -> bool:
@@ -129,10 +142,16 @@ def draw_training(root: Path, path: Path) -> bool:
         return False
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     axes = figure.subplots(1, 3)
-    panels = (("items_used", "items used"), ("items_per_query", "items in a read"), ("rescued_share", "rescued"))
+    panels = (
+        ("items_used", "items used"),
+        ("items_per_query", "items in a read"),
+        ("rescued_share", "queries rescued"),
+    )
     for axis, (key, title) in zip(axes, panels, strict=True):
-        for preset, found in results.items():
-            label, colour = PRESETS.get(preset, (preset, GREY))
+        for preset, (label, colour) in PRESETS.items():
+            if preset not in results:
+                continue
+            found = results[preset]
             values = [epoch[key] for epoch in found["epochs"]]
             text = f"{label} (AUROC {_short(found['metrics']['auroc'])})"
             axis.plot(range(1, len(values) + 1), values, color=colour, lw=1.8, marker=".", ms=4, label=text)
@@ -140,7 +159,9 @@ def draw_training(root: Path, path: Path) -> bool:
         axis.set_xlabel("epoch")
     axes[0].set_ylim(bottom=0)
     axes[1].set_yscale("log")
-    axes[1].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes[1].set_yticks(LOG_TICKS, [str(tick) for tick in LOG_TICKS])
+    axes[1].yaxis.set_minor_locator(NullLocator())
+    axes[1].set_ylim(0.8, 120)
     axes[2].set_ylim(-0.03, 1.03)
     axes[2].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     figure.legend(
@@ -181,12 +202,14 @@ def draw_digits(root: Path, path: Path) -> bool:
                 seen = kept["memae"]["x"][place]
                 axis.imshow(picture, cmap="gray", vmin=seen.min(), vmax=seen.max())
             else:
-                map_picture = axis.imshow(picture, cmap="inferno", vmin=0, vmax=most)
+                map_picture = axis.imshow(picture, cmap="inferno", norm=PowerNorm(0.5, 0, most, clip=True))
                 axis.set_xlabel(f"{scores[place]:.3f}", fontsize=8, labelpad=2)
     for axis, digit in zip(axes[0], digits, strict=True):
         normal = digit == results["memae"]["data"]["normal"]
         axis.set_title(f"{digit}, {'normal' if normal else 'anomaly'}", fontsize=9, color=BLUE if normal else RED)
-    figure.colorbar(map_picture, ax=axes, shrink=0.5, pad=0.01, label="squared error")
+    ticks = [tick for tick in ERROR_TICKS if tick <= most]
+    bar = figure.colorbar(map_picture, ax=axes, shrink=0.5, pad=0.01, label="squared error")
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     ranked = "; ".join(
         f"{title} {_short(results[name]['metrics']['auroc_nines'])}" for name, title in titles.items()
     )
@@ -224,8 +247,11 @@ def _place(result: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _read(memory: Mapping[str, float]) -> str:
+    """Items in a read, of those that any query read."""
     count = memory["items_per_query"]
-    return f"{count:.1f} item{'s' if count >= 1.05 else ''}"
+    return (
+        f"{count:.3g} of {memory['items_used']:g}" if count >= 99.5 else f"{count:.1f} of {memory['items_used']:g}"
+    )
 
 
 def _first(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -243,7 +269,7 @@ def _caption(found: Mapping[str, Any]) -> str:
 
 def _across(axis: Any, value: float, colour: str, label: str, sizes: Sequence[int]) -> None:
     axis.axhline(value, color=colour, lw=1.5, ls="--")
-    axis.annotate(f"{label} {_short(value)}", (sizes[-1] * 1.15, value), xytext=(0, 4), textcoords="offset points",
+    axis.annotate(f"{label} {_short(value)}", (sizes[-1] * 1.15, value), xytext=(0, -12), textcoords="offset points",
                   ha="right", fontsize=9, color=colour)  # fmt: skip
 
 

@@ -49,6 +49,7 @@ ALL_OF_IT: Settings = {"train": {"validation_share": 0.0}, "threshold": {"calibr
 PLAIN: Settings = {"memory": {"enabled": False}}
 SMALL_BATCHES: Settings = {"train": {"batch_size": 64}}  # as many steps as the whole class makes in batches of 128
 BRIEF: Settings = {"train": {"epochs": 10}, "memory": {"warmup_epochs": 3}}
+UNIFORM: Settings = {"train": {"epochs": 13}, "memory": {"warmup_epochs": 0, "initialisation": "uniform"}}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Point:
     figure: str
     name: str
     preset: str | None
-    """None is the look-up of the nearest image by cosine."""
+    """None is the method of the point's name, at its only setting."""
     settings: Settings
     seed: int = 0
 
@@ -85,14 +86,15 @@ def points() -> list[Point]:
             Point("memory-size", f"autoencoder-seed-{seed}", "mnist", _with(brief, PLAIN), seed),
         )
     ]
-    look_up = Point("memory-size", "look-up", None, {})
+    look_ups = [Point("memory-size", name, None, {}) for name in ("1-nn-cosine", "1-nn-smooth-cosine")]
     sparsity = [
         Point(
-            "sparsity",
+            figure,
             f"{shrinkage:g}-by-n-tau-1-by-{sharpness}",
             "mnist",
-            _with(brief, _memory(shrinkage=shrinkage, temperature=1 / sharpness)),
+            _with(settings, _memory(shrinkage=shrinkage, temperature=1 / sharpness)),
         )
+        for figure, settings in (("sparsity", brief), ("sparsity-uniform", _with(brief, UNIFORM)))
         for shrinkage in SHRINKAGES
         for sharpness in SHARPNESS
     ]
@@ -101,7 +103,7 @@ def points() -> list[Point]:
         for preset in ("mnist", "mnist-paper", "mnist-released")
     ]
     first = len(SIZES) + 1
-    return [*digits, look_up, *sizes[:first], *sparsity, *training, *sizes[first:]]
+    return [*digits, *look_ups, *sizes[:first], *sparsity, *training, *sizes[first:]]
 
 
 def compute_figures(
@@ -123,6 +125,7 @@ def compute_figures(
             "preset": point.preset,
             "settings": point.settings,
             **found,
+            "metrics": {name: round(value, 6) for name, value in found["metrics"].items()},
             "cpu_seconds": round(time.process_time() - started, 1),
             "command": COMMAND,
             **provenance(point.seed),
@@ -151,7 +154,7 @@ def _ranked(point: Point) -> tuple[dict[str, Any], Pictures]:
     """How well held-out images are ranked, and how the memory was used in the last epoch."""
     split = _some(mnist_choose(NORMAL, seed=0))
     if point.preset is None:
-        fitted = METHODS["1-nn-cosine"](split.fit, point.seed)
+        fitted = METHODS[point.name](split.fit, point.seed)
         return {"metrics": ranking(split.labels, fitted.score(split.test)), "data": _sizes(split)}, {}
     detector = _fit(point, split.fit)
     found = {
@@ -202,11 +205,17 @@ def _pictured(point: Point) -> tuple[dict[str, Any], Pictures]:
     pictures = {key: _hundredths(_of(shown, key)) for key in ("x", "reconstruction", "error_map")}
     items = detector.items()
     if items is not None and items.pictures is not None:
-        pictures |= {"items": _hundredths(items.pictures), "uses": items.uses}
+        pictures |= {"items": _hundredths(items.pictures[:, 0]), "uses": items.uses}
     return found, pictures
 
 
-_MEASURES = {"memory-size": _ranked, "sparsity": _ranked, "training": _watched, "digits": _pictured}
+_MEASURES = {
+    "memory-size": _ranked,
+    "sparsity": _ranked,
+    "sparsity-uniform": _ranked,
+    "training": _watched,
+    "digits": _pictured,
+}
 
 
 def _fit(point: Point, x: np.ndarray) -> Detector:
@@ -248,7 +257,8 @@ def _of(shown: Sequence[Explanation], key: str) -> np.ndarray:
 
 def _hundredths(pictures: np.ndarray) -> np.ndarray:
     """Whole numbers pack well, and show what the eye can tell apart."""
-    return np.clip(np.rint(SCALE * pictures), -32767, 32767).astype(np.int16)
+    whole: np.ndarray = np.clip(np.rint(SCALE * pictures), -32767, 32767).astype(np.int16)
+    return whole
 
 
 def _memory(**values: Any) -> Settings:

@@ -41,6 +41,7 @@ OVERVIEW_ROWS = (
     ("untrained", "untrained network"),
     ("1-nn-l2", "1-NN look-up, L2"),
     ("1-nn-centred-cosine", "1-NN look-up, centred cosine"),
+    ("1-nn-smooth-cosine", "1-NN look-up, cosine of smoothed images"),
     ("pca-30", "PCA, 30 components"),
     ("isolation-forest", "Isolation Forest"),
     ("exact-match", "exact match"),

@@ -106,6 +106,7 @@ _IMAGE_TRIVIAL = (
     Row("1-NN look-up, L2", "1-nn-l2"),
     Row("1-NN look-up, cosine", "1-nn-cosine"),
     Row("1-NN look-up, centred cosine", "1-nn-centred-cosine"),
+    Row("1-NN look-up, cosine of smoothed images", "1-nn-smooth-cosine"),
     Row("PCA, 30 components", "pca-30"),
 )
 

@@ -7,7 +7,7 @@ from torch import nn
 import memae.scoring
 from memae.losses import squared_error
 from memae.memory import MemoryModule
-from memae.models.autoencoder import Autoencoder
+from memae.models.autoencoder import Autoencoder, Reconstruction
 from memae.scoring import Scores, error_maps, sample_scores
 
 
@@ -119,3 +119,26 @@ def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind
 def test_rows_are_never_smoothed(net):
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
     assert np.array_equal(sample_scores(net, x, 1.0), sample_scores(net, x))
+
+
+@pytest.mark.parametrize(("shape", "threads"), [((6,), 1), ((1, 2, 3), 2)])
+def test_rows_are_scored_on_one_thread_and_the_setting_comes_back(shape: tuple[int, ...], threads: int) -> None:
+    seen: list[int] = []
+
+    class Watched(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.number = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> Reconstruction:
+            seen.append(torch.get_num_threads())
+            return Reconstruction(x * self.number, None)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert sample_scores(Watched(), torch.ones(4, *shape)).tolist() == [1, 1, 1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads]

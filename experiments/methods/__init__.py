@@ -21,6 +21,7 @@ METHODS: dict[str, Method] = {
     "1-nn-l2": nearest_neighbour("l2"),
     "1-nn-cosine": nearest_neighbour("cosine"),
     "1-nn-centred-cosine": nearest_neighbour("centred"),
+    "1-nn-smooth-cosine": nearest_neighbour("smooth"),
     "pca-3": pca(3),
     "pca-30": pca(30),
     "exact-match": exact_match,

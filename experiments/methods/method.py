@@ -31,8 +31,11 @@ Method: TypeAlias = Callable[[np.ndarray, int], Fitted]
 
 def flat(x: np.ndarray, fit: np.ndarray) -> np.ndarray:
     """(S, D) float32 in [0, 1]: pixels by 255, columns by their range in the fit samples."""
-    rows = x.reshape(len(x), -1).astype(np.float32)
+    rows: np.ndarray = x.reshape(len(x), -1).astype(np.float32)
     if fit.dtype == np.uint8:
-        return rows / 255
+        rows /= 255
+        return rows
     low, high = fit.min(axis=0), fit.max(axis=0)
-    return (rows - low) / np.where(high > low, high - low, 1)
+    rows -= low
+    rows /= np.where(high > low, high - low, 1)
+    return rows

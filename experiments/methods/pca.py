@@ -19,7 +19,9 @@ def pca(components: int) -> Method:
 
         def score(x: np.ndarray) -> np.ndarray:
             rows = flat(x, fit)
-            return ((rows - model.inverse_transform(model.transform(rows))) ** 2).sum(axis=1)
+            residual: np.ndarray = rows - model.inverse_transform(model.transform(rows))
+            scores: np.ndarray = np.square(residual).sum(axis=1)
+            return scores
 
         return Fitted(score, stored=components, settings={"components": components})
 

@@ -51,7 +51,8 @@ __all__ = [
 
 Device = Literal["auto", "cpu"]
 
-SMALL_STEP = 4_000_000  # parameters times samples: about the multiply-adds of a fully connected step
+# Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
+SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
 HELD_OUT_BATCH = 256  # samples per forward pass of the held-out loss
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 FINGERPRINT_CLIPS = 16
@@ -501,8 +502,9 @@ def _batch_size(samples: int) -> int:
 def _few_threads(model: nn.Module, batch: int, shape: Sequence[int]) -> Iterator[None]:
     """One thread while a step is so small that waking a second one costs more than it brings."""
     before = torch.get_num_threads()
-    clips = len(shape) == 5  # each parameter of a convolution works at many places there
-    if not clips and sum(p.numel() for p in model.parameters()) * batch < SMALL_STEP:
+    small = SMALL_STEP["rows" if len(shape) == 2 else "images"]
+    clips = len(shape) == 5
+    if not clips and sum(p.numel() for p in model.parameters()) * batch < small:
         torch.set_num_threads(1)
     try:
         yield

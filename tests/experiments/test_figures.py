@@ -24,14 +24,14 @@ def compute(root, *wanted):
 
 
 def write(root, figure, name, preset="mnist", auroc=0.9, memory=(6, 2.0, 0.1), **more):
+    """A stand-in for a result; `memory` is N, shrinkage and temperature."""
     training = {"epochs": 2, "warm": 1, "memory": None}
     if memory:
         training["memory"] = dict(zip(("items", "shrinkage", "temperature"), memory, strict=True))
-    found = {"preset": preset, "metrics": {"auroc": auroc, "auroc_nines": auroc}, "data": DATA, **more}
-    found |= {} if preset is None else {"training": training}
     path = root / figure / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
+    found = {"preset": preset, "metrics": {"auroc": auroc, "auroc_nines": auroc}, "data": DATA}
+    path.write_text(json.dumps({**found, "training": training, **more}))
 
 
 @pytest.fixture
@@ -40,26 +40,21 @@ def root(tmp_path):
     for n in (10, 100):
         write(tmp_path, "memory-size", f"{n}-seed-0", memory=(n, 5.0, 1 / 30))
     write(tmp_path, "memory-size", "autoencoder-seed-0", memory=None, auroc=0.8)
-    write(tmp_path, "memory-size", "look-up", preset=None, auroc=0.95)
+    write(tmp_path, "memory-size", "1-nn-cosine", preset=None, memory=None, auroc=0.95)
     for shrinkage, rescued in ((0.0, 0.0), (10.0, 1.0)):
         for sharpness in (1, 30):
-            place = (6, shrinkage, 1 / sharpness)
-            health = {**HEALTH, "rescued_share": rescued}
-            write(
-                tmp_path, "sparsity", f"{shrinkage}-{sharpness}", memory=place, memory_=0, **{"memory_health": 0}
-            )
-            path = tmp_path / "sparsity" / f"{shrinkage}-{sharpness}.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), "memory": health}))
+            write(tmp_path, "sparsity", f"{shrinkage:g}-{sharpness}", memory=(6, shrinkage, 1 / sharpness))
+            path = tmp_path / "sparsity" / f"{shrinkage:g}-{sharpness}.json"
+            health = {"memory": {**HEALTH, "rescued_share": rescued}}
+            path.write_text(json.dumps(json.loads(path.read_text()) | health))
     for preset in ("mnist", "mnist-paper"):
         write(tmp_path, "training", preset, preset, epochs=[{**HEALTH, "rescued_share": 0.5, "loss": 1.0}] * 3)
     for name in ("memae", "autoencoder"):
         data = {"normal": 5, "fit": 60, "nines": 7}
-        write(tmp_path, "digits", name, scores=[0.1] * 4, digits=[5, 5, 9, 9])
-        path = tmp_path / "digits" / f"{name}.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "data": data}))
+        write(tmp_path, "digits", name, scores=[0.1] * 4, digits=[5, 5, 9, 9], data=data)
         grey = np.arange(4 * 64, dtype=np.int16).reshape(4, 8, 8)
-        kept = {key: grey for key in ("x", "reconstruction", "error_map")}
-        np.savez(path.with_suffix(".npz"), **kept, items=grey, uses=np.array([3, 2, 0, 1]))
+        kept = dict.fromkeys(("x", "reconstruction", "error_map"), grey)
+        np.savez(tmp_path / "digits" / f"{name}.npz", **kept, items=grey, uses=np.array([3, 2, 0, 1]))
     return tmp_path
 
 
@@ -73,7 +68,7 @@ def test_every_figure_is_drawn_from_its_files(root, tmp_path):
 
 def test_a_figure_without_results_is_left_out(root, tmp_path):
     (root / "digits" / "autoencoder.json").unlink()
-    (root / "memory-size" / "look-up.json").unlink()
+    (root / "memory-size" / "1-nn-cosine.json").unlink()
     found = [path.stem for path in draw_figures(root, tmp_path / "images")]
     assert found == ["sparsity", "training", "memory-items"]
     assert list(draw_figures(tmp_path / "none", tmp_path / "images")) == []
@@ -87,7 +82,7 @@ def test_the_degenerate_region_is_marked(root, tmp_path):
         return int((np.abs(pixels - (0xC4, 0x50, 0x2E)).max(axis=2) < 30).sum())
 
     marked = reds()
-    for path in (root / "sparsity").glob("10.0-*.json"):
+    for path in (root / "sparsity").glob("10-*.json"):
         path.write_text(path.read_text().replace('"rescued_share": 1.0', '"rescued_share": 0.5'))
     assert reds() < marked / 10
 
@@ -98,7 +93,7 @@ def test_a_point_says_what_was_fitted_and_how_it_ranks(small_data, tmp_path):
     wanted = [
         Point("memory-size", "6-seed-1", "mnist", MEMORY, seed=1),
         Point("memory-size", "plain", "mnist", PLAIN),
-        Point("memory-size", "look-up", None, {}),
+        Point("memory-size", "1-nn-cosine", None, {}),
     ]
     found = compute(tmp_path, *wanted)
     assert found == results_of("memory-size", tmp_path)
@@ -113,7 +108,7 @@ def test_a_point_says_what_was_fitted_and_how_it_ranks(small_data, tmp_path):
     assert {"commit", "hardware", "command", "cpu_seconds"} <= set(six)
     assert six["memory"]["items"] == 6 and 0 <= six["metrics"]["auroc"] <= 1
     assert found["plain"]["memory"] is None and found["plain"]["training"]["memory"] is None
-    assert found["look-up"]["metrics"]["auroc"] == 1.0
+    assert found["1-nn-cosine"]["metrics"]["auroc"] == 1.0
     assert compute(tmp_path, *wanted) == {}  # kept ones are not computed again
 
 
@@ -154,7 +149,7 @@ def test_the_points_are_those_of_the_figures():
     found = points()
     assert len({(point.figure, point.name) for point in found}) == len(found)
     counts = {name: sum(point.figure == name for point in found) for name in figures._MEASURES}
-    assert counts == {"memory-size": 3 * 7 + 1, "sparsity": 30, "training": 3, "digits": 2}
+    assert counts == {"memory-size": 3 * 7 + 2, "sparsity": 30, "sparsity-uniform": 30, "training": 3, "digits": 2}
 
 
 def test_the_command_draws_and_computes_only_when_asked(monkeypatch):

@@ -34,6 +34,7 @@ IMAGE, TABLE = ("grey", "colour"), ("table",)
 FOR = {
     **{name: ("grey", "table") for name in DETECTORS if name != "memae"},  # one class with other settings
     "pixelcnn": ("noise", "colour noise"),  # its likelihood is of texture: one digit is as likely as another
+    "1-nn-smooth-cosine": IMAGE,
     "pca-30": IMAGE,  # the table has no more columns
     "dcn": TABLE,
     "dagmm": TABLE,
