@@ -71,8 +71,8 @@ def sparse_code(share: float = 0.1, *, epochs: int | None = None) -> Method:
         )
         return Fitted(
             lambda x: sample_scores(model, problem.encoded(x), problem.config.score.smooth_px),
-            settings={**problem.config.model_dump(), "share": share, "weight": weight},
-            facts=facts_of(history, model),
+            settings={**problem.config.model_dump(), "share": share},
+            facts={**facts_of(history, model), "weight": weight},
         )
 
     return run

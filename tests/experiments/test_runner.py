@@ -211,6 +211,7 @@ def experiments(root, monkeypatch, capfd):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["experiments", *words])
         capfd.readouterr()
+        monkeypatch.delitem(sys.modules, "experiments.__main__", raising=False)  # another test may have loaded it
         with pytest.raises(SystemExit) as exit:
             runpy.run_module("experiments", run_name="__main__")
         return exit.value.code, *capfd.readouterr()

@@ -138,6 +138,7 @@ def test_an_empty_folder_has_an_empty_summary(tmp_path):
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_the_verb_prints_the_committed_cells(monkeypatch, capfd, words):
     monkeypatch.setattr(sys, "argv", ["experiments", "summary", *words])
+    monkeypatch.delitem(sys.modules, "experiments.__main__", raising=False)  # another test may have loaded it
     with pytest.raises(SystemExit) as exit:
         runpy.run_module("experiments", run_name="__main__")
     assert exit.value.code == 0

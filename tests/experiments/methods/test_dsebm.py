@@ -53,7 +53,7 @@ def test_the_layers_are_those_of_the_autoencoders_encoder(network, shape):
     def weights(module):
         return [p.shape for name, p in module.named_parameters() if p.ndim > 1]
 
-    config = preset_config(network, "table" if network == "kddcup" else "image")
+    config = preset_config(f"{network}-paper", "table" if network == "kddcup" else "image")
     encoder = build(config, shape).encoder
     units = softplus_units(network, shape)
     assert weights(units) == weights(encoder)
