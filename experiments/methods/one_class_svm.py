@@ -42,6 +42,7 @@ def one_class_svm(nu: float = 0.1) -> Method:
             found: np.ndarray = -model.score_samples(asked)
             return found[place.ravel()]
 
-        return Fitted(score, stored=len(model.support_), settings={"nu": nu, "gamma": gamma})
+        # settings are those of all classes; what gamma comes to is a fact of this one
+        return Fitted(score, len(model.support_), {"nu": nu, "gamma": "scale"}, {"gamma": gamma})
 
     return run

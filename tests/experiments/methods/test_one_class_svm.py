@@ -17,7 +17,7 @@ def test_distinct_rows_with_weights_are_the_problem_of_all_rows():
     fitted = one_class_svm(nu=0.3)(rows, 0)
     plain = OneClassSVM(nu=0.3, gamma="scale", tol=1e-6).fit(rows.astype(np.float64))
 
-    assert fitted.settings["gamma"] == pytest.approx(plain._gamma)
+    assert fitted.facts["gamma"] == pytest.approx(plain._gamma)
     assert fitted.score(test) == pytest.approx(-plain.score_samples(test), rel=2e-3)
 
 
