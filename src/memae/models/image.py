@@ -94,7 +94,7 @@ class _Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out_channels, H', W')."""
-        if self.in_channels > 1 or x.device.type != "cpu":
+        if self.in_channels > 1 or self.bias is not None or x.device.type != "cpu":
             return super().forward(x.contiguous(memory_format=torch.channels_last))
         # The library starves on one channel. A plane for each tap, that is the pixel it meets at each place, times
         # the weights is a matrix product.

@@ -56,3 +56,4 @@ def test_the_penalty_makes_codes_smaller():
         return float(model.encoder(training[:]).detach().abs().mean())
 
     assert norm(1.0) < 0.9 * norm(0.0)
+    assert norm(1.0) < norm(0.1) < norm(0.0)
