@@ -62,9 +62,10 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
         return _prepare_video(source, config, seed)
     samples = collect(source)
     split = _split(len(samples), config, seed, samples.origin)
-    train = split.train
+    train, held_out = split.train, split.held_out
     if config.preprocess.duplicates == "drop" and isinstance(samples, Table):
-        train = train[_first_of_each_kind(samples.columns.take(train.numpy()))]
+        # held out as it is trained: early stopping should weigh rows as the loss does
+        train, held_out = _each_once(samples, train), _each_once(samples, held_out)
     preprocess = fit_preprocess(
         take(samples, train),
         image_scale=config.preprocess.image_scale,
@@ -77,18 +78,19 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
         preprocess=preprocess,
         training=training,
         usual=training,
-        held_out=encoded[split.held_out] if len(split.held_out) else None,
+        held_out=encoded[held_out] if len(held_out) else None,
         calibration=encoded[split.calibration],
-        counts=_counts(len(train), len(split.held_out), len(split.calibration)),
+        counts=_counts(len(train), len(held_out), len(split.calibration)),
         origin=samples.origin,
     )
 
 
-def _first_of_each_kind(rows: pa.Table) -> Tensor:
-    """The places of the rows that equal no row before them, in order."""
+def _each_once(samples: Table, part: Tensor) -> Tensor:
+    """The rows of a part (B,) that equal no row of it before them, in order."""
+    rows = samples.columns.take(part.numpy())
     placed = rows.append_column("", pa.array(np.arange(len(rows))))
     first = placed.group_by(rows.column_names).aggregate([("", "min")])["_min"]
-    return torch.from_numpy(np.sort(first.to_numpy()))
+    return part[torch.from_numpy(np.sort(first.to_numpy()))]
 
 
 def take(samples: Samples, index: Tensor) -> Samples:

@@ -53,7 +53,8 @@ Device = Literal["auto", "cpu"]
 
 # Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
-HELD_OUT_BATCH = 256  # samples per forward pass of the held-out loss
+HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
+HELD_OUT_LOGGED = 10_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 FINGERPRINT_CLIPS = 16
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
@@ -230,7 +231,8 @@ def train(
     Args:
         model: with its output what `objective` takes. An attribute `memory` is watched over and revived.
         x: (S, ...) training samples, on any device.
-        held_out: (V, ...) normal samples for early stopping and the log, or None.
+        held_out: (V, ...) normal samples for early stopping and the log, or None; in a random order, as without
+            patience only the first 10,000 are looked at.
         objective: the loss.
         settings: epochs, batch size, learning rate, patience, precision.
         seed: of the order of the samples and of everything random in the objective; global state is untouched.
@@ -317,7 +319,10 @@ class _Loop:
 
     def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
         x = x.to(self.accelerator.device)
-        held_out = None if held_out is None else held_out.to(self.accelerator.device)
+        if held_out is not None:
+            held_out = held_out.to(self.accelerator.device)
+            if not self.settings.patience and len(held_out) > HELD_OUT_LOGGED:
+                held_out = held_out[:HELD_OUT_LOGGED]
         if self.checkpoint and self.checkpoint.exists():
             self._restore(*self.checkpoint.load())
         state, settings = self.state, self.settings
@@ -423,7 +428,8 @@ class _Loop:
     def _held_out_loss(self, held_out: Encoded) -> float:
         self.model.eval()
         total = torch.zeros((), device=held_out.device)
-        for batch in batches(held_out, min(HELD_OUT_BATCH, fitting(held_out, HELD_OUT_BYTES))):
+        most = HELD_OUT_BATCH["rows" if len(held_out.shape) == 2 else "images"]
+        for batch in batches(held_out, min(most, fitting(held_out, HELD_OUT_BYTES))):
             with self.accelerator.autocast():
                 total += self.objective(self.model, batch).loss * len(batch)
         # a random objective gives each process another loss, and all must stop at the same epoch
