@@ -119,7 +119,7 @@ def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole()
     assert (large.memory.query, large.memory.item_dim) == ("position", 128)
     read = large.eval()(torch.rand(1, 1, 64, 65)).read
     assert read.weights.shape == (4 * 5, 100)
-    asked = override(preset_config("mnist", "image"), {"memory": {"query": "position"}}, "test")
+    asked = override(preset_config("mnist-paper", "image"), {"memory": {"query": "position"}}, "test")
     assert build(asked, (1, 28, 28)).memory.items.shape == (100, 64)
 
 
@@ -193,13 +193,29 @@ def test_every_variant_has_the_memory_size_of_the_paper(network: str, variant: s
     assert built_items(preset_config(network + variant, MODALITY[network])) == items
 
 
-def test_a_thumbnail_network_is_half_as_wide_and_sees_every_pixel() -> None:
+def test_a_thumbnail_network_ends_in_a_narrow_code_and_sees_every_pixel() -> None:
     thumbnail, image = (build(preset_config(name, "image"), (1, 28, 28)) for name in ("thumbnail", "image"))
-    assert convolutions(thumbnail.encoder, nn.Conv2d) == [(3, 2, 1, 16), (3, 2, 16, 32), (3, 2, 32, 64)]
+    assert convolutions(thumbnail.encoder, nn.Conv2d) == [
+        (3, 2, 1, 16),
+        (3, 2, 16, 32),
+        (3, 2, 32, 64),
+        (3, 2, 64, 64),
+        (3, 2, 64, 32),
+    ]
     assert convolutions(image.encoder, nn.Conv2d) == [(3, 2, 1, 32), (3, 2, 32, 64), (3, 2, 64, 128)]
     pixels = torch.rand(1, 1, 28, 28, requires_grad=True)
-    thumbnail.eval().encoder(pixels).sum().backward()
+    code = thumbnail.eval().encoder(pixels)
+    code.sum().backward()
+    assert code.shape == (1, 32, 1, 1)
     assert (pixels.grad != 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 9), (28, 20), (33, 64)])
+def test_a_thumbnail_of_any_size_is_rebuilt_at_its_size(size: tuple[int, int]) -> None:
+    model = build(preset_config("thumbnail", "image"), (3, *size)).eval()
+    rebuilt = model(torch.rand(2, 3, *size))
+    assert rebuilt.x.shape == (2, 3, *size)
+    assert model.memory.items.shape == (100, 32)
 
 
 def built_items(config: Config) -> int:

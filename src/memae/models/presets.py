@@ -1,7 +1,7 @@
 """Every number of every network and preset, and nothing else holds one.
 
 A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's; `image`
-fits any image, `thumbnail` is half as wide for small ones, `table` fits any columns and `video` any footage, on a CPU
+fits any image, `thumbnail` makes a narrow code of a small one, `table` fits any columns, `video` any footage, on a CPU
 too. For MNIST and KDDCUP99 our default takes `thumbnail` and `table`. Variants: `paper` is what the text says,
 `released` is what the authors' code does, and no variant is our default. "mnist-paper", "table", "released" (network
 by the data) all name one. For video the variants go with the paper's network: "video-paper", "video-released".
@@ -29,6 +29,7 @@ NETWORKS: tuple[str, ...] = get_args(Network)
 MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 KDDCUP_WIDTHS = (60, 30, 10, 3)
+THUMBNAIL_CODE = 32  # numbers
 CLIP_LAYERS = {
     "video-paper": (
         ClipLayer((1, 2, 2), 96),
@@ -103,8 +104,8 @@ VIDEO_DEFAULT: dict[str, dict[str, Any]] = {
     },
     "video": {"input": "differences", "score": "place"},
 }
-# The paper's network for MNIST begins with a kernel of 1 px at stride 2, which never sees three pixels of four; that
-# for KDDCUP99 has a code of three numbers. See docs/log.md.
+# The paper's network for MNIST makes 1,024 numbers of 784 pixels, which lets a plain autoencoder rebuild any digit;
+# that for KDDCUP99 has a code of three numbers. See docs/log.md.
 DEFAULT_NETWORKS = {"mnist": "thumbnail", "kddcup": "table"}
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": THUMBNAIL_DEFAULT,
@@ -253,13 +254,16 @@ def _image_layers(network: str, height: int, width: int) -> tuple[ConvLayer, ...
         return MNIST_LAYERS
     if network == "cifar10":
         return CIFAR10_LAYERS
-    # halve until the shorter side is at most 4 px long, at least once
+    # halve at least once: until the shorter side is at most 4 px long, or a thumbnail is a single place
     layers: list[ConvLayer] = []
-    most = 64 if network == "thumbnail" else 128
-    channels, side = most // 4, min(height, width)
-    while side > 4 or not layers:
+    narrow = network == "thumbnail"
+    most, least, side = (64, 1, max(height, width)) if narrow else (128, 4, min(height, width))
+    channels = most // 4
+    while side > least or not layers:
         layers.append(ConvLayer(3, 2, channels))
         channels, side = min(2 * channels, most), (side + 1) // 2
+    if narrow:  # a code as wide as the picture copies any picture, normal or not
+        layers[-1] = ConvLayer(3, 2, THUMBNAIL_CODE)
     return tuple(layers)
 
 
