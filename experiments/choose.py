@@ -82,16 +82,17 @@ def _mnist() -> dict[str, Settings]:
 
 
 def _mnist_code() -> dict[str, Settings]:
-    """A second round: how wide the code is."""
+    """A second round: how wide the code is, and how many items there are in it."""
     start: Settings = {}
     return {
-        "start: network `thumbnail` with a code of 32 numbers, all else as above, smoothed by 1 px": start,
+        "start: network `thumbnail` (a code of 16 numbers), 300 items, 20 epochs, smoothed by 1 px": start,
         "plain autoencoder": _with(start, **PLAIN),
-        "the paper's network, whose code has 1,024": {**start, "network": "mnist"},
-        "plain autoencoder, the paper's network": {**_with(start, **PLAIN), "network": "mnist"},
-        "300 items": _with(start, memory={"num_items": 300}),
-        "15 epochs": _with(start, train={"epochs": 15}),
+        "100 items": _with(start, memory={"num_items": 100}),
         "not sparse": _with(start, memory={"shrinkage": 0.0}),
+        "the paper's network (a code of 1,024)": {**start, "network": "mnist"},
+        "plain autoencoder, the paper's network": {**_with(start, **PLAIN), "network": "mnist"},
+        "600 items": _with(start, memory={"num_items": 600}),
+        "30 epochs": _with(start, train={"epochs": 30}),
     }
 
 

@@ -200,13 +200,13 @@ def test_a_thumbnail_network_ends_in_a_narrow_code_and_sees_every_pixel() -> Non
         (3, 2, 16, 32),
         (3, 2, 32, 64),
         (3, 2, 64, 64),
-        (3, 2, 64, 32),
+        (3, 2, 64, 16),
     ]
     assert convolutions(image.encoder, nn.Conv2d) == [(3, 2, 1, 32), (3, 2, 32, 64), (3, 2, 64, 128)]
     pixels = torch.rand(1, 1, 28, 28, requires_grad=True)
     code = thumbnail.eval().encoder(pixels)
     code.sum().backward()
-    assert code.shape == (1, 32, 1, 1)
+    assert code.shape == (1, 16, 1, 1)
     assert (pixels.grad != 0).float().mean() > 0.9
 
 
@@ -215,7 +215,7 @@ def test_a_thumbnail_of_any_size_is_rebuilt_at_its_size(size: tuple[int, int]) -
     model = build(preset_config("thumbnail", "image"), (3, *size)).eval()
     rebuilt = model(torch.rand(2, 3, *size))
     assert rebuilt.x.shape == (2, 3, *size)
-    assert model.memory.items.shape == (100, 32)
+    assert model.memory.items.shape == (300, 16)
 
 
 def built_items(config: Config) -> int:

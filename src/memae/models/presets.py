@@ -29,7 +29,7 @@ NETWORKS: tuple[str, ...] = get_args(Network)
 MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 KDDCUP_WIDTHS = (60, 30, 10, 3)
-THUMBNAIL_CODE = 32  # numbers
+THUMBNAIL_CODE = 16  # numbers
 CLIP_LAYERS = {
     "video-paper": (
         ClipLayer((1, 2, 2), 96),
@@ -45,7 +45,7 @@ NORMS = {"video-paper": True, "video": False}
 
 # N of each network where the memory section leaves it open
 NUM_ITEMS = {
-    "mnist": 100, "cifar10": 500, "image": 100, "thumbnail": 100, "kddcup": 50, "table": 50, "video": 500,
+    "mnist": 100, "cifar10": 500, "image": 100, "thumbnail": 300, "kddcup": 50, "table": 50, "video": 500,
     "video-paper": 2000,
 }  # fmt: skip
 
@@ -76,7 +76,7 @@ IMAGE_DEFAULT: dict[str, dict[str, Any]] = {
     },
     "preprocess": {"image_scale": "unit"},
 }
-THUMBNAIL_DEFAULT = IMAGE_DEFAULT | {"score": {"smooth_px": 1.0}}
+THUMBNAIL_DEFAULT = IMAGE_DEFAULT | {"score": {"smooth_px": 1.0}, "train": {"epochs": 20}}
 TABLE_DEFAULT: dict[str, dict[str, Any]] = {
     "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0},
     "preprocess": {"number_scale": "standard"},
@@ -122,7 +122,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "mnist": {"epochs": 30, "batch_size": 128, "learning_rate": 1e-3},
     "cifar10": {"epochs": 50, "batch_size": 128, "learning_rate": 1e-3},
     "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
-    "thumbnail": {"epochs": 30, "batch_size": 128, "learning_rate": 1e-3},
+    "thumbnail": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
     "kddcup": {"epochs": 5, "batch_size": 1024, "learning_rate": 1e-3},
     "table": {"epochs": 200, "learning_rate": 1e-3, "patience": 20},
     "video": {"epochs": 20, "batch_size": 16, "learning_rate": 2e-3, "decay_share": 0.5, "precision": "bf16"},
