@@ -168,7 +168,7 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
     assert config.memory.warmup_epochs == config.memory.revive_epochs == config.train.noise == 0
     assert config.memory.enabled
     assert config.train.decay_share == 0
-    if network in ("video", "mnist", "kddcup"):  # our default is another network
+    if network in ("video", "mnist", "cifar10", "kddcup"):  # our default is another network
         return
     ours = preset_config(network, MODALITY[network])
     for key in ("epochs", "batch_size", "learning_rate", "precision"):
@@ -179,7 +179,7 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
 @pytest.mark.parametrize("variant", ["", "-paper", "-released"])
 def test_every_preset_lets_an_item_pass_the_shrinkage(network: str, variant: str) -> None:
     config = preset_config(network + variant, MODALITY[network])
-    ours = {"mnist": "thumbnail", "kddcup": "table"}.get(network, network)
+    ours = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table"}.get(network, network)
     assert config.network == ("video-paper" if network == "video" and variant else network if variant else ours)
     memory = config.memory
     assert memory.shrinkage < built_items(config)
