@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memae.errors import DataError
+from memae.stages import Watcher, stage
 
 __all__ = ["Estimate", "Evaluation", "anomaly_labels", "auroc", "evaluate"]
 
@@ -74,6 +75,7 @@ def evaluate(
     *,
     wanted_false_alarm_rate: float,
     seed: int = 0,
+    watcher: Watcher | None = None,
 ) -> Evaluation:
     """Ranking and decision figures with 95 % bootstrap intervals.
 
@@ -83,6 +85,7 @@ def evaluate(
         flags: (S,) bool, the model's verdicts.
         wanted_false_alarm_rate: what the model's threshold was set for.
         seed: of the bootstrap: 1,000 resamples, 200 from 20,000 samples on.
+        watcher: told of each resample.
 
     Raises:
         DataError: lengths that differ, or labels of one class only.
@@ -109,12 +112,14 @@ def evaluate(
     generator = np.random.default_rng(seed)
     samples = len(labels)
     drawn: dict[str, list[float]] = {name: [] for name in figures}
-    for _ in range(1000 if samples < 20_000 else 200):
-        weights = np.bincount(generator.integers(samples, size=samples), minlength=samples)
-        if not (weights[labels].any() and weights[~labels].any()):
-            continue  # one class alone has no ranking
-        for name, figure in figures.items():
-            drawn[name].append(figure(weights))
+    rounds = 1000 if samples < 20_000 else 200
+    with stage(watcher, "bootstrap", "resamples", rounds) as done:
+        for _ in range(rounds):
+            weights = np.bincount(generator.integers(samples, size=samples), minlength=samples)
+            if weights[labels].any() and weights[~labels].any():  # one class alone has no ranking
+                for name, figure in figures.items():
+                    drawn[name].append(figure(weights))
+            done(1)
     everyone = np.ones(samples)
     tail = (1 - LEVEL) / 2
     estimates = {

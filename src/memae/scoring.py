@@ -19,6 +19,7 @@ from memae.data.samples import Key
 from memae.losses import squared_error
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
+from memae.stages import Advance
 
 __all__ = ["ErrorMap", "Scores", "error_maps", "sample_scores"]
 
@@ -74,10 +75,16 @@ def error_maps(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> Iterat
         yield ErrorMap(rebuilt.x, squared_error(*seen), rebuilt.read)
 
 
-def sample_scores(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> np.ndarray:
-    """(S,) float64 scores of encoded samples (S, ...), smoothed as `error_maps` does."""
+def sample_scores(
+    model: Autoencoder, x: Encoded, smooth_px: float = 0.0, done: Advance | None = None
+) -> np.ndarray:
+    """(S,) float64 scores of encoded samples (S, ...), smoothed as `error_maps` does; `done` is told of each batch."""
     with _one_thread() if len(x.shape) == 2 else nullcontext():
-        parts = [part.scores for part in error_maps(model, x, smooth_px)]
+        parts = []
+        for part in error_maps(model, x, smooth_px):
+            parts.append(part.scores)
+            if done:
+                done(len(part.scores))
     return np.concatenate(parts) if parts else np.empty(0)
 
 

@@ -34,6 +34,7 @@ from memae.files import atomic_directory
 from memae.losses import Reduction, squared_error, total_loss
 from memae.memory import HealthMeter, MemoryHealth, MemoryModule
 from memae.ops import MemoryRead
+from memae.stages import Watcher
 
 __all__ = [
     "Checkpoint",
@@ -115,8 +116,8 @@ class History:
     interrupted: bool = False
 
 
-class Monitor(Protocol):
-    """Who is told how the training goes, in the main process only."""
+class Monitor(Watcher, Protocol):
+    """Who is told how the training goes, in the main process only, and how far all work around it is."""
 
     def begin(self, epochs: int, samples: int, done: int) -> None:
         """Training starts: so many epochs in all, samples in each, epochs done before a resume."""

@@ -18,6 +18,7 @@ from memae.cli.evaluate import evaluate
 from memae.cli.fit import fit
 from memae.cli.inspect import inspect as inspect_verb
 from memae.cli.score import score
+from memae.cli.voice import LOG_JSON, say_error
 
 __all__ = ["app", "main"]
 
@@ -28,7 +29,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("interrupted")
+            say_error("interrupted", event="interrupted", code=130)
             raise typer.Exit(130) from None
 
 
@@ -76,9 +77,9 @@ def main() -> None:
     from memae.errors import MemaeError
 
     try:
-        app(prog_name="memae")
+        _run()
     except MemaeError as error:
-        _say(f"error: {error}")
+        say_error(str(error))
         sys.exit(1)
     except BrokenPipeError:
         # the reader of stdout went away, as `| head` does; python must not try to flush into it at exit
@@ -86,9 +87,19 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"error: {where}{error.strerror or error}; check the path, its permissions and the free space")
+        say_error(f"{where}{error.strerror or error}; check the path, its permissions and the free space")
         sys.exit(1)
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+def _run() -> None:
+    if LOG_JSON not in sys.argv[1:]:
+        app(prog_name="memae")
+        return
+    try:
+        code = app(prog_name="memae", standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of Typer's own, for a wrong command line
+            raise
+        say_error(error.format_message(), code=2)
+        code = 2
+    sys.exit(code or 0)
