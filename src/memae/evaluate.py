@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from memae.errors import DataError
 from memae.stages import Watcher, stage
+
+if TYPE_CHECKING:  # `import memae` loads this file, and the command line must show its help without numpy
+    import numpy as np
 
 __all__ = ["Estimate", "Evaluation", "anomaly_labels", "auroc", "evaluate"]
 
@@ -56,6 +58,8 @@ def anomaly_labels(labels: np.ndarray, normal: Sequence[str], origin: str) -> np
     Raises:
         DataError: a normal value that never occurs, or labels that are all normal or all anomalous.
     """
+    import numpy as np
+
     plain = np.array([_canonical(label) for label in np.unique(labels)])
     codes = np.unique(labels, return_inverse=True)[1]
     for value in normal:
@@ -90,6 +94,8 @@ def evaluate(
     Raises:
         DataError: lengths that differ, or labels of one class only.
     """
+    import numpy as np
+
     labels, scores, flags = np.asarray(labels, bool), np.asarray(scores), np.asarray(flags, bool)
     if not len(labels) == len(scores) == len(flags):
         raise DataError(
@@ -136,17 +142,19 @@ def evaluate(
 
 def _by_place(place: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the anomalies and of the normal samples at each place of the ranking, highest score first."""
+    import numpy as np
+
     return np.bincount(place, weights * labels), np.bincount(place, weights * ~labels)
 
 
 def _area(anomalous: np.ndarray, normal: np.ndarray) -> float:
-    above = np.cumsum(anomalous) - anomalous / 2  # a tie counts half
+    above = anomalous.cumsum() - anomalous / 2  # a tie counts half
     return _share((normal * above).sum(), anomalous.sum() * normal.sum())
 
 
 def _average_precision(anomalous: np.ndarray, normal: np.ndarray) -> float:
-    found = np.cumsum(anomalous)
-    precision = found / np.maximum(found + np.cumsum(normal), 1)
+    found = anomalous.cumsum()
+    precision = found / (found + normal.cumsum()).clip(min=1)
     return _share((anomalous * precision).sum(), anomalous.sum())
 
 
