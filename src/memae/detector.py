@@ -29,6 +29,7 @@ from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items
 from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 from memae.hold_out import AnyPreprocess, Prepared, prepare, take
 from memae.memory import HealthMeter
+from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.inference import inference_form
 from memae.models.presets import build, modality_of, preset_config
@@ -179,6 +180,7 @@ class Detector:
             "kept_epoch": history.kept_epoch,
             "interrupted": history.interrupted,
             "last_epoch": asdict(history.records[-1]) if history.records else None,
+            **({"samples_at_once": history.samples_at_once} if history.samples_at_once else {}),
             "parameters": sum(p.numel() for p in model.parameters()),
             "device": str(next(model.parameters()).device),
             "versions": _versions(),
@@ -288,14 +290,15 @@ class Detector:
                     if wanted is None or frame.key in wanted:
                         found.append(self._explained_frame(frame))
                     done(1, frame.key)
-            for samples, encoded in self._encoded(source) if self._modality != "video" else ():
+            room = Room("explaining", watcher)
+            for samples, encoded in self._encoded(source, watcher) if self._modality != "video" else ():
                 if wanted is None:
-                    found += self._explained(samples, encoded, done)
+                    found += self._explained(samples, encoded, room, done)
                     continue
                 places = [row for row, key in enumerate(samples.keys) if key in wanted]
                 if places:
                     rows = torch.tensor(places, dtype=torch.long)
-                    found += self._explained(take(samples, rows), encoded[rows])
+                    found += self._explained(take(samples, rows), encoded[rows], room)
                 done(len(samples))
         if wanted is not None and (unknown := wanted - {explanation.key for explanation in found}):
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
@@ -442,24 +445,37 @@ class Detector:
                     done(len(part), part[-1].key)
                     yield [frame.key for frame in part], np.array([frame.score for frame in part])
                 return
-            for samples, encoded in self._encoded(source):
-                yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px, done)
+            room = Room("scoring", watcher)
+            for samples, encoded in self._encoded(source, watcher):
+                yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px, done, room)
 
-    def _encoded(self, source: Source) -> Iterator[tuple[Samples, Tensor]]:
+    def _encoded(self, source: Source, watcher: Watcher | None) -> Iterator[tuple[Samples, Tensor]]:
         preprocess = self._fitted.preprocess
         assert not isinstance(preprocess, VideoPreprocess)
         empty = True
-        for samples in source.chunks(CHUNK_SAMPLES):
-            if len(samples):
-                empty = False
-                yield samples, preprocess.encode(samples)
+        room = Room("encoding", watcher)
+        for chunk in source.chunks(CHUNK_SAMPLES):
+            empty = empty and not len(chunk)
+            start = 0
+            while start < len(chunk):
+                size = min(room.fit(len(chunk)), len(chunk) - start)
+                part = chunk if size == len(chunk) else take(chunk, torch.arange(start, start + size))
+                try:
+                    encoded = preprocess.encode(part)
+                except (MemoryError, RuntimeError) as error:
+                    room.halve(error, size)
+                    continue
+                yield part, encoded
+                start += size
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
 
-    def _explained(self, samples: Samples, encoded: Tensor, done: Advance | None = None) -> Iterator[Explanation]:
+    def _explained(
+        self, samples: Samples, encoded: Tensor, room: Room, done: Advance | None = None
+    ) -> Iterator[Explanation]:
         threshold = self._fitted.threshold
         row = 0
-        for part in error_maps(self.model, encoded, self.config.score.smooth_px):
+        for part in error_maps(self.model, encoded, self.config.score.smooth_px, room):
             scores = part.scores
             p_values: list[float | None] = (
                 threshold.p_values(scores).tolist() if threshold else [None] * len(scores)
@@ -565,10 +581,11 @@ def _encodings(model: Autoencoder, training: Encoded, order: Tensor, watcher: Wa
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train()
     parts = torch.split(some, CLIP_BATCH if clips else INITIAL_SAMPLES)
+    room = Room("starting the memory from", watcher, least=2)
     found = []
     with stage(watcher, "encoding for the memory", "clips" if clips else "samples", len(some)) as done:
         for part in parts:
-            found.append(model.encoder(training[part.to(training.device)].to(device)))
+            found.append(_with_room(model, training, part, device, room))
             done(len(part))
     encodings = torch.cat(found)
     for name, value in model.named_buffers():
@@ -577,13 +594,24 @@ def _encodings(model: Autoencoder, training: Encoded, order: Tensor, watcher: Wa
     return encodings
 
 
+def _with_room(model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, room: Room) -> Tensor:
+    """Encodings of the samples `part`; of fewer of them where memory runs out."""
+    while True:
+        part = part[: room.fit(len(part))]
+        try:
+            encodings: Tensor = model.encoder(training[part.to(training.device)].to(device))
+            return encodings
+        except (MemoryError, RuntimeError) as error:
+            room.halve(error, len(part))
+
+
 def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.ndarray:
     if model.memory is None:
         return np.empty(0, dtype=np.int64)
     meter = HealthMeter(model.memory)
     unit = "clips" if len(usual.shape) == 5 else "samples"
     with stage(watcher, "counting the use of items", unit, len(usual)) as done:
-        for part in error_maps(model, usual):
+        for part in error_maps(model, usual, room=Room("counting the use of items by", watcher)):
             assert part.read is not None
             meter.update(part.read)
             done(len(part.errors))
@@ -597,7 +625,8 @@ def _calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None)
         if not len(prepared.calibration):
             return artifact
         with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
-            scores = sample_scores(artifact.model, prepared.calibration, artifact.config.score.smooth_px, done)
+            smooth_px, room = artifact.config.score.smooth_px, Room("setting the threshold from", watcher)
+            scores = sample_scores(artifact.model, prepared.calibration, smooth_px, done, room)
         return replace(artifact, threshold=Threshold.fit(scores, rate))
     if not prepared.calibration:
         return artifact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,12 +10,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_directory", "atomic_file"]
+from memae.errors import MemaeError, WriteError
+
+__all__ = ["atomic_directory", "atomic_file", "no_room", "unwritten"]
+
+# no space left, over the quota, over the size that a file may have
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_SAID = ("no space left", "file too large", "quota exceeded")
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a write failed because the disk is full; libraries other than Python's own say it in words only."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return not isinstance(error, MemaeError) and any(said in str(error).lower() for said in _FULL_SAID)
+
+
+def unwritten(path: Path | str, error: BaseException) -> str:
+    """One message for a file that could not be written: what, why, and the cure."""
+    if no_room(error):
+        return f"{path}: cannot be written, no space left{_free(Path(path))}; make room there, or choose another place"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{path}: cannot be written ({reason}); choose another place"
+
+
+def _free(path: Path) -> str:
+    try:
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        return f" ({shutil.disk_usage(there).free / 2**20:,.1f} MiB free in {there})"
+    except OSError:
+        return ""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what was written there replaces `path` if the block succeeds."""
+    """Gives a temporary path beside `path`; what was written there replaces `path` if the block succeeds.
+
+    Raises:
+        WriteError: the disk is full; nothing is left behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
@@ -24,6 +58,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield part
         _flush(part)
         part.replace(path)
+    except Exception as error:
+        if no_room(error):  # else the message would name the temporary file, or none
+            raise WriteError(unwritten(path, error)) from None
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -33,6 +71,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Gives an empty temporary directory beside `path` that takes its place if the block succeeds.
 
     An old directory is moved aside first and removed last; if the move in between fails, it moves back.
+
+    Raises:
+        WriteError: the disk is full; nothing is left behind.
     """
     path = path.resolve()  # a link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +93,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             if old.exists() and not path.exists():
                 old.rename(path)
             raise
+    except Exception as error:
+        if no_room(error):
+            raise WriteError(unwritten(path, error)) from None
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -15,7 +15,8 @@ from torch import Tensor
 from memae.data.counts import count
 from memae.data.preprocess import VideoPreprocess
 from memae.data.samples import FrameKey, Frames, Samples
-from memae.errors import DataError
+from memae.errors import DataError, WriteError
+from memae.files import no_room
 from memae.stages import Watcher, stage
 
 __all__ = ["Clips", "Footage", "Span"]
@@ -77,7 +78,15 @@ class Footage:
                 else:
                     videos.append(Span(len(keys), len(keys) + len(frames)))
                 keys += frames.keys
-                file.write(np.ascontiguousarray(frames.pixels).data)
+                try:
+                    file.write(np.ascontiguousarray(frames.pixels).data)
+                except OSError as error:
+                    if not no_room(error):
+                        raise
+                    raise WriteError(
+                        f"{tempfile.gettempdir()}: no space left for the frames to train on, {file.tell() >> 20:,} "
+                        "MiB so far; make room there, or name another folder in the variable TMPDIR"
+                    ) from None
                 done(len(frames), frames.keys[-1])
             if not keys:
                 raise DataError(f"{source.origin}: holds no frames")
