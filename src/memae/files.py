@@ -75,7 +75,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: the disk is full; nothing is left behind.
     """
-    path = path.resolve()  # a link stays, and what it points to is replaced
+    named, path = path, path.resolve()  # a link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     old = part.with_suffix(".old")
@@ -95,7 +95,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             raise
     except Exception as error:
         if no_room(error):
-            raise WriteError(unwritten(path, error)) from None
+            raise WriteError(unwritten(named, error)) from None
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
