@@ -22,6 +22,7 @@ from memae import Detector
 from memae.data.samples import FrameKey
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule
+from memae.train import Monitor
 
 BRIEF: dict[str, dict[str, Any]] = {
     "video": {
@@ -424,7 +425,7 @@ def test_without_calibration_there_are_scores_and_no_verdicts(tapes: Path, tmp_p
             each.event_threshold(1)
 
 
-class StopAt:
+class StopAt(Monitor):
     """Interrupts like Ctrl-C, at a step of an epoch."""
 
     def __init__(self, epoch: int, step: int) -> None:
