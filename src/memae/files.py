@@ -106,7 +106,7 @@ def _make_folder_of(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise WriteError(f"{path}: {path.parent} is no folder; choose another place") from None
+        raise WriteError(f"{path}: {path.parent} is no folder; check the path") from None
 
 
 def _flush(path: Path) -> None:

@@ -105,7 +105,8 @@ def fit(
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
     check_place(out)  # before the training, not after it
     x = x_from(sources, frame_rate)
-    checkpoint = out.absolute().with_name(f"{out.absolute().name}.checkpoint")  # "." has no name of its own
+    place = out.absolute()  # "." has no name of its own, and is another folder once the model has taken its place
+    checkpoint = place.with_name(f"{place.name}.checkpoint")
     try:
         detector.fit(
             x,
@@ -124,7 +125,7 @@ def fit(
     if not main_process:
         return  # all processes of a launch end with the same model; one writes it
     detector.save(out)
-    voice.result(_summary(detector, out), model=str(out.resolve()), **detector.facts, **_decision(detector))
+    voice.result(_summary(detector, out), model=str(place), **detector.facts, **_decision(detector))
     if detector.history and detector.history.interrupted:
         voice.note(
             f"interrupted in epoch {len(detector.history.records) + 1}; the model of epoch "
