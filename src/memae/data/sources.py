@@ -13,8 +13,9 @@ import torch
 
 from memae.data.arrays import ArraySource, open_npy
 from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
-from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import EVERYTHING, Images, Modality, Samples, Table
+from memae.data.table_preprocess import ColumnKind
 from memae.data.tables import TABLE_SUFFIXES, CsvSource, ParquetSource, TableSource, from_frame
 from memae.data.video import VIDEO_SUFFIXES, VideoSource, holds_videos
 from memae.errors import DataError

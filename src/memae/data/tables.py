@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from memae.data.preprocess import ColumnKind
 from memae.data.samples import EVERYTHING, Key, Modality, Table
+from memae.data.table_preprocess import ColumnKind
 from memae.errors import DataError
 
 __all__ = ["TABLE_SUFFIXES", "CsvSource", "ParquetSource", "TableSource", "from_frame"]
