@@ -17,10 +17,11 @@ from torch import Tensor
 
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
+from memae.data.csv_tables import CsvSource
 from memae.data.encoded import Encoded
 from memae.data.preprocess import TablePreprocess, VideoPreprocess
-from memae.data.samples import FrameKey, Frames, Key, Modality, Samples
-from memae.data.sources import Expected, Source, expected_by, open_source
+from memae.data.samples import FrameKey, Frames, Key, Modality, Samples, Skipped
+from memae.data.sources import Expected, Source, expected_by, open_source, skipping
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_threshold
@@ -68,12 +69,14 @@ class Verdicts:
 
     keys: Sequence[Key]
     scores: np.ndarray
-    """(S,) float64; higher = more anomalous."""
+    """(S,) float64; higher = more anomalous. NaN of a sample that was skipped."""
     p_values: np.ndarray
-    """(S,) float64."""
+    """(S,) float64; NaN of a sample that was skipped."""
     is_anomaly: np.ndarray
     """(S,) bool: the score is above the threshold."""
     threshold: float
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -83,6 +86,12 @@ class Verdicts:
             self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
         ):
             yield Verdict(key, score, p_value, flag)
+
+
+class _Part(NamedTuple):
+    keys: Sequence[Key]
+    scores: np.ndarray
+    skipped: tuple[Skipped, ...] = ()
 
 
 class Detector:
@@ -134,6 +143,8 @@ class Detector:
         x: Any,
         *,
         drop: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        skip_bad: bool = False,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         monitor: Monitor | None = None,
@@ -145,6 +156,8 @@ class Detector:
         Args:
             x: normal samples; a few anomalies among them do little harm, many do.
             drop: columns to leave out, now and whenever they are met later.
+            categorical: columns of numbers that name kinds, such as codes and ports.
+            skip_bad: leave out samples that cannot be read, which are an error else; `facts["skipped"]` counts them.
             checkpoint: a directory to save the training's state in after every epoch; gone once it is complete.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
             monitor: who is told of steps and epochs, such as `memae.progress.ProgressBar`.
@@ -158,10 +171,16 @@ class Detector:
         drop = [drop] if isinstance(drop, str) else drop
         if drop:
             source = source.without(drop)
+        source = skipping(source) if skip_bad else source
+        categorical = [categorical] if isinstance(categorical, str) else categorical
+        if categorical and source.modality != "table":
+            raise DataError(f"{source.origin}: {_KINDS[source.modality]} have no column {categorical[0]!r}")
+        if isinstance(source, CsvSource):
+            source = source.as_text(categorical)
         config = self._config(source.modality)
         if isinstance(source, VideoSource):
             source = source.resized(config.video.height, config.video.width)
-        prepared = prepare(source, config, self.seed, drop)
+        prepared = prepare(source, config, self.seed, drop, categorical)
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
@@ -172,6 +191,11 @@ class Detector:
             # a path of other bytes than UTF-8 has no place in JSON as it is
             "origin": prepared.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
             "samples": prepared.counts,
+            "skipped": {
+                "count": len(prepared.skipped),
+                "first": [list(map(str, s)) for s in prepared.skipped[:5]],
+            },
+            "notes": list(prepared.notes),
             "seed": self.seed,
             "seconds": round(time.perf_counter() - started, 3),
             "kept_epoch": history.kept_epoch,
@@ -189,33 +213,43 @@ class Detector:
                 part.remove()
         return self
 
-    def score(self, x: Any) -> Scores:
+    def score(self, x: Any, *, skip_bad: bool = False) -> Scores:
         """The scores of samples of the kind that it was trained on.
+
+        Args:
+            x: the samples.
+            skip_bad: a sample that cannot be read or encoded keeps its place, with the score NaN, and is named in
+                `skipped`; it is an error else.
 
         Raises:
             DataError: samples that do not fit the model.
             MemaeError: the detector is not fitted.
         """
-        parts = list(self._parts(x))
-        keys: list[Key] = [key for some, _ in parts for key in some]
-        return Scores(np.concatenate([values for _, values in parts]), keys)
+        parts = list(self._parts(x, skip_bad))
+        keys: list[Key] = [key for part in parts for key in part.keys]
+        skipped = tuple(bad for part in parts for bad in part.skipped)
+        return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
 
-    def detect(self, x: Any) -> Verdicts:
-        """Scores, p-values and decisions at the model's threshold; raises as `score`."""
-        parts = list(self.stream(x))
+    def detect(self, x: Any, *, skip_bad: bool = False) -> Verdicts:
+        """Scores, p-values and decisions at the model's threshold; takes and raises what `score` does."""
+        parts = list(self.stream(x, skip_bad=skip_bad))
         return Verdicts(
             keys=[key for part in parts for key in part.keys],
             scores=np.concatenate([part.scores for part in parts]),
             p_values=np.concatenate([part.p_values for part in parts]),
             is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
             threshold=self.threshold.value,
+            skipped=tuple(bad for part in parts for bad in part.skipped),
         )
 
-    def stream(self, x: Any) -> Iterator[Verdicts]:
+    def stream(self, x: Any, *, skip_bad: bool = False) -> Iterator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
         threshold = self.threshold
-        for keys, scores in self._parts(x):
-            yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
+        for keys, scores, skipped in self._parts(x, skip_bad):
+            p_values = threshold.p_values(scores)
+            if skipped:
+                p_values[np.isnan(scores)] = np.nan
+            yield Verdicts(keys, scores, p_values, threshold.flags(scores), threshold.value, skipped)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
         """Every frame of videos in order, each with its score and where in it the score comes from.
@@ -263,12 +297,13 @@ class Detector:
             )
         return fit_event_threshold(normal, false_alarms_per_hour, rule)
 
-    def explain(self, x: Any, keys: Collection[Key] | None = None) -> list[Explanation]:
+    def explain(self, x: Any, keys: Collection[Key] | None = None, *, skip_bad: bool = False) -> list[Explanation]:
         """Why samples scored as they did, one `Explanation` each, in the order of `x`.
 
         Args:
             x: samples of the kind that it was trained on.
             keys: only those of these keys, such as the anomalies of `detect`; None is all.
+            skip_bad: leave out what cannot be read or encoded.
 
         Raises:
             DataError: as `score`, or a key that no sample has.
@@ -277,11 +312,12 @@ class Detector:
         found: list[Explanation] = []
         if self._modality == "video":
             found += (self._explained_frame(f) for f in self.watch(x) if wanted is None or f.key in wanted)
-        for samples, encoded in self._encoded(x) if self._modality != "video" else ():
-            if wanted is None:
+        for samples, encoded, bad in self._encoded(x, skip_bad) if self._modality != "video" else ():
+            if wanted is None and not bad:
                 found += self._explained(samples, encoded)
                 continue
-            rows = torch.tensor([row for row, key in enumerate(samples.keys) if key in wanted], dtype=torch.long)
+            kept = (row for row, key in enumerate(samples.keys) if wanted is None or key in wanted)
+            rows = torch.tensor([row for row in kept if row not in bad], dtype=torch.long)
             if len(rows):
                 found += self._explained(take(samples, rows), encoded[rows])
         if wanted is not None and (unknown := wanted - {explanation.key for explanation in found}):
@@ -417,28 +453,39 @@ class Detector:
             monitor=monitor,
         )
 
-    def _parts(self, x: Any) -> Iterator[tuple[Sequence[Key], np.ndarray]]:
+    def _parts(self, x: Any, skip_bad: bool) -> Iterator[_Part]:
         """Keys and scores, chunk by chunk."""
         if self._modality == "video":
             frames = ((frame.key, frame.score) for frame in self.watch(x))
             while part := list(islice(frames, CHUNK_FRAMES)):
                 keys, scores = zip(*part, strict=True)
-                yield keys, np.array(scores)
+                yield _Part(keys, np.array(scores))
             return
-        for samples, encoded in self._encoded(x):
-            yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px)
+        for samples, encoded, bad in self._encoded(x, skip_bad):
+            values = sample_scores(self.model, encoded, self.config.score.smooth_px)
+            values[list(bad)] = np.nan
+            yield _Part(samples.keys, values, tuple(Skipped(samples.keys[row], why) for row, why in bad.items()))
 
-    def _encoded(self, x: Any) -> Iterator[tuple[Samples, Tensor]]:
+    def _encoded(self, x: Any, skip_bad: bool) -> Iterator[tuple[Samples, Tensor, Mapping[int, str]]]:
+        """Samples, encoded, and those of them that are bad and why, which is an error unless they may be skipped."""
         preprocess = self._fitted.preprocess
         assert not isinstance(preprocess, VideoPreprocess)
         source = self.open(x)
-        empty = True
+        source = skipping(source) if skip_bad else source
+        good, why = 0, "holds no samples"
         for samples in source.chunks(CHUNK_SAMPLES):
-            if len(samples):
-                empty = False
-                yield samples, preprocess.encode(samples)
-        if empty:
-            raise DataError(f"{source.origin}: holds no samples")
+            if not len(samples):
+                continue
+            if skip_bad and isinstance(preprocess, TablePreprocess):
+                encoded, bad = preprocess.encode_rows(samples)
+            else:
+                encoded, bad = preprocess.encode(samples), {}
+            good += len(samples) - len(bad)
+            if bad and not good:
+                why = f"holds no sample that is not bad; the first: {next(iter(bad.values()))}"
+            yield samples, encoded, bad
+        if not good:
+            raise DataError(f"{source.origin}: {why}")
 
     def _explained(self, samples: Samples, encoded: Tensor) -> Iterator[Explanation]:
         threshold = self._fitted.threshold

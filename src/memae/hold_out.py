@@ -21,8 +21,9 @@ from memae.config import Config
 from memae.data.encoded import Encoded
 from memae.data.footage import Clips, Footage, Span
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, fit_preprocess
-from memae.data.samples import Frames, Images, Samples, Table
+from memae.data.samples import Frames, Images, Samples, Skipped, Table
 from memae.data.sources import Source, collect
+from memae.data.table_fit import hints, missing_shares
 from memae.data.windows import Windows
 from memae.errors import ConfigError, DataError
 from memae.threshold import reachable_rate
@@ -49,9 +50,15 @@ class Prepared:
     counts: dict[str, int]
     """Samples (for video frames) of each part."""
     origin: str
+    skipped: tuple[Skipped, ...] = ()
+    """Bad samples that the source was asked to leave out."""
+    notes: tuple[str, ...] = ()
+    """What the owner of the data should know."""
 
 
-def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = ()) -> Prepared:
+def prepare(
+    source: Source, config: Config, seed: int, dropped: Sequence[str] = (), categorical: Sequence[str] = ()
+) -> Prepared:
     """All samples of a source, dealt by the shares of `config`, with the preprocessing fitted on the training part.
 
     Raises:
@@ -60,7 +67,7 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
     """
     if source.modality == "video":
         return _prepare_video(source, config, seed)
-    samples = collect(source)
+    samples, skipped = _readable(collect(source))
     split = _split(len(samples), config, seed, samples.origin)
     train = split.train
     if config.preprocess.duplicates == "drop" and isinstance(samples, Table):
@@ -69,7 +76,11 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
         take(samples, train),
         image_scale=config.preprocess.image_scale,
         number_scale=config.preprocess.number_scale,
-        dropped=tuple(dropped),
+        **(
+            {"dropped": dropped, "categorical": categorical, "missing": missing_shares([samples])}
+            if isinstance(samples, Table)
+            else {}
+        ),
     )
     encoded = preprocess.encode(samples)
     training = encoded[train]
@@ -81,7 +92,24 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
         calibration=encoded[split.calibration],
         counts=_counts(len(train), len(split.held_out), len(split.calibration)),
         origin=samples.origin,
+        skipped=skipped,
+        notes=(
+            *getattr(source, "notes", ()),
+            *(hints(preprocess) if isinstance(preprocess, TablePreprocess) else ()),
+        ),
     )
+
+
+def _readable(samples: Samples) -> tuple[Samples, tuple[Skipped, ...]]:
+    """The samples without those that could not be read, and these."""
+    if not isinstance(samples, Table) or not samples.unreadable:
+        return samples, ()
+    good = np.ones(len(samples), dtype=bool)
+    good[list(samples.unreadable)] = False
+    skipped = tuple(Skipped(samples.keys[row], why) for row, why in samples.unreadable.items())
+    if not good.any():
+        raise DataError(f"{samples.origin}: holds no sample that can be read; the first {skipped[0].reason}")
+    return take(samples, torch.from_numpy(np.flatnonzero(good))), skipped
 
 
 def _first_of_each_kind(rows: pa.Table) -> Tensor:

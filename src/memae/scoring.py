@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memae.data.encoded import Encoded, batches, fitting
-from memae.data.samples import Key
+from memae.data.samples import Key, Skipped
 from memae.losses import squared_error
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
@@ -34,6 +34,8 @@ class Scores:
     `score.smooth_px`; higher = more anomalous."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them; their score is NaN."""
 
     def __len__(self) -> int:
         return len(self.values)

@@ -14,11 +14,13 @@ from memae.cli.options import (
     Drop,
     FrameRate,
     Quiet,
+    SkipBad,
     Sources,
     check_device,
     default_events,
     events_line,
     settings_from,
+    skipped_line,
     x_from,
 )
 
@@ -39,6 +41,15 @@ def fit(
         ),
     ] = None,
     drop: Drop = None,
+    categorical: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--categorical",
+            metavar="COLUMN",
+            help="This column of numbers names kinds, such as a code or a port; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(
@@ -76,6 +87,7 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    skip_bad: SkipBad = False,
     frame_rate: FrameRate = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -105,6 +117,8 @@ def fit(
         detector.fit(
             x,
             drop=drop or (),
+            categorical=categorical or (),
+            skip_bad=skip_bad,
             checkpoint=checkpoint,
             resume=resume,
             monitor=_monitors(log, quiet),
@@ -174,5 +188,10 @@ def _summary(detector: Any, out: Path) -> None:
         )
     if unit == "frame" and (events := default_events(detector)):
         lines.append(f"events: {events_line(events)}")
+    if (skipped := facts["skipped"])["count"]:
+        from memae.data.samples import Skipped
+
+        lines.append(skipped_line(skipped["count"], [Skipped(*bad) for bad in skipped["first"]]))
+    lines += [f"note: {note}" for note in facts["notes"]]
     for line in lines:
         typer.echo(line, err=True)

@@ -12,6 +12,7 @@ import typer
 
 from memae.cli.options import (
     FALSE_ALARMS_PER_HOUR,
+    SHOWN_SKIPPED,
     CoolDown,
     Device,
     Drop,
@@ -24,16 +25,19 @@ from memae.cli.options import (
     Model,
     PerHour,
     Quiet,
+    SkipBad,
     Sources,
     check_device,
     check_output,
     event_rule,
+    skipped_line,
     without_video_options,
     x_from,
 )
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
+    from memae.data.samples import Skipped
     from memae.data.sources import Source
     from memae.detector import Detector, Verdicts
     from memae.events import EventRule
@@ -111,12 +115,14 @@ def score(
     mask: Mask = None,
     frame_rate: FrameRate = None,
     drop: Drop = None,
+    skip_bad: SkipBad = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Score every sample of SOURCE: one row each, in order, with its path or row number.
 
-    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly.
+    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly. They
+    are empty for a sample that --skip-bad left out.
 
         memae score flows.model today.csv --out scores.csv
 
@@ -163,12 +169,16 @@ def score(
     video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
     without_video_options(model, {**video_only, "--frame-rate": frame_rate})
     opened = detector.open(x_from(sources, None)).without(drop or ())
-    anomalies: list[Hashable] = []
-    total, flagged = write_verdicts(_noted(detector.stream(opened), anomalies), out)
+    noted = _Noted(keep_anomalies=explain is not None)
+    total, flagged = write_verdicts(noted.passed_on(detector.stream(opened, skip_bad=skip_bad)), out)
     if explain:
-        write_explanations(detector.explain(opened, anomalies), explain)
+        write_explanations(detector.explain(opened, noted.anomalies, skip_bad=skip_bad), explain)
     if not quiet:
-        share = flagged / total
+        share = flagged / (total - noted.skipped)
+        for note in getattr(opened, "notes", ()):
+            typer.echo(f"note: {note}", err=True)
+        if noted.skipped:
+            typer.echo(skipped_line(noted.skipped, noted.first_skipped), err=True)
         typer.echo(
             f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
             + (f"; {out}" if out else ""),
@@ -217,8 +227,21 @@ def _score_video(
     typer.echo("\n".join(lines), err=True)
 
 
-def _noted(parts: Iterator[Verdicts], anomalies: list[Hashable]) -> Iterator[Verdicts]:
-    """The same chunks; the keys of the anomalies in them are added to the list on the way."""
-    for part in parts:
-        anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
-        yield part
+class _Noted:
+    """What is remembered of verdicts on their way to the file."""
+
+    def __init__(self, *, keep_anomalies: bool) -> None:
+        self._keep_anomalies = keep_anomalies
+        self.anomalies: list[Hashable] = []
+        """Their keys, if they are to be explained: kept for nothing, they would grow with the file."""
+        self.skipped = 0
+        self.first_skipped: list[Skipped] = []
+
+    def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
+        """The same chunks."""
+        for part in parts:
+            if self._keep_anomalies:
+                self.anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
+            self.skipped += len(part.skipped)
+            self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
+            yield part

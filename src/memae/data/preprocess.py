@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memae.data.encoded import FAR
 from memae.data.samples import Images, Samples, Table
+from memae.data.table_fit import fit_table
 from memae.data.table_preprocess import NumberScale, TablePreprocess
 from memae.errors import DataError
 
@@ -142,14 +143,14 @@ _ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess | VideoPreprocess] = Typ
 
 
 def fit_preprocess(
-    samples: Samples, *, image_scale: ImageScale, number_scale: NumberScale, dropped: tuple[str, ...] = ()
+    samples: Samples, *, image_scale: ImageScale, number_scale: NumberScale, **table: Any
 ) -> ImagePreprocess | TablePreprocess:
-    """The preprocessing fitted on training samples of either kind."""
+    """The preprocessing fitted on training samples of either kind; `table` goes on to `table_fit.fit_table`."""
     if isinstance(samples, Images):
         _check_finite(samples)
         return ImagePreprocess.fit(samples, image_scale)
     assert isinstance(samples, Table)  # video is fitted to nothing
-    return TablePreprocess.fit(samples, number_scale, dropped)
+    return fit_table(samples, number_scale, **table)
 
 
 def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:
