@@ -145,6 +145,7 @@ class Detector:
         drop: Sequence[str] = (),
         categorical: Sequence[str] = (),
         skip_bad: bool = False,
+        stream: bool | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         monitor: Monitor | None = None,
@@ -158,6 +159,8 @@ class Detector:
             drop: columns to leave out, now and whenever they are met later.
             categorical: columns of numbers that name kinds, such as codes and ports.
             skip_bad: leave out samples that cannot be read, which are an error else; `facts["skipped"]` counts them.
+            stream: rows of a table are encoded into a temporary file in passes over the source, or held in memory; None
+                decides by their size.
             checkpoint: a directory to save the training's state in after every epoch; gone once it is complete.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
             monitor: who is told of steps and epochs, such as `memae.progress.ProgressBar`.
@@ -180,7 +183,7 @@ class Detector:
         config = self._config(source.modality)
         if isinstance(source, VideoSource):
             source = source.resized(config.video.height, config.video.width)
-        prepared = prepare(source, config, self.seed, drop, categorical)
+        prepared = prepare(source, config, self.seed, drop, categorical, stream=stream)
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
@@ -614,7 +617,7 @@ def _uses(model: Autoencoder, usual: Encoded) -> np.ndarray:
 def _calibrated(artifact: Artifact, prepared: Prepared) -> Artifact:
     """The artifact with its threshold, from normal samples that no training saw."""
     rate = artifact.config.threshold.false_alarm_rate
-    if isinstance(prepared.calibration, Tensor):
+    if not isinstance(prepared.calibration, tuple):
         if not len(prepared.calibration):
             return artifact
         scores = sample_scores(artifact.model, prepared.calibration, artifact.config.score.smooth_px)

@@ -8,7 +8,7 @@ import torch
 from memae.data.preprocess import fit_preprocess
 from memae.data.samples import Table
 from memae.data.sources import collect, expected_by, open_source
-from memae.data.table_fit import TableSummary, fit_table, hints, missing_shares
+from memae.data.table_fit import TableSummary, fit_table, hints, survey
 from memae.data.table_preprocess import column_kind
 from memae.errors import DataError
 
@@ -413,7 +413,7 @@ def test_a_summary_of_chunks_is_that_of_the_whole(number_scale, size):
     whole, summary = samples(frame), TableSummary(number_scale)
     for part in open_source(frame).chunks(size):
         summary.add(part)
-    shares = missing_shares(open_source(frame).chunks(size))
+    shares = survey(open_source(frame).chunks(size))
     expected, found = fit(frame, number_scale=number_scale), summary.preprocess(whole.origin, (), shares)
     for one, other in zip(expected.columns, found.columns, strict=True):
         for field, value in one:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from memae.data.samples import EVERYTHING, Modality, Table
-from memae.data.table_fit import NO_VALUE_WORDS, NUMBER, words_among_numbers
+from memae.data.table_fit import MAX_CATEGORIES, NO_VALUE_WORDS, NUMBER, words_among_numbers
 from memae.data.table_preprocess import ColumnKind
 from memae.data.tables import as_text, check_column, first_line
 from memae.errors import DataError
@@ -40,6 +40,13 @@ _ARROW_TYPES: dict[ColumnKind, pa.DataType] = {
     "category": pa.string(),
     "boolean": pa.bool_(),
 }
+# what Arrow tries when it infers a type, in about its order
+_TRIED = {
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.timestamp("ns"),
+}
+PACKED_SHARE = 8  # of the size of a gzipped table, about
 _OTHER_FILES = {
     b"PK\x03\x04": "a zip or an Excel file; unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV",
@@ -131,6 +138,71 @@ class CsvSource:
         for name in names:
             check_column(self.origin, name, self._names)
         return self._like(dropped=(*self._dropped, *names))
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the rows in memory, about."""
+        return self._path.stat().st_size * (PACKED_SHARE if self._form.packed else 1)
+
+    def typed(self) -> CsvSource:
+        """The same file with the kinds of its columns found, in one pass over it, so that it is read in chunks.
+
+        Raises:
+            DataError: a column of dates, or one without any value.
+        """
+        if self._kinds:
+            return self
+        names = [name for name in self._names if name not in self._texts]
+        kinds: dict[str, set[str]] = {name: set() for name in names}
+        different: dict[str, set[str]] = {name: set() for name in names}
+        for block, _ in self._blocks(self._convert(column_types={name: pa.string() for name in self._header})):
+            for name in names:
+                text = self._present(block[name])
+                kinds[name].add(self._kind(text))
+                if "category" in kinds[name] and len(different[name]) <= MAX_CATEGORIES:
+                    different[name].update(pc.unique(text).to_pylist())
+        found: dict[str, ColumnKind] = dict.fromkeys(self._texts, "category")
+        for name in names:
+            slips = self._skip and words_among_numbers(different[name]) is not None
+            found[name] = "number" if slips else self._joined(name, kinds[name] - {"empty"})
+        other = self._like()
+        other._kinds = found
+        return other
+
+    def _present(self, text: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The cells that hold a value, with points for decimals."""
+        text = pc.utf8_trim_whitespace(text.drop_null())
+        text = text.filter(pc.invert(pc.is_in(text, pa.array(NO_VALUE_WORDS))))
+        return pc.replace_substring(text, ",", ".") if self._form.decimal == "," else text
+
+    def _kind(self, text: pa.ChunkedArray) -> str:
+        """What a column of one block holds: "empty", "bits" (0 and 1), "date", or a kind of column."""
+        if not len(text):
+            return "empty"
+        for kind, arrow_type in _TRIED.items():
+            try:
+                text.cast(arrow_type)
+            except pa.ArrowInvalid:
+                continue
+            return "bits" if kind == "number" and pc.all(pc.is_in(text, pa.array(["0", "1"]))).as_py() else kind
+        return "category"
+
+    def _joined(self, name: str, kinds: set[str]) -> ColumnKind:
+        """The kind of a column whose blocks are of these."""
+        if not kinds:
+            raise DataError(
+                f"{self.origin}: column {name!r} is empty: there is nothing to learn; leave it out with --drop {name}"
+            )
+        if kinds <= {"bits", "number"}:
+            return "number"
+        if kinds <= {"bits", "boolean"}:
+            return "boolean"
+        if kinds == {"date"}:
+            raise DataError(
+                f"{self.origin}: column {name!r} holds dates, which have no meaning to the model; turn it into "
+                f"numbers, such as the hour or the weekday, or leave it out with --drop {name}"
+            )
+        return "category"
 
     def as_text(self, names: Sequence[str]) -> CsvSource:
         """The file with these columns read as text, so that a code keeps its leading zeros."""

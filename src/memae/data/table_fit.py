@@ -28,7 +28,15 @@ from memae.data.table_preprocess import (
 )
 from memae.errors import DataError
 
-__all__ = ["NO_VALUE_WORDS", "TableSummary", "fit_table", "hints", "missing_shares", "words_among_numbers"]
+__all__ = [
+    "MAX_CATEGORIES",
+    "NO_VALUE_WORDS",
+    "TableSummary",
+    "fit_table",
+    "hints",
+    "survey",
+    "words_among_numbers",
+]
 
 MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
 FEW = 20  # different whole numbers, at most, of a column that may hold codes
@@ -96,8 +104,6 @@ class TableSummary:
     categorical: Sequence[str] = ()
     rows: int = 0
     _kinds: dict[str, ColumnKind] = field(default_factory=dict)
-    _declared: set[str] = field(default_factory=set)
-    """Columns that the source itself calls categories, or the user."""
     _numbers: dict[str, _Numbers] = field(default_factory=dict)
     _texts: dict[str, set[str]] = field(default_factory=dict)
     _text_rows: dict[str, int] = field(default_factory=dict)
@@ -139,9 +145,8 @@ class TableSummary:
         return TablePreprocess(columns=tuple(columns), dropped=tuple(dropped))
 
     def _kinds_of(self, table: Table) -> dict[str, ColumnKind]:
+        _check_names_differ(table)
         names = table.columns.column_names
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
         if not names:
             raise DataError(f"{table.origin}: no columns are left to learn from; drop fewer")
         for name in self.categorical:
@@ -155,8 +160,6 @@ class TableSummary:
                 raise DataError(_without_rule(table.origin, name, arrow_type))
             if name in self.categorical and kind != "boolean":
                 kind = "category"
-            if name in self.categorical or pa.types.is_dictionary(arrow_type):
-                self._declared.add(name)
             kinds[name] = kind
         return kinds
 
@@ -194,11 +197,6 @@ class TableSummary:
         texts = self._texts[name]
         if texts <= {MISSING}:
             raise DataError(_empty(origin, name, self.rows))
-        if kind == "category" and name not in self._declared and (word := words_among_numbers(texts)) is not None:
-            raise DataError(
-                f"{origin}: column {name!r} holds {word!r} among numbers; mend the cell, leave such rows of a CSV file "
-                f"out with --skip-bad, or, if these are names, say --categorical {name}"
-            )
         if len(texts) > MAX_CATEGORIES:
             raise DataError(
                 f"{origin}: column {name!r} has {len(texts):,} different texts in {self._text_rows[name]:,} rows, so "
@@ -231,7 +229,7 @@ def fit_table(
     """
     summary = TableSummary(scale, categorical)
     summary.add(table)
-    return summary.preprocess(table.origin, dropped, missing_shares([table]) if missing is None else missing)
+    return summary.preprocess(table.origin, dropped, survey([table]) if missing is None else missing)
 
 
 def hints(preprocess: TablePreprocess) -> list[str]:
@@ -246,15 +244,38 @@ def hints(preprocess: TablePreprocess) -> list[str]:
     ]
 
 
-def missing_shares(tables: Iterable[Table]) -> dict[str, float]:
-    """By column, the share of rows without a value, of the columns where it is not 0; infinity is no value."""
+def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str, float]:
+    """What must be known of all rows, held out ones too: by column the share without a value, where it is not 0.
+
+    Infinity is no value.
+
+    Raises:
+        DataError: a column of texts that is not `categorical` holds a word among numbers.
+    """
     counts: dict[str, int] = {}
-    rows = 0
+    texts: dict[str, set[str]] = {}
+    rows, origin = 0, ""
     for table in tables:
-        rows += len(table)
+        _check_names_differ(table)
+        rows, origin = rows + len(table), table.origin
         for name, column in zip(table.columns.column_names, table.columns.columns, strict=True):
             counts[name] = counts.get(name, 0) + _missing(column)
+            plain = column_kind(column.type) == "category" and not pa.types.is_dictionary(column.type)
+            if plain and name not in categorical and len(known := texts.setdefault(name, set())) <= MAX_CATEGORIES:
+                known.update(pc.unique(category_texts(table, name)).to_pylist())
+    for name, different in texts.items():
+        if (word := words_among_numbers(different)) is not None:
+            raise DataError(
+                f"{origin}: column {name!r} holds {word!r} among numbers; mend the cell, leave such rows of a CSV file "
+                f"out with --skip-bad, or, if these are names, say --categorical {name}"
+            )
     return {name: count / rows for name, count in counts.items() if count}
+
+
+def _check_names_differ(table: Table) -> None:
+    names = table.columns.column_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
 
 
 def _missing(column: pa.ChunkedArray) -> int:

@@ -28,6 +28,7 @@ __all__ = [
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
 LABEL_ROWS = 65_536  # read at a time
+CELL_BYTES = 8  # of a cell in memory, about
 
 
 class TableSource:
@@ -38,6 +39,11 @@ class TableSource:
     def __init__(self, columns: pa.Table, keys: Sequence[Key], origin: str) -> None:
         self._columns, self._keys = columns, keys
         self.origin = origin
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the rows in memory, about."""
+        return CELL_BYTES * int(self._columns.num_rows * self._columns.num_columns)
 
     def chunks(self, size: int) -> Iterator[Table]:
         """The rows in slices."""
@@ -77,10 +83,15 @@ class ParquetSource:
     def __init__(self, path: Path, dropped: Sequence[str] = ()) -> None:
         self.origin, self._path, self._dropped = str(path), path, tuple(dropped)
         with self._file() as file:
-            schema = file.schema_arrow
+            schema, self._rows = file.schema_arrow, file.metadata.num_rows
         # a pandas index says which row it is, so a model must not learn it as a column
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self._names = [name for name in schema.names if name not in self._dropped and name not in index]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the rows in memory, about."""
+        return CELL_BYTES * int(self._rows) * len(self._names)
 
     def chunks(self, size: int) -> Iterator[Table]:
         """Batches of rows in the order of the file."""
@@ -144,6 +155,11 @@ class ArrowSource:
         schema = self._guard(lambda: self._open().schema)
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self._names = [name for name in schema.names if name not in self._dropped and name not in index]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the rows in memory, about."""
+        return self._path.stat().st_size
 
     def chunks(self, size: int) -> Iterator[Table]:
         """Rows in the order of the file."""
