@@ -1,11 +1,14 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -282,3 +285,20 @@ def test_a_model_of_holes_scores_and_explains_them_by_column(memae, folder, beni
     assert columns["mean texture"]["kind"] == "category"
     assert columns["mean area"]["missing"] == pytest.approx(holes["mean area"].isna().mean())
     assert columns["mean radius"]["rule"].endswith("never missing")
+
+
+def test_an_interrupted_score_leaves_the_old_output_and_no_half_file(folder, benign, model, tree):
+    model("table")
+    rows = pa.Table.from_pandas(benign, preserve_index=False)
+    pq.write_table(pa.concat_tables([rows] * 10_000), "new.parquet")
+    (folder / "scores.csv").write_text("old")
+    before = tree()
+    words = [sys.executable, "-m", "memae", "score", "model", "new.parquet", "--out", "scores.csv"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not any(f.stat().st_size for f in folder.glob(".scores.csv.*.part")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted"
+    assert tree() == before
