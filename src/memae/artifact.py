@@ -93,8 +93,10 @@ def check_place(path: Path) -> None:
     """Makes sure that a model may be written to `path`: nothing there, an empty directory, or a model.
 
     Raises:
-        ArtifactError: something else is there and would be lost.
+        ArtifactError: something else is there and would be lost, or a file is where its folder should be.
     """
+    if file := next((folder for folder in path.parents if folder.is_file()), None):
+        raise ArtifactError(f"{path}: {file} is a file and no folder; check the path, or choose another place")
     if path.exists() and not _replaceable(path):
         raise ArtifactError(
             f"{path}: exists and is no memae model, or holds other files too; choose another place so that "

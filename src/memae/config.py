@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memae.data.preprocess import ClipInput, ImageScale, NumberScale
+from memae.data.preprocess import ClipInput, ImageScale
+from memae.data.table_preprocess import NumberScale
 from memae.errors import ConfigError
 from memae.losses import Reduction
 from memae.memory import Initialisation, Query

@@ -18,10 +18,11 @@ from torch import Tensor
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
 from memae.data.counts import count, unit_of
+from memae.data.csv_tables import CsvSource
 from memae.data.encoded import Encoded
 from memae.data.preprocess import TablePreprocess, VideoPreprocess
-from memae.data.samples import FrameKey, Frames, Key, Modality, Samples
-from memae.data.sources import Expected, Source, expected_by, open_source
+from memae.data.samples import FrameKey, Frames, Key, Modality, Samples, Skipped
+from memae.data.sources import Expected, Source, expected_by, open_source, skipping
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_threshold
@@ -71,12 +72,14 @@ class Verdicts:
 
     keys: Sequence[Key]
     scores: np.ndarray
-    """(S,) float64; higher = more anomalous."""
+    """(S,) float64; higher = more anomalous. NaN of a sample that was skipped."""
     p_values: np.ndarray
-    """(S,) float64."""
+    """(S,) float64; NaN of a sample that was skipped."""
     is_anomaly: np.ndarray
     """(S,) bool: the score is above the threshold."""
     threshold: float
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -86,6 +89,12 @@ class Verdicts:
             self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
         ):
             yield Verdict(key, score, p_value, flag)
+
+
+class _Part(NamedTuple):
+    keys: Sequence[Key]
+    scores: np.ndarray
+    skipped: tuple[Skipped, ...] = ()
 
 
 class Detector:
@@ -137,6 +146,9 @@ class Detector:
         x: Any,
         *,
         drop: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        skip_bad: bool = False,
+        stream: bool | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         monitor: Monitor | None = None,
@@ -148,6 +160,10 @@ class Detector:
         Args:
             x: normal samples; a few anomalies among them do little harm, many do.
             drop: columns to leave out, now and whenever they are met later.
+            categorical: columns of numbers that name kinds, such as codes and ports.
+            skip_bad: leave out samples that cannot be read, which are an error else; `facts["skipped"]` counts them.
+            stream: rows of a table are encoded into a temporary file in passes over the source, or held in memory; None
+                decides by their size.
             checkpoint: a directory to save the training's state in after every epoch; gone once it is complete.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
             monitor: who is told how far the work is, such as `memae.progress.ProgressBar`.
@@ -161,10 +177,16 @@ class Detector:
         drop = [drop] if isinstance(drop, str) else drop
         if drop:
             source = source.without(drop)
+        source = skipping(source) if skip_bad else source
+        categorical = [categorical] if isinstance(categorical, str) else categorical
+        if categorical and source.modality != "table":
+            raise DataError(f"{source.origin}: {_KINDS[source.modality]} have no column {categorical[0]!r}")
+        if isinstance(source, CsvSource):
+            source = source.as_text(categorical)
         config = self._config(source.modality)
         if isinstance(source, VideoSource):
             source = source.resized(config.video.height, config.video.width)
-        prepared = prepare(source, config, self.seed, drop, monitor)
+        prepared = prepare(source, config, self.seed, drop, categorical, stream=stream, watcher=monitor)
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
@@ -175,6 +197,11 @@ class Detector:
             # a path of other bytes than UTF-8 has no place in JSON as it is
             "origin": prepared.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
             "samples": prepared.counts,
+            "skipped": {
+                "count": len(prepared.skipped),
+                "first": [list(map(str, s)) for s in prepared.skipped[:5]],
+            },
+            "notes": list(prepared.notes),
             "seed": self.seed,
             "seconds": round(time.perf_counter() - started, 3),
             "kept_epoch": history.kept_epoch,
@@ -194,33 +221,43 @@ class Detector:
                 part.remove()
         return self
 
-    def score(self, x: Any, *, watcher: Watcher | None = None) -> Scores:
+    def score(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Scores:
         """The scores of samples of the kind that it was trained on; `watcher` is told how far the work is.
+
+        Args:
+            x: the samples.
+            skip_bad: a sample that cannot be read or encoded keeps its place, with the score NaN, and is named in
+                `skipped`; it is an error else.
 
         Raises:
             DataError: samples that do not fit the model.
             MemaeError: the detector is not fitted.
         """
-        parts = list(self._parts(x, watcher))
-        keys: list[Key] = [key for some, _ in parts for key in some]
-        return Scores(np.concatenate([values for _, values in parts]), keys)
+        parts = list(self._parts(x, skip_bad, watcher))
+        keys: list[Key] = [key for part in parts for key in part.keys]
+        skipped = tuple(bad for part in parts for bad in part.skipped)
+        return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
 
-    def detect(self, x: Any, *, watcher: Watcher | None = None) -> Verdicts:
-        """Scores, p-values and decisions at the model's threshold; raises as `score`."""
-        parts = list(self.stream(x, watcher=watcher))
+    def detect(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Verdicts:
+        """Scores, p-values and decisions at the model's threshold; takes and raises what `score` does."""
+        parts = list(self.stream(x, skip_bad=skip_bad, watcher=watcher))
         return Verdicts(
             keys=[key for part in parts for key in part.keys],
             scores=np.concatenate([part.scores for part in parts]),
             p_values=np.concatenate([part.p_values for part in parts]),
             is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
             threshold=self.threshold.value,
+            skipped=tuple(bad for part in parts for bad in part.skipped),
         )
 
-    def stream(self, x: Any, *, watcher: Watcher | None = None) -> Generator[Verdicts]:
+    def stream(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Generator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
         threshold = self.threshold
-        for keys, scores in self._parts(x, watcher):
-            yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
+        for keys, scores, skipped in self._parts(x, skip_bad, watcher):
+            p_values = threshold.p_values(scores)
+            if skipped:
+                p_values[np.isnan(scores)] = np.nan
+            yield Verdicts(keys, scores, p_values, threshold.flags(scores), threshold.value, skipped)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
         """Every frame of videos in order, each with its score and where in it the score comes from.
@@ -269,13 +306,19 @@ class Detector:
         return fit_event_threshold(normal, false_alarms_per_hour, rule)
 
     def explain(
-        self, x: Any, keys: Collection[Key] | None = None, *, watcher: Watcher | None = None
+        self,
+        x: Any,
+        keys: Collection[Key] | None = None,
+        *,
+        skip_bad: bool = False,
+        watcher: Watcher | None = None,
     ) -> list[Explanation]:
         """Why samples scored as they did, one `Explanation` each, in the order of `x`.
 
         Args:
             x: samples of the kind that it was trained on.
             keys: only those of these keys, such as the anomalies of `detect`; None is all.
+            skip_bad: leave out what cannot be read or encoded.
             watcher: told how far the work is.
 
         Raises:
@@ -291,11 +334,13 @@ class Detector:
                         found.append(self._explained_frame(frame))
                     done(1, frame.key)
             room = Room("explaining", watcher)
-            for samples, encoded in self._encoded(source, watcher) if self._modality != "video" else ():
-                if wanted is None:
+            encoded_parts = self._encoded(source, skip_bad, watcher) if self._modality != "video" else ()
+            for samples, encoded, bad in encoded_parts:
+                if wanted is None and not bad:
                     found += self._explained(samples, encoded, room, done)
                     continue
-                places = [row for row, key in enumerate(samples.keys) if key in wanted]
+                kept = (row for row, key in enumerate(samples.keys) if wanted is None or key in wanted)
+                places = [row for row in kept if row not in bad]
                 if places:
                     rows = torch.tensor(places, dtype=torch.long)
                     found += self._explained(take(samples, rows), encoded[rows], room)
@@ -435,7 +480,7 @@ class Detector:
             monitor=monitor,
         )
 
-    def _parts(self, x: Any, watcher: Watcher | None) -> Iterator[tuple[Sequence[Key], np.ndarray]]:
+    def _parts(self, x: Any, skip_bad: bool, watcher: Watcher | None) -> Iterator[_Part]:
         """Keys and scores, chunk by chunk."""
         source = self.open(x)
         with stage(watcher, "scoring", unit_of(source.modality), count(source)) as done:
@@ -443,32 +488,48 @@ class Detector:
                 frames = self.watch(source)
                 while part := list(islice(frames, CHUNK_FRAMES)):
                     done(len(part), part[-1].key)
-                    yield [frame.key for frame in part], np.array([frame.score for frame in part])
+                    yield _Part([frame.key for frame in part], np.array([frame.score for frame in part]))
                 return
             room = Room("scoring", watcher)
-            for samples, encoded in self._encoded(source, watcher):
-                yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px, done, room)
+            for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
+                values = sample_scores(self.model, encoded, self.config.score.smooth_px, done, room)
+                values[list(bad)] = np.nan
+                yield _Part(
+                    samples.keys, values, tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
+                )
 
-    def _encoded(self, source: Source, watcher: Watcher | None) -> Iterator[tuple[Samples, Tensor]]:
-        preprocess = self._fitted.preprocess
-        assert not isinstance(preprocess, VideoPreprocess)
-        empty = True
+    def _encoded(
+        self, source: Source, skip_bad: bool, watcher: Watcher | None
+    ) -> Iterator[tuple[Samples, Tensor, Mapping[int, str]]]:
+        """Samples, encoded, and those of them that are bad and why, which is an error unless they may be skipped."""
+        source = skipping(source) if skip_bad else source
+        good, why = 0, "holds no samples"
         room = Room("encoding", watcher)
         for chunk in source.chunks(CHUNK_SAMPLES):
-            empty = empty and not len(chunk)
             start = 0
             while start < len(chunk):
                 size = min(room.fit(len(chunk)), len(chunk) - start)
                 part = chunk if size == len(chunk) else take(chunk, torch.arange(start, start + size))
                 try:
-                    encoded = preprocess.encode(part)
+                    encoded, bad = self._encode(part, skip_bad)
                 except (MemoryError, RuntimeError) as error:
                     room.halve(error, size)
                     continue
-                yield part, encoded
+                good += len(part) - len(bad)
+                if bad and not good:
+                    why = f"holds no sample that is not bad; the first: {next(iter(bad.values()))}"
+                yield part, encoded, bad
                 start += size
-        if empty:
-            raise DataError(f"{source.origin}: holds no samples")
+        if not good:
+            raise DataError(f"{source.origin}: {why}")
+
+    def _encode(self, samples: Samples, skip_bad: bool) -> tuple[Tensor, Mapping[int, str]]:
+        preprocess = self._fitted.preprocess
+        assert not isinstance(preprocess, VideoPreprocess)
+        if skip_bad and isinstance(preprocess, TablePreprocess):
+            encoded, bad = preprocess.encode_rows(samples)
+            return encoded, bad
+        return preprocess.encode(samples), {}
 
     def _explained(
         self, samples: Samples, encoded: Tensor, room: Room, done: Advance | None = None
@@ -621,7 +682,7 @@ def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.nda
 def _calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) -> Artifact:
     """The artifact with its threshold, from normal samples that no training saw."""
     rate = artifact.config.threshold.false_alarm_rate
-    if isinstance(prepared.calibration, Tensor):
+    if not isinstance(prepared.calibration, tuple):
         if not len(prepared.calibration):
             return artifact
         with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memae.data.encoded import Encoded, fitting
-from memae.data.samples import Key
+from memae.data.samples import Key, Skipped
 from memae.losses import squared_error
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
@@ -36,6 +36,8 @@ class Scores:
     `score.smooth_px`; higher = more anomalous."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them; their score is NaN."""
 
     def __len__(self) -> int:
         return len(self.values)

@@ -60,6 +60,7 @@ HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of th
 HELD_OUT_LOGGED = 10_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 FINGERPRINT_CLIPS = 16
+FINGERPRINT_BYTES = 1 << 20
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
 
 
@@ -193,8 +194,9 @@ def checkpoint_of(path: Path, training: Encoded, run: Any) -> Checkpoint:
     digest = hashlib.sha256(json.dumps([run, list(training.shape)]).encode())
     if isinstance(training, Tensor):
         digest.update(training.numpy().tobytes())
-    else:  # clips: some from all over tell the footage
-        some = torch.linspace(0, len(training) - 1, min(len(training), FINGERPRINT_CLIPS)).long()
+    else:  # clips or rows in a file: some from all over tell the data
+        count = min(len(training), max(FINGERPRINT_CLIPS, fitting(training, FINGERPRINT_BYTES)))
+        some = torch.linspace(0, len(training) - 1, count, dtype=torch.float64).long()
         digest.update(training[some].numpy().tobytes())
     return Checkpoint(path, digest.hexdigest())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,14 +26,16 @@ from memae.cli.options import (
     Model,
     PerHour,
     Quiet,
+    SkipBad,
     Source,
     check_device,
     event_rule,
+    skipped_line,
     without_video_options,
     x_from,
 )
 from memae.cli.voice import Voice
-from memae.errors import ConfigError
+from memae.errors import ConfigError, DataError
 
 __all__ = ["evaluate"]
 
@@ -78,6 +81,7 @@ def evaluate(
     mask: Mask = None,
     frame_rate: FrameRate = None,
     drop: Drop = None,
+    skip_bad: SkipBad = False,
     json: Json = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -95,7 +99,6 @@ def evaluate(
         memae evaluate camera.model test_videos/ --labels masks/
     """
     from memae.detector import Detector
-    from memae.evaluate import anomaly_labels
     from memae.evaluate import evaluate as measure
 
     voice = Voice(quiet=quiet, log_json=log_json)
@@ -132,12 +135,8 @@ def evaluate(
     if label_column is None or not normal:
         raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for video)")
     opened = detector.open(source)
-    anomalous = anomaly_labels(opened.labels(label_column), normal, source)
-    verdicts = detector.detect(opened.without((label_column, *(drop or ()))), watcher=voice.watcher)
     result = measure(
-        anomalous,
-        verdicts.scores,
-        verdicts.is_anomaly,
+        *_judged(detector, opened, label_column, normal, drop or (), skip_bad, voice),
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
         watcher=voice.watcher,
     )
@@ -148,6 +147,43 @@ def evaluate(
         typer.echo(json_module.dumps(dataclasses.asdict(result)))
     else:
         _print(result)
+
+
+def _judged(
+    detector: Any,
+    source: Any,
+    label_column: str,
+    normal: list[str],
+    drop: Sequence[str],
+    skip_bad: bool,
+    voice: Voice,
+) -> tuple[Any, Any, Any]:
+    """Labels (S,), True = anomaly, scores and flags of the samples that have them all."""
+    import numpy as np
+
+    from memae.data.samples import Skipped
+    from memae.evaluate import anomaly_labels
+
+    labels = source.labels(label_column)
+    known = (labels != "") | ("" in normal)
+    if not (known.all() or skip_bad):
+        row, count = int(np.argmin(known)), int((~known).sum())
+        raise DataError(
+            f"{source.origin}: no label in {label_column!r} at row {row} ({count:,} such in all); fill them, or leave "
+            "such rows out with --skip-bad"
+        )
+    anomalous = np.zeros(len(labels), dtype=bool)
+    anomalous[known] = anomaly_labels(labels[known], normal, source.origin)
+    verdicts = detector.detect(source.without((label_column, *drop)), skip_bad=skip_bad, watcher=voice.watcher)
+    if len(labels) != len(verdicts):
+        raise DataError(
+            f"{source.origin}: {len(labels):,} labels for {len(verdicts):,} samples; give one label a sample"
+        )
+    kept = known & np.isfinite(verdicts.scores)
+    unlabelled = [Skipped(verdicts.keys[row], "has no label") for row in np.flatnonzero(~known).tolist()]
+    if left_out := [*verdicts.skipped, *unlabelled]:
+        voice.note(skipped_line(int((~kept).sum()), left_out))
+    return anomalous[kept], verdicts.scores[kept], verdicts.is_anomaly[kept]
 
 
 def _evaluate_video(

@@ -15,11 +15,13 @@ from memae.cli.options import (
     FrameRate,
     LogJson,
     Quiet,
+    SkipBad,
     Sources,
     check_device,
     default_events,
     events_line,
     settings_from,
+    skipped_line,
     x_from,
 )
 from memae.cli.voice import Voice
@@ -41,6 +43,15 @@ def fit(
         ),
     ] = None,
     drop: Drop = None,
+    categorical: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--categorical",
+            metavar="COLUMN",
+            help="This column of numbers names kinds, such as a code or a port; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(
@@ -78,6 +89,7 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    skip_bad: SkipBad = False,
     frame_rate: FrameRate = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -111,6 +123,8 @@ def fit(
         detector.fit(
             x,
             drop=drop or (),
+            categorical=categorical or (),
+            skip_bad=skip_bad,
             checkpoint=checkpoint,
             resume=resume,
             monitor=_monitors(log, voice) if main_process else None,
@@ -183,4 +197,9 @@ def _summary(detector: Any, out: Path) -> list[str]:
         )
     if unit == "frame" and (events := default_events(detector)):
         lines.append(f"events: {events_line(events)}")
+    if (skipped := facts["skipped"])["count"]:
+        from memae.data.samples import Skipped
+
+        lines.append(skipped_line(skipped["count"], [Skipped(*bad) for bad in skipped["first"]]))
+    lines += [f"note: {note}" for note in facts["notes"]]
     return lines

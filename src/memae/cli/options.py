@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from memae.cli.voice import LOG_JSON
 from memae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from memae.data.samples import Skipped
     from memae.detector import Detector
     from memae.events import EventRule, EventThreshold
 
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "PerHour",
     "Quiet",
+    "SkipBad",
     "Source",
     "Sources",
     "check_device",
@@ -40,13 +42,15 @@ __all__ = [
     "event_rule",
     "events_line",
     "settings_from",
+    "skipped_line",
     "without_video_options",
     "x_from",
 ]
 
 _SOURCE_HELP = (
-    "A folder of PNG or JPEG images of one size, or a file: .csv, .csv.gz, .parquet, .npy, .npz, MNIST idx3-ubyte "
-    "(.gz). Video: a file (.mp4, .avi, .mkv and more), or a folder with such files or with folders of frames."
+    "A folder of PNG or JPEG images of one size, or a file: .csv, .tsv (.gz), .parquet, .arrow, .feather, .npy, .npz, "
+    "MNIST idx3-ubyte (.gz). Video: a file (.mp4, .avi, .mkv and more), or a folder with such files or with folders of "
+    "frames."
 )
 Source = Annotated[
     str,
@@ -75,6 +79,13 @@ LogJson = Annotated[
     bool,
     typer.Option(
         LOG_JSON, help="Progress, warnings, result and errors as JSON lines on stderr; see docs/log-json.md."
+    ),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Leave out samples that cannot be read or encoded, and count them at the end; they are an error else.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
@@ -123,6 +134,16 @@ def x_from(sources: list[str], frame_rate: float | None) -> Any:
     return VideoSource(paths, folder_rate=frame_rate) if frame_rate else sources
 
 
+def skipped_line(count: int, first: Sequence[Skipped]) -> str:
+    """How many bad samples were left out, and what was wrong with the first of them."""
+    shown = "; ".join(
+        f"{'row ' if str(skipped.key).isdigit() else ''}{skipped.key} {skipped.reason}"
+        for skipped in first[:SHOWN_SKIPPED]
+    )
+    more = f"; and {count - SHOWN_SKIPPED:,} more" if count > SHOWN_SKIPPED else ""
+    return f"skipped {count:,} bad sample{'s' * (count != 1)}: {shown}{more}"
+
+
 def without_video_options(model: Path, options: Mapping[str, Any]) -> None:
     """Fails if one of the options for video, by name, was given a value; the model is of another kind.
 
@@ -133,6 +154,7 @@ def without_video_options(model: Path, options: Mapping[str, Any]) -> None:
         raise ConfigError(f"{given[0]} is for models of video, and {model} is of another kind; leave it out")
 
 
+SHOWN_SKIPPED = 5
 _VIDEO = "Video"
 FALSE_ALARMS_PER_HOUR = 1.0
 FrameRate = Annotated[

@@ -13,6 +13,7 @@ import typer
 
 from memae.cli.options import (
     FALSE_ALARMS_PER_HOUR,
+    SHOWN_SKIPPED,
     CoolDown,
     Device,
     Drop,
@@ -26,10 +27,12 @@ from memae.cli.options import (
     Model,
     PerHour,
     Quiet,
+    SkipBad,
     Sources,
     check_device,
     check_output,
     event_rule,
+    skipped_line,
     without_video_options,
     x_from,
 )
@@ -37,6 +40,7 @@ from memae.cli.voice import Voice
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
+    from memae.data.samples import Skipped
     from memae.data.sources import Source
     from memae.detector import Detector, Verdicts
     from memae.events import EventRule
@@ -114,13 +118,15 @@ def score(
     mask: Mask = None,
     frame_rate: FrameRate = None,
     drop: Drop = None,
+    skip_bad: SkipBad = False,
     device: Device = "auto",
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
     """Score every sample of SOURCE: one row each, in order, with its path or row number.
 
-    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly.
+    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly. They
+    are empty for a sample that --skip-bad left out.
 
         memae score flows.model today.csv --out scores.csv
 
@@ -169,20 +175,26 @@ def score(
     video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
     without_video_options(model, {**video_only, "--frame-rate": frame_rate})
     opened = detector.open(x_from(sources, None)).without(drop or ())
-    anomalies: list[Hashable] = []
-    with closing(
-        detector.stream(opened, watcher=voice.watcher)
-    ) as parts:  # its stage ends before an error is said
-        total, flagged = write_verdicts(_noted(parts, anomalies), out)
+    noted = _Noted(keep_anomalies=explain is not None)
+    # closed, so that its stage ends before an error is said
+    with closing(detector.stream(opened, skip_bad=skip_bad, watcher=voice.watcher)) as parts:
+        total, flagged = write_verdicts(noted.passed_on(parts), out)
     if explain:
-        write_explanations(detector.explain(opened, anomalies, watcher=voice.watcher), explain)
-    line = f"{total:,} samples, {flagged:,} anomalies ({flagged / total:.2%}) above score " + (
-        f"{detector.threshold.value:.6g}" + (f"; {out}" if out else "")
+        found = detector.explain(opened, noted.anomalies, skip_bad=skip_bad, watcher=voice.watcher)
+        write_explanations(found, explain)
+    lines = [f"note: {note}" for note in getattr(opened, "notes", ())]
+    if noted.skipped:
+        lines.append(skipped_line(noted.skipped, noted.first_skipped))
+    share = flagged / (total - noted.skipped)
+    lines.append(
+        f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
+        + (f"; {out}" if out else "")
     )
     voice.result(
-        [line],
+        lines,
         samples=total,
         anomalies=flagged,
+        skipped=noted.skipped,
         threshold=detector.threshold.value,
         **_files(out, explain=explain),
     )
@@ -238,8 +250,21 @@ def _score_video(
     )
 
 
-def _noted(parts: Iterator[Verdicts], anomalies: list[Hashable]) -> Iterator[Verdicts]:
-    """The same chunks; the keys of the anomalies in them are added to the list on the way."""
-    for part in parts:
-        anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
-        yield part
+class _Noted:
+    """What is remembered of verdicts on their way to the file."""
+
+    def __init__(self, *, keep_anomalies: bool) -> None:
+        self._keep_anomalies = keep_anomalies
+        self.anomalies: list[Hashable] = []
+        """Their keys, if they are to be explained: kept for nothing, they would grow with the file."""
+        self.skipped = 0
+        self.first_skipped: list[Skipped] = []
+
+    def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
+        """The same chunks."""
+        for part in parts:
+            if self._keep_anomalies:
+                self.anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
+            self.skipped += len(part.skipped)
+            self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
+            yield part

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["EVERYTHING", "FrameKey", "Frames", "Images", "Key", "Modality", "Samples", "Table"]
+__all__ = ["EVERYTHING", "FrameKey", "Frames", "Images", "Key", "Modality", "Samples", "Skipped", "Table"]
 
 Key: TypeAlias = Hashable
 """A path, a row number or an index label; it travels to the last row of the output."""
@@ -42,9 +42,18 @@ class Table:
     keys: Sequence[Key]
     origin: str
     """The file or argument that they came from, for messages."""
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    """Rows that hold nothing, as they could not be read, and why; only a source that was asked to skip has them."""
 
     def __len__(self) -> int:
         return int(self.columns.num_rows)
+
+
+class Skipped(NamedTuple):
+    """A bad sample that was left out, as the user asked for."""
+
+    key: Key
+    reason: str
 
 
 class FrameKey(NamedTuple):

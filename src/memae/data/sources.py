@@ -13,17 +13,19 @@ import torch
 
 from memae.data.arrays import ArraySource, open_npy
 from memae.data.counts import count, unit_of
+from memae.data.csv_tables import CsvSource
 from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
-from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import EVERYTHING, Images, Key, Modality, Samples, Table
-from memae.data.tables import TABLE_SUFFIXES, CsvSource, ParquetSource, TableSource, from_frame
+from memae.data.table_preprocess import ColumnKind
+from memae.data.tables import TABLE_SUFFIXES, ArrowSource, ParquetSource, TableSource, from_frame
 from memae.data.video import VIDEO_SUFFIXES, VideoSource, holds_videos
 from memae.errors import DataError
 from memae.stages import Advance, Watcher, stage
 
 READ_IMAGES = 1024  # between two words on how far the reading is
 
-__all__ = ["Expected", "Source", "collect", "expected_by", "open_source"]
+__all__ = ["Expected", "Source", "collect", "expected_by", "open_source", "skipping"]
 
 
 @runtime_checkable
@@ -74,8 +76,9 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     """The source behind an array, a tensor, a DataFrame, or a path to a file or a folder of images.
 
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
-    1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too), one PNG or JPEG. Video: a file, a folder
-    that holds such files or has the UCSD layout, or a list of them; see `memae.data.video`.
+    1, 3 or 4. Files: .npy, .npz, .csv and .tsv (.gz too), .parquet, .arrow, .feather, MNIST idx (.gz too), one PNG
+    or JPEG. Video: a file, a folder that holds such files or has the UCSD layout, or a list of them; see
+    `memae.data.video`.
 
     Args:
         x: the data; a source is given back as it is.
@@ -105,6 +108,16 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     except ValueError as error:
         raise DataError(f"the array: rows of different lengths ({error}); give all samples one shape") from None
     return _from_array(array, "the array")
+
+
+@runtime_checkable
+class _CanSkip(Protocol):
+    def skipping(self) -> Source: ...
+
+
+def skipping(source: Source) -> Source:
+    """The same samples; those that cannot be read are named in the chunks, where a source knows how, and no error."""
+    return source.skipping() if isinstance(source, _CanSkip) else source
 
 
 def collect(source: Source, watcher: Watcher | None = None) -> Samples:
@@ -171,10 +184,12 @@ def _open_path(path: Path, expected: Expected | None) -> Source:
     name = path.name.lower()
     if path.stat().st_size == 0:
         raise DataError(f"{origin}: the file is empty; check how it was written")
-    if name.endswith((".csv", ".csv.gz")):
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         return CsvSource(path, expected.kinds if expected else {})
     if name.endswith(".parquet"):
         return ParquetSource(path)
+    if name.endswith((".arrow", ".feather")):
+        return ArrowSource(path)
     if name.endswith((".npy", ".npz")):
         array, labels = open_npy(path)
         source = _from_array(array, origin)

@@ -26,7 +26,8 @@ __all__ = ["write_explanations", "write_verdicts"]
 def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, int]:
     """Writes key, score, p_value, is_anomaly for every sample; returns how many, and how many are anomalies.
 
-    Of video, three columns stand for the key: video, frame, time_s.
+    The row of a sample that was skipped holds nothing but its key. Of video, three columns stand for the key: video,
+    frame, time_s.
 
     Args:
         parts: chunks of verdicts, in order.
@@ -98,12 +99,13 @@ _opened = _Writer
 
 
 def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
+    skipped = np.isnan(verdicts.scores) if verdicts.skipped else None
     table = pa.table(
         {
             **_key_columns(verdicts.keys),
-            "score": verdicts.scores,
-            "p_value": verdicts.p_values,
-            "is_anomaly": verdicts.is_anomaly,
+            "score": pa.array(verdicts.scores, mask=skipped),
+            "p_value": pa.array(verdicts.p_values, mask=skipped),
+            "is_anomaly": pa.array(verdicts.is_anomaly, mask=skipped),
         }
     )
     return table.cast(schema) if schema else table
