@@ -71,7 +71,7 @@ def _interrupt(*_: Any) -> None:
 
 @app.command("choose")
 def choose_defaults(
-    data: Annotated[str, typer.Option(help="mnist, kddcup99, tables or ped2; left out, all.")] = "",
+    data: Annotated[str, typer.Option(help="mnist, kddcup99, tables-2, ped2, ...; left out, all.")] = "",
 ) -> None:
     """Compute the variants behind the defaults that have no result file yet; validation data only."""
     for name in [data] if data else list(VARIANTS):

@@ -123,7 +123,7 @@ def load_artifact(path: Path) -> Artifact:
         config = validated(settings["config"], str(path / SETTINGS))
         preprocess = load_preprocess(settings["preprocess"])
         with torch.random.fork_rng(devices=[]):
-            model = build(config, preprocess.shape)
+            model = build(config, preprocess.shape, len(tensors["uses"]))
         prefix = "model."
         model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
         threshold = None

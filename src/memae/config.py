@@ -9,9 +9,9 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from memae.data.preprocess import ClipInput, ImageScale, NumberScale
 from memae.errors import ConfigError
@@ -32,7 +32,7 @@ __all__ = [
     "read_toml",
 ]
 
-Network = Literal["mnist", "cifar10", "image", "thumbnail", "kddcup", "table", "video", "video-paper"]
+Network = Literal["mnist", "cifar10", "image", "thumbnail", "kddcup", "table", "wide", "video", "video-paper"]
 
 
 FrameScore = Literal["mean", "place"]
@@ -65,9 +65,18 @@ class MemoryConfig(_Section):
     """The memory between encoder and decoder."""
 
     enabled: bool = Field(True, description="false: the plain autoencoder")
-    num_items: int | None = Field(None, ge=1, description="N; unset: the network's own number")
+    num_items: int | None = Field(
+        None,
+        ge=1,
+        description="N; unset: the network's own number. A memory that is not trained has no more than there are "
+        "training samples",
+    )
     query: Query | None = Field(None, description="'whole' encoding or each 'position'; unset: the network's own")
-    similarity: Similarity = Field("cosine", description="'cosine' or 'dot'")
+    similarity: Similarity = Field(
+        "cosine",
+        description="'cosine' (paper), 'dot' (released code), or 'euclidean': the negative squared distance, in units "
+        "of the items' own variance",
+    )
     temperature: float = Field(1.0, gt=0, description="divides the similarity")
     shrinkage: float = Field(1.0, ge=0, description="lambda as a multiple of 1/N; 0: not sparse")
     initialisation: Initialisation = Field(
@@ -75,12 +84,28 @@ class MemoryConfig(_Section):
     )
     warmup_epochs: int = Field(0, ge=0, description="epochs as a plain autoencoder before the memory starts")
     revive_epochs: int = Field(0, ge=0, description="after each of the first so many epochs, revive dead items")
+    trained: bool = Field(
+        True,
+        description="false: the network trains as a plain autoencoder to the end, and then encodings become the items "
+        "by 'data' or 'kmeans'; there is no warm-up and no revival",
+    )
+
+    @model_validator(mode="after")
+    def _items_mean_something(self) -> Self:
+        if self.enabled and not self.trained and self.initialisation == "uniform":
+            raise ValueError(
+                "trained = false needs initialisation 'data' or 'kmeans', or the items would stay random for ever"
+            )
+        return self
 
 
 class TrainConfig(_Section):
     """The training loop."""
 
     epochs: int = Field(100, ge=0, description="0: the untrained network")
+    least_steps: int = Field(
+        0, ge=0, description="at least so many steps: a small table trains for more epochs than `epochs`"
+    )
     batch_size: int | None = Field(
         None,
         ge=1,

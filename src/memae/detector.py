@@ -27,7 +27,7 @@ from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_thres
 from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items_used
 from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 from memae.hold_out import AnyPreprocess, Prepared, prepare, take
-from memae.memory import HealthMeter
+from memae.memory import HealthMeter, MemoryModule
 from memae.models.autoencoder import Autoencoder
 from memae.models.inference import inference_form
 from memae.models.presets import build, modality_of, preset_config
@@ -165,7 +165,7 @@ class Detector:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
-            model = build(config, prepared.preprocess.shape)
+            model = build(config, prepared.preprocess.shape, len(prepared.training))
         saved = _checkpoints(checkpoint, config, self.seed, prepared.training, resume)
         history = self._train(model, config, prepared, saved, monitor)
         facts = {
@@ -384,6 +384,27 @@ class Detector:
             alpha=settings.entropy_weight, reduction=settings.reduction, noise=settings.noise
         )
         warm, main = saved or (None, None)
+
+        def start_memory(items: MemoryModule) -> None:
+            generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
+            order = torch.randperm(len(training), generator=generator)
+            items.initialise(_encodings(model, training, order), memory.initialisation, generator)
+
+        if model.memory is not None and not memory.trained:
+            history = train(
+                Autoencoder(model.encoder, None, model.decoder),
+                training,
+                prepared.held_out,
+                objective=objective,
+                settings=settings,
+                seed=self.seed,
+                device=self.device,
+                checkpoint=main,
+                monitor=monitor,
+            )
+            model.eval().to(next(model.encoder.parameters()).device)
+            start_memory(model.memory)
+            return history
         if model.memory is not None and not (main and main.exists()):
             if memory.warmup_epochs and settings.epochs:  # no epochs at all: the untrained network
                 warmed = train(
@@ -392,7 +413,12 @@ class Detector:
                     None,
                     objective=objective,
                     settings=settings.model_copy(
-                        update={"epochs": memory.warmup_epochs, "patience": 0, "decay_share": 0.0}
+                        update={
+                            "epochs": memory.warmup_epochs,
+                            "least_steps": 0,
+                            "patience": 0,
+                            "decay_share": 0.0,
+                        }
                     ),
                     seed=local_seed(self.seed, 1),
                     device=self.device,
@@ -401,9 +427,7 @@ class Detector:
                 )
                 if warmed.interrupted:
                     raise KeyboardInterrupt  # a memory that never started is nothing to keep
-            generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
-            order = torch.randperm(len(training), generator=generator)
-            model.memory.initialise(_encodings(model, training, order), memory.initialisation, generator)
+            start_memory(model.memory)
         return train(
             model,
             training,

@@ -250,6 +250,9 @@ def train(
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or _batch_size(len(x)))
+    if settings.epochs and settings.least_steps:
+        epochs = -(-settings.least_steps // _steps(len(x), settings))
+        settings = settings.model_copy(update={"epochs": max(settings.epochs, epochs)})
     with (
         torch.random.fork_rng(devices=cuda),
         _few_threads(model, batch, x.shape),
@@ -413,7 +416,7 @@ class _Loop:
         """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
-        steps = -(-samples // (self.settings.batch_size or _batch_size(samples)))
+        steps = _steps(samples, self.settings)
         return [
             batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
             for batch in order.tensor_split(steps)  # equal sizes: no last batch of one sample for BatchNorm
@@ -496,6 +499,11 @@ class _Loop:
 def _batch_size(samples: int) -> int:
     """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
     return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
+
+
+def _steps(samples: int, settings: TrainConfig) -> int:
+    """In one epoch."""
+    return -(-samples // (settings.batch_size or _batch_size(samples)))
 
 
 @contextmanager
