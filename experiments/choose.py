@@ -19,20 +19,19 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from experiments.protocols import kddcup, metrics
+from experiments.protocols import kddcup, metrics, small_tables
 from experiments.protocols.images import mnist_choose
 from experiments.protocols.split import Split
 from experiments.pseudo_anomalies import choose_score
 from experiments.records import RESULTS, provenance, write_result
 from memae import Detector
-from memae.data import known
 
 __all__ = ["VARIANTS", "choose", "log_table"]
 
 Settings = Mapping[str, Any]
 
 MNIST_CLASSES = (8, 2)
-TABLES = ("14_glass", "18_Ionosphere", "28_pendigits", "30_satellite", "38_thyroid", "40_vowels", "6_cardio")
+TABLES = small_tables.CHOSEN_ON
 MAX_ROWS = 2000
 PRESETS = {
     "mnist": "mnist-paper",  # its network; the variants set all else
@@ -158,14 +157,16 @@ def _tables_2() -> dict[str, Settings]:
     return {
         "start: code as wide as the columns, 500 steps as an autoencoder, then up to 2000 encodings as items, "
         "euclidean, tau 0.1, 1/N": start,
+        "batches of 128": _with(start, train={"batch_size": 128}),
+        "tau 0.4": _with(start, memory={"temperature": 0.4}),
+        "rate falls to zero over the last half": _with(start, train={"decay_share": 0.5}),
+        "1500 steps": _with(start, train={"epochs": 30, "least_steps": 1500}),
         "plain autoencoder": _with(start, **PLAIN),
-        "untrained": _with(start, train={"epochs": 0}),
         "the memory trains: 5 warm epochs, then at least 500 steps through it": _with(
             start, memory={"trained": True, "warmup_epochs": 5}
         ),
-        "1500 steps": _with(start, train={"epochs": 30, "least_steps": 1500}),
+        "untrained": _with(start, train={"epochs": 0}),
         "tau 0.02": _with(start, memory={"temperature": 0.02}),
-        "tau 0.4": _with(start, memory={"temperature": 0.4}),
         "200 items": _with(start, memory={"num_items": 200}),
         "200 items, k-means": _with(start, memory={"num_items": 200, "initialisation": "kmeans"}),
         "cosine, tau 1/30": _with(start, memory={"similarity": "cosine", "temperature": 1 / 30}),
@@ -305,8 +306,7 @@ def _scores(preset: str, seed: int, settings: Settings, split: Split) -> np.ndar
 
 def _table_split(name: str, deal: int = 0) -> Split:
     """Another `deal` shuffles the normal rows that are fitted and ranked; the rows that are left stay the same."""
-    loaded = np.load(known.data_root() / "tables" / f"{name}.npz", allow_pickle=False)
-    x, anomalous = loaded["X"].astype(np.float32), loaded["y"].ravel() == 1
+    x, anomalous = small_tables.load(name)
     generator = np.random.default_rng(0)
     usual, strange = (generator.permutation(np.flatnonzero(anomalous == which)) for which in (False, True))
     half = len(usual) // 2
