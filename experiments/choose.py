@@ -160,7 +160,7 @@ def _tables_2() -> dict[str, Settings]:
         "batches of 128": _with(start, train={"batch_size": 128}),
         "tau 0.4": _with(start, memory={"temperature": 0.4}),
         "rate falls to zero over the last half": _with(start, train={"decay_share": 0.5}),
-        "1500 steps": _with(start, train={"epochs": 30, "least_steps": 1500}),
+        "100 epochs: 300 steps on the smallest table, 5000 on the largest": _with(start, train={"epochs": 100}),
         "plain autoencoder": _with(start, **PLAIN),
         "the memory trains: 5 warm epochs, then at least 500 steps through it": _with(
             start, memory={"trained": True, "warmup_epochs": 5}
@@ -178,7 +178,7 @@ def _tables_2() -> dict[str, Settings]:
         "before: network `table`, 50 uniform items, cosine, tau 1, at most 200 epochs, patience 20": {
             "network": "table",
             "memory": {**UNIFORM, "similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0, "trained": True},
-            "train": {"epochs": 200, "least_steps": 0, "patience": 20, "validation_share": 0.1},
+            "train": {"epochs": 200, "patience": 20, "validation_share": 0.1},
         },
     }
 

@@ -102,9 +102,11 @@ class MemoryConfig(_Section):
 class TrainConfig(_Section):
     """The training loop."""
 
-    epochs: int = Field(100, ge=0, description="0: the untrained network")
-    least_steps: int = Field(
-        0, ge=0, description="at least so many steps: a small table trains for more epochs than `epochs`"
+    epochs: int | None = Field(
+        100,
+        ge=0,
+        description="0: the untrained network; unset: by the data, at least 10, and more where that is less than 500 "
+        "steps",
     )
     batch_size: int | None = Field(
         None,

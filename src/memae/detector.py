@@ -406,7 +406,7 @@ class Detector:
             start_memory(model.memory)
             return history
         if model.memory is not None and not (main and main.exists()):
-            if memory.warmup_epochs and settings.epochs:  # no epochs at all: the untrained network
+            if memory.warmup_epochs and settings.epochs != 0:  # no epochs at all: the untrained network
                 warmed = train(
                     Autoencoder(model.encoder, None, model.decoder),
                     training,
@@ -415,7 +415,6 @@ class Detector:
                     settings=settings.model_copy(
                         update={
                             "epochs": memory.warmup_epochs,
-                            "least_steps": 0,
                             "patience": 0,
                             "decay_share": 0.0,
                         }

@@ -53,6 +53,7 @@ Device = Literal["auto", "cpu"]
 
 # Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
+LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 HELD_OUT_BATCH = 256  # samples per forward pass of the held-out loss
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 FINGERPRINT_CLIPS = 16
@@ -250,9 +251,9 @@ def train(
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or _batch_size(len(x)))
-    if settings.epochs and settings.least_steps:
-        epochs = -(-settings.least_steps // _steps(len(x), settings))
-        settings = settings.model_copy(update={"epochs": max(settings.epochs, epochs)})
+    if settings.epochs is None:
+        epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // _steps(len(x), settings)))
+        settings = settings.model_copy(update={"epochs": epochs})
     with (
         torch.random.fork_rng(devices=cuda),
         _few_threads(model, batch, x.shape),
@@ -324,11 +325,12 @@ class _Loop:
         if self.checkpoint and self.checkpoint.exists():
             self._restore(*self.checkpoint.load())
         state, settings = self.state, self.settings
+        epochs = settings.epochs or 0
         interrupted = False
         if monitor:
-            monitor.begin(settings.epochs, len(x), len(state.records))
+            monitor.begin(epochs, len(x), len(state.records))
         try:
-            while len(state.records) < settings.epochs and not self._stale():
+            while len(state.records) < epochs and not self._stale():
                 self._epoch(x, held_out, monitor)
                 self.interrupt.check()
         except KeyboardInterrupt:
@@ -407,7 +409,7 @@ class _Loop:
     def _set_learning_rate(self, epochs_done: float) -> None:
         """Constant, then in a straight line to zero over the last `decay_share` of the training."""
         settings = self.settings
-        if settings.decay_share:
+        if settings.decay_share and settings.epochs:
             left = (1 - epochs_done / settings.epochs) / settings.decay_share
             for group in self.optimizer.param_groups:
                 group["lr"] = settings.learning_rate * min(1.0, left)

@@ -46,7 +46,7 @@ def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, writ
     assert {path.name for path in folder.iterdir()} - before == {"model"}
     detector = Detector.load("model")
     table = kind.startswith("csv") or kind in ("parquet", "npz")
-    assert detector.config.network == ("table" if table else "image")
+    assert detector.config.network == ("wide" if table else "image")
     assert detector.facts["origin"] == source
     assert sum(detector.facts["samples"].values()) == (len(benign) if table else 60)
     assert np.isfinite(detector.detect(source).scores).all()
@@ -168,7 +168,7 @@ def test_an_existing_model_is_replaced(memae, folder, benign, model):
     benign.to_csv("ok.csv", index=False)
     model("image")
     assert memae("fit", "ok.csv", "--out", "model", *BRIEF).code == 0
-    assert settings(folder)["config"]["network"] == "table"
+    assert settings(folder)["config"]["network"] == "wide"
 
 
 def test_a_model_may_be_written_into_a_new_folder_and_into_the_empty_one_it_stands_in(

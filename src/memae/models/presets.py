@@ -86,7 +86,7 @@ TABLE_DEFAULT: dict[str, dict[str, Any]] = {
         "trained": False,
     },
     "preprocess": {"number_scale": "standard"},
-    "train": {"epochs": 10, "least_steps": 500, "patience": 0, "validation_share": 0.0},
+    "train": {"epochs": None, "patience": 0, "validation_share": 0.0},
 }
 # for large tables of events, where most rows come again and again
 KDDCUP_DEFAULT: dict[str, dict[str, Any]] = {
