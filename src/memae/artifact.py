@@ -198,8 +198,10 @@ def _refuse_pickles(path: Path) -> None:
         if not file.is_file():
             continue
         with file.open("rb") as opened:
-            start = opened.read(4)
-        if file.suffix.lower() in PICKLE_SUFFIXES or start.startswith(PICKLE_STARTS):
+            start = opened.read(9)
+        # safetensors begin with the length of their header, which may look like a pickle, and the header's brace
+        tensors = file.name == WEIGHTS and start[8:] == b"{"
+        if file.suffix.lower() in PICKLE_SUFFIXES or (start.startswith(PICKLE_STARTS) and not tensors):
             raise ArtifactError(
                 f"{file}: may hold a pickle, which can run code when it is loaded; memae opens safetensors only. "
                 "Remove the file if you trust the rest, or get the model from its source again"
