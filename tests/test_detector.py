@@ -129,7 +129,7 @@ def test_a_network_for_the_other_kind_of_data_is_refused():
 @pytest.mark.parametrize("initialisation", ["uniform", "data", "kmeans"])
 @pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(x, initialisation):
-    memory = {"initialisation": initialisation, "warmup_epochs": 1}
+    memory = {"initialisation": initialisation, "warmup_epochs": 1, "trained": True}
     first, same, other = (fit(x, seed=seed, memory=memory, train={"noise": 0.1}) for seed in (0, np.int64(0), 1))
     assert equal(weights(first), weights(same))
     assert np.array_equal(first.score(x).values, same.score(x).values)

@@ -266,6 +266,8 @@ def validated(settings: Mapping[str, Any], origin: str) -> Config:
 
 def _explain(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":  # of settings that do not go together
+        return f"{path}: {error['msg'].removeprefix('Value error, ')}"
     if error["type"] != "extra_forbidden":
         return f"{path} = {error['input']!r}: {error['msg'].removeprefix('Input ').lower()}"
     *sections, key = error["loc"]
