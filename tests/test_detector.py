@@ -83,7 +83,7 @@ def test_an_unknown_preset_fails_at_once_with_the_known_ones(preset, what):
         ({"train": {"epochs": -1}}, r"settings: train\.epochs = -1: should be greater than or equal to 0"),
         (
             {"memory": {"similarity": "sine"}},
-            r"settings: memory\.similarity = 'sine': should be 'cosine' or 'dot'",
+            r"settings: memory\.similarity = 'sine': should be 'cosine', 'dot' or 'euclidean'",
         ),
         ({"threshold": {"false_alarm_rate": 1.5}}, r"settings: threshold\.false_alarm_rate = 1\.5: .*less than 1"),
     ],
@@ -490,7 +490,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memo
 
 
 def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path):
-    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 3}}
+    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 3, "trained": True}}
     with pytest.raises(KeyboardInterrupt):
         Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", monitor=StopAt(2))
     resumed = Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", resume=True)

@@ -281,7 +281,7 @@ def test_ctrl_c_before_there_is_a_model_keeps_the_old_one_and_says_how_to_go_on(
     benign.to_csv("ok.csv", index=False)
     model("image")
     before = tree()
-    words = ("--set", "train.epochs=1", "--set", "memory.warmup_epochs=100000")
+    words = ("--set", "train.epochs=1", "--set", "memory.warmup_epochs=100000", "--set", "memory.trained=true")
     process = interruptible(folder, "fit", "ok.csv", "--out", "model", *words)
     out, err = interrupt_when(process, (folder / "model.checkpoint" / "warmup" / "state.json").exists)
     assert (process.returncode, out) == (130, "")
