@@ -256,7 +256,7 @@ def never(*args, **kwargs):
             r"threshold\.false_alarm_rate = 0\.1 needs held-out samples: raise threshold\.calibration_share",
         ),
         (
-            {"train": {"validation_share": 0}},
+            {"train": {"validation_share": 0, "patience": 5}},
             r"train\.patience needs held-out samples: raise train\.validation_share, or set train\.patience=0",
         ),
         (
