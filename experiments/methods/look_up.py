@@ -26,7 +26,8 @@ def nearest_neighbour(metric: str, neighbours: int = 1) -> Method:
         rows = flat(x, fit)
         if metric == "standard":
             centre, spread = fit.mean(axis=0), fit.std(axis=0)
-            return (x - centre) / np.where(spread > 0, spread, 1)
+            scaled: np.ndarray = (x - centre) / np.where(spread > 0, spread, 1)
+            return scaled
         if metric == "smooth":
             rows = gaussian_filter(rows.reshape(x.shape), (0, 0, SMOOTH_PX, SMOOTH_PX)).reshape(rows.shape)
         if metric == "centred":

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from memae.config import Config, validated
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, load_preprocess
-from memae.errors import ArtifactError, ConfigError, DataError
+from memae.errors import ArtifactError, ConfigError, DataError, WriteError
 from memae.events import ScoreSeries
-from memae.files import atomic_directory
+from memae.files import atomic_directory, unwritten
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build
 from memae.threshold import Threshold
@@ -83,8 +83,10 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
             settings["config_sha256"] = _digest(settings)
             text = json.dumps(settings, indent=1, ensure_ascii=False)
             (part / SETTINGS).write_text(text + "\n", encoding="utf-8")
+    except WriteError as error:
+        raise ArtifactError(str(error)) from None
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: cannot be written ({error}); choose another place") from None
+        raise ArtifactError(unwritten(path, error)) from None
 
 
 def check_place(path: Path) -> None:

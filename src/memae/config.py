@@ -56,8 +56,8 @@ class PreprocessConfig(_Section):
     )
     duplicates: Literal["keep", "drop"] = Field(
         "keep",
-        description="equal rows of a table: 'drop' trains on each once, so that a frequent row does not drown a rare "
-        "one; thresholds are set from all rows",
+        description="equal rows of a table: 'drop' trains and stops early on each once, so that a frequent row does "
+        "not drown a rare one; thresholds are set from all rows",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
+from memae.data.counts import count, unit_of
 from memae.data.encoded import Encoded
 from memae.data.preprocess import TablePreprocess, VideoPreprocess
 from memae.data.samples import FrameKey, Frames, Key, Modality, Samples
@@ -28,10 +29,12 @@ from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items
 from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 from memae.hold_out import AnyPreprocess, Prepared, prepare, take
 from memae.memory import HealthMeter, MemoryModule
+from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.inference import inference_form
 from memae.models.presets import build, modality_of, preset_config
 from memae.scoring import Scores, error_maps, sample_scores
+from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
 from memae.train import (
     Checkpoint,
@@ -147,7 +150,7 @@ class Detector:
             drop: columns to leave out, now and whenever they are met later.
             checkpoint: a directory to save the training's state in after every epoch; gone once it is complete.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
-            monitor: who is told of steps and epochs, such as `memae.progress.ProgressBar`.
+            monitor: who is told how far the work is, such as `memae.progress.ProgressBar`.
 
         Raises:
             DataError: samples that cannot be used, or too few.
@@ -161,7 +164,7 @@ class Detector:
         config = self._config(source.modality)
         if isinstance(source, VideoSource):
             source = source.resized(config.video.height, config.video.width)
-        prepared = prepare(source, config, self.seed, drop)
+        prepared = prepare(source, config, self.seed, drop, monitor)
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
@@ -177,32 +180,34 @@ class Detector:
             "kept_epoch": history.kept_epoch,
             "interrupted": history.interrupted,
             "last_epoch": asdict(history.records[-1]) if history.records else None,
+            **({"samples_at_once": history.samples_at_once} if history.samples_at_once else {}),
             "parameters": sum(p.numel() for p in model.parameters()),
             "device": str(next(model.parameters()).device),
             "versions": _versions(),
         }
-        artifact = Artifact(config, prepared.preprocess, model, None, _uses(model, prepared.usual), facts)
-        self._artifact = _calibrated(artifact, prepared)
+        uses = _uses(model, prepared.usual, monitor)
+        artifact = Artifact(config, prepared.preprocess, model, None, uses, facts)
+        self._artifact = _calibrated(artifact, prepared, monitor)
         self.history = history
         if saved and not history.interrupted:
             for part in saved:
                 part.remove()
         return self
 
-    def score(self, x: Any) -> Scores:
-        """The scores of samples of the kind that it was trained on.
+    def score(self, x: Any, *, watcher: Watcher | None = None) -> Scores:
+        """The scores of samples of the kind that it was trained on; `watcher` is told how far the work is.
 
         Raises:
             DataError: samples that do not fit the model.
             MemaeError: the detector is not fitted.
         """
-        parts = list(self._parts(x))
+        parts = list(self._parts(x, watcher))
         keys: list[Key] = [key for some, _ in parts for key in some]
         return Scores(np.concatenate([values for _, values in parts]), keys)
 
-    def detect(self, x: Any) -> Verdicts:
+    def detect(self, x: Any, *, watcher: Watcher | None = None) -> Verdicts:
         """Scores, p-values and decisions at the model's threshold; raises as `score`."""
-        parts = list(self.stream(x))
+        parts = list(self.stream(x, watcher=watcher))
         return Verdicts(
             keys=[key for part in parts for key in part.keys],
             scores=np.concatenate([part.scores for part in parts]),
@@ -211,10 +216,10 @@ class Detector:
             threshold=self.threshold.value,
         )
 
-    def stream(self, x: Any) -> Iterator[Verdicts]:
+    def stream(self, x: Any, *, watcher: Watcher | None = None) -> Generator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
         threshold = self.threshold
-        for keys, scores in self._parts(x):
+        for keys, scores in self._parts(x, watcher):
             yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
@@ -263,27 +268,38 @@ class Detector:
             )
         return fit_event_threshold(normal, false_alarms_per_hour, rule)
 
-    def explain(self, x: Any, keys: Collection[Key] | None = None) -> list[Explanation]:
+    def explain(
+        self, x: Any, keys: Collection[Key] | None = None, *, watcher: Watcher | None = None
+    ) -> list[Explanation]:
         """Why samples scored as they did, one `Explanation` each, in the order of `x`.
 
         Args:
             x: samples of the kind that it was trained on.
             keys: only those of these keys, such as the anomalies of `detect`; None is all.
+            watcher: told how far the work is.
 
         Raises:
             DataError: as `score`, or a key that no sample has.
         """
         wanted = None if keys is None else set(keys)
         found: list[Explanation] = []
-        if self._modality == "video":
-            found += (self._explained_frame(f) for f in self.watch(x) if wanted is None or f.key in wanted)
-        for samples, encoded in self._encoded(x) if self._modality != "video" else ():
-            if wanted is None:
-                found += self._explained(samples, encoded)
-                continue
-            rows = torch.tensor([row for row, key in enumerate(samples.keys) if key in wanted], dtype=torch.long)
-            if len(rows):
-                found += self._explained(take(samples, rows), encoded[rows])
+        source = self.open(x)
+        with stage(watcher, "explaining", unit_of(source.modality), count(source)) as done:
+            if self._modality == "video":
+                for frame in self.watch(source):
+                    if wanted is None or frame.key in wanted:
+                        found.append(self._explained_frame(frame))
+                    done(1, frame.key)
+            room = Room("explaining", watcher)
+            for samples, encoded in self._encoded(source, watcher) if self._modality != "video" else ():
+                if wanted is None:
+                    found += self._explained(samples, encoded, room, done)
+                    continue
+                places = [row for row, key in enumerate(samples.keys) if key in wanted]
+                if places:
+                    rows = torch.tensor(places, dtype=torch.long)
+                    found += self._explained(take(samples, rows), encoded[rows], room)
+                done(len(samples))
         if wanted is not None and (unknown := wanted - {explanation.key for explanation in found}):
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
         return found
@@ -388,7 +404,9 @@ class Detector:
         def start_memory(items: MemoryModule) -> None:
             generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
             order = torch.randperm(len(training), generator=generator)
-            items.initialise(_encodings(model, training, order), memory.initialisation, generator)
+            encodings = _encodings(model, training, order, monitor)
+            with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
+                items.initialise(encodings, memory.initialisation, generator)
 
         if model.memory is not None and not memory.trained:
             history = train(
@@ -407,23 +425,19 @@ class Detector:
             return history
         if model.memory is not None and not (main and main.exists()):
             if memory.warmup_epochs and settings.epochs != 0:  # no epochs at all: the untrained network
-                warmed = train(
-                    Autoencoder(model.encoder, None, model.decoder),
-                    training,
-                    None,
-                    objective=objective,
-                    settings=settings.model_copy(
-                        update={
-                            "epochs": memory.warmup_epochs,
-                            "patience": 0,
-                            "decay_share": 0.0,
-                        }
-                    ),
-                    seed=local_seed(self.seed, 1),
-                    device=self.device,
-                    checkpoint=warm,
-                    monitor=monitor,
-                )
+                brief = {"epochs": memory.warmup_epochs, "patience": 0, "decay_share": 0.0}
+                with stage(monitor, "warming up", "epochs", memory.warmup_epochs):
+                    warmed = train(
+                        Autoencoder(model.encoder, None, model.decoder),
+                        training,
+                        None,
+                        objective=objective,
+                        settings=settings.model_copy(update=brief),
+                        seed=local_seed(self.seed, 1),
+                        device=self.device,
+                        checkpoint=warm,
+                        monitor=monitor,
+                    )
                 if warmed.interrupted:
                     raise KeyboardInterrupt  # a memory that never started is nothing to keep
             start_memory(model.memory)
@@ -440,33 +454,47 @@ class Detector:
             monitor=monitor,
         )
 
-    def _parts(self, x: Any) -> Iterator[tuple[Sequence[Key], np.ndarray]]:
+    def _parts(self, x: Any, watcher: Watcher | None) -> Iterator[tuple[Sequence[Key], np.ndarray]]:
         """Keys and scores, chunk by chunk."""
-        if self._modality == "video":
-            frames = ((frame.key, frame.score) for frame in self.watch(x))
-            while part := list(islice(frames, CHUNK_FRAMES)):
-                keys, scores = zip(*part, strict=True)
-                yield keys, np.array(scores)
-            return
-        for samples, encoded in self._encoded(x):
-            yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px)
+        source = self.open(x)
+        with stage(watcher, "scoring", unit_of(source.modality), count(source)) as done:
+            if self._modality == "video":
+                frames = self.watch(source)
+                while part := list(islice(frames, CHUNK_FRAMES)):
+                    done(len(part), part[-1].key)
+                    yield [frame.key for frame in part], np.array([frame.score for frame in part])
+                return
+            room = Room("scoring", watcher)
+            for samples, encoded in self._encoded(source, watcher):
+                yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px, done, room)
 
-    def _encoded(self, x: Any) -> Iterator[tuple[Samples, Tensor]]:
+    def _encoded(self, source: Source, watcher: Watcher | None) -> Iterator[tuple[Samples, Tensor]]:
         preprocess = self._fitted.preprocess
         assert not isinstance(preprocess, VideoPreprocess)
-        source = self.open(x)
         empty = True
-        for samples in source.chunks(CHUNK_SAMPLES):
-            if len(samples):
-                empty = False
-                yield samples, preprocess.encode(samples)
+        room = Room("encoding", watcher)
+        for chunk in source.chunks(CHUNK_SAMPLES):
+            empty = empty and not len(chunk)
+            start = 0
+            while start < len(chunk):
+                size = min(room.fit(len(chunk)), len(chunk) - start)
+                part = chunk if size == len(chunk) else take(chunk, torch.arange(start, start + size))
+                try:
+                    encoded = preprocess.encode(part)
+                except (MemoryError, RuntimeError) as error:
+                    room.halve(error, size)
+                    continue
+                yield part, encoded
+                start += size
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
 
-    def _explained(self, samples: Samples, encoded: Tensor) -> Iterator[Explanation]:
+    def _explained(
+        self, samples: Samples, encoded: Tensor, room: Room, done: Advance | None = None
+    ) -> Iterator[Explanation]:
         threshold = self._fitted.threshold
         row = 0
-        for part in error_maps(self.model, encoded, self.config.score.smooth_px):
+        for part in error_maps(self.model, encoded, self.config.score.smooth_px, room):
             scores = part.scores
             p_values: list[float | None] = (
                 threshold.p_values(scores).tolist() if threshold else [None] * len(scores)
@@ -482,6 +510,8 @@ class Detector:
                     **self._detail(samples, row, encoded[row], reconstructions[place], errors[place]),
                 )
                 row += 1
+            if done:
+                done(len(scores))
 
     def _detail(
         self, samples: Samples, row: int, x: Tensor, reconstruction: Tensor, errors: Tensor
@@ -561,7 +591,7 @@ _THIS: dict[Modality, str] = {"image": "these are images", "table": "this is a t
 
 
 @torch.no_grad()
-def _encodings(model: Autoencoder, training: Encoded, order: Tensor) -> Tensor:
+def _encodings(model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None) -> Tensor:
     """Encodings of the first samples of `order`, with the batch's own statistics: BatchNorm has no others yet."""
     clips = len(training.shape) == 5
     some = order[: INITIAL_CLIPS if clips else INITIAL_SAMPLES]
@@ -570,43 +600,70 @@ def _encodings(model: Autoencoder, training: Encoded, order: Tensor) -> Tensor:
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train()
     parts = torch.split(some, CLIP_BATCH if clips else INITIAL_SAMPLES)
-    encodings = torch.cat([model.encoder(training[part.to(training.device)].to(device)) for part in parts])
+    room = Room("starting the memory from", watcher, least=2)
+    found = []
+    with stage(watcher, "encoding for the memory", "clips" if clips else "samples", len(some)) as done:
+        for part in parts:
+            found.append(_with_room(model, training, part, device, room))
+            done(len(part))
+    encodings = torch.cat(found)
     for name, value in model.named_buffers():
         value.copy_(buffers[name])
     model.train(was_training)
     return encodings
 
 
-def _uses(model: Autoencoder, usual: Encoded) -> np.ndarray:
+def _with_room(model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, room: Room) -> Tensor:
+    """Encodings of the samples `part`; of fewer of them where memory runs out."""
+    while True:
+        part = part[: room.fit(len(part))]
+        try:
+            encodings: Tensor = model.encoder(training[part.to(training.device)].to(device))
+            return encodings
+        except (MemoryError, RuntimeError) as error:
+            room.halve(error, len(part))
+
+
+def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.ndarray:
     if model.memory is None:
         return np.empty(0, dtype=np.int64)
     meter = HealthMeter(model.memory)
-    for part in error_maps(model, usual):
-        assert part.read is not None
-        meter.update(part.read)
+    unit = "clips" if len(usual.shape) == 5 else "samples"
+    with stage(watcher, "counting the use of items", unit, len(usual)) as done:
+        for part in error_maps(model, usual, room=Room("counting the use of items by", watcher)):
+            assert part.read is not None
+            meter.update(part.read)
+            done(len(part.errors))
     return meter.uses.cpu().numpy()
 
 
-def _calibrated(artifact: Artifact, prepared: Prepared) -> Artifact:
+def _calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) -> Artifact:
     """The artifact with its threshold, from normal samples that no training saw."""
     rate = artifact.config.threshold.false_alarm_rate
     if isinstance(prepared.calibration, Tensor):
         if not len(prepared.calibration):
             return artifact
-        scores = sample_scores(artifact.model, prepared.calibration, artifact.config.score.smooth_px)
+        with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
+            smooth_px, room = artifact.config.score.smooth_px, Room("setting the threshold from", watcher)
+            scores = sample_scores(artifact.model, prepared.calibration, smooth_px, done, room)
         return replace(artifact, threshold=Threshold.fit(scores, rate))
     if not prepared.calibration:
         return artifact
-    normal = tuple(_series(artifact, piece) for piece in prepared.calibration)
+    frames = sum(len(piece) for piece in prepared.calibration)
+    with stage(watcher, "setting the threshold", "frames", frames) as done:
+        normal = tuple(_series(artifact, piece, done) for piece in prepared.calibration)
     scores = np.concatenate([series.scores for series in normal])
     return replace(artifact, normal_footage=normal, threshold=Threshold.fit(scores, rate))
 
 
-def _series(artifact: Artifact, piece: Frames) -> ScoreSeries:
+def _series(artifact: Artifact, piece: Frames, done: Advance) -> ScoreSeries:
     """The scores of a piece of footage, scored as if it were a video of its own."""
     first = piece.keys[0]
     keys = [FrameKey(key.video, number, key.time_s - first.time_s) for number, key in enumerate(piece.keys)]
-    found = list(_scorer(artifact).scored([replace(piece, keys=keys)]))
+    found = []
+    for frame in _scorer(artifact).scored([replace(piece, keys=keys)]):
+        found.append(frame)
+        done(1)
     return ScoreSeries(np.array([f.key.time_s for f in found]), np.array([f.score for f in found]))
 
 

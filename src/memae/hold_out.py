@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from memae.config import Config
+from memae.data.counts import unit_of
 from memae.data.encoded import Encoded
 from memae.data.footage import Clips, Footage, Span
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, fit_preprocess
@@ -25,6 +26,7 @@ from memae.data.samples import Frames, Images, Samples, Table
 from memae.data.sources import Source, collect
 from memae.data.windows import Windows
 from memae.errors import ConfigError, DataError
+from memae.stages import Watcher, stage
 from memae.threshold import reachable_rate
 from memae.train import local_seed
 
@@ -51,44 +53,54 @@ class Prepared:
     origin: str
 
 
-def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = ()) -> Prepared:
+def prepare(
+    source: Source, config: Config, seed: int, dropped: Sequence[str] = (), watcher: Watcher | None = None
+) -> Prepared:
     """All samples of a source, dealt by the shares of `config`, with the preprocessing fitted on the training part.
+
+    `watcher` is told how far the reading and encoding are.
 
     Raises:
         DataError: samples that cannot be used, or too few.
         ConfigError: a false-alarm rate that so few samples cannot promise.
     """
     if source.modality == "video":
-        return _prepare_video(source, config, seed)
-    samples = collect(source)
+        return _prepare_video(source, config, seed, watcher)
+    samples = collect(source, watcher)
     split = _split(len(samples), config, seed, samples.origin)
-    train = split.train
+    train, held_out = split.train, split.held_out
     if config.preprocess.duplicates == "drop" and isinstance(samples, Table):
-        train = train[_first_of_each_kind(samples.columns.take(train.numpy()))]
-    preprocess = fit_preprocess(
-        take(samples, train),
-        image_scale=config.preprocess.image_scale,
-        number_scale=config.preprocess.number_scale,
-        dropped=tuple(dropped),
-    )
-    encoded = preprocess.encode(samples)
+        # held out as it is trained: early stopping should weigh rows as the loss does
+        train, held_out = _each_once(samples, train), _each_once(samples, held_out)
+    unit = unit_of(source.modality)
+    with stage(watcher, "fitting scales", unit):
+        preprocess = fit_preprocess(
+            take(samples, train),
+            image_scale=config.preprocess.image_scale,
+            number_scale=config.preprocess.number_scale,
+            dropped=tuple(dropped),
+        )
+    with stage(watcher, "encoding", unit, len(samples)) as done:
+        encoded = preprocess.encode(samples)
+        done(len(samples))
     training = encoded[train]
     return Prepared(
         preprocess=preprocess,
         training=training,
         usual=training,
-        held_out=encoded[split.held_out] if len(split.held_out) else None,
+        held_out=encoded[held_out] if len(held_out) else None,
         calibration=encoded[split.calibration],
-        counts=_counts(len(train), len(split.held_out), len(split.calibration)),
+        counts=_counts(len(train), len(held_out), len(split.calibration)),
         origin=samples.origin,
     )
 
 
-def _first_of_each_kind(rows: pa.Table) -> Tensor:
-    """The places of the rows that equal no row before them, in order."""
+def _each_once(samples: Table, part: Tensor) -> Tensor:
+    """The rows of a part (B,) that equal no row of it before them, in order."""
+    rows = samples.columns.take(part.numpy())
     placed = rows.append_column("", pa.array(np.arange(len(rows))))
     first = placed.group_by(rows.column_names).aggregate([("", "min")])["_min"]
-    return torch.from_numpy(np.sort(first.to_numpy()))
+    return part[torch.from_numpy(np.sort(first.to_numpy()))]
 
 
 def take(samples: Samples, index: Tensor) -> Samples:
@@ -102,12 +114,12 @@ def take(samples: Samples, index: Tensor) -> Samples:
     return Frames(samples.pixels[rows], keys, samples.origin)
 
 
-def _prepare_video(source: Source, config: Config, seed: int) -> Prepared:
+def _prepare_video(source: Source, config: Config, seed: int, watcher: Watcher | None) -> Prepared:
     video = config.video
     preprocess = VideoPreprocess(
         clip_length=video.clip_length, height=video.height, width=video.width, input=video.input
     )
-    footage = Footage.read(source)
+    footage = Footage.read(source, watcher)
     train, held_out, calibration = _split_footage(footage, config, seed)
 
     def clips(spans: Sequence[Span], stride: int) -> Clips:
@@ -117,7 +129,7 @@ def _prepare_video(source: Source, config: Config, seed: int) -> Prepared:
     training = clips(train, video.training_stride)
     if video.crop_px:
         generator = torch.Generator().manual_seed(local_seed(seed, 3))
-        training = training.crops(video.crop_px, video.crops_per_clip, generator)
+        training = training.crops(video.crop_px, video.crops_per_clip, generator, watcher)
     return Prepared(
         preprocess=preprocess,
         training=training,

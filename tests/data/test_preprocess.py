@@ -439,3 +439,17 @@ def test_a_preprocess_of_video_is_stored_as_json(clip_input):
     for change in ({"input": "colours"}, {"clip_length": "long"}, {"kind": "sound"}, {"fps": 25}):
         with pytest.raises(ValueError, match="validation error"):
             load_preprocess(stored | change)
+
+
+@pytest.mark.parametrize(("low", "high", "refused"), [(0.0, 1.0, True), (-1.0, 1.0, True), (0.0, 255.0, False)])
+def test_8_bit_images_are_refused_by_a_model_of_pixels_of_another_range(low, high, refused):
+    values = np.random.default_rng(0).uniform(low, high, (30, 1, 8, 8)).astype(np.float32)
+    fitted = ImagePreprocess.fit(Images(values, range(30), "train.npy"), "none")
+    eight = Images(np.full((2, 1, 8, 8), 200, np.uint8), range(2), "new.npy")
+    if refused:
+        with pytest.raises(
+            DataError, match=r"new\.npy: 8-bit images of 0 to 255, and .* scale them to that range"
+        ):
+            fitted.encode(eight)
+    else:
+        assert torch.isfinite(fitted.encode(eight)).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,15 +20,18 @@ from memae.cli.options import (
     Json,
     Least,
     Leave,
+    LogJson,
     Mask,
     Model,
     PerHour,
+    Quiet,
     Source,
     check_device,
     event_rule,
     without_video_options,
     x_from,
 )
+from memae.cli.voice import Voice
 from memae.errors import ConfigError
 
 __all__ = ["evaluate"]
@@ -76,6 +80,8 @@ def evaluate(
     drop: Drop = None,
     json: Json = False,
     device: Device = "auto",
+    quiet: Quiet = False,
+    log_json: LogJson = False,
 ) -> None:
     """Measure how well MODEL tells normal samples of SOURCE from the others, with 95 % bootstrap intervals.
 
@@ -92,6 +98,7 @@ def evaluate(
     from memae.evaluate import anomaly_labels
     from memae.evaluate import evaluate as measure
 
+    voice = Voice(quiet=quiet, log_json=log_json)
     detector = Detector.load(model, device=check_device(device))
     if detector.config.network.startswith("video"):
         if labels is None:
@@ -112,7 +119,7 @@ def evaluate(
             cool_down_s=cool_down_s,
         )
         opened = detector.open(x_from([source], frame_rate)).without(drop or ())
-        _evaluate_video(detector, opened, labels, rule, mask, caveat, json)
+        _evaluate_video(detector, opened, labels, rule, mask, caveat, json, voice)
         return
     video_only = {
         "--labels": labels,
@@ -126,15 +133,16 @@ def evaluate(
         raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for video)")
     opened = detector.open(source)
     anomalous = anomaly_labels(opened.labels(label_column), normal, source)
-    verdicts = detector.detect(opened.without((label_column, *(drop or ()))))
+    verdicts = detector.detect(opened.without((label_column, *(drop or ()))), watcher=voice.watcher)
     result = measure(
         anomalous,
         verdicts.scores,
         verdicts.is_anomaly,
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
+        watcher=voice.watcher,
     )
+    voice.result([], **dataclasses.asdict(result))
     if json:
-        import dataclasses
         import json as json_module
 
         typer.echo(json_module.dumps(dataclasses.asdict(result)))
@@ -143,22 +151,27 @@ def evaluate(
 
 
 def _evaluate_video(
-    detector: Any, source: Any, labels: Path, rule: Any, mask: Path | None, caveat: str | None, json: bool
+    detector: Any,
+    source: Any,
+    labels: Path,
+    rule: Any,
+    mask: Path | None,
+    caveat: str | None,
+    json: bool,
+    voice: Voice,
 ) -> None:
-    from memae.progress import FrameCounter
     from memae.report.watching import evaluate_videos
 
-    with FrameCounter() as counter:
-        result = evaluate_videos(detector, source, labels, rule, mask=mask, progress=counter)
+    result = evaluate_videos(detector, source, labels, rule, mask=mask, watcher=voice.watcher)
+    voice.result([], **dataclasses.asdict(result))
     if json:
-        import dataclasses
         import json as json_module
 
         typer.echo(json_module.dumps(_finite(dataclasses.asdict(result))))
     else:
         _print_video(result, rule)
     if caveat:
-        typer.echo(f"note: {caveat}", err=True)
+        voice.note(f"note: {caveat}")
 
 
 def _finite(value: Any) -> Any:

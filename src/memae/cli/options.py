@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memae.cli.voice import LOG_JSON
 from memae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "Json",
     "Least",
     "Leave",
+    "LogJson",
     "Mask",
     "Model",
     "PerHour",
@@ -69,6 +71,12 @@ Drop = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu", help="auto takes a GPU where there is one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+LogJson = Annotated[
+    bool,
+    typer.Option(
+        LOG_JSON, help="Progress, warnings, result and errors as JSON lines on stderr; see docs/log-json.md."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from memae.cli.options import (
     Gap,
     Least,
     Leave,
+    LogJson,
     Mask,
     Model,
     PerHour,
@@ -31,6 +33,7 @@ from memae.cli.options import (
     without_video_options,
     x_from,
 )
+from memae.cli.voice import Voice
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -113,6 +116,7 @@ def score(
     drop: Drop = None,
     device: Device = "auto",
     quiet: Quiet = False,
+    log_json: LogJson = False,
 ) -> None:
     """Score every sample of SOURCE: one row each, in order, with its path or row number.
 
@@ -133,6 +137,8 @@ def score(
         check_output(explain, (".jsonl",), "--explain")
     if events:
         check_output(events, (".jsonl",), "--events")
+    rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
+    voice = Voice(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
     detector = Detector.load(model, device=check_device(device))
     if detector.config.network.startswith("video"):
         if explain:
@@ -157,23 +163,34 @@ def score(
             (before_s, after_s),
             mask=mask,
             caveat=caveat if events or overlay else None,
-            quiet=quiet,
+            voice=voice,
         )
         return
     video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
     without_video_options(model, {**video_only, "--frame-rate": frame_rate})
     opened = detector.open(x_from(sources, None)).without(drop or ())
     anomalies: list[Hashable] = []
-    total, flagged = write_verdicts(_noted(detector.stream(opened), anomalies), out)
+    with closing(
+        detector.stream(opened, watcher=voice.watcher)
+    ) as parts:  # its stage ends before an error is said
+        total, flagged = write_verdicts(_noted(parts, anomalies), out)
     if explain:
-        write_explanations(detector.explain(opened, anomalies), explain)
-    if not quiet:
-        share = flagged / total
-        typer.echo(
-            f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
-            + (f"; {out}" if out else ""),
-            err=True,
-        )
+        write_explanations(detector.explain(opened, anomalies, watcher=voice.watcher), explain)
+    line = f"{total:,} samples, {flagged:,} anomalies ({flagged / total:.2%}) above score " + (
+        f"{detector.threshold.value:.6g}" + (f"; {out}" if out else "")
+    )
+    voice.result(
+        [line],
+        samples=total,
+        anomalies=flagged,
+        threshold=detector.threshold.value,
+        **_files(out, explain=explain),
+    )
+
+
+def _files(out: Path | None, **others: Path | None) -> dict[str, str]:
+    """The files that were written, by what they hold."""
+    return {name: str(path) for name, path in {"out": out, **others}.items() if path}
 
 
 def _score_video(
@@ -185,27 +202,22 @@ def _score_video(
     *,
     mask: Path | None,
     caveat: str | None,
-    quiet: bool,
+    voice: Voice,
 ) -> None:
-    from memae.progress import FrameCounter
     from memae.report.watching import Outputs, watch_videos
 
     out, events, overlay = files
     outputs = Outputs(out, events, overlay, rows_to_stdout=not (out or events or overlay))
-    with ExitStack() as stack:
-        counter = None if quiet else stack.enter_context(FrameCounter())
-        found = watch_videos(
-            detector,
-            source,
-            rule,
-            outputs,
-            mask=mask,
-            before_s=around_s[0],
-            after_s=around_s[1],
-            progress=counter,
-        )
-    if quiet:
-        return
+    found = watch_videos(
+        detector,
+        source,
+        rule,
+        outputs,
+        mask=mask,
+        before_s=around_s[0],
+        after_s=around_s[1],
+        watcher=voice.watcher,
+    )
     events_found = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
     lines = [
         f"{found.frames:,} frames, {found.anomalous_frames:,} ({found.anomalous_frames / found.frames:.2%}) above "
@@ -214,7 +226,16 @@ def _score_video(
     ]
     if caveat:
         lines.append(f"note: {caveat}")
-    typer.echo("\n".join(lines), err=True)
+    voice.result(
+        lines,
+        frames=found.frames,
+        anomalous_frames=found.anomalous_frames,
+        events=len(found.events),
+        threshold=detector.threshold.value,
+        enter=rule.enter,
+        caveat=caveat,
+        **_files(out, event_file=events, overlay=overlay),
+    )
 
 
 def _noted(parts: Iterator[Verdicts], anomalies: list[Hashable]) -> Iterator[Verdicts]:

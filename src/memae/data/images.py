@@ -14,6 +14,7 @@ from PIL import Image
 from memae.data.arrays import ArraySource
 from memae.data.samples import EVERYTHING, Images, Modality
 from memae.errors import DataError
+from memae.stages import Count
 
 __all__ = ["IMAGE_SUFFIXES", "FolderSource", "open_idx", "read_idx"]
 
@@ -65,6 +66,10 @@ class FolderSource:
                 decoded = _decode(file, self._mode)
                 pixels[place] = decoded.transpose(2, 0, 1) if decoded.ndim == 3 else decoded[None]
             yield Images(pixels, [self._key(file) for file in files], self.origin)
+
+    def count(self) -> Count:
+        """How many images."""
+        return Count(len(self._files))
 
     def labels(self, name: str) -> np.ndarray:
         """The name of the first folder on each image's path, as label "folder".

@@ -42,6 +42,7 @@ ColumnKind = Literal["number", "category", "boolean"]
 
 FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
 LARGEST_LOG = 709.0  # of a float64
+LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
 MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
 
 
@@ -102,8 +103,17 @@ class ImagePreprocess(_Fitted):
                 f"the model was trained on {_shape(self.shape)}; resize or convert them"
             )
         _check_finite(samples)
+        self._check_range(samples)
         centred, spread = self._spread(self._ranged(pixels))
         return centred / spread.clamp_min(self.floor) if self.scale != "none" else centred
+
+    def _check_range(self, images: Images) -> None:
+        """8-bit images for a model of others: scores would mean nothing where its pixels had another range."""
+        if images.pixels.dtype == np.uint8 and self.high - self.low < LEAST_8_BIT_RANGE:
+            raise DataError(
+                f"{images.origin}: 8-bit images of 0 to 255, and the model was trained on pixels of {self.low:g} to "
+                f"{self.high:g}; scale them to that range, or train on images like these"
+            )
 
     def _ranged(self, pixels: np.ndarray) -> Tensor:
         # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch

@@ -57,6 +57,9 @@ class FrameKey(NamedTuple):
     time_s: float
     """Presentation time, from the first frame of the video."""
 
+    def __str__(self) -> str:
+        return f"{self.video} at {self.time_s:,.1f} s"
+
 
 @dataclass(frozen=True)
 class Frames:

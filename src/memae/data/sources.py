@@ -12,12 +12,16 @@ import pyarrow as pa
 import torch
 
 from memae.data.arrays import ArraySource, open_npy
+from memae.data.counts import count, unit_of
 from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
 from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess, VideoPreprocess
-from memae.data.samples import EVERYTHING, Images, Modality, Samples, Table
+from memae.data.samples import EVERYTHING, Images, Key, Modality, Samples, Table
 from memae.data.tables import TABLE_SUFFIXES, CsvSource, ParquetSource, TableSource, from_frame
 from memae.data.video import VIDEO_SUFFIXES, VideoSource, holds_videos
 from memae.errors import DataError
+from memae.stages import Advance, Watcher, stage
+
+READ_IMAGES = 1024  # between two words on how far the reading is
 
 __all__ = ["Expected", "Source", "collect", "expected_by", "open_source"]
 
@@ -103,18 +107,41 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     return _from_array(array, "the array")
 
 
-def collect(source: Source) -> Samples:
-    """All samples of a source at once.
+def collect(source: Source, watcher: Watcher | None = None) -> Samples:
+    """All samples of a source at once; `watcher` is told of images as they are read.
 
     Raises:
         DataError: there are none.
     """
-    parts = list(source.chunks(EVERYTHING))
+    known = count(source)
+    with stage(watcher, "reading", unit_of(source.modality), known) as done:
+        if source.modality == "image" and known is not None and known.exact:
+            return _collected_images(source, known.samples, done)
+        parts = list(source.chunks(EVERYTHING))
+        done(sum(len(part) for part in parts))
     if not parts or sum(len(part) for part in parts) == 0:
         raise DataError(f"{source.origin}: holds no samples")
     if len(parts) > 1:
         raise AssertionError("a chunk of unlimited size is everything")
     return parts[0]
+
+
+def _collected_images(source: Source, samples: int, done: Advance) -> Images:
+    """The images of all chunks, each copied once to where it stays."""
+    pixels, keys, origin = np.empty(0, np.uint8), list[Key](), source.origin
+    for part in source.chunks(READ_IMAGES):
+        assert isinstance(part, Images)
+        if len(part) == samples:
+            done(samples)
+            return part
+        if not keys:
+            pixels = np.empty((samples, *part.pixels.shape[1:]), part.pixels.dtype)
+        pixels[len(keys) : len(keys) + len(part)] = part.pixels
+        keys += part.keys
+        done(len(part))
+    if not keys:
+        raise DataError(f"{origin}: holds no samples")
+    return Images(pixels[: len(keys)], keys, origin)
 
 
 def _from_array(array: np.ndarray, origin: str) -> Source:

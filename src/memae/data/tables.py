@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from memae.data.counts import lines_about
 from memae.data.preprocess import ColumnKind
 from memae.data.samples import EVERYTHING, Key, Modality, Table
 from memae.errors import DataError
+from memae.stages import Count
 
 __all__ = ["TABLE_SUFFIXES", "CsvSource", "ParquetSource", "TableSource", "from_frame"]
 
@@ -42,6 +44,10 @@ class TableSource:
         for start in range(0, self._columns.num_rows, size):
             keys = self._keys[start : start + size]
             yield Table(self._columns.slice(start, len(keys)), keys, self.origin)
+
+    def count(self) -> Count:
+        """How many rows."""
+        return Count(self._columns.num_rows)
 
     def labels(self, name: str) -> np.ndarray:
         """A column as text.
@@ -92,6 +98,11 @@ class ParquetSource:
             while (batch := self._guard(lambda: next(batches, None))) is not None:
                 yield Table(pa.Table.from_batches([batch]), range(start, start + batch.num_rows), self.origin)
                 start += batch.num_rows
+
+    def count(self) -> Count:
+        """How many rows."""
+        with self._file() as file:
+            return Count(file.metadata.num_rows)
 
     def labels(self, name: str) -> np.ndarray:
         """A column as text.
@@ -156,6 +167,11 @@ class CsvSource:
                 keys = range(start, start + batch.num_rows)
                 yield from TableSource(part, keys, self.origin).chunks(size)
                 start += batch.num_rows
+
+    def count(self) -> Count | None:
+        """About how many rows, told from the size of the file."""
+        lines = lines_about(self._path)
+        return lines and Count(max(0, lines.samples - 1), lines.exact)  # the header is none
 
     def labels(self, name: str) -> np.ndarray:
         """A column as text.
