@@ -49,9 +49,8 @@ def test_a_model_without_memory_says_so(memae, model):
 def test_what_does_not_fit_the_screen_is_said(memae, folder):
     rng = np.random.default_rng(0)
     names = [f"a rather long name {i}" for i in range(30)]
-    Detector(settings={"train": {"epochs": 1}}).fit(pd.DataFrame(rng.normal(size=(60, 30)), columns=names)).save(
-        "model"
-    )
+    settings = {"train": {"epochs": 1}, "memory": {"num_items": 50}}
+    Detector(settings=settings).fit(pd.DataFrame(rng.normal(size=(70, 30)), columns=names)).save("model")
     done = memae("inspect", "model")
     shown = sum(name in done.out for name in names)
     assert "30 more items and " in done.out
@@ -90,7 +89,7 @@ def test_json_holds_it_all(memae, model, kind):
     assert done.out.count("\n") == 1
     found = json.loads(done.out)
     assert {*found} == {"config", "input", "facts", "threshold", "items"}
-    assert found["config"]["network"] == kind
+    assert found["config"]["network"] == {"table": "wide"}.get(kind, kind)
     assert found["input"]["kind"] == kind
     assert found["facts"] == detector.facts
     assert found["threshold"] == {
