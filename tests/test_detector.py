@@ -185,7 +185,7 @@ def test_the_use_of_items_is_that_of_the_training_samples(of_rows):
         uses[[use.item for use in one.items]] += 1
     found = of_rows.items().uses
     assert (found <= uses).all()
-    assert 0.5 * uses.sum() < found.sum() < 0.9 * uses.sum()  # 70 % of the samples are trained on
+    assert 0.5 * uses.sum() < found.sum() < 0.9 * uses.sum()  # 80 % of the samples are trained on
 
 
 def test_every_sample_has_one_part(fitted):
@@ -488,6 +488,16 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memo
     assert np.array_equal(resumed.items().uses, whole.items().uses)
     assert [r.loss for r in resumed.history.records] == [r.loss for r in whole.history.records]
     assert not any((tmp_path / "state").iterdir())
+
+
+@pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
+def test_a_memory_that_is_not_trained_holds_encodings_as_scoring_sees_them(x):
+    detector = fit(x, memory={"trained": False, "initialisation": "data"})
+    (chunk,) = detector.open(x).chunks(len(x))
+    with torch.no_grad():
+        codes = detector.model.encoder(detector.preprocess.encode(chunk)).flatten(1)
+    nearest = torch.cdist(detector.model.memory.items, codes).min(dim=1).values
+    assert nearest.max() < 0.01 * torch.pdist(codes).mean()
 
 
 def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path):

@@ -404,7 +404,7 @@ class Detector:
         def start_memory(items: MemoryModule) -> None:
             generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
             order = torch.randperm(len(training), generator=generator)
-            encodings = _encodings(model, training, order, monitor)
+            encodings = _encodings(model, training, order, monitor, trained=not memory.trained)
             with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
                 items.initialise(encodings, memory.initialisation, generator)
 
@@ -591,14 +591,20 @@ _THIS: dict[Modality, str] = {"image": "these are images", "table": "this is a t
 
 
 @torch.no_grad()
-def _encodings(model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None) -> Tensor:
-    """Encodings of the first samples of `order`, with the batch's own statistics: BatchNorm has no others yet."""
+def _encodings(
+    model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None, *, trained: bool
+) -> Tensor:
+    """Encodings of the first samples of `order`.
+
+    They are as scoring will see them where the model is `trained`; else BatchNorm takes the batch's own statistics, as
+    it has no others yet.
+    """
     clips = len(training.shape) == 5
     some = order[: INITIAL_CLIPS if clips else INITIAL_SAMPLES]
     device = next(model.parameters()).device
     was_training = model.training
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    model.train()
+    model.train(not trained)
     parts = torch.split(some, CLIP_BATCH if clips else INITIAL_SAMPLES)
     room = Room("starting the memory from", watcher, least=2)
     found = []
