@@ -13,9 +13,9 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(memae, model):
     done = memae("inspect", "model")
     assert (done.code, done.err) == (0, "")
     facts = detector.facts
-    assert f"table, {facts['parameters']:,} parameters" in done.out
+    assert f"wide, {facts['parameters']:,} parameters" in done.out
     assert "tables of 5 columns (4 number, 1 category)" in done.out
-    assert "250 samples of the DataFrame" in done.out
+    assert "286 samples of the DataFrame" in done.out
     assert f"kept {facts['kept_epoch']}; " in done.out
     assert f"score {detector.threshold.value:.6g} for a false-alarm rate of 0.0139" in done.out
     items = detector.items()
