@@ -163,7 +163,7 @@ def test_settings_that_are_none_are_refused(saved, text):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda settings: settings["config"]["memory"].update(num_items=13),
+        lambda settings: settings["config"]["memory"].update(num_items=11),
         lambda settings: settings["config"].update(network="kddcup"),
         lambda settings: settings["config"].update(network="image"),
         lambda settings: settings["config"].update(colour="red"),
