@@ -17,10 +17,11 @@ from torch import Tensor
 
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
-from memae.data.encoded import Encoded
+from memae.data.encoded import Encoded, fitting
+from memae.data.images import ImageSource
 from memae.data.preprocess import TablePreprocess, VideoPreprocess
-from memae.data.samples import FrameKey, Frames, Key, Modality, Samples
-from memae.data.sources import Expected, Source, expected_by, open_source
+from memae.data.samples import FrameKey, Frames, Key, Modality, Samples, Skipped
+from memae.data.sources import Expected, Source, expected_by, open_source, skipped_of
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_threshold
@@ -48,6 +49,7 @@ __all__ = ["Detector", "Verdict", "Verdicts"]
 
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 INITIAL_SAMPLES = 10_000  # images or rows that the memory is started from
+INITIAL_BYTES = 256 << 20  # of input per forward pass for that
 INITIAL_CLIPS = 512  # clips or crops of them, each of which makes many queries
 CLIP_BATCH = 16  # of these per forward pass
 
@@ -126,6 +128,8 @@ class Detector:
         self._settings = read_toml(settings) if isinstance(settings, str | Path) else dict(settings or {})
         self._artifact: Artifact | None = None
         self.history: History | None = None
+        self.skipped: list[Skipped] = []
+        """What `fit` left out because it could not be read."""
         # a misspelt name or key should fail here, not after the data has been read
         self._check_settings()
 
@@ -137,6 +141,8 @@ class Detector:
         checkpoint: str | Path | None = None,
         resume: bool = False,
         monitor: Monitor | None = None,
+        skip_bad: bool = False,
+        announce: Callable[[str], None] | None = None,
     ) -> Self:
         """Learns from normal samples, and sets the threshold on held-out ones of them.
 
@@ -148,20 +154,27 @@ class Detector:
             checkpoint: a directory to save the training's state in after every epoch; gone once it is complete.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
             monitor: who is told of steps and epochs, such as `memae.progress.ProgressBar`.
+            skip_bad: leave out images that cannot be read; `facts["skipped"]` counts them.
+            announce: who is told, before the training, what is done to the data that one would not expect.
 
         Raises:
             DataError: samples that cannot be used, or too few.
             ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
                 cannot promise, or a checkpoint of another run.
         """
-        source = open_source(x, self._expected())
+        source = open_source(x, self._expected(), skip_bad=skip_bad)
         drop = [drop] if isinstance(drop, str) else drop
         if drop:
             source = source.without(drop)
         config = self._config(source.modality)
         if isinstance(source, VideoSource):
             source = source.resized(config.video.height, config.video.width)
+        if isinstance(source, ImageSource):
+            source = source.sized(config.preprocess.image_size)
+            if announce and source.note:
+                announce(source.note)
         prepared = prepare(source, config, self.seed, drop)
+        self.skipped = list(skipped_of(source))
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
@@ -172,6 +185,7 @@ class Detector:
             # a path of other bytes than UTF-8 has no place in JSON as it is
             "origin": prepared.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
             "samples": prepared.counts,
+            "skipped": len(self.skipped),
             "seed": self.seed,
             "seconds": round(time.perf_counter() - started, 3),
             "kept_epoch": history.kept_epoch,
@@ -288,13 +302,15 @@ class Detector:
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
         return found
 
-    def open(self, x: Any) -> Source:
+    def open(self, x: Any, *, skip_bad: bool = False) -> Source:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
+
+        With `skip_bad` images that cannot be read are left out, and named in its `skipped`.
 
         Raises:
             DataError: nothing that can be read, or of another kind.
         """
-        source = open_source(x, expected_by(self.preprocess))
+        source = open_source(x, expected_by(self.preprocess), skip_bad=skip_bad)
         if source.modality != self._modality:
             raise DataError(
                 f"{source.origin}: the model was trained on {_KINDS[self._modality]} and {_THIS[source.modality]}; "
@@ -546,7 +562,7 @@ def _encodings(model: Autoencoder, training: Encoded, order: Tensor) -> Tensor:
     was_training = model.training
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train()
-    parts = torch.split(some, CLIP_BATCH if clips else INITIAL_SAMPLES)
+    parts = torch.split(some, CLIP_BATCH if clips else min(INITIAL_SAMPLES, fitting(training, INITIAL_BYTES)))
     encodings = torch.cat([model.encoder(training[part.to(training.device)].to(device)) for part in parts])
     for name, value in model.named_buffers():
         value.copy_(buffers[name])
@@ -567,7 +583,7 @@ def _uses(model: Autoencoder, usual: Encoded) -> np.ndarray:
 def _calibrated(artifact: Artifact, prepared: Prepared) -> Artifact:
     """The artifact with its threshold, from normal samples that no training saw."""
     rate = artifact.config.threshold.false_alarm_rate
-    if isinstance(prepared.calibration, Tensor):
+    if not isinstance(prepared.calibration, tuple):
         if not len(prepared.calibration):
             return artifact
         scores = sample_scores(artifact.model, prepared.calibration, artifact.config.score.smooth_px)

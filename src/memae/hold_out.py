@@ -20,9 +20,11 @@ from torch import Tensor
 from memae.config import Config
 from memae.data.encoded import Encoded
 from memae.data.footage import Clips, Footage, Span
+from memae.data.images import ImageSource
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, fit_preprocess
 from memae.data.samples import Frames, Images, Samples, Table
 from memae.data.sources import Source, collect
+from memae.data.stored import MEMORY_BYTES, StoredImages, store
 from memae.data.windows import Windows
 from memae.errors import ConfigError, DataError
 from memae.threshold import reachable_rate
@@ -44,7 +46,7 @@ class Prepared:
     usual: Encoded
     """What the trained model is looked at with: `training`, or clips of whole frames end to end."""
     held_out: Encoded | None
-    calibration: Tensor | tuple[Frames, ...]
+    calibration: Encoded | tuple[Frames, ...]
     """Encoded samples, or footage piece by piece."""
     counts: dict[str, int]
     """Samples (for video frames) of each part."""
@@ -60,6 +62,8 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
     """
     if source.modality == "video":
         return _prepare_video(source, config, seed)
+    if isinstance(source, ImageSource) and source.bytes > MEMORY_BYTES:
+        return _prepare_stored(store(source), config, seed)
     samples = collect(source)
     split = _split(len(samples), config, seed, samples.origin)
     train = split.train
@@ -81,6 +85,22 @@ def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = 
         calibration=encoded[split.calibration],
         counts=_counts(len(train), len(split.held_out), len(split.calibration)),
         origin=samples.origin,
+    )
+
+
+def _prepare_stored(images: Images, config: Config, seed: int) -> Prepared:
+    """As images in memory, to the bit, but encoded when they are asked for."""
+    split = _split(len(images), config, seed, images.origin)
+    preprocess = ImagePreprocess.fit(images, config.preprocess.image_scale, split.train.numpy())
+    training, held_out, calibration = (StoredImages(images, rows, preprocess) for rows in split)
+    return Prepared(
+        preprocess=preprocess,
+        training=training,
+        usual=training,
+        held_out=held_out if len(held_out) else None,
+        calibration=calibration,
+        counts=_counts(*map(len, split)),
+        origin=images.origin,
     )
 
 

@@ -22,9 +22,11 @@ from memae.cli.options import (
     Mask,
     Model,
     PerHour,
+    SkipBad,
     Source,
     check_device,
     event_rule,
+    skipped_lines,
     without_video_options,
     x_from,
 )
@@ -74,6 +76,7 @@ def evaluate(
     mask: Mask = None,
     frame_rate: FrameRate = None,
     drop: Drop = None,
+    skip_bad: SkipBad = False,
     json: Json = False,
     device: Device = "auto",
 ) -> None:
@@ -88,6 +91,9 @@ def evaluate(
 
         memae evaluate camera.model test_videos/ --labels masks/
     """
+    import numpy as np
+
+    from memae.data.sources import skipped_of
     from memae.detector import Detector
     from memae.evaluate import anomaly_labels
     from memae.evaluate import evaluate as measure
@@ -124,11 +130,13 @@ def evaluate(
     without_video_options(model, video_only)
     if label_column is None or not normal:
         raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for video)")
-    opened = detector.open(source)
+    opened = detector.open(source, skip_bad=skip_bad)
     anomalous = anomaly_labels(opened.labels(label_column), normal, source)
-    verdicts = detector.detect(opened.without((label_column, *(drop or ()))))
+    samples = opened.without((label_column, *(drop or ())))
+    verdicts = detector.detect(samples)
+    skipped = skipped_of(samples)
     result = measure(
-        anomalous,
+        np.delete(anomalous, [sample.place for sample in skipped]),
         verdicts.scores,
         verdicts.is_anomaly,
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
@@ -140,6 +148,8 @@ def evaluate(
         typer.echo(json_module.dumps(dataclasses.asdict(result)))
     else:
         _print(result)
+    for line in skipped_lines(skipped):
+        typer.echo(line, err=True)
 
 
 def _evaluate_video(

@@ -14,11 +14,13 @@ from memae.cli.options import (
     Drop,
     FrameRate,
     Quiet,
+    SkipBad,
     Sources,
     check_device,
     default_events,
     events_line,
     settings_from,
+    skipped_lines,
     x_from,
 )
 
@@ -48,6 +50,16 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            metavar="PX",
+            help="Longest side that images are resized to. Unset: as most of them are, and 256 at most.",
+            show_default=False,
+        ),
+    ] = None,
+    skip_bad: SkipBad = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings as TOML; see docs/config.md.", show_default=False),
@@ -94,7 +106,7 @@ def fit(
     from memae.artifact import check_place
     from memae.detector import Detector
 
-    settings = settings_from(config, words, false_alarm_rate)
+    settings = settings_from(config, words, false_alarm_rate, size)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
@@ -108,6 +120,8 @@ def fit(
             checkpoint=checkpoint,
             resume=resume,
             monitor=_monitors(log, quiet),
+            skip_bad=skip_bad,
+            announce=None if quiet else lambda what: typer.echo(what, err=True),
         )
     except KeyboardInterrupt:
         if checkpoint.exists():
@@ -123,6 +137,8 @@ def fit(
     detector.save(out)
     if not quiet:
         _summary(detector, out)
+    for line in skipped_lines(detector.skipped):
+        typer.echo(line, err=True)
     if detector.history and detector.history.interrupted:
         typer.echo(
             f"interrupted in epoch {len(detector.history.records) + 1}; the model of epoch "

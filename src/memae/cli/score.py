@@ -24,10 +24,12 @@ from memae.cli.options import (
     Model,
     PerHour,
     Quiet,
+    SkipBad,
     Sources,
     check_device,
     check_output,
     event_rule,
+    skipped_lines,
     without_video_options,
     x_from,
 )
@@ -111,12 +113,14 @@ def score(
     mask: Mask = None,
     frame_rate: FrameRate = None,
     drop: Drop = None,
+    skip_bad: SkipBad = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Score every sample of SOURCE: one row each, in order, with its path or row number.
 
-    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly.
+    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly. An
+    image that --skip-bad leaves out keeps its row, with the other columns empty.
 
         memae score flows.model today.csv --out scores.csv
 
@@ -124,6 +128,7 @@ def score(
 
         memae score camera.model clip.mp4 --out frames.csv --events events.jsonl --overlay overlay.mp4
     """
+    from memae.data.sources import skipped_of
     from memae.detector import Detector
     from memae.report.rows import write_explanations, write_verdicts
 
@@ -162,9 +167,10 @@ def score(
         return
     video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
     without_video_options(model, {**video_only, "--frame-rate": frame_rate})
-    opened = detector.open(x_from(sources, None)).without(drop or ())
+    opened = detector.open(x_from(sources, None), skip_bad=skip_bad).without(drop or ())
     anomalies: list[Hashable] = []
-    total, flagged = write_verdicts(_noted(detector.stream(opened), anomalies), out)
+    total, flagged = write_verdicts(_noted(detector.stream(opened), anomalies), out, lambda: skipped_of(opened))
+    skipped = skipped_of(opened)
     if explain:
         write_explanations(detector.explain(opened, anomalies), explain)
     if not quiet:
@@ -174,6 +180,8 @@ def score(
             + (f"; {out}" if out else ""),
             err=True,
         )
+    for line in skipped_lines(skipped):
+        typer.echo(line, err=True)
 
 
 def _score_video(

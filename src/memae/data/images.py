@@ -1,73 +1,122 @@
-"""Images in files: a folder of PNG or JPEG of one size, and MNIST's idx format."""
+"""Images in files: folders, patterns, lists and single files of any size, and MNIST's idx format."""
 
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from memae.data.arrays import ArraySource
-from memae.data.samples import EVERYTHING, Images, Modality
+from memae.data.listing import ImageFile, find_images
+from memae.data.pictures import Header, UnreadableError, read_header, read_pixels
+from memae.data.samples import EVERYTHING, Images, Modality, Skipped
 from memae.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "FolderSource", "open_idx", "read_idx"]
+__all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-CHUNK_BYTES = 64 << 20  # decoded pixels held at a time while scoring
+CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
+LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
+THREADS = min(8, os.cpu_count() or 1)  # that decode
 
-# an 8-bit grey or colour image and what it is read as
-_GREY, _COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK", "YCbCr", "PA")
+T = TypeVar("T")
 
 
-class FolderSource:
-    """All PNG and JPEG files below a folder, sorted by path, or one such file; the key is the relative path.
+class ImageSource:
+    """The images of folders, patterns, list files and files (see `memae.data.listing`), decoded by a few threads.
+
+    All get one size and one number of channels: those that a model wants, or, left open, those of the images
+    themselves. Then the size is the one that most of them have, shrunk to a longest side of 256 px if it is larger,
+    and they are grey unless any is in colour.
 
     Args:
-        path: of the folder or file.
+        paths: where they are.
         channels: 1 for grey, 3 for colour; 0 reads colour if any image has it.
+        size: (height, width) px of all; None finds it.
+        longest: side in px that a size that was found is brought to.
+        skip_bad: leave out what cannot be read, and say so in `skipped`.
 
     Raises:
-        DataError: no image there, one that is unreadable or of 16 bits, or images of several sizes.
+        DataError: no image there; while reading, one that is unreadable, or none that is not.
     """
 
     modality: Modality = "image"
 
-    def __init__(self, path: Path, channels: int = 0) -> None:
-        self.origin = str(path)
-        self._root = path if path.is_dir() else path.parent
-        self._files = _image_files(path)
-        headers = [_header(file) for file in self._files]
-        self._size = headers[0][0]
-        for file, (size, _) in zip(self._files, headers, strict=True):
-            if size != self._size:
-                raise DataError(
-                    f"{file}: is {size[0]} x {size[1]} px, and {self._files[0]} is {self._size[0]} x "
-                    f"{self._size[1]} (width x height); resize them to one size"
-                )
-        colour = any(mode in _COLOUR for _, mode in headers)
-        self._mode = {0: "RGB" if colour else "L", 1: "L"}.get(channels, "RGB")
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        channels: int = 0,
+        size: tuple[int, int] | None = None,
+        longest: int | None = None,
+        skip_bad: bool = False,
+    ) -> None:
+        self.origin = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        self.skipped: list[Skipped] = []
+        """What the last pass over the images has left out so far."""
+        self._files = find_images(paths)
+        self._channels, self._size = channels, size
+        self._longest, self._skip_bad = longest, skip_bad
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def sized(self, longest: int | None) -> ImageSource:
+        """The same images with another longest side (px); None leaves them as they are up to 256 px."""
+        other = object.__new__(ImageSource)
+        other.__dict__ |= {**self.__dict__, "_longest": longest, "skipped": []}
+        other.__dict__.pop("_plan", None)
+        return other
+
+    @property
+    def bytes(self) -> int:
+        """Of all pixels, decoded."""
+        channels, (height, width) = self._plan.channels, self._plan.size
+        return len(self._files) * channels * height * width * self.dtype.itemsize
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels: float32 where any image has more than 8 bits."""
+        return np.dtype(np.float32 if self._plan.deep else np.uint8)
+
+    @property
+    def note(self) -> str | None:
+        """What is done to the sizes, for whoever trains; None where they stay as they are."""
+        return self._plan.note
 
     def chunks(self, size: int) -> Iterator[Images]:
         """Decoded images; a chunk of at most `size`, and of 64 MiB unless `size` is unlimited."""
-        width, height = self._size
-        channels = len(self._mode)
+        channels, (height, width) = self._plan.channels, self._plan.size
         if size < EVERYTHING:
             size = max(1, min(size, CHUNK_BYTES // (width * height * channels)))
-        for start in range(0, len(self._files), min(size, len(self._files))):
-            files = self._files[start : start + size]
-            pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
-            for place, file in enumerate(files):
-                decoded = _decode(file, self._mode)
-                pixels[place] = decoded.transpose(2, 0, 1) if decoded.ndim == 3 else decoded[None]
-            yield Images(pixels, [self._key(file) for file in files], self.origin)
+        read = partial(read_pixels, channels=channels, size=(height, width))
+        self.skipped = []
+        good: list[tuple[ImageFile, np.ndarray]] = []
+        ahead = max(THREADS, min(size, CHUNK_BYTES // (width * height * channels)))
+        for place, (file, pixels) in enumerate(_in_threads(read, self._files, ahead)):
+            if isinstance(pixels, UnreadableError):
+                self._skip(place, file, pixels)
+                continue
+            good.append((file, pixels))
+            if len(good) == size:
+                yield self._images(good)
+                good = []
+        if good:
+            yield self._images(good)
+        if len(self.skipped) == len(self._files):
+            raise self._none_readable(self._files[0], self.skipped[0].reason)
 
     def labels(self, name: str) -> np.ndarray:
-        """The name of the first folder on each image's path, as label "folder".
+        """The name of the first folder on each image's path, as label "folder"; of skipped images, too.
 
         Raises:
             DataError: another name, or images that lie in no folder of their own.
@@ -77,13 +126,14 @@ class FolderSource:
                 f"{self.origin}: images have no column {name!r}; sort them into one folder per label and say "
                 "--label-column folder"
             )
-        parts = [Path(self._key(file)).parts for file in self._files]
-        flat = next((file for file, p in zip(self._files, parts, strict=True) if len(p) < 2), None)
+        flat = next((file for file in self._files if len(Path(file.key).parts) < 2), None)
         if flat is not None:
-            raise DataError(f"{flat}: lies in no folder below {self.origin}, so it has no label; sort it into one")
-        return np.array([p[0] for p in parts])
+            raise DataError(
+                f"{flat.where}: lies in no folder below {self.origin}, so it has no label; sort it into one"
+            )
+        return np.array([Path(file.key).parts[0] for file in self._files])
 
-    def without(self, names: Sequence[str]) -> FolderSource:
+    def without(self, names: Sequence[str]) -> ImageSource:
         """Itself: images have no columns.
 
         Raises:
@@ -93,8 +143,55 @@ class FolderSource:
             raise DataError(f"{self.origin}: images have no column {other[0]!r} to leave out")
         return self
 
-    def _key(self, file: Path) -> str:
-        return file.relative_to(self._root).as_posix()
+    @cached_property
+    def _plan(self) -> _Plan:
+        if self._size and self._channels:
+            return _Plan(self._size, self._channels)
+        headers: list[Header] = []
+        bad: tuple[ImageFile, UnreadableError] | None = None
+        for file, header in _in_threads(read_header, self._files, 16 * THREADS):
+            if isinstance(header, Header):
+                headers.append(header)
+                continue
+            bad = bad or (file, header)
+            if not self._skip_bad:
+                raise DataError(_unreadable(file, header))
+        if not headers:
+            assert bad
+            raise self._none_readable(bad[0], str(bad[1]))
+        sizes = Counter(header.size for header in headers)
+        usual = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
+        size = self._size or _shrunk(usual, self._longest)
+        return _Plan(
+            size,
+            self._channels or (3 if any(header.colour for header in headers) else 1),
+            any(header.deep for header in headers),
+            _note(sizes, usual, size),
+        )
+
+    def _images(self, good: list[tuple[ImageFile, np.ndarray]]) -> Images:
+        return Images(np.stack([pixels for _, pixels in good]), [file.key for file, _ in good], self.origin)
+
+    def _skip(self, place: int, file: ImageFile, error: UnreadableError) -> None:
+        if not self._skip_bad:
+            raise DataError(_unreadable(file, error))
+        self.skipped.append(Skipped(place, file.key, str(error)))
+
+    def _none_readable(self, first: ImageFile, reason: str) -> DataError:
+        return DataError(
+            f"{self.origin}: none of its {len(self._files)} images can be read; the first is {first.where} "
+            f"({reason}); check how they were written"
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all images become."""
+
+    size: tuple[int, int]
+    channels: int
+    deep: bool = False
+    note: str | None = None
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -135,35 +232,49 @@ def open_idx(path: Path) -> ArraySource:
     return ArraySource(Images(pixels[:, None], range(len(pixels)), str(path)), labels)
 
 
-def _image_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    if not files:
-        raise DataError(f"{path}: holds no {', '.join(IMAGE_SUFFIXES)} file; check the path")
-    return files
+def _in_threads(
+    read: Callable[[Path], T], files: Sequence[ImageFile], ahead: int
+) -> Iterator[tuple[ImageFile, T | UnreadableError]]:
+    """What is read of each file, or why not, in order; threads are up to `ahead` files before the reader."""
 
+    def attempt(file: ImageFile) -> T | UnreadableError:
+        try:
+            return read(file.path)
+        except UnreadableError as error:
+            return error
 
-def _header(file: Path) -> tuple[tuple[int, int], str]:
+    pool = ThreadPoolExecutor(THREADS, "memae-images")
+    waiting: deque[tuple[ImageFile, Future[T | UnreadableError]]] = deque()
     try:
-        with Image.open(file) as image:
-            size, mode = image.size, image.mode
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(file, error)) from None
-    if mode not in _GREY + _COLOUR:
-        raise DataError(f"{file}: of mode {mode} (more than 8 bits a channel); convert it to 8-bit grey or colour")
-    return size, mode
+        for file in files:
+            waiting.append((file, pool.submit(attempt, file)))
+            if len(waiting) > ahead:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        while waiting:
+            first, result = waiting.popleft()
+            yield first, result.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _decode(file: Path, mode: str) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            # by way of RGBA Pillow drops the alpha channel without a warning
-            opened = image.convert("RGBA") if "transparency" in image.info else image
-            return np.asarray(opened.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(file, error)) from None
+def _shrunk(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
+    """The size (height, width) whose longer side is `longest` px, or, left open, at most 256."""
+    wanted = longest or min(max(size), LONGEST_SIDE)
+    height, width = (max(1, round(side * wanted / max(size))) for side in size)
+    return height, width
 
 
-def _unreadable(file: Path, error: Exception) -> str:
-    return f"{file}: not a readable image ({str(error).splitlines()[0]}); mend or remove it"
+def _note(sizes: Counter[tuple[int, int]], usual: tuple[int, int], size: tuple[int, int]) -> str | None:
+    if len(sizes) == 1 and usual == size:
+        return None
+    several = f"images of {len(sizes)} sizes, most of {_shape(usual)} px" if len(sizes) > 1 else ""
+    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (preprocess.image_size)"
+
+
+def _shape(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"  # width first, as everyone says it
+
+
+def _unreadable(file: ImageFile, error: UnreadableError) -> str:
+    return f"{file.where}: not a readable image ({error}); mend or remove it, or leave it out with --skip-bad"

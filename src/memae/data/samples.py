@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["EVERYTHING", "FrameKey", "Frames", "Images", "Key", "Modality", "Samples", "Table"]
+__all__ = ["EVERYTHING", "FrameKey", "Frames", "Images", "Key", "Modality", "Samples", "Skipped", "Table"]
 
 Key: TypeAlias = Hashable
 """A path, a row number or an index label; it travels to the last row of the output."""
@@ -45,6 +45,15 @@ class Table:
 
     def __len__(self) -> int:
         return int(self.columns.num_rows)
+
+
+class Skipped(NamedTuple):
+    """A sample that could not be read and was left out, as asked."""
+
+    place: int
+    """Among all samples of the source in order, from 0: where its row belongs."""
+    key: Key
+    reason: str
 
 
 class FrameKey(NamedTuple):

@@ -12,14 +12,15 @@ import pyarrow as pa
 import torch
 
 from memae.data.arrays import ArraySource, open_npy
-from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
+from memae.data.images import ImageSource, open_idx
+from memae.data.listing import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
 from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess, VideoPreprocess
-from memae.data.samples import EVERYTHING, Images, Modality, Samples, Table
+from memae.data.samples import EVERYTHING, Images, Modality, Samples, Skipped, Table
 from memae.data.tables import TABLE_SUFFIXES, CsvSource, ParquetSource, TableSource, from_frame
 from memae.data.video import VIDEO_SUFFIXES, VideoSource, holds_videos
 from memae.errors import DataError
 
-__all__ = ["Expected", "Source", "collect", "expected_by", "open_source"]
+__all__ = ["Expected", "Source", "collect", "expected_by", "open_source", "skipped_of"]
 
 
 @runtime_checkable
@@ -55,6 +56,8 @@ class Expected:
     """Of the columns of a table."""
     channels: int = 0
     """Of images."""
+    size: tuple[int, int] | None = None
+    """(height, width) px that images in files are brought to."""
 
 
 def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess) -> Expected:
@@ -62,20 +65,22 @@ def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess)
     if isinstance(preprocess, VideoPreprocess):
         return Expected("video")
     if isinstance(preprocess, ImagePreprocess):
-        return Expected("image", channels=preprocess.channels)
+        return Expected("image", channels=preprocess.channels, size=(preprocess.height, preprocess.width))
     return Expected("table", kinds={column.name: column.kind for column in preprocess.columns})
 
 
-def open_source(x: Any, expected: Expected | None = None) -> Source:
-    """The source behind an array, a tensor, a DataFrame, or a path to a file or a folder of images.
+def open_source(x: Any, expected: Expected | None = None, *, skip_bad: bool = False) -> Source:
+    """The source behind an array, a tensor, a DataFrame, a path to a file or a folder of images, or several paths.
 
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
-    1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too), one PNG or JPEG. Video: a file, a folder
-    that holds such files or has the UCSD layout, or a list of them; see `memae.data.video`.
+    1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too). Images: a folder, a file, a pattern with
+    wildcards, a list file, or several of these; see `memae.data.listing`. Video: a file, a folder that holds such files
+    or has the UCSD layout, or a list of them; see `memae.data.video`.
 
     Args:
         x: the data; a source is given back as it is.
         expected: what a trained model wants; None when training. Where it is video, folders of images are videos.
+        skip_bad: leave out images that cannot be read, and name them in the source's `skipped`.
 
     Raises:
         DataError: nothing there, a type or shape with no meaning here, or a file that cannot be read.
@@ -83,9 +88,12 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     if isinstance(x, Source):
         return x
     if isinstance(x, str | Path):
-        return _open_path(Path(x), expected)
+        return _open_path(Path(x), expected, skip_bad)
     if isinstance(x, list | tuple) and x and all(isinstance(path, str | Path) for path in x):
-        return VideoSource([Path(path) for path in x])
+        paths = [Path(path) for path in x]
+        if _means_images(paths, expected):
+            return _images(paths, expected, skip_bad)
+        return VideoSource(paths)
     if isinstance(x, Images | Table):
         return ArraySource(x) if isinstance(x, Images) else TableSource(x.columns, x.keys, x.origin)
     if isinstance(x, pa.Table):
@@ -101,6 +109,12 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     except ValueError as error:
         raise DataError(f"the array: rows of different lengths ({error}); give all samples one shape") from None
     return _from_array(array, "the array")
+
+
+def skipped_of(source: Source) -> Sequence[Skipped]:
+    """What the last pass over a source has left out so far, in order."""
+    skipped: Sequence[Skipped] = getattr(source, "skipped", ())
+    return skipped
 
 
 def collect(source: Source) -> Samples:
@@ -132,13 +146,29 @@ def _from_array(array: np.ndarray, origin: str) -> Source:
     return ArraySource.of(array, origin)
 
 
-def _open_path(path: Path, expected: Expected | None) -> Source:
+def _means_images(paths: Sequence[Path], expected: Expected | None) -> bool:
+    """Whether several paths are images; folders of frames are, too, unless a model of video asks."""
+    if expected is not None and expected.modality == "video":
+        return False
+    suffixes = (*IMAGE_SUFFIXES, LIST_SUFFIX)
+    return all(
+        path.name.lower().endswith(suffixes) or is_pattern(path) or (path.is_dir() and not holds_videos(path))
+        for path in paths
+    )
+
+
+def _images(paths: Sequence[Path], expected: Expected | None, skip_bad: bool) -> ImageSource:
+    wanted = expected or Expected("image")
+    return ImageSource(paths, channels=wanted.channels, size=wanted.size, skip_bad=skip_bad)
+
+
+def _open_path(path: Path, expected: Expected | None, skip_bad: bool) -> Source:
     origin = str(path)
     wants_video = expected is not None and expected.modality == "video"
     if holds_videos(path) or "://" in origin or (wants_video and path.is_dir()):
         return VideoSource([path])
-    if path.is_dir():
-        return FolderSource(path, expected.channels if expected else 0)
+    if path.is_dir() or is_pattern(path):
+        return _images([path], expected, skip_bad)
     if not path.exists():
         raise DataError(f"{origin}: no such file or folder; check the path")
     name = path.name.lower()
@@ -152,13 +182,15 @@ def _open_path(path: Path, expected: Expected | None) -> Source:
         array, labels = open_npy(path)
         source = _from_array(array, origin)
         return source if labels is None else _Labelled(source, labels)
-    if name.endswith(IMAGE_SUFFIXES):
-        return FolderSource(path, expected.channels if expected else 0)
+    if name.endswith((*IMAGE_SUFFIXES, LIST_SUFFIX)):
+        return _images([path], expected, skip_bad)
     if "idx3-ubyte" in name:
         return open_idx(path)
+    if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
+        raise DataError(f"{origin}: is an archive; unpack it, and give the folder")
     raise DataError(
         f"{origin}: no reader for this kind of file; known: {', '.join(TABLE_SUFFIXES)}, .npy, .npz, "
-        f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders of images, and video: "
+        f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders and lists (.txt) of images, and video: "
         f"{', '.join(VIDEO_SUFFIXES)}"
     )
 

@@ -1,0 +1,127 @@
+"""Images as people have them, through the command line."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BRIEF = ("--set", "train.epochs=2", "--set", "memory.num_items=8", "--device", "cpu")
+
+
+@pytest.fixture
+def zeros(folder, digits, write_pngs, model):
+    """Forty zeros in `zeros`, five of them in `mixed` with two bad files among them, and `model`."""
+    model("image")
+    write_pngs(digits(0)[:40], folder / "zeros")
+    write_pngs(digits(0)[40:45], folder / "mixed")
+    (folder / "mixed" / "001a.png").write_bytes(b"")
+    (folder / "mixed" / "zip.png").write_bytes(b"PK\x03\x04")
+    return folder
+
+
+def rows(text):
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_score_with_skip_bad_keeps_order_and_count(memae, zeros):
+    done = memae("score", "model", "mixed", "--skip-bad")
+    assert done.code == 0
+    found = rows(done.out)
+    names = ["000.png", "001.png", "001a.png", "002.png", "003.png", "004.png", "zip.png"]
+    assert [row["key"] for row in found] == names
+    for row in found:
+        bad = row["key"] in ("001a.png", "zip.png")
+        assert [row[name] == "" for name in ("score", "p_value", "is_anomaly")] == [bad] * 3
+    assert done.err.splitlines()[-3:] == [
+        "left out, because they cannot be read: 2",
+        "  001a.png: the file is empty",
+        "  zip.png: it is a zip archive; unpack it",
+    ]
+    assert done.err.startswith("5 samples, ")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_other_formats_have_empty_rows_too(memae, zeros, suffix):
+    memae("score", "model", "mixed", "--skip-bad", "--out", f"scores{suffix}")
+    if suffix == ".jsonl":
+        found = [json.loads(line) for line in (zeros / "scores.jsonl").read_text().splitlines()]
+    else:
+        import pyarrow.parquet as pq
+
+        found = pq.read_table(zeros / "scores.parquet").to_pylist()
+    assert [row["key"] for row in found if row["score"] is None] == ["001a.png", "zip.png"]
+    assert len(found) == 7
+
+
+def test_without_skip_bad_nothing_is_written(memae, zeros, tree):
+    before = tree()
+    done = memae("score", "model", "mixed", "--out", "scores.csv")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(
+        "error: mixed/001a.png: not a readable image (the file is empty); mend or remove it, or"
+    )
+    assert tree() == before
+
+
+def test_fit_with_skip_bad_counts_them(memae, zeros):
+    (zeros / "zeros" / "007.png").write_bytes(b"hello")
+    done = memae("fit", "zeros", "--out", "new", "--skip-bad", *BRIEF)
+    assert done.code == 0
+    assert done.err.splitlines()[-2:] == [
+        "left out, because they cannot be read: 1",
+        "  007.png: it is a text file",
+    ]
+    facts = json.loads((zeros / "new" / "config.json").read_text())["facts"]
+    assert facts["skipped"] == 1
+    assert sum(facts["samples"].values()) == 39
+
+
+def test_evaluate_with_skip_bad_leaves_their_labels_out(memae, zeros, digits, write_pngs):
+    write_pngs(digits(0)[:8], zeros / "test" / "good")
+    write_pngs(digits(1)[:5], zeros / "test" / "ones")
+    before = json.loads(
+        memae(*["evaluate", "model", "test", "--label-column", "folder", "--normal", "good", "--json"]).out
+    )
+    (zeros / "test" / "good" / "003a.png").write_bytes(b"")
+    (zeros / "test" / "ones" / "zz.png").write_bytes(b"")
+    done = memae(
+        *["evaluate", "model", "test", "--label-column", "folder", "--normal", "good", "--json", "--skip-bad"]
+    )
+    assert json.loads(done.out) == before
+    assert "left out, because they cannot be read: 2" in done.err
+
+
+def test_fit_says_what_becomes_of_photos_and_scoring_does_the_same(memae, folder):
+    generator = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for place in range(24):
+        pixels = generator.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        size = (800, 600) if place % 4 else (400, 400)
+        Image.fromarray(pixels).resize(size).save(folder / "photos" / f"{place:02}.jpg")
+    done = memae("fit", "photos", "--out", "new", "--size", "32", *BRIEF)
+    assert done.err.splitlines()[0] == (
+        "images of 2 sizes, most of 800 x 600 px: all become 32 x 24 px (preprocess.image_size)"
+    )
+    stored = json.loads((folder / "new" / "config.json").read_text())
+    assert [stored["preprocess"][name] for name in ("channels", "height", "width")] == [3, 24, 32]
+    assert stored["config"]["preprocess"]["image_size"] == 32
+    Image.open(folder / "photos" / "01.jpg").resize((500, 500)).convert("L").save(folder / "other.png")
+    found = rows(memae("score", "new", "photos", "other.png").out)
+    assert len(found) == 25
+    assert found[-1]["key"] == "other.png"
+
+
+@pytest.mark.parametrize("words", [["zeros/0*.png"], ["zeros"], ["list.txt"]])
+def test_a_pattern_a_folder_and_a_list_score_alike(memae, zeros, words):
+    (zeros / "list.txt").write_text("".join(f"zeros/{place:03}.png\n" for place in range(40)))
+    plain = rows(memae("score", "model", "zeros").out)
+    found = rows(memae("score", "model", *words).out)
+    assert [row["score"] for row in found] == [row["score"] for row in plain]
+
+
+def test_several_sources_of_images_are_one_table(memae, zeros):
+    found = rows(memae("score", "model", "zeros/003.png", "zeros/001.png", "zeros").out)
+    assert [row["key"] for row in found[:3]] == ["zeros/003.png", "zeros/001.png", "zeros/000.png"]
+    assert len(found) == 40
