@@ -32,7 +32,7 @@ from memae.memory import HealthMeter
 from memae.models.autoencoder import Autoencoder
 from memae.models.inference import inference_form
 from memae.models.presets import build, modality_of, preset_config
-from memae.scoring import Scores, error_maps, sample_scores
+from memae.scoring import Scores, error_maps, heat, sample_scores
 from memae.threshold import Threshold
 from memae.train import (
     Checkpoint,
@@ -51,6 +51,7 @@ CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 INITIAL_SAMPLES = 10_000  # images or rows that the memory is started from
 INITIAL_BYTES = 256 << 20  # of input per forward pass for that
 INITIAL_CLIPS = 512  # clips or crops of them, each of which makes many queries
+OLD_HEAT = 4.0  # thresholds of an image: the heat of models that were saved without one
 CLIP_BATCH = 16  # of these per forward pass
 
 
@@ -287,20 +288,17 @@ class Detector:
         Raises:
             DataError: as `score`, or a key that no sample has.
         """
+        return list(self.explanations(x, keys))
+
+    def explanations(self, x: Any, keys: Collection[Key] | None = None) -> Iterator[Explanation]:
+        """`explain`, one by one, so that memory does not grow with the number of samples."""
         wanted = None if keys is None else set(keys)
-        found: list[Explanation] = []
-        if self._modality == "video":
-            found += (self._explained_frame(f) for f in self.watch(x) if wanted is None or f.key in wanted)
-        for samples, encoded in self._encoded(x) if self._modality != "video" else ():
-            if wanted is None:
-                found += self._explained(samples, encoded)
-                continue
-            rows = torch.tensor([row for row, key in enumerate(samples.keys) if key in wanted], dtype=torch.long)
-            if len(rows):
-                found += self._explained(take(samples, rows), encoded[rows])
-        if wanted is not None and (unknown := wanted - {explanation.key for explanation in found}):
+        unknown = set(wanted or ())
+        for explanation in self._explanations(x, wanted):
+            unknown.discard(explanation.key)
+            yield explanation
+        if unknown:
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
-        return found
 
     def open(self, x: Any, *, skip_bad: bool = False) -> Source:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
@@ -386,6 +384,21 @@ class Detector:
             )
         return threshold
 
+    @property
+    def heat_threshold(self) -> float:
+        """Heat (see `memae.scoring.heat`) above which a place of an image is unusual.
+
+        So hot is no place in those held-out normal images that are not flagged, but for the wanted share of them. It is
+        what maps are drawn by.
+
+        Raises:
+            MemaeError: as `threshold`.
+        """
+        peaks, threshold = self._fitted.peaks, self.threshold
+        if not len(peaks):
+            return OLD_HEAT * threshold.value
+        return Threshold.fit(peaks, threshold.false_alarm_rate).value
+
     def _train(
         self,
         model: Autoencoder,
@@ -455,6 +468,18 @@ class Detector:
                 yield samples, preprocess.encode(samples)
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
+
+    def _explanations(self, x: Any, wanted: set[Key] | None) -> Iterator[Explanation]:
+        if self._modality == "video":
+            yield from (self._explained_frame(f) for f in self.watch(x) if wanted is None or f.key in wanted)
+            return
+        for samples, encoded in self._encoded(x):
+            if wanted is None:
+                yield from self._explained(samples, encoded)
+                continue
+            rows = torch.tensor([row for row, key in enumerate(samples.keys) if key in wanted], dtype=torch.long)
+            if len(rows):
+                yield from self._explained(take(samples, rows), encoded[rows])
 
     def _explained(self, samples: Samples, encoded: Tensor) -> Iterator[Explanation]:
         threshold = self._fitted.threshold
@@ -587,12 +612,22 @@ def _calibrated(artifact: Artifact, prepared: Prepared) -> Artifact:
         if not len(prepared.calibration):
             return artifact
         scores = sample_scores(artifact.model, prepared.calibration, artifact.config.score.smooth_px)
-        return replace(artifact, threshold=Threshold.fit(scores, rate))
+        peaks = _peaks(artifact, prepared.calibration)
+        return replace(artifact, threshold=Threshold.fit(scores, rate), peaks=peaks)
     if not prepared.calibration:
         return artifact
     normal = tuple(_series(artifact, piece) for piece in prepared.calibration)
     scores = np.concatenate([series.scores for series in normal])
     return replace(artifact, normal_footage=normal, threshold=Threshold.fit(scores, rate))
+
+
+def _peaks(artifact: Artifact, x: Encoded) -> np.ndarray:
+    """(S,) float64 the greatest heat in each of the encoded images; empty for rows."""
+    if len(x.shape) != 4:
+        return np.empty(0)
+    parts = error_maps(artifact.model, x, artifact.config.score.smooth_px)
+    maps = (heat(part.errors.mean(dim=1).cpu().numpy()) for part in parts)
+    return np.concatenate([each.max(axis=(1, 2)) for each in maps]).astype(np.float64)
 
 
 def _series(artifact: Artifact, piece: Frames) -> ScoreSeries:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from memae.data.encoded import Encoded, batches, fitting
@@ -20,8 +21,9 @@ from memae.losses import squared_error
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
 
-__all__ = ["ErrorMap", "Scores", "error_maps", "sample_scores"]
+__all__ = ["ErrorMap", "Scores", "error_maps", "heat", "sample_scores"]
 
+HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 
 
@@ -79,6 +81,13 @@ def sample_scores(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> np.
     with _one_thread() if len(x.shape) == 2 else nullcontext():
         parts = [part.scores for part in error_maps(model, x, smooth_px)]
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def heat(errors: np.ndarray) -> np.ndarray:
+    """Error maps (..., H, W) smoothed by a Gaussian of 1/64 of the longer side: places count and not pixels."""
+    sigma = HEAT_PX * max(errors.shape[-2:])
+    smooth: np.ndarray = gaussian_filter(errors, (0,) * (errors.ndim - 2) + (sigma, sigma))
+    return smooth
 
 
 @contextmanager

@@ -421,6 +421,16 @@ SCORING = [
         r"broken/0\.png: not a readable image",
         "mend or remove",
     ),
+    case(
+        "maps of a table", SCORE.format("ok.csv --maps heat"), "--maps is for models of images; a table has --exp"
+    ),
+    case(
+        "maps among images",
+        SCORE_IMAGES.format("zeros --maps zeros/heat"),
+        "zeros/heat: lies in zeros",
+        "elsewhere",
+    ),
+    case("maps of some", SCORE_IMAGES.format("zeros --maps-of few"), "--maps-of few: take all or anomalies"),
     case("an unknown device to score on", SCORE.format("ok.csv --device tpu"), "--device tpu", "take auto or cpu"),
     case(
         "bad input on stdout",

@@ -125,3 +125,31 @@ def test_several_sources_of_images_are_one_table(memae, zeros):
     found = rows(memae("score", "model", "zeros/003.png", "zeros/001.png", "zeros").out)
     assert [row["key"] for row in found[:3]] == ["zeros/003.png", "zeros/001.png", "zeros/000.png"]
     assert len(found) == 40
+
+
+class TestMaps:
+    def test_each_image_gets_one_at_its_own_size_below_its_own_path(self, memae, zeros):
+        (zeros / "mixed" / "sub").mkdir()
+        Image.open(zeros / "zeros" / "000.png").resize((40, 30)).save(zeros / "mixed" / "sub" / "000.jpg")
+        Image.open(zeros / "zeros" / "000.png").save(zeros / "mixed" / "sub" / "000.png")
+        done = memae("score", "model", "mixed", "--skip-bad", "--maps", "heat", "--out", "s.csv")
+        assert done.code == 0
+        assert "; 7 maps in heat\n" in done.err
+        names = sorted(path.relative_to(zeros / "heat").as_posix() for path in (zeros / "heat").rglob("*.*"))
+        names = [name for name in names if name != "sub"]
+        assert names == [*(f"00{place}.png.png" for place in range(5)), "sub/000.jpg.png", "sub/000.png.png"]
+        with Image.open(zeros / "heat" / "sub" / "000.jpg.png") as drawn:
+            assert drawn.size == (40, 30)
+
+    def test_those_of_the_anomalies_alone(self, memae, zeros, digits, write_pngs):
+        write_pngs(digits(1)[:3], zeros / "ones")
+        done = memae("score", "model", "zeros", "ones", "--maps", "heat", "--maps-of", "anomalies")
+        flagged = {row["key"] for row in rows(done.out) if row["is_anomaly"] == "true"}
+        drawn = {path.relative_to(zeros / "heat").as_posix() for path in (zeros / "heat").rglob("*.png")}
+        assert 0 < len(flagged) < 43
+        assert drawn == {f"{key}.png" for key in flagged}
+
+    def test_arrays_are_drawn_as_the_network_sees_them(self, memae, zeros, digits):
+        np.save("some.npy", digits(1)[:3])
+        assert memae("score", "model", "some.npy", "--maps", "heat", "--out", "s.csv").code == 0
+        assert sorted(path.name for path in (zeros / "heat").iterdir()) == ["0.png", "1.png", "2.png"]

@@ -66,6 +66,18 @@ def score(
             show_default=False,
         ),
     ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="FOLDER",
+            help="Of images, also write each with heat where it is unusual; see docs/images.md.",
+            show_default=False,
+        ),
+    ] = None,
+    maps_of: Annotated[
+        str, typer.Option("--maps-of", metavar="all|anomalies", help="Which images --maps draws.")
+    ] = "all",
     events: Annotated[
         Path | None,
         typer.Option(
@@ -124,13 +136,13 @@ def score(
 
         memae score flows.model today.csv --out scores.csv
 
+        memae score parts.model today/ --out scores.csv --maps heat/
+
     Of video a row is a frame: video, frame, time_s, score, p_value, is_anomaly.
 
         memae score camera.model clip.mp4 --out frames.csv --events events.jsonl --overlay overlay.mp4
     """
-    from memae.data.sources import skipped_of
     from memae.detector import Detector
-    from memae.report.rows import write_explanations, write_verdicts
 
     if out:
         check_output(out, (".csv", ".parquet", ".jsonl"))
@@ -139,6 +151,7 @@ def score(
     if events:
         check_output(events, (".jsonl",), "--events")
     detector = Detector.load(model, device=check_device(device))
+    _check_maps(detector, maps, maps_of, sources)
     if detector.config.network.startswith("video"):
         if explain:
             raise ConfigError("--explain is for images and tables; of video --events says why")
@@ -168,16 +181,50 @@ def score(
     video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
     without_video_options(model, {**video_only, "--frame-rate": frame_rate})
     opened = detector.open(x_from(sources, None), skip_bad=skip_bad).without(drop or ())
+    _score_samples(detector, opened, (out, explain, maps), only_anomalies=maps_of == "anomalies", quiet=quiet)
+
+
+def _check_maps(detector: Detector, maps: Path | None, maps_of: str, sources: list[str]) -> None:
+    from memae.data.preprocess import ImagePreprocess
+    from memae.report.maps import check_maps_folder
+
+    if maps_of not in ("all", "anomalies"):
+        raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
+    if maps is None:
+        return
+    if not isinstance(detector.preprocess, ImagePreprocess):
+        other = "video has --overlay" if detector.config.network.startswith("video") else "a table has --explain"
+        raise ConfigError(f"--maps is for models of images; {other}")
+    check_maps_folder(maps, sources)
+
+
+def _score_samples(
+    detector: Detector,
+    opened: Source,
+    files: tuple[Path | None, Path | None, Path | None],
+    *,
+    only_anomalies: bool,
+    quiet: bool,
+) -> None:
+    from memae.data.sources import skipped_of
+    from memae.report.maps import write_maps
+    from memae.report.rows import write_explanations, write_verdicts
+
+    out, explain, maps = files
     anomalies: list[Hashable] = []
     total, flagged = write_verdicts(_noted(detector.stream(opened), anomalies), out, lambda: skipped_of(opened))
     skipped = skipped_of(opened)
     if explain:
         write_explanations(detector.explain(opened, anomalies), explain)
+    drawn = 0
+    if maps:
+        drawn = sum(1 for _ in write_maps(detector, opened, maps, anomalies if only_anomalies else None))
     if not quiet:
         share = flagged / total
         typer.echo(
             f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
-            + (f"; {out}" if out else ""),
+            + (f"; {out}" if out else "")
+            + (f"; {drawn:,} maps in {maps}" if maps else ""),
             err=True,
         )
     for line in skipped_lines(skipped):

@@ -18,8 +18,8 @@ import numpy as np
 
 from memae.data.arrays import ArraySource
 from memae.data.listing import ImageFile, find_images
-from memae.data.pictures import Header, UnreadableError, read_header, read_pixels
-from memae.data.samples import EVERYTHING, Images, Modality, Skipped
+from memae.data.pictures import Header, UnreadableError, read_header, read_original, read_pixels
+from memae.data.samples import EVERYTHING, Images, Key, Modality, Skipped
 from memae.errors import DataError
 
 __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
@@ -133,6 +133,18 @@ class ImageSource:
             )
         return np.array([Path(file.key).parts[0] for file in self._files])
 
+    def original(self, key: Key) -> np.ndarray:
+        """(H, W, 3) uint8 of the image of a key at its own size, to be looked at.
+
+        Raises:
+            DataError: it cannot be read any more.
+        """
+        file = self._by_key[key]
+        try:
+            return read_original(file.path)
+        except UnreadableError as error:
+            raise DataError(_unreadable(file, error)) from None
+
     def without(self, names: Sequence[str]) -> ImageSource:
         """Itself: images have no columns.
 
@@ -142,6 +154,10 @@ class ImageSource:
         if other := [name for name in names if name != "folder"]:
             raise DataError(f"{self.origin}: images have no column {other[0]!r} to leave out")
         return self
+
+    @cached_property
+    def _by_key(self) -> dict[Key, ImageFile]:
+        return {file.key: file for file in self._files}
 
     @cached_property
     def _plan(self) -> _Plan:
