@@ -72,7 +72,7 @@ def write_bad_files(folder, benign, digits):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
     for name in ("zipped", "texts", "holes", "bomb", "half", "single", "black"):
         (folder / name).mkdir()
-        Image.new("L", (8, 8)).save(folder / name / "0.png")
+        Image.new("L", (64, 64) if name == "half" else (8, 8)).save(folder / name / "0.png")
     for place in range(40):
         Image.new("L", (8, 8)).save(folder / "black" / f"{place}.png")
     (folder / "zipped" / "1.png").write_bytes(b"PK\x03\x04 and no more")

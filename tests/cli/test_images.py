@@ -153,3 +153,68 @@ class TestMaps:
         np.save("some.npy", digits(1)[:3])
         assert memae("score", "model", "some.npy", "--maps", "heat", "--out", "s.csv").code == 0
         assert sorted(path.name for path in (zeros / "heat").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+class TestLayout:
+    @pytest.fixture
+    def mvtec(self, folder, digits, write_pngs):
+        """Zeros with, in the test, a bright corner of 3 x 3 px as the defect."""
+        images = digits(0)
+        write_pngs(images[:60], folder / "zero" / "train" / "good")
+        write_pngs(images[60:75], folder / "zero" / "test" / "good")
+        damaged, mask = images[75:90].copy(), np.zeros((8, 8), np.uint8)
+        damaged[:, :3, :3], mask[:3, :3] = 255, 255
+        write_pngs(damaged, folder / "zero" / "test" / "corner")
+        masks = folder / "zero" / "ground_truth" / "corner"
+        masks.mkdir(parents=True)
+        for place in range(15):
+            Image.fromarray(mask).save(masks / f"{place:03}_mask.png")
+        return folder
+
+    def test_fit_takes_the_good_ones_and_evaluate_needs_no_option(self, memae, mvtec):
+        done = memae("fit", "zero", "--out", "new", *BRIEF)
+        assert done.err.splitlines()[0] == "zero has the layout of MVTec AD: zero/train/good is what trains"
+        facts = json.loads((mvtec / "new" / "config.json").read_text())["facts"]
+        assert sum(facts["samples"].values()) == 60
+        found = json.loads(memae("evaluate", "new", "zero", "--json").out)
+        assert (found["samples"], found["anomalies"]) == (30, 15)
+        assert found["auroc"]["value"] > 0.8
+        assert (found["pixels"]["images"], found["pixels"]["regions"]) == (30, 15)
+        assert found["pixels"]["pixel_auroc"]["value"] > 0.65  # after two epochs
+        assert (
+            found["pixels"]["aupro"]["low"]
+            <= found["pixels"]["aupro"]["value"]
+            <= found["pixels"]["aupro"]["high"]
+        )
+        named = ("--label-column", "folder", "--normal", "good", "--labels", "zero/ground_truth", "--json")
+        assert json.loads(memae("evaluate", "new", "zero/test", *named).out) == found
+        alone = json.loads(memae("evaluate", "new", "zero/test", "--labels", "zero/ground_truth", "--json").out)
+        assert alone == found
+        assert "AUPRO" in memae("evaluate", "new", "zero").out
+        assert len(rows(memae("score", "new", "zero").out)) == 30
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                lambda masks: (masks / "003_mask.png").unlink(),
+                "holds no mask of corner/003.png; add corner/003_mask",
+            ),
+            (
+                lambda masks: Image.new("L", (8, 8)).save(masks / "x.png"),
+                "corner/x.png: is a mask of no image; name",
+            ),
+            (
+                lambda masks: Image.new("L", (9, 8)).save(masks / "003_mask.png"),
+                "the mask has 9 x 8 px, and its image",
+            ),
+        ],
+    )
+    def test_masks_that_do_not_fit_are_one_message(self, memae, mvtec, model, change, message):
+        model("image")
+        change(mvtec / "zero" / "ground_truth" / "corner")
+        done = memae("evaluate", "model", "zero")
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("error: ")
+        assert message in done.err
+        assert done.err.count("\n") == 1

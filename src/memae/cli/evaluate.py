@@ -62,9 +62,9 @@ def evaluate(
         typer.Option(
             "--labels",
             metavar="FILE|FOLDER",
-            help="A CSV of frames or of stretches of them, or a folder of masks; see docs/video.md.",
+            help="A folder of masks, see docs/images.md and docs/video.md; for video also a CSV of frames or of "
+            "stretches of them.",
             show_default=False,
-            rich_help_panel="Video",
         ),
     ] = None,
     per_hour: PerHour = FALSE_ALARMS_PER_HOUR,
@@ -87,16 +87,22 @@ def evaluate(
 
         memae evaluate flows.model labelled.csv --label-column label --normal benign
 
+    Images in the layout of MVTec AD need no options: folders name the labels, and masks are found. Where there are
+    masks, pixels are judged, too; see docs/images.md.
+
+        memae evaluate bottle.model bottle/
+
     Video is judged by frames, pixels, regions and events; intervals are over videos.
 
         memae evaluate camera.model test_videos/ --labels masks/
     """
     import numpy as np
 
+    from memae.data.images import ImageSource
     from memae.data.sources import skipped_of
     from memae.detector import Detector
-    from memae.evaluate import anomaly_labels
     from memae.evaluate import evaluate as measure
+    from memae.report.maps import judge_maps
 
     detector = Detector.load(model, device=check_device(device))
     if detector.config.network.startswith("video"):
@@ -121,18 +127,15 @@ def evaluate(
         _evaluate_video(detector, opened, labels, rule, mask, caveat, json)
         return
     video_only = {
-        "--labels": labels,
         "--enter": enter,
         "--leave": leave,
         "--mask": mask,
         "--frame-rate": frame_rate,
     }
     without_video_options(model, video_only)
-    if label_column is None or not normal:
-        raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for video)")
     opened = detector.open(source, skip_bad=skip_bad)
-    anomalous = anomaly_labels(opened.labels(label_column), normal, source)
-    samples = opened.without((label_column, *(drop or ())))
+    anomalous, masks = _truth(opened, source, label_column, normal, labels)
+    samples = opened.without((*((label_column,) if label_column else ()), *(drop or ())))
     verdicts = detector.detect(samples)
     skipped = skipped_of(samples)
     result = measure(
@@ -141,15 +144,51 @@ def evaluate(
         verdicts.is_anomaly,
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
     )
+    pixels = judge_maps(detector, samples, masks) if masks and isinstance(samples, ImageSource) else None
     if json:
         import dataclasses
         import json as json_module
 
-        typer.echo(json_module.dumps(dataclasses.asdict(result)))
+        found = dataclasses.asdict(result) | ({"pixels": dataclasses.asdict(pixels)} if pixels else {})
+        typer.echo(json_module.dumps(found))
     else:
-        _print(result)
+        _print(result, pixels)
     for line in skipped_lines(skipped):
         typer.echo(line, err=True)
+
+
+def _truth(
+    opened: Any, source: str, label_column: str | None, normal: list[str] | None, labels: Path | None
+) -> tuple[Any, Any]:
+    """(S,) bool of all samples, True = anomaly, and the masks of images where there are any."""
+    import numpy as np
+
+    from memae.data.images import ImageSource
+    from memae.data.layout import NORMAL_FOLDER, find_layout
+    from memae.errors import DataError
+    from memae.evaluate import anomaly_labels
+    from memae.evaluate_pixels import read_masks
+
+    if labels and not isinstance(opened, ImageSource):
+        raise ConfigError(
+            "--labels is for models of video, and for masks of images in files; leave it out, and take --label-column"
+        )
+    if labels and not labels.is_dir():
+        raise ConfigError(f"--labels {labels}: is no folder; the masks of images lie in one, see docs/images.md")
+    layout = find_layout(Path(source)) if isinstance(opened, ImageSource) else None
+    folder = labels or (layout and layout.masks)
+    if layout:
+        label_column, normal = label_column or "folder", normal or [NORMAL_FOLDER]
+    if label_column is None and normal is None and labels:
+        masks = read_masks(labels, opened.keys)
+        anomalous = np.array([masks.marks(key) for key in opened.keys])
+        if anomalous.all() or not anomalous.any():
+            raise DataError(f"{labels}: an evaluation needs images with and without marks in their masks")
+        return anomalous, masks
+    if label_column is None or not normal:
+        raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for masks)")
+    anomalous = anomaly_labels(opened.labels(label_column), normal, source)
+    return anomalous, folder and read_masks(folder, opened.keys, anomalous)
 
 
 def _evaluate_video(
@@ -222,7 +261,7 @@ def _print_video(result: Any, rule: Any) -> None:
     Console().print(table)
 
 
-def _print(result: Any) -> None:
+def _print(result: Any, pixels: Any = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -239,5 +278,7 @@ def _print(result: Any) -> None:
     }
     for field, name in names.items():
         estimate = getattr(result, field)
+        table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
+    for name, estimate in (("pixel AUROC", pixels.pixel_auroc), ("AUPRO", pixels.aupro)) if pixels else ():
         table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
     Console().print(table)

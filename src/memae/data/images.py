@@ -44,6 +44,7 @@ class ImageSource:
         size: (height, width) px of all; None finds it.
         longest: side in px that a size that was found is brought to.
         skip_bad: leave out what cannot be read, and say so in `skipped`.
+        remark: how these images were chosen, for `note`.
 
     Raises:
         DataError: no image there; while reading, one that is unreadable, or none that is not.
@@ -59,6 +60,7 @@ class ImageSource:
         size: tuple[int, int] | None = None,
         longest: int | None = None,
         skip_bad: bool = False,
+        remark: str | None = None,
     ) -> None:
         self.origin = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
         self.skipped: list[Skipped] = []
@@ -66,6 +68,7 @@ class ImageSource:
         self._files = find_images(paths)
         self._channels, self._size = channels, size
         self._longest, self._skip_bad = longest, skip_bad
+        self._remark = remark
 
     def __len__(self) -> int:
         return len(self._files)
@@ -90,8 +93,25 @@ class ImageSource:
 
     @property
     def note(self) -> str | None:
-        """What is done to the sizes, for whoever trains; None where they stay as they are."""
-        return self._plan.note
+        """What one would not expect of how the images were chosen and sized, for whoever trains."""
+        return "; ".join(part for part in (self._remark, self._plan.note) if part) or None
+
+    @property
+    def keys(self) -> list[str]:
+        """(S,) of all images, those that will be skipped, too."""
+        return [file.key for file in self._files]
+
+    def size_of(self, key: Key) -> tuple[int, int]:
+        """(height, width) px of the image of a key at its own size, upright.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        file = self._by_key[key]
+        try:
+            return read_header(file.path).size
+        except UnreadableError as error:
+            raise DataError(_unreadable(file, error)) from None
 
     def chunks(self, size: int) -> Iterator[Images]:
         """Decoded images; a chunk of at most `size`, and of 64 MiB unless `size` is unlimited."""

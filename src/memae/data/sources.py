@@ -13,6 +13,7 @@ import torch
 
 from memae.data.arrays import ArraySource, open_npy
 from memae.data.images import ImageSource, open_idx
+from memae.data.layout import find_layout
 from memae.data.listing import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
 from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import EVERYTHING, Images, Modality, Samples, Skipped, Table
@@ -159,6 +160,12 @@ def _means_images(paths: Sequence[Path], expected: Expected | None) -> bool:
 
 def _images(paths: Sequence[Path], expected: Expected | None, skip_bad: bool) -> ImageSource:
     wanted = expected or Expected("image")
+    layout = find_layout(paths[0]) if len(paths) == 1 else None
+    if layout and expected is None:
+        remark = f"{paths[0]} has the layout of MVTec AD: {layout.train} is what trains"
+        return ImageSource([layout.train], skip_bad=skip_bad, remark=remark)
+    if layout:
+        paths = [layout.test]
     return ImageSource(paths, channels=wanted.channels, size=wanted.size, skip_bad=skip_bad)
 
 

@@ -13,12 +13,13 @@ from memae.data.samples import Key
 from memae.data.sources import Source
 from memae.detector import Detector
 from memae.errors import ConfigError
+from memae.evaluate_pixels import ImageMasks, PixelEvaluation, PixelMeter
 from memae.explain import Explanation
 from memae.files import atomic_file
 from memae.report.heat import draw_heat
 from memae.scoring import heat
 
-__all__ = ["check_maps_folder", "map_path", "save_map", "write_maps"]
+__all__ = ["check_maps_folder", "judge_maps", "map_path", "save_map", "write_maps"]
 
 
 def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
@@ -56,6 +57,19 @@ def write_maps(
         path = folder / map_path(found.key)
         save_map(found, threshold, path, picture)
         yield path
+
+
+def judge_maps(detector: Detector, source: ImageSource, masks: ImageMasks) -> PixelEvaluation:
+    """The heat of all images of a source held against masks, at the size of the images.
+
+    Raises:
+        DataError: an image or a mask that cannot be read, or a mask of another size than its image.
+    """
+    meter = PixelMeter()
+    for found in detector.explanations(source):
+        assert found.error_map is not None
+        meter.add(heat(found.error_map), masks.read(str(found.key), source.size_of(found.key)))
+    return meter.result()
 
 
 def map_path(key: Key) -> Path:
