@@ -1,4 +1,4 @@
-"""python -m benchmarks video, python -m benchmarks training."""
+"""python -m benchmarks video, training, tables, startup."""
 
 from __future__ import annotations
 
@@ -39,6 +39,30 @@ def training(
     from benchmarks.training import training_benchmark
 
     _report("training", training_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def startup(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/startup.json.")] = False,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 10,
+) -> None:
+    """`memae --help`, `--version` and a wrong option, against the bare interpreter."""
+    from benchmarks.startup import startup_benchmark
+
+    _report("startup", startup_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def tables(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/tables.json.")] = False,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+) -> None:
+    """Scoring KDDCUP99 from Parquet to Parquet: rows a second, and peak memory of a file and of a longer one."""
+    from benchmarks.tables import tables_benchmark
+
+    _report("tables", tables_benchmark(rounds), as_json, keep)
 
 
 def _report(name: str, found: dict[str, Any], as_json: bool, keep: bool) -> None:

@@ -23,7 +23,7 @@ def run_bundled_demo(seed: int) -> dict[str, Any]:
     """Runs the demo on its bundled data and writes its figures; the pictures are thrown away."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        found = run_demo("bundled", Path(folder), seed=seed, announce=lambda _: None, monitor=lambda: None)
+        found = run_demo("bundled", Path(folder), seed=seed, announce=lambda _: None)
     figures = {kind: asdict(result) for kind, result in found.items()}
     result = {
         **figures,

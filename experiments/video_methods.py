@@ -13,14 +13,20 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
+from experiments.methods.neural import facts_of, with_weights_of
+from experiments.methods.sparse_code import penalised, weight_for
 from experiments.protocols.ped2 import Scored, clip_errors
 from memae import Detector
+from memae.config import Config, override
 from memae.data.preprocess import VideoPreprocess
 from memae.data.samples import FrameKey
 from memae.data.video import VideoSource
 from memae.frame_scoring import FrameScorer
-from memae.models.autoencoder import Reconstruction
+from memae.hold_out import prepare
+from memae.models.autoencoder import Autoencoder, Reconstruction
 from memae.models.inference import inference_form
+from memae.models.presets import build, preset_config
+from memae.train import train
 
 __all__ = ["METHODS", "FittedVideo", "VideoMethod", "by_video", "detector"]
 
@@ -31,6 +37,9 @@ _NO_HOLD_OUT: Mapping[str, Mapping[str, Any]] = {
     "train": {"validation_share": 0.0},
     "threshold": {"calibration_share": 0.0},
 }
+_PLAIN = {"memory": {"enabled": False}}
+_NOT_SPARSE = {"memory": {"shrinkage": 0.0}}
+_NO_ENTROPY = {"train": {"entropy_weight": 0.0}}
 
 
 def _nothing_more(source: VideoSource) -> Scored:
@@ -81,33 +90,73 @@ def _trained(preset: str, **settings: Mapping[str, Any]) -> VideoMethod:
 
     def run(source: VideoSource, seed: int) -> FittedVideo:
         fitted = make(seed).fit(source)
-        form, preprocess = inference_form(fitted.model), _preprocess(fitted)
-
-        def sized(footage: VideoSource) -> VideoSource:
-            return footage.resized(preprocess.height, preprocess.width)
-
-        def at_stride(footage: VideoSource, stride: int) -> dict[str, np.ndarray]:
-            video = fitted.config.video.model_copy(update={"stride": stride})
-            scorer = FrameScorer(form, preprocess, video)
-            return by_video((f.key, f.score) for f in scorer.scored(sized(footage).chunks(64)))
-
-        def more(footage: VideoSource) -> Scored:
-            strides = {f"served {stride}": at_stride(footage, stride) for stride in OTHER_STRIDES}
-            return {**strides, "paper raw": clip_errors(fitted, sized(footage))}
-
-        memory = fitted.model.memory
-        return FittedVideo(
-            score=lambda footage: at_stride(footage, fitted.config.video.stride),
-            more=more,
-            stored=None if memory is None else memory.num_items,
-            settings=fitted.config.model_dump(),
-            facts={
-                **fitted.facts,
-                "origin": "training",
-            },  # where the data lies on a machine is nobody else's business
+        return _of_network(
+            fitted.model, _preprocess(fitted), fitted.config, fitted.config.model_dump(), fitted.facts
         )
 
     return run
+
+
+def _sparse_code(preset: str, share: float = 0.1, **settings: Mapping[str, Any]) -> VideoMethod:
+    """`experiments.methods.sparse_code` on footage: the plain autoencoder with an L1 penalty on its code."""
+
+    def run(source: VideoSource, seed: int) -> FittedVideo:
+        config = preset_config(preset, "video")
+        for changes in (settings, _NO_HOLD_OUT, _PLAIN):
+            config = override(config, changes, "the baseline")
+        prepared = prepare(source.resized(config.video.height, config.video.width), config, seed)
+        model = with_weights_of(seed, lambda: build(config, prepared.preprocess.shape))
+        reduction = config.train.reduction
+        weight = weight_for(share, model, prepared.training, reduction)
+        history = train(
+            model,
+            prepared.training,
+            None,
+            objective=penalised(weight, reduction),
+            settings=config.train,
+            seed=seed,
+        )
+        assert isinstance(prepared.preprocess, VideoPreprocess)
+        return _of_network(
+            model,
+            prepared.preprocess,
+            config,
+            {**config.model_dump(), "share": share},
+            {**facts_of(history, model), "weight": weight},
+        )
+
+    return run
+
+
+def _of_network(
+    model: Autoencoder,
+    preprocess: VideoPreprocess,
+    config: Config,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> FittedVideo:
+    """A trained network under every protocol."""
+    form = inference_form(model)
+
+    def sized(footage: VideoSource) -> VideoSource:
+        return footage.resized(preprocess.height, preprocess.width)
+
+    def at_stride(footage: VideoSource, stride: int) -> dict[str, np.ndarray]:
+        scorer = FrameScorer(form, preprocess, config.video.model_copy(update={"stride": stride}))
+        return by_video((f.key, f.score) for f in scorer.scored(sized(footage).chunks(64)))
+
+    def more(footage: VideoSource) -> Scored:
+        strides = {f"served {stride}": at_stride(footage, stride) for stride in OTHER_STRIDES}
+        return {**strides, "paper raw": clip_errors(form, preprocess, sized(footage))}
+
+    return FittedVideo(
+        score=lambda footage: at_stride(footage, config.video.stride),
+        more=more,
+        stored=None if model.memory is None else model.memory.num_items,
+        settings=settings,
+        # where the data lies on a machine is nobody else's business
+        facts={**facts, "origin": "training"},
+    )
 
 
 def _preprocess(fitted: Detector) -> VideoPreprocess:
@@ -163,15 +212,12 @@ def _of_frames(score: Callable[[np.ndarray], np.ndarray]) -> FittedVideo:
     return FittedVideo(scored, settings={"size": list(TRIVIAL_SIZE)})
 
 
-_PLAIN = {"memory": {"enabled": False}}
-_NOT_SPARSE = {"memory": {"shrinkage": 0.0}}
-_NO_ENTROPY = {"train": {"entropy_weight": 0.0}}
-
 METHODS: dict[str, VideoMethod] = {
     "memae": _trained("video"),
     "memae-nonspar": _trained("video", **_NOT_SPARSE),
     "memae-no-entropy": _trained("video", **_NO_ENTROPY),
     "autoencoder": _trained("video", **_PLAIN),
+    "sparse-code": _sparse_code("video"),
     "memae-paper": _trained("video-paper"),
     "memae-nonspar-paper": _trained("video-paper", **_NOT_SPARSE),
     "autoencoder-paper": _trained("video-paper", **_PLAIN),

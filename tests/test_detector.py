@@ -10,6 +10,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 import memae.detector
 from memae import Detector
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
+from memae.train import Monitor
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 0}}
 PIXELS, DIGITS = load_digits(return_X_y=True)
@@ -439,7 +440,7 @@ def test_without_calibration_there_are_scores_and_no_verdicts():
         detector.detect(ROWS)
 
 
-class StopAt:
+class StopAt(Monitor):
     """Interrupts like Ctrl-C: at the end of an epoch, or within it at a step."""
 
     def __init__(self, epoch, step=None):

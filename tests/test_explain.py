@@ -6,7 +6,8 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from torch import nn
 
 from memae import Detector
-from memae.data.preprocess import Column, ImagePreprocess, TablePreprocess
+from memae.data.preprocess import ImagePreprocess
+from memae.data.table_preprocess import Column, TablePreprocess
 from memae.explain import decode_items, items_used
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder

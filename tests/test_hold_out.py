@@ -206,20 +206,23 @@ def test_frames_are_taken_by_an_index() -> None:
     assert part.origin == whole.origin
 
 
-def test_equal_rows_train_once_where_duplicates_are_dropped_and_calibrate_as_often_as_they_came() -> None:
+def test_equal_rows_train_and_hold_out_once_where_duplicates_are_dropped_and_calibrate_as_often_as_they_came() -> (
+    None
+):
     kinds = np.random.default_rng(0).choice([1.0, 2.0, 7.0], p=[0.6, 0.3, 0.1], size=400)
     rows = np.stack([kinds, -kinds], axis=1)
 
     def dealt_rows(duplicates: str) -> Prepared:
         settings = {
             "preprocess": {"duplicates": duplicates},
-            "train": {"validation_share": 0.0, "patience": 0},
+            "train": {"validation_share": 0.1, "patience": 0},
         }
         return prepare(open_source(rows), override(preset_config("table", "table"), settings, "test"), seed=0)
 
     kept, dropped = dealt_rows("keep"), dealt_rows("drop")
-    assert kept.counts == {"training": 320, "held_out": 0, "calibration": 80}
-    assert dropped.counts == {"training": 3, "held_out": 0, "calibration": 80}
+    assert kept.counts == {"training": 280, "held_out": 40, "calibration": 80}
+    assert dropped.counts == {"training": 3, "held_out": 3, "calibration": 80}
+    assert dropped.held_out is not None and len(torch.unique(dropped.held_out[:], dim=0)) == 3
     own_units = {tuple(np.round(row, 5)) for row in dropped.preprocess.readable(dropped.training)}
     assert own_units == {(1.0, -1.0), (2.0, -2.0), (7.0, -7.0)}
     assert dropped.training.mean(dim=0).abs().max() < 1e-6, "scales are those of the rows that train"

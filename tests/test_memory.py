@@ -275,3 +275,11 @@ def test_the_meter_agrees_with_the_reads_of_a_real_memory() -> None:
     assert health.items_per_query == pytest.approx(float((weights > 0).sum()) / 32)
     assert health.rescued_share == pytest.approx(float(torch.cat([read.rescued for read in reads]).float().mean()))
     assert 0 < health.rescued_share < 1
+
+
+def test_the_twin_count_is_of_the_items_in_any_pair() -> None:
+    memory = MemoryModule(5, 2)
+    with torch.no_grad():
+        memory.items.copy_(torch.tensor([[1.0, 0.0], [2.0, 0.001], [0.0, 1.0], [1.0, 0.002], [-1.0, 0.0]]))
+    assert memory.twins() == [(0, 1), (0, 3), (1, 3)]
+    assert memory.twin_count() == 3

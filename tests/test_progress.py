@@ -12,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from memae import Detector
 from memae.data.samples import FrameKey
-from memae.frame_scoring import ScoredFrame
 from memae.memory import MemoryHealth
-from memae.progress import FrameCounter, JsonLines, Monitors, ProgressBar, TensorBoard
+from memae.progress import JsonLines, JsonLog, Monitors, ProgressBar, TensorBoard
+from memae.stages import Count, stage
 from memae.train import EpochRecord
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))
@@ -116,45 +116,231 @@ def test_off_a_terminal_the_bar_is_silent_and_asks_for_no_loss():
     assert console.file.getvalue() == ""
 
 
-def scored(number, video="gate.mp4"):
-    return ScoredFrame(FrameKey(video, number, number / 10), 1.0, np.zeros((1, 1), np.float32), None, 0)
+class Clock:
+    """The time that the monitors see."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
 
 
-def test_the_counter_shows_frames_speed_and_how_far_into_which_video(monkeypatch):
-    clock = iter(range(100))
-    monkeypatch.setattr("memae.progress.time.monotonic", lambda: float(next(clock)))  # a second a frame
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("memae.progress.time.monotonic", clock)
+    return clock
+
+
+def line_of(bar, width=80):
+    """The line that would stand on the screen now."""
+    shown = terminal(width)
+    shown.print(bar._line())
+    return screens(shown)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_stage_shows_what_how_far_how_fast_and_how_long_still(clock, width):
+    bar = ProgressBar(terminal(width))
+    with stage(bar, "encoding", "rows", 10_000) as done:
+        clock.now += 2
+        done(2_500)
+        (line,) = line_of(bar, width)
+        assert re.fullmatch(r"encoding +[━╸╺ ]{20,} +25%, 1,250 rows/s, 0:00:06 left", line)
+        assert width - 2 <= len(line) <= width
+
+
+def test_a_total_that_is_not_known_leaves_count_speed_place_and_time(clock):
+    bar = ProgressBar(terminal())
+    with stage(bar, "scoring", "frames") as done:
+        clock.now += 2
+        done(30, FrameKey("gate [1].mp4", 29, 2.9))
+        assert line_of(bar) == ["scoring  30 frames, 15 frames/s, gate [1].mp4 at 2.9 s, 0:00:02"]
+
+
+def test_a_total_that_was_told_from_a_size_is_never_quite_reached(clock):
+    bar = ProgressBar(terminal())
+    with stage(bar, "scoring", "rows", Count(100, exact=False)) as done:
+        clock.now += 2
+        done(50)
+        assert line_of(bar)[0].endswith("~50%, 25 rows/s, 0:00:02 left")
+        done(70)
+        assert line_of(bar)[0].endswith("~99%, 60 rows/s")
+
+
+def test_less_than_one_a_second_is_shown_with_two_figures(clock):
+    bar = ProgressBar(terminal())
+    with stage(bar, "scoring", "clips", 100) as done:
+        clock.now += 7
+        done(3)
+        assert line_of(bar)[0].endswith("3%, 0.43 clips/s, 0:03:46 left")
+
+
+def test_the_speed_is_that_of_the_last_ten_seconds(clock):
+    bar = ProgressBar(terminal())
+    with stage(bar, "scoring", "rows", 10_000) as done:
+        clock.now += 60  # a slow start
+        done(100)
+        assert line_of(bar)[0].endswith("1%, 1.7 rows/s, 1:39:00 left")
+        for _ in range(20):
+            clock.now += 1
+            done(100)
+        assert line_of(bar)[0].endswith("21%, 100 rows/s, 0:01:19 left")
+
+
+def test_what_is_over_soon_is_not_shown(clock):
+    bar = ProgressBar(terminal())
+    with stage(bar, "encoding", "rows", 100) as done:
+        clock.now += 0.4
+        done(50)
+        assert line_of(bar) == []
+        clock.now += 0.2
+        assert len(line_of(bar)) == 1
+
+
+def test_what_tells_nothing_on_the_way_shows_its_time(clock):
+    bar = ProgressBar(terminal())
+    with stage(bar, "starting the memory", "items"):
+        clock.now += 65
+        assert line_of(bar) == ["starting the memory  0:01:05"]
+
+
+def test_the_inner_of_two_stages_is_shown_and_then_the_outer_one_again(clock):
+    bar = ProgressBar(terminal())
+    with stage(bar, "outer", "things"):
+        clock.now += 1
+        with stage(bar, "inner", "parts"):
+            clock.now += 1
+            assert line_of(bar) == ["inner  0:00:01"]
+        assert line_of(bar) == ["outer  0:00:02"]
+    assert line_of(bar) == []
+
+
+@pytest.mark.parametrize("place", ["gate [1].mp4", "[/b].mp4", "[red]gate.mp4", "x" * 200, "ümlaut 門.mp4"])
+@pytest.mark.parametrize("total", [None, 10])
+def test_any_name_of_a_place_is_shown_as_it_is_and_cut_at_the_edge(clock, place, total):
+    bar = ProgressBar(terminal())
+    with stage(bar, "scoring", "frames", total) as done:
+        clock.now += 1
+        done(3, place)
+        shown = line_of(bar)
+    assert place[:20] in shown[-1]
+    assert all(len(line) <= 80 for line in shown)
+
+
+def test_a_stage_leaves_nothing_on_the_screen():
     console = terminal()
-    with FrameCounter(console) as counter:
-        for number in range(30):
-            counter(scored(number))
-    assert any(
-        re.fullmatch(r"30 frames, 1/s, gate\.mp4 at 2\.9 s +\d:\d\d:\d\d", line) for line in screens(console)
-    )
+    with stage(ProgressBar(console), "scoring", "rows", 100) as done:
+        done(100)
+    assert screens(console) == []
 
 
-def test_the_counter_looks_at_the_clock_and_not_at_every_frame_at_the_screen():
-    counter, shown = FrameCounter(terminal()), []
-    counter._bar.update = lambda *_, **fields: shown.append(fields["completed"])
-    for number in range(5000):
-        counter(scored(number))
-    assert shown[0] == 1
-    assert len(shown) < 100
+def test_a_stage_that_fails_ends_as_well():
+    bar = ProgressBar(terminal())
+    with pytest.raises(ValueError, match="no"), stage(bar, "scoring", "rows"):
+        raise ValueError("no")
+    assert bar._stages == []
+    assert bar._live is None
 
 
-@pytest.mark.parametrize("video", ["gate [1].mp4", "[/b].mp4", "[red]gate.mp4", "x" * 200, "ümlaut 門.mp4"])
-def test_the_counter_shows_any_name_of_a_video(video):
-    console = terminal(120)
-    with FrameCounter(console) as counter:
-        counter(scored(3, video))
-    shown = "".join(screens(console)).replace(" ", "")
-    assert video[:80].replace(" ", "") in shown
+def test_a_training_within_a_stage_bears_its_name():
+    console = terminal()
+    bar = ProgressBar(console)
+    with stage(bar, "warming up", "epochs", 5):
+        bar.begin(epochs=5, samples=100, done=0)
+        bar.step(100, lambda: 0.5)
+        bar.end()
+    assert any(line.startswith("warming up, epoch 1/5 ━") for line in screens(console))
 
 
-def test_off_a_terminal_the_counter_is_silent():
-    console = Console(file=io.StringIO())
-    with FrameCounter(console) as counter:
-        counter(scored(0))
-    assert console.file.getvalue() == ""
+@pytest.mark.parametrize(
+    "bar",
+    [lambda file: ProgressBar(Console(file=file)), lambda file: ProgressBar(terminal_on(file), silent=True)],
+    ids=["off a terminal", "silent"],
+)
+def test_off_a_terminal_or_silent_there_are_only_warnings(bar, clock):
+    file = io.StringIO()
+    watcher = bar(file)
+    with stage(watcher, "scoring", "rows", 10) as done:
+        clock.now += 5
+        done(10, "somewhere")
+        assert file.getvalue() == ""
+        watcher.warn("out of memory with 512 [samples] at once")
+    assert file.getvalue() == "warning: out of memory with 512 [samples] at once\n"
+
+
+def terminal_on(file):
+    return Console(file=file, force_terminal=True, width=80, color_system=None)
+
+
+def said(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_the_log_for_machines_has_a_line_for_all_that_happens_and_progress_once_a_second(clock):
+    stream = io.StringIO()
+    log = JsonLog(stream)
+    with stage(log, "scoring", "frames", Count(100, exact=False)) as done:
+        for number in range(50):
+            clock.now += 0.1
+            done(1, FrameKey("gate.mp4", number, number / 10))
+        log.warn("slow")
+    lines = said(stream)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time")) for line in lines)
+    assert lines[0] == {"event": "stage", "stage": "scoring", "unit": "frames", "total": 100, "exact": False}
+    progress = [line for line in lines if line["event"] == "progress"]
+    assert len(progress) in (4, 5)
+    assert progress[0]["done"] in (10, 11)
+    assert progress[0] == {
+        "event": "progress",
+        "stage": "scoring",
+        "unit": "frames",
+        "done": progress[0]["done"],
+        "total": 100,
+        "rate": 10,
+        "left_s": pytest.approx((100 - progress[0]["done"]) / 10),
+        "place": str(FrameKey("gate.mp4", 9, (progress[0]["done"] - 1) / 10)),
+    }
+    assert lines[-2:] == [
+        {"event": "warning", "message": "slow"},
+        {"event": "stage_end", "stage": "scoring", "done": 50, "seconds": 5.0},
+    ]
+
+
+def test_the_log_for_machines_has_the_epochs_of_a_real_training():
+    stream = io.StringIO()
+    settings = {"train": {"epochs": 3, "patience": 0}, "memory": {"num_items": 12, "warmup_epochs": 2}}
+    detector = Detector(settings=settings).fit(ROWS, monitor=JsonLog(stream))
+    lines = said(stream)
+    named = [(line["stage"], line["epoch"]) for line in lines if line["event"] == "epoch"]
+    assert named == [("warming up", 1), ("warming up", 2), ("training", 1), ("training", 2), ("training", 3)]
+    last = next(line for line in reversed(lines) if line["event"] == "epoch")
+    assert last["loss"] == detector.history.records[-1].loss
+    assert last["memory"] == asdict(detector.history.records[-1].memory)
+    stages = [line["stage"] for line in lines if line["event"] == "stage"]
+    assert stages == [
+        "reading",
+        "fitting scales",
+        "encoding",
+        "warming up",
+        "encoding for the memory",
+        f"starting the memory ({detector.config.memory.initialisation})",
+        "counting the use of items",
+        "setting the threshold",
+    ]
+    begun = [
+        line["event"] for line in lines if line["event"] in ("stage", "stage_end", "training", "training_end")
+    ]
+    assert begun.count("stage") == begun.count("stage_end") == 8
+    assert begun.count("training") == begun.count("training_end") == 2
+
+
+def test_the_log_for_machines_holds_nothing_that_json_cannot():
+    stream = io.StringIO()
+    JsonLog(stream).say("result", loss=float("nan"), interval=(1.0, float("inf")), deep={"x": [float("-inf")]})
+    (line,) = said(stream)
+    assert (line["loss"], line["interval"], line["deep"]) == (None, [1.0, None], {"x": [None]})
 
 
 def test_no_epochs_make_no_bar():
@@ -178,6 +364,18 @@ def test_a_real_training_moves_the_bar_to_its_end():
 
 def test_several_monitors_are_told_in_turn():
     class Told(list):
+        def begin_stage(self, one):
+            self.append(("stage", one.name))
+
+        def advance(self, count, place=None):
+            self.append(("advance", count, place))
+
+        def end_stage(self):
+            self.append(("over",))
+
+        def warn(self, message):
+            self.append(("warn", message))
+
         def begin(self, *what):
             self.append(("begin", *what))
 
@@ -192,11 +390,15 @@ def test_several_monitors_are_told_in_turn():
 
     first, second = Told(), Told()
     both = Monitors([first, second])
+    with stage(both, "warming up", "epochs") as done:
+        done(2, "here")
+    both.warn("slow")
     both.begin(3, 100, 1)
     both.step(10, lambda: 0.5)
     both.epoch(record(2))
     both.end()
-    assert first == second == [("begin", 3, 100, 1), ("step", 10, 0.5), ("epoch", record(2)), ("end",)]
+    told = [("stage", "warming up"), ("advance", 2, "here"), ("over",), ("warn", "slow")]
+    assert first == second == [*told, ("begin", 3, 100, 1), ("step", 10, 0.5), ("epoch", record(2)), ("end",)]
 
 
 def test_a_line_holds_the_whole_record(tmp_path):

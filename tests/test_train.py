@@ -977,3 +977,23 @@ def test_ctrl_c_waits_for_the_end_of_the_step_and_a_second_one_does_not(twice: b
     assert history.interrupted
     assert len(history.records) == 2
     assert len(went_on) == 1  # behind the first Ctrl-C, and not behind the second
+
+
+def test_a_batch_of_one_is_made_larger_where_batchnorm_has_one_value_a_channel() -> None:
+    """3 samples in batches of 2 would leave one alone, whose encoding of 1 x 1 has no statistics."""
+    x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    settings = TrainConfig(epochs=2, batch_size=2, patience=0)
+
+    def trained(*layers: nn.Module) -> list[int]:
+        sizes = []
+
+        def objective(model: nn.Module, batch: Tensor) -> LossTerms:
+            sizes.append(len(batch))
+            return LossTerms((model(batch) - 1).square().mean(), None)
+
+        train(nn.Sequential(*layers), x, None, objective=objective, settings=settings, seed=0, device="cpu")
+        return sizes
+
+    assert trained(nn.Conv2d(1, 2, 4), nn.BatchNorm2d(2)) == [3, 3]
+    assert trained(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2)) == [2, 1, 2, 1]  # more values a channel: as it was
+    assert trained(nn.Conv2d(1, 2, 4)) == [2, 1, 2, 1]

@@ -22,15 +22,14 @@ import numpy as np
 import torch
 
 from experiments.protocols.split import Metrics
-from memae import Detector
 from memae.data import known
 from memae.data.preprocess import VideoPreprocess
 from memae.data.video import VideoSource
 from memae.data.windows import Windows, released_frames
 from memae.evaluate import auroc
 from memae.evaluate_video import per_video_min_max
+from memae.frame_scoring import Rebuild
 from memae.losses import squared_error
-from memae.models.inference import inference_form
 
 __all__ = ["RATE", "Scored", "clip_errors", "judge", "labels", "root", "testing", "training", "videos"]
 
@@ -92,16 +91,13 @@ def judge(scored: Scored, truth: Mapping[str, np.ndarray]) -> Metrics:
 
 
 @torch.inference_mode()
-def clip_errors(fitted: Detector, source: VideoSource) -> dict[str, np.ndarray]:
+def clip_errors(rebuild: Rebuild, preprocess: VideoPreprocess, source: VideoSource) -> dict[str, np.ndarray]:
     """Section 4.2 and the released alignment: the mean squared error of a whole clip, given to one frame.
 
     Returns {video: (F,) errors, NaN for the frames that get none}. `source` has the size of the network.
     """
-    preprocess = fitted.preprocess
-    assert isinstance(preprocess, VideoPreprocess)
     length = preprocess.clip_length
     found: dict[str, np.ndarray] = {}
-    model = inference_form(fitted.model)
     pixels: dict[str, list[np.ndarray]] = {}
     for chunk in source.chunks(64):
         pixels.setdefault(chunk.keys[0].video, []).append(chunk.pixels)
@@ -111,7 +107,7 @@ def clip_errors(fitted: Detector, source: VideoSource) -> dict[str, np.ndarray]:
         clips = torch.from_numpy(Windows(length, 1).training_clips([(0, len(frames))]))
         for place, clip in zip(released_frames(len(frames), length), clips, strict=True):
             x = preprocess.encode_clips(frames[clip][None])
-            scores[place] = float(squared_error(x, model(x).x).mean())
+            scores[place] = float(squared_error(x, rebuild(x).x).mean())
         found[video] = scores
     return found
 

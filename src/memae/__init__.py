@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # Function and module share a name. Loaded here, the function keeps it: a later import of the module would not bind
-# the name again. It costs numpy, not torch.
+# the name again. It costs nothing: what it needs is loaded when it is called.
 from memae.evaluate import Evaluation, evaluate
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from memae.config import Config, validated
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, load_preprocess
-from memae.errors import ArtifactError, ConfigError, DataError
+from memae.errors import ArtifactError, ConfigError, DataError, WriteError
 from memae.events import ScoreSeries
-from memae.files import atomic_directory
+from memae.files import atomic_directory, unwritten
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build
 from memae.threshold import Threshold
@@ -87,16 +87,20 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
             settings["config_sha256"] = _digest(settings)
             text = json.dumps(settings, indent=1, ensure_ascii=False)
             (part / SETTINGS).write_text(text + "\n", encoding="utf-8")
+    except WriteError as error:
+        raise ArtifactError(str(error)) from None
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: cannot be written ({error}); choose another place") from None
+        raise ArtifactError(unwritten(path, error)) from None
 
 
 def check_place(path: Path) -> None:
     """Makes sure that a model may be written to `path`: nothing there, an empty directory, or a model.
 
     Raises:
-        ArtifactError: something else is there and would be lost.
+        ArtifactError: something else is there and would be lost, or a file is where its folder should be.
     """
+    if file := next((folder for folder in path.parents if folder.is_file()), None):
+        raise ArtifactError(f"{path}: {file} is a file and no folder; check the path, or choose another place")
     if path.exists() and not _replaceable(path):
         raise ArtifactError(
             f"{path}: exists and is no memae model, or holds other files too; choose another place so that "

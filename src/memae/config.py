@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memae.data.preprocess import ClipInput, ImageScale, NumberScale
+from memae.data.preprocess import ClipInput, ImageScale
+from memae.data.table_preprocess import NumberScale
 from memae.errors import ConfigError
 from memae.losses import Reduction
 from memae.memory import Initialisation, Query
@@ -62,8 +63,8 @@ class PreprocessConfig(_Section):
     )
     duplicates: Literal["keep", "drop"] = Field(
         "keep",
-        description="equal rows of a table: 'drop' trains on each once, so that a frequent row does not drown a rare "
-        "one; thresholds are set from all rows",
+        description="equal rows of a table: 'drop' trains and stops early on each once, so that a frequent row does "
+        "not drown a rare one; thresholds are set from all rows",
     )
 
 

@@ -17,6 +17,7 @@ from memae.data import known
 from memae.detector import Detector
 from memae.evaluate import auroc
 from memae.report.pictures import draw_cells, draw_items, draw_reconstructions
+from memae.stages import Watcher, stage
 from memae.train import Monitor
 
 __all__ = ["DATA_SETS", "FalseAlarms", "Result", "run_demo"]
@@ -106,7 +107,7 @@ def run_demo(
     *,
     seed: int = 0,
     announce: Callable[[str], None],
-    monitor: Callable[[], Monitor | None],
+    monitor: Monitor | None = None,
 ) -> dict[str, Result]:
     """Runs the one or two tasks of a data set and writes the pictures into `folder`.
 
@@ -115,7 +116,7 @@ def run_demo(
         folder: for the pictures; made if need be.
         seed: of the split and the models.
         announce: told what starts, in words.
-        monitor: makes a monitor for each training.
+        monitor: told how far the work is.
 
     Raises:
         DataError: the data set is not on this machine.
@@ -129,28 +130,29 @@ def _run(
     folder: Path,
     seed: int,
     announce: Callable[[str], None],
-    monitor: Callable[[], Monitor | None],
+    monitor: Monitor | None,
 ) -> Result:
     def fit(what: str, settings: Mapping[str, Any]) -> Detector:
         announce(f"{task.title}: {what}")
         wanted = {"threshold": {"false_alarm_rate": WANTED_RATE}}
-        return Detector(task.preset, seed=seed, settings={**wanted, **settings}).fit(task.fit, monitor=monitor())
+        return Detector(task.preset, seed=seed, settings={**wanted, **settings}).fit(task.fit, monitor=monitor)
 
     memae = fit("MemAE", {})
     plain = fit("plain autoencoder", {"memory": {"enabled": False}})
     untrained = fit("untrained network", {"train": {"epochs": 0}})
     detectors = {"memae": memae, "autoencoder": plain, "untrained": untrained}
-    scores = {name: _held_out(detector, task) for name, detector in detectors.items()}
+    scores = {name: _held_out(detector, task, monitor) for name, detector in detectors.items()}
     labels = np.r_[np.zeros(len(scores["memae"][0]), bool), np.ones(len(scores["memae"][1]), bool)]
-    _draw(kind, task, memae, plain, folder)
+    with stage(monitor, "drawing", "pictures"):
+        _draw(kind, task, memae, plain, folder)
     return Result(
         **{name: auroc(labels, np.concatenate(parts)) for name, parts in scores.items()},
         false_alarm_rate=FalseAlarms(WANTED_RATE, float(memae.threshold.flags(scores["memae"][0]).mean())),
     )
 
 
-def _held_out(detector: Detector, task: _Task) -> tuple[np.ndarray, np.ndarray]:
-    return detector.score(task.normal).values, detector.score(task.anomalous).values
+def _held_out(detector: Detector, task: _Task, watcher: Watcher | None) -> tuple[np.ndarray, ...]:
+    return tuple(detector.score(part, watcher=watcher).values for part in (task.normal, task.anomalous))
 
 
 def _draw(kind: str, task: _Task, memae: Detector, plain: Detector, folder: Path) -> None:

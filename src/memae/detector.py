@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,13 @@ from torch import Tensor
 
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
+from memae.data.counts import count, unit_of
+from memae.data.csv_tables import CsvSource
 from memae.data.encoded import Encoded, fitting
 from memae.data.images import ImageSource
 from memae.data.preprocess import TablePreprocess, VideoPreprocess
-from memae.data.samples import FrameKey, Frames, Key, Modality, Samples, Skipped
-from memae.data.sources import Expected, Source, expected_by, open_source, skipped_of
+from memae.data.samples import FrameKey, Frames, Images, Key, Modality, Samples, Skipped
+from memae.data.sources import Expected, Source, expected_by, open_source, skipping
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_threshold
@@ -29,10 +31,12 @@ from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items
 from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 from memae.hold_out import AnyPreprocess, Prepared, prepare, take
 from memae.memory import HealthMeter
+from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.inference import inference_form
 from memae.models.presets import build, modality_of, preset_config
 from memae.scoring import Scores, error_maps, heat, sample_scores
+from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
 from memae.train import (
     Checkpoint,
@@ -71,12 +75,14 @@ class Verdicts:
 
     keys: Sequence[Key]
     scores: np.ndarray
-    """(S,) float64; higher = more anomalous."""
+    """(S,) float64; higher = more anomalous. NaN of a sample that was skipped."""
     p_values: np.ndarray
-    """(S,) float64."""
+    """(S,) float64; NaN of a sample that was skipped."""
     is_anomaly: np.ndarray
     """(S,) bool: the score is above the threshold."""
     threshold: float
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -86,6 +92,12 @@ class Verdicts:
             self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
         ):
             yield Verdict(key, score, p_value, flag)
+
+
+class _Part(NamedTuple):
+    keys: Sequence[Key]
+    scores: np.ndarray
+    skipped: tuple[Skipped, ...] = ()
 
 
 class Detector:
@@ -129,8 +141,6 @@ class Detector:
         self._settings = read_toml(settings) if isinstance(settings, str | Path) else dict(settings or {})
         self._artifact: Artifact | None = None
         self.history: History | None = None
-        self.skipped: list[Skipped] = []
-        """What `fit` left out because it could not be read."""
         # a misspelt name or key should fail here, not after the data has been read
         self._check_settings()
 
@@ -139,11 +149,12 @@ class Detector:
         x: Any,
         *,
         drop: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        skip_bad: bool = False,
+        stream: bool | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         monitor: Monitor | None = None,
-        skip_bad: bool = False,
-        announce: Callable[[str], None] | None = None,
     ) -> Self:
         """Learns from normal samples, and sets the threshold on held-out ones of them.
 
@@ -152,30 +163,38 @@ class Detector:
         Args:
             x: normal samples; a few anomalies among them do little harm, many do.
             drop: columns to leave out, now and whenever they are met later.
+            categorical: columns of numbers that name kinds, such as codes and ports.
+            skip_bad: leave out samples that cannot be read, which are an error else; `facts["skipped"]` counts them.
+            stream: rows of a table are encoded into a temporary file in passes over the source, or held in memory; None
+                decides by their size.
             checkpoint: a directory to save the training's state in after every epoch; gone once it is complete.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
-            monitor: who is told of steps and epochs, such as `memae.progress.ProgressBar`.
-            skip_bad: leave out images that cannot be read; `facts["skipped"]` counts them.
-            announce: who is told, before the training, what is done to the data that one would not expect.
+            monitor: who is told how far the work is, such as `memae.progress.ProgressBar`.
 
         Raises:
             DataError: samples that cannot be used, or too few.
             ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
                 cannot promise, or a checkpoint of another run.
         """
-        source = open_source(x, self._expected(), skip_bad=skip_bad)
+        source = open_source(x, self._expected())
         drop = [drop] if isinstance(drop, str) else drop
         if drop:
             source = source.without(drop)
+        source = skipping(source) if skip_bad else source
+        categorical = [categorical] if isinstance(categorical, str) else categorical
+        if categorical and source.modality != "table":
+            raise DataError(f"{source.origin}: {_KINDS[source.modality]} have no column {categorical[0]!r}")
+        if isinstance(source, CsvSource):
+            source = source.as_text(categorical)
         config = self._config(source.modality)
         if isinstance(source, VideoSource):
             source = source.resized(config.video.height, config.video.width)
         if isinstance(source, ImageSource):
             source = source.sized(config.preprocess.image_size)
-            if announce and source.note:
-                announce(source.note)
-        prepared = prepare(source, config, self.seed, drop)
-        self.skipped = list(skipped_of(source))
+            if monitor:
+                for note in source.notes:
+                    monitor.warn(note)  # such as another size: before a long training, and not behind it alone
+        prepared = prepare(source, config, self.seed, drop, categorical, stream=stream, watcher=monitor)
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
@@ -186,51 +205,67 @@ class Detector:
             # a path of other bytes than UTF-8 has no place in JSON as it is
             "origin": prepared.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
             "samples": prepared.counts,
-            "skipped": len(self.skipped),
+            "skipped": {
+                "count": len(prepared.skipped),
+                "first": [list(map(str, s)) for s in prepared.skipped[:5]],
+            },
+            "notes": list(prepared.notes),
             "seed": self.seed,
             "seconds": round(time.perf_counter() - started, 3),
             "kept_epoch": history.kept_epoch,
             "interrupted": history.interrupted,
             "last_epoch": asdict(history.records[-1]) if history.records else None,
+            **({"samples_at_once": history.samples_at_once} if history.samples_at_once else {}),
             "parameters": sum(p.numel() for p in model.parameters()),
             "device": str(next(model.parameters()).device),
             "versions": _versions(),
         }
-        artifact = Artifact(config, prepared.preprocess, model, None, _uses(model, prepared.usual), facts)
-        self._artifact = _calibrated(artifact, prepared)
+        uses = _uses(model, prepared.usual, monitor)
+        artifact = Artifact(config, prepared.preprocess, model, None, uses, facts)
+        self._artifact = _calibrated(artifact, prepared, monitor)
         self.history = history
         if saved and not history.interrupted:
             for part in saved:
                 part.remove()
         return self
 
-    def score(self, x: Any) -> Scores:
-        """The scores of samples of the kind that it was trained on.
+    def score(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Scores:
+        """The scores of samples of the kind that it was trained on; `watcher` is told how far the work is.
+
+        Args:
+            x: the samples.
+            skip_bad: a sample that cannot be read or encoded keeps its place, with the score NaN, and is named in
+                `skipped`; it is an error else.
 
         Raises:
             DataError: samples that do not fit the model.
             MemaeError: the detector is not fitted.
         """
-        parts = list(self._parts(x))
-        keys: list[Key] = [key for some, _ in parts for key in some]
-        return Scores(np.concatenate([values for _, values in parts]), keys)
+        parts = list(self._parts(x, skip_bad, watcher))
+        keys: list[Key] = [key for part in parts for key in part.keys]
+        skipped = tuple(bad for part in parts for bad in part.skipped)
+        return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
 
-    def detect(self, x: Any) -> Verdicts:
-        """Scores, p-values and decisions at the model's threshold; raises as `score`."""
-        parts = list(self.stream(x))
+    def detect(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Verdicts:
+        """Scores, p-values and decisions at the model's threshold; takes and raises what `score` does."""
+        parts = list(self.stream(x, skip_bad=skip_bad, watcher=watcher))
         return Verdicts(
             keys=[key for part in parts for key in part.keys],
             scores=np.concatenate([part.scores for part in parts]),
             p_values=np.concatenate([part.p_values for part in parts]),
             is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
             threshold=self.threshold.value,
+            skipped=tuple(bad for part in parts for bad in part.skipped),
         )
 
-    def stream(self, x: Any) -> Iterator[Verdicts]:
+    def stream(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Generator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
         threshold = self.threshold
-        for keys, scores in self._parts(x):
-            yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
+        for keys, scores, skipped in self._parts(x, skip_bad, watcher):
+            p_values = threshold.p_values(scores)
+            if skipped:
+                p_values[np.isnan(scores)] = np.nan
+            yield Verdicts(keys, scores, p_values, threshold.flags(scores), threshold.value, skipped)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
         """Every frame of videos in order, each with its score and where in it the score comes from.
@@ -278,37 +313,53 @@ class Detector:
             )
         return fit_event_threshold(normal, false_alarms_per_hour, rule)
 
-    def explain(self, x: Any, keys: Collection[Key] | None = None) -> list[Explanation]:
+    def explain(
+        self,
+        x: Any,
+        keys: Collection[Key] | None = None,
+        *,
+        skip_bad: bool = False,
+        watcher: Watcher | None = None,
+    ) -> list[Explanation]:
         """Why samples scored as they did, one `Explanation` each, in the order of `x`.
 
         Args:
             x: samples of the kind that it was trained on.
             keys: only those of these keys, such as the anomalies of `detect`; None is all.
+            skip_bad: leave out what cannot be read or encoded.
+            watcher: told how far the work is.
 
         Raises:
             DataError: as `score`, or a key that no sample has.
         """
-        return list(self.explanations(x, keys))
+        return list(self.explanations(x, keys, skip_bad=skip_bad, watcher=watcher))
 
-    def explanations(self, x: Any, keys: Collection[Key] | None = None) -> Iterator[Explanation]:
+    def explanations(
+        self,
+        x: Any,
+        keys: Collection[Key] | None = None,
+        *,
+        skip_bad: bool = False,
+        watcher: Watcher | None = None,
+    ) -> Generator[Explanation]:
         """`explain`, one by one, so that memory does not grow with the number of samples."""
         wanted = None if keys is None else set(keys)
         unknown = set(wanted or ())
-        for explanation in self._explanations(x, wanted):
-            unknown.discard(explanation.key)
-            yield explanation
+        source = self.open(x)
+        with stage(watcher, "explaining", unit_of(source.modality), count(source)) as done:
+            for explanation in self._explanations(source, wanted, skip_bad, watcher, done):
+                unknown.discard(explanation.key)
+                yield explanation
         if unknown:
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
 
-    def open(self, x: Any, *, skip_bad: bool = False) -> Source:
+    def open(self, x: Any) -> Source:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
-
-        With `skip_bad` images that cannot be read are left out, and named in its `skipped`.
 
         Raises:
             DataError: nothing that can be read, or of another kind.
         """
-        source = open_source(x, expected_by(self.preprocess), skip_bad=skip_bad)
+        source = open_source(x, expected_by(self.preprocess))
         if source.modality != self._modality:
             raise DataError(
                 f"{source.origin}: the model was trained on {_KINDS[self._modality]} and {_THIS[source.modality]}; "
@@ -415,24 +466,26 @@ class Detector:
         warm, main = saved or (None, None)
         if model.memory is not None and not (main and main.exists()):
             if memory.warmup_epochs and settings.epochs:  # no epochs at all: the untrained network
-                warmed = train(
-                    Autoencoder(model.encoder, None, model.decoder),
-                    training,
-                    None,
-                    objective=objective,
-                    settings=settings.model_copy(
-                        update={"epochs": memory.warmup_epochs, "patience": 0, "decay_share": 0.0}
-                    ),
-                    seed=local_seed(self.seed, 1),
-                    device=self.device,
-                    checkpoint=warm,
-                    monitor=monitor,
-                )
+                brief = {"epochs": memory.warmup_epochs, "patience": 0, "decay_share": 0.0}
+                with stage(monitor, "warming up", "epochs", memory.warmup_epochs):
+                    warmed = train(
+                        Autoencoder(model.encoder, None, model.decoder),
+                        training,
+                        None,
+                        objective=objective,
+                        settings=settings.model_copy(update=brief),
+                        seed=local_seed(self.seed, 1),
+                        device=self.device,
+                        checkpoint=warm,
+                        monitor=monitor,
+                    )
                 if warmed.interrupted:
                     raise KeyboardInterrupt  # a memory that never started is nothing to keep
             generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
             order = torch.randperm(len(training), generator=generator)
-            model.memory.initialise(_encodings(model, training, order), memory.initialisation, generator)
+            encodings = _encodings(model, training, order, monitor)
+            with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
+                model.memory.initialise(encodings, memory.initialisation, generator)
         return train(
             model,
             training,
@@ -446,45 +499,84 @@ class Detector:
             monitor=monitor,
         )
 
-    def _parts(self, x: Any) -> Iterator[tuple[Sequence[Key], np.ndarray]]:
+    def _parts(self, x: Any, skip_bad: bool, watcher: Watcher | None) -> Iterator[_Part]:
         """Keys and scores, chunk by chunk."""
-        if self._modality == "video":
-            frames = ((frame.key, frame.score) for frame in self.watch(x))
-            while part := list(islice(frames, CHUNK_FRAMES)):
-                keys, scores = zip(*part, strict=True)
-                yield keys, np.array(scores)
-            return
-        for samples, encoded in self._encoded(x):
-            yield samples.keys, sample_scores(self.model, encoded, self.config.score.smooth_px)
+        source = self.open(x)
+        with stage(watcher, "scoring", unit_of(source.modality), count(source)) as done:
+            if self._modality == "video":
+                frames = self.watch(source)
+                while part := list(islice(frames, CHUNK_FRAMES)):
+                    done(len(part), part[-1].key)
+                    yield _Part([frame.key for frame in part], np.array([frame.score for frame in part]))
+                return
+            room = Room("scoring", watcher)
+            for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
+                values = sample_scores(self.model, encoded, self.config.score.smooth_px, done, room)
+                values[list(bad)] = np.nan
+                yield _Part(
+                    samples.keys, values, tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
+                )
 
-    def _encoded(self, x: Any) -> Iterator[tuple[Samples, Tensor]]:
+    def _encoded(
+        self, source: Source, skip_bad: bool, watcher: Watcher | None
+    ) -> Iterator[tuple[Samples, Tensor, Mapping[int, str]]]:
+        """Samples, encoded, and those of them that are bad and why, which is an error unless they may be skipped."""
+        source = skipping(source) if skip_bad else source
+        good, why = 0, "holds no samples"
+        room = Room("encoding", watcher)
+        for chunk in source.chunks(CHUNK_SAMPLES):
+            start = 0
+            while start < len(chunk):
+                size = min(room.fit(len(chunk)), len(chunk) - start)
+                part = chunk if size == len(chunk) else take(chunk, torch.arange(start, start + size))
+                try:
+                    encoded, bad = self._encode(part, skip_bad)
+                except (MemoryError, RuntimeError) as error:
+                    room.halve(error, size)
+                    continue
+                good += len(part) - len(bad)
+                if bad and not good:
+                    why = f"holds no sample that is not bad; the first: {next(iter(bad.values()))}"
+                yield part, encoded, bad
+                start += size
+        if not good:
+            raise DataError(f"{source.origin}: {why}")
+
+    def _encode(self, samples: Samples, skip_bad: bool) -> tuple[Tensor, Mapping[int, str]]:
         preprocess = self._fitted.preprocess
         assert not isinstance(preprocess, VideoPreprocess)
-        source = self.open(x)
-        empty = True
-        for samples in source.chunks(CHUNK_SAMPLES):
-            if len(samples):
-                empty = False
-                yield samples, preprocess.encode(samples)
-        if empty:
-            raise DataError(f"{source.origin}: holds no samples")
+        if skip_bad and isinstance(preprocess, TablePreprocess):
+            encoded, bad = preprocess.encode_rows(samples)
+            return encoded, bad
+        return preprocess.encode(samples), samples.unreadable if skip_bad and isinstance(samples, Images) else {}
 
-    def _explanations(self, x: Any, wanted: set[Key] | None) -> Iterator[Explanation]:
+    def _explanations(
+        self, source: Source, wanted: set[Key] | None, skip_bad: bool, watcher: Watcher | None, done: Advance
+    ) -> Iterator[Explanation]:
         if self._modality == "video":
-            yield from (self._explained_frame(f) for f in self.watch(x) if wanted is None or f.key in wanted)
+            for frame in self.watch(source):
+                if wanted is None or frame.key in wanted:
+                    yield self._explained_frame(frame)
+                done(1, frame.key)
             return
-        for samples, encoded in self._encoded(x):
-            if wanted is None:
-                yield from self._explained(samples, encoded)
+        room = Room("explaining", watcher)
+        for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
+            if wanted is None and not bad:
+                yield from self._explained(samples, encoded, room, done)
                 continue
-            rows = torch.tensor([row for row, key in enumerate(samples.keys) if key in wanted], dtype=torch.long)
-            if len(rows):
-                yield from self._explained(take(samples, rows), encoded[rows])
+            kept = (row for row, key in enumerate(samples.keys) if wanted is None or key in wanted)
+            places = [row for row in kept if row not in bad]
+            if places:
+                rows = torch.tensor(places, dtype=torch.long)
+                yield from self._explained(take(samples, rows), encoded[rows], room)
+            done(len(samples))
 
-    def _explained(self, samples: Samples, encoded: Tensor) -> Iterator[Explanation]:
+    def _explained(
+        self, samples: Samples, encoded: Tensor, room: Room, done: Advance | None = None
+    ) -> Iterator[Explanation]:
         threshold = self._fitted.threshold
         row = 0
-        for part in error_maps(self.model, encoded, self.config.score.smooth_px):
+        for part in error_maps(self.model, encoded, self.config.score.smooth_px, room):
             scores = part.scores
             p_values: list[float | None] = (
                 threshold.p_values(scores).tolist() if threshold else [None] * len(scores)
@@ -500,6 +592,8 @@ class Detector:
                     **self._detail(samples, row, encoded[row], reconstructions[place], errors[place]),
                 )
                 row += 1
+            if done:
+                done(len(scores))
 
     def _detail(
         self, samples: Samples, row: int, x: Tensor, reconstruction: Tensor, errors: Tensor
@@ -579,7 +673,7 @@ _THIS: dict[Modality, str] = {"image": "these are images", "table": "this is a t
 
 
 @torch.no_grad()
-def _encodings(model: Autoencoder, training: Encoded, order: Tensor) -> Tensor:
+def _encodings(model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None) -> Tensor:
     """Encodings of the first samples of `order`, with the batch's own statistics: BatchNorm has no others yet."""
     clips = len(training.shape) == 5
     some = order[: INITIAL_CLIPS if clips else INITIAL_SAMPLES]
@@ -588,53 +682,84 @@ def _encodings(model: Autoencoder, training: Encoded, order: Tensor) -> Tensor:
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train()
     parts = torch.split(some, CLIP_BATCH if clips else min(INITIAL_SAMPLES, fitting(training, INITIAL_BYTES)))
-    encodings = torch.cat([model.encoder(training[part.to(training.device)].to(device)) for part in parts])
+    room = Room("starting the memory from", watcher, least=2)
+    found = []
+    with stage(watcher, "encoding for the memory", "clips" if clips else "samples", len(some)) as done:
+        for part in parts:
+            found.append(_with_room(model, training, part, device, room))
+            done(len(part))
+    encodings = torch.cat(found)
     for name, value in model.named_buffers():
         value.copy_(buffers[name])
     model.train(was_training)
     return encodings
 
 
-def _uses(model: Autoencoder, usual: Encoded) -> np.ndarray:
+def _with_room(model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, room: Room) -> Tensor:
+    """Encodings of the samples `part`; of fewer of them where memory runs out."""
+    while True:
+        part = part[: room.fit(len(part))]
+        try:
+            encodings: Tensor = model.encoder(training[part.to(training.device)].to(device))
+            return encodings
+        except (MemoryError, RuntimeError) as error:
+            room.halve(error, len(part))
+
+
+def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.ndarray:
     if model.memory is None:
         return np.empty(0, dtype=np.int64)
     meter = HealthMeter(model.memory)
-    for part in error_maps(model, usual):
-        assert part.read is not None
-        meter.update(part.read)
+    unit = "clips" if len(usual.shape) == 5 else "samples"
+    with stage(watcher, "counting the use of items", unit, len(usual)) as done:
+        for part in error_maps(model, usual, room=Room("counting the use of items by", watcher)):
+            assert part.read is not None
+            meter.update(part.read)
+            done(len(part.errors))
     return meter.uses.cpu().numpy()
 
 
-def _calibrated(artifact: Artifact, prepared: Prepared) -> Artifact:
+def _calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) -> Artifact:
     """The artifact with its threshold, from normal samples that no training saw."""
     rate = artifact.config.threshold.false_alarm_rate
     if not isinstance(prepared.calibration, tuple):
         if not len(prepared.calibration):
             return artifact
-        scores = sample_scores(artifact.model, prepared.calibration, artifact.config.score.smooth_px)
-        peaks = _peaks(artifact, prepared.calibration)
+        with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
+            smooth_px, room = artifact.config.score.smooth_px, Room("setting the threshold from", watcher)
+            scores = sample_scores(artifact.model, prepared.calibration, smooth_px, done, room)
+        peaks = _peaks(artifact, prepared.calibration, watcher)
         return replace(artifact, threshold=Threshold.fit(scores, rate), peaks=peaks)
     if not prepared.calibration:
         return artifact
-    normal = tuple(_series(artifact, piece) for piece in prepared.calibration)
+    frames = sum(len(piece) for piece in prepared.calibration)
+    with stage(watcher, "setting the threshold", "frames", frames) as done:
+        normal = tuple(_series(artifact, piece, done) for piece in prepared.calibration)
     scores = np.concatenate([series.scores for series in normal])
     return replace(artifact, normal_footage=normal, threshold=Threshold.fit(scores, rate))
 
 
-def _peaks(artifact: Artifact, x: Encoded) -> np.ndarray:
+def _peaks(artifact: Artifact, x: Encoded, watcher: Watcher | None) -> np.ndarray:
     """(S,) float64 the greatest heat in each of the encoded images; empty for rows."""
     if len(x.shape) != 4:
         return np.empty(0)
-    parts = error_maps(artifact.model, x, artifact.config.score.smooth_px)
-    maps = (heat(part.errors.mean(dim=1).cpu().numpy()) for part in parts)
-    return np.concatenate([each.max(axis=(1, 2)) for each in maps]).astype(np.float64)
+    peaks = []
+    with stage(watcher, "setting the scale of maps", "samples", len(x)) as done:
+        room = Room("setting the scale of maps from", watcher)
+        for part in error_maps(artifact.model, x, artifact.config.score.smooth_px, room):
+            peaks.append(heat(part.errors.mean(dim=1).cpu().numpy()).max(axis=(1, 2)))
+            done(len(part.errors))
+    return np.concatenate(peaks).astype(np.float64)
 
 
-def _series(artifact: Artifact, piece: Frames) -> ScoreSeries:
+def _series(artifact: Artifact, piece: Frames, done: Advance) -> ScoreSeries:
     """The scores of a piece of footage, scored as if it were a video of its own."""
     first = piece.keys[0]
     keys = [FrameKey(key.video, number, key.time_s - first.time_s) for number, key in enumerate(piece.keys)]
-    found = list(_scorer(artifact).scored([replace(piece, keys=keys)]))
+    found = []
+    for frame in _scorer(artifact).scored([replace(piece, keys=keys)]):
+        found.append(frame)
+        done(1)
     return ScoreSeries(np.array([f.key.time_s for f in found]), np.array([f.score for f in found]))
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ArtifactError", "ConfigError", "DataError", "MemaeError", "MissingExtraError"]
+__all__ = [
+    "ArtifactError",
+    "ConfigError",
+    "DataError",
+    "MemaeError",
+    "MissingExtraError",
+    "OutOfMemoryError",
+    "WriteError",
+]
 
 
 class MemaeError(Exception):
@@ -19,6 +27,14 @@ class ConfigError(MemaeError):
 
 class ArtifactError(MemaeError):
     """A model directory that is missing, damaged, unsafe or of another format."""
+
+
+class WriteError(MemaeError):
+    """A file or directory that could not be written, of which nothing is left."""
+
+
+class OutOfMemoryError(MemaeError):
+    """There is no room even for the least that has to be in memory at once."""
 
 
 class MissingExtraError(MemaeError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from memae.errors import DataError
+from memae.stages import Watcher, stage
+
+if TYPE_CHECKING:  # `import memae` loads this file, and the command line must show its help without numpy
+    import numpy as np
 
 __all__ = ["Estimate", "Evaluation", "anomaly_labels", "auroc", "evaluate"]
 
@@ -55,6 +58,8 @@ def anomaly_labels(labels: np.ndarray, normal: Sequence[str], origin: str) -> np
     Raises:
         DataError: a normal value that never occurs, or labels that are all normal or all anomalous.
     """
+    import numpy as np
+
     plain = np.array([_canonical(label) for label in np.unique(labels)])
     codes = np.unique(labels, return_inverse=True)[1]
     for value in normal:
@@ -74,6 +79,7 @@ def evaluate(
     *,
     wanted_false_alarm_rate: float,
     seed: int = 0,
+    watcher: Watcher | None = None,
 ) -> Evaluation:
     """Ranking and decision figures with 95 % bootstrap intervals.
 
@@ -83,10 +89,13 @@ def evaluate(
         flags: (S,) bool, the model's verdicts.
         wanted_false_alarm_rate: what the model's threshold was set for.
         seed: of the bootstrap: 1,000 resamples, 200 from 20,000 samples on.
+        watcher: told of each resample.
 
     Raises:
         DataError: lengths that differ, or labels of one class only.
     """
+    import numpy as np
+
     labels, scores, flags = np.asarray(labels, bool), np.asarray(scores), np.asarray(flags, bool)
     if not len(labels) == len(scores) == len(flags):
         raise DataError(
@@ -109,12 +118,14 @@ def evaluate(
     generator = np.random.default_rng(seed)
     samples = len(labels)
     drawn: dict[str, list[float]] = {name: [] for name in figures}
-    for _ in range(1000 if samples < 20_000 else 200):
-        weights = np.bincount(generator.integers(samples, size=samples), minlength=samples)
-        if not (weights[labels].any() and weights[~labels].any()):
-            continue  # one class alone has no ranking
-        for name, figure in figures.items():
-            drawn[name].append(figure(weights))
+    rounds = 1000 if samples < 20_000 else 200
+    with stage(watcher, "bootstrap", "resamples", rounds) as done:
+        for _ in range(rounds):
+            weights = np.bincount(generator.integers(samples, size=samples), minlength=samples)
+            if weights[labels].any() and weights[~labels].any():  # one class alone has no ranking
+                for name, figure in figures.items():
+                    drawn[name].append(figure(weights))
+            done(1)
     everyone = np.ones(samples)
     tail = (1 - LEVEL) / 2
     estimates = {
@@ -131,17 +142,19 @@ def evaluate(
 
 def _by_place(place: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the anomalies and of the normal samples at each place of the ranking, highest score first."""
+    import numpy as np
+
     return np.bincount(place, weights * labels), np.bincount(place, weights * ~labels)
 
 
 def _area(anomalous: np.ndarray, normal: np.ndarray) -> float:
-    above = np.cumsum(anomalous) - anomalous / 2  # a tie counts half
+    above = anomalous.cumsum() - anomalous / 2  # a tie counts half
     return _share((normal * above).sum(), anomalous.sum() * normal.sum())
 
 
 def _average_precision(anomalous: np.ndarray, normal: np.ndarray) -> float:
-    found = np.cumsum(anomalous)
-    precision = found / np.maximum(found + np.cumsum(normal), 1)
+    found = anomalous.cumsum()
+    precision = found / (found + normal.cumsum()).clip(min=1)
     return _share((anomalous * precision).sum(), anomalous.sum())
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.data.preprocess import Cell, ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import Key
+from memae.data.table_preprocess import Cell
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
 

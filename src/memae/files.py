@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,13 +10,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_directory", "atomic_file"]
+from memae.errors import MemaeError, WriteError
+
+__all__ = ["atomic_directory", "atomic_file", "no_room", "unwritten"]
+
+# no space left, over the quota, over the size that a file may have
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_SAID = ("no space left", "file too large", "quota exceeded")
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a write failed because the disk is full; libraries other than Python's own say it in words only."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return not isinstance(error, MemaeError) and any(said in str(error).lower() for said in _FULL_SAID)
+
+
+def unwritten(path: Path | str, error: BaseException) -> str:
+    """One message for a file that could not be written: what, why, and the cure."""
+    if no_room(error):
+        return f"{path}: cannot be written, no space left{_free(Path(path))}; make room there, or choose another place"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{path}: cannot be written ({reason}); choose another place"
+
+
+def _free(path: Path) -> str:
+    try:
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        return f" ({shutil.disk_usage(there).free / 2**20:,.1f} MiB free in {there})"
+    except OSError:
+        return ""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what was written there replaces `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Gives a temporary path beside `path`; what was written there replaces `path` if the block succeeds.
+
+    Raises:
+        WriteError: the disk is full, or a file is where the folder should be; nothing is left behind.
+    """
+    _make_folder_of(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     part = Path(name)
@@ -24,6 +58,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield part
         _flush(part)
         part.replace(path)
+    except Exception as error:
+        if no_room(error):  # else the message would name the temporary file, or none
+            raise WriteError(unwritten(path, error)) from None
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -33,9 +71,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Gives an empty temporary directory beside `path` that takes its place if the block succeeds.
 
     An old directory is moved aside first and removed last; if the move in between fails, it moves back.
+
+    Raises:
+        WriteError: the disk is full, or a file is where the folder should be; nothing is left behind.
     """
-    path = path.resolve()  # a link stays, and what it points to is replaced
-    path.parent.mkdir(parents=True, exist_ok=True)
+    named, path = path, path.resolve()  # a link stays, and what it points to is replaced
+    _make_folder_of(path)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     old = part.with_suffix(".old")
     try:
@@ -52,9 +93,20 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             if old.exists() and not path.exists():
                 old.rename(path)
             raise
+    except Exception as error:
+        if no_room(error):
+            raise WriteError(unwritten(named, error)) from None
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise WriteError(f"{path}: {path.parent} is no folder; check the path") from None
 
 
 def _flush(path: Path) -> None:

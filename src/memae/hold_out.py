@@ -7,7 +7,8 @@ long pieces: whole videos where there are many, else the last part of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
@@ -18,20 +19,29 @@ import torch
 from torch import Tensor
 
 from memae.config import Config
+from memae.data.counts import count, unit_of
+from memae.data.csv_tables import CsvSource
 from memae.data.encoded import Encoded
 from memae.data.footage import Clips, Footage, Span
 from memae.data.images import ImageSource
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, fit_preprocess
-from memae.data.samples import Frames, Images, Samples, Table
+from memae.data.samples import Frames, Images, Samples, Skipped, Table
 from memae.data.sources import Source, collect
 from memae.data.stored import MEMORY_BYTES, StoredImages, store
+from memae.data.table_fit import TableSummary, hints, survey
+from memae.data.table_rows import Rows
 from memae.data.windows import Windows
 from memae.errors import ConfigError, DataError
+from memae.stages import Watcher, stage
 from memae.threshold import reachable_rate
 from memae.train import local_seed
 
 __all__ = ["Prepared", "prepare", "take"]
 
+CHUNK_ROWS = 65_536  # of a table that is streamed
+# Of the machine's memory that the rows may take: the columns, those of the training part, the encoded rows and those of
+# the training part are there at the same time, and categories make them wider.
+STREAMED_SHARE = 1 / 8
 MANY_VIDEOS = 10  # from here on whole videos are held out
 AnyPreprocess: TypeAlias = ImagePreprocess | TablePreprocess | VideoPreprocess
 
@@ -51,47 +61,82 @@ class Prepared:
     counts: dict[str, int]
     """Samples (for video frames) of each part."""
     origin: str
+    skipped: tuple[Skipped, ...] = ()
+    """Bad samples that the source was asked to leave out."""
+    notes: tuple[str, ...] = ()
+    """What the owner of the data should know."""
 
 
-def prepare(source: Source, config: Config, seed: int, dropped: Sequence[str] = ()) -> Prepared:
+def prepare(
+    source: Source,
+    config: Config,
+    seed: int,
+    dropped: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    *,
+    stream: bool | None = None,
+    watcher: Watcher | None = None,
+) -> Prepared:
     """All samples of a source, dealt by the shares of `config`, with the preprocessing fitted on the training part.
+
+    Rows of a table are held in memory, or encoded into a file in three passes over the source: with `stream`, or, where
+    that is None, if they are many for this machine. The parts are the same rows either way. `watcher` is told how far
+    the reading and encoding are.
 
     Raises:
         DataError: samples that cannot be used, or too few.
         ConfigError: a false-alarm rate that so few samples cannot promise.
     """
     if source.modality == "video":
-        return _prepare_video(source, config, seed)
+        return _prepare_video(source, config, seed, watcher)
+    if source.modality == "table" and (_is_large(source) if stream is None else stream):
+        return _prepare_streamed(source, config, seed, dropped, categorical, watcher)
     if isinstance(source, ImageSource) and source.bytes > MEMORY_BYTES:
-        return _prepare_stored(store(source), config, seed)
-    samples = collect(source)
+        return _prepare_stored(source, config, seed, watcher)
+    samples, skipped = _readable(collect(source, watcher))
     split = _split(len(samples), config, seed, samples.origin)
-    train = split.train
+    train, held_out = split.train, split.held_out
     if config.preprocess.duplicates == "drop" and isinstance(samples, Table):
-        train = train[_first_of_each_kind(samples.columns.take(train.numpy()))]
-    preprocess = fit_preprocess(
-        take(samples, train),
-        image_scale=config.preprocess.image_scale,
-        number_scale=config.preprocess.number_scale,
-        dropped=tuple(dropped),
-    )
-    encoded = preprocess.encode(samples)
+        # held out as it is trained: early stopping should weigh rows as the loss does
+        train, held_out = _each_once(samples, train), _each_once(samples, held_out)
+    unit = unit_of(source.modality)
+    with stage(watcher, "fitting scales", unit):
+        preprocess = fit_preprocess(
+            take(samples, train),
+            image_scale=config.preprocess.image_scale,
+            number_scale=config.preprocess.number_scale,
+            **(
+                {"dropped": dropped, "categorical": categorical, "missing": survey([samples], categorical)}
+                if isinstance(samples, Table)
+                else {}
+            ),
+        )
+    with stage(watcher, "encoding", unit, len(samples)) as done:
+        encoded = preprocess.encode(samples)
+        done(len(samples))
     training = encoded[train]
     return Prepared(
         preprocess=preprocess,
         training=training,
         usual=training,
-        held_out=encoded[split.held_out] if len(split.held_out) else None,
+        held_out=encoded[held_out] if len(held_out) else None,
         calibration=encoded[split.calibration],
-        counts=_counts(len(train), len(split.held_out), len(split.calibration)),
+        counts=_counts(len(train), len(held_out), len(split.calibration)),
         origin=samples.origin,
+        skipped=skipped,
+        notes=(
+            *getattr(source, "notes", ()),
+            *(hints(preprocess) if isinstance(preprocess, TablePreprocess) else ()),
+        ),
     )
 
 
-def _prepare_stored(images: Images, config: Config, seed: int) -> Prepared:
+def _prepare_stored(source: ImageSource, config: Config, seed: int, watcher: Watcher | None) -> Prepared:
     """As images in memory, to the bit, but encoded when they are asked for."""
+    images, skipped = store(source, watcher)
     split = _split(len(images), config, seed, images.origin)
-    preprocess = ImagePreprocess.fit(images, config.preprocess.image_scale, split.train.numpy())
+    with stage(watcher, "fitting scales", "images"):
+        preprocess = ImagePreprocess.fit(images, config.preprocess.image_scale, split.train.numpy())
     training, held_out, calibration = (StoredImages(images, rows, preprocess) for rows in split)
     return Prepared(
         preprocess=preprocess,
@@ -101,33 +146,127 @@ def _prepare_stored(images: Images, config: Config, seed: int) -> Prepared:
         calibration=calibration,
         counts=_counts(*map(len, split)),
         origin=images.origin,
+        skipped=skipped,
+        notes=source.notes,
     )
 
 
-def _first_of_each_kind(rows: pa.Table) -> Tensor:
-    """The places of the rows that equal no row before them, in order."""
+def _is_large(source: Source) -> bool:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return getattr(source, "size_bytes", 0) > STREAMED_SHARE * memory
+
+
+def _prepare_streamed(
+    source: Source,
+    config: Config,
+    seed: int,
+    dropped: Sequence[str],
+    categorical: Sequence[str],
+    watcher: Watcher | None,
+) -> Prepared:
+    """As `prepare`, in passes over the rows: what all columns hold, the scales of the training part, the encoding."""
+    if config.preprocess.duplicates == "drop":
+        raise ConfigError(
+            f"{source.origin}: preprocess.duplicates = 'drop' compares all rows with each other, and these do not fit "
+            "into memory; set it to 'keep', or remove equal rows first"
+        )
+    if isinstance(source, CsvSource):
+        source = source.typed()
+    unreadable: dict[int, Skipped] = {}
+    rows = 0
+
+    def surveyed() -> Iterator[Table]:
+        nonlocal rows
+        for table in _tables(source, "reading", watcher):
+            unreadable.update({rows + row: Skipped(table.keys[row], why) for row, why in table.unreadable.items()})
+            rows += len(table)
+            if table.unreadable:  # what stands empty there is not missing
+                good = np.ones(len(table), dtype=bool)
+                good[list(table.unreadable)] = False
+                columns = table.columns.filter(pa.array(good))
+                table = Table(columns, range(len(columns)), table.origin)  # noqa: PLW2901  the same rows but for those
+            yield table
+
+    missing = survey(surveyed(), categorical)
+    good = np.ones(rows, dtype=bool)
+    good[list(unreadable)] = False
+    readable = torch.from_numpy(np.flatnonzero(good))
+    split = _Split(*(readable[part] for part in _split(len(readable), config, seed, source.origin)))
+    trains = np.zeros(rows, dtype=bool)
+    trains[split.train.numpy()] = True
+    summary, start = TableSummary(config.preprocess.number_scale, categorical), 0
+    for table in _tables(source, "fitting scales", watcher):
+        here = pa.array(trains[start : start + len(table)])
+        summary.add(Table(table.columns.filter(here), range(int(here.true_count)), table.origin))
+        start += len(table)
+    preprocess = summary.preprocess(source.origin, dropped, missing)
+    encoded = Rows.write(
+        (preprocess.encode_rows(table).x for table in _tables(source, "encoding", watcher)),
+        (rows, *preprocess.shape),
+        source.origin,
+    )
+    training = encoded.part(split.train)
+    return Prepared(
+        preprocess=preprocess,
+        training=training,
+        usual=training,
+        held_out=encoded.part(split.held_out) if len(split.held_out) else None,
+        calibration=encoded.part(split.calibration),
+        counts=_counts(*map(len, split)),
+        origin=source.origin,
+        skipped=tuple(unreadable.values()),
+        notes=(*getattr(source, "notes", ()), *hints(preprocess)),
+    )
+
+
+def _tables(source: Source, what: str, watcher: Watcher | None) -> Iterator[Table]:
+    """One pass over the rows."""
+    with stage(watcher, what, unit_of("table"), count(source)) as done:
+        for table in source.chunks(CHUNK_ROWS):
+            assert isinstance(table, Table)
+            yield table
+            done(len(table))
+
+
+def _readable(samples: Samples) -> tuple[Samples, tuple[Skipped, ...]]:
+    """The samples without those that could not be read, and these."""
+    if isinstance(samples, Frames) or not samples.unreadable:
+        return samples, ()
+    good = np.ones(len(samples), dtype=bool)
+    good[list(samples.unreadable)] = False
+    skipped = tuple(Skipped(samples.keys[row], why) for row, why in samples.unreadable.items())
+    if not good.any():
+        raise DataError(f"{samples.origin}: holds no sample that can be read; the first {skipped[0].reason}")
+    return take(samples, torch.from_numpy(np.flatnonzero(good))), skipped
+
+
+def _each_once(samples: Table, part: Tensor) -> Tensor:
+    """The rows of a part (B,) that equal no row of it before them, in order."""
+    rows = samples.columns.take(part.numpy())
     placed = rows.append_column("", pa.array(np.arange(len(rows))))
     first = placed.group_by(rows.column_names).aggregate([("", "min")])["_min"]
-    return torch.from_numpy(np.sort(first.to_numpy()))
+    return part[torch.from_numpy(np.sort(first.to_numpy()))]
 
 
 def take(samples: Samples, index: Tensor) -> Samples:
     """The images or rows of an index (B,)."""
     rows = index.numpy()
     keys: list[Any] = [samples.keys[row] for row in rows]
+    if isinstance(samples, Frames):
+        return Frames(samples.pixels[rows], keys, samples.origin)
+    bad = samples.unreadable
+    unreadable = {place: bad[row] for place, row in enumerate(rows.tolist()) if row in bad} if bad else {}
     if isinstance(samples, Images):
-        return Images(samples.pixels[rows], keys, samples.origin)
-    if isinstance(samples, Table):
-        return Table(samples.columns.take(rows), keys, samples.origin)
-    return Frames(samples.pixels[rows], keys, samples.origin)
+        return Images(samples.pixels[rows], keys, samples.origin, unreadable)
+    return Table(samples.columns.take(rows), keys, samples.origin, unreadable)
 
 
-def _prepare_video(source: Source, config: Config, seed: int) -> Prepared:
+def _prepare_video(source: Source, config: Config, seed: int, watcher: Watcher | None) -> Prepared:
     video = config.video
     preprocess = VideoPreprocess(
         clip_length=video.clip_length, height=video.height, width=video.width, input=video.input
     )
-    footage = Footage.read(source)
+    footage = Footage.read(source, watcher)
     train, held_out, calibration = _split_footage(footage, config, seed)
 
     def clips(spans: Sequence[Span], stride: int) -> Clips:
@@ -137,7 +276,7 @@ def _prepare_video(source: Source, config: Config, seed: int) -> Prepared:
     training = clips(train, video.training_stride)
     if video.crop_px:
         generator = torch.Generator().manual_seed(local_seed(seed, 3))
-        training = training.crops(video.crop_px, video.crops_per_clip, generator)
+        training = training.crops(video.crop_px, video.crops_per_clip, generator, watcher)
     return Prepared(
         preprocess=preprocess,
         training=training,

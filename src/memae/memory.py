@@ -145,9 +145,17 @@ class MemoryModule(nn.Module):
     @torch.no_grad()
     def twins(self) -> list[tuple[int, int]]:
         """The pairs of items whose cosine is at least 0.99: two rows for one prototype."""
+        return [(first, second) for first, second in self._alike().triu(diagonal=1).nonzero().tolist()]
+
+    def _alike(self) -> Tensor:
+        """(N, N) bool: the cosine of two different items is at least 0.99."""
         directions = F.normalize(self.items.float(), dim=1)
-        alike = (directions @ directions.T).triu(diagonal=1) >= TWIN_COSINE
-        return [(int(first), int(second)) for first, second in alike.nonzero().tolist()]
+        return (directions @ directions.T >= TWIN_COSINE).fill_diagonal_(False)
+
+    @torch.no_grad()
+    def twin_count(self) -> int:
+        """The items that have a twin."""
+        return int(self._alike().any(dim=1).sum())
 
     def extra_repr(self) -> str:
         """The settings, for print(model)."""
@@ -184,7 +192,7 @@ class HealthMeter:
             items=memory.num_items,
             items_used=used,
             items_dead=memory.num_items - used,
-            items_twin=len({item for pair in memory.twins() for item in pair}),
+            items_twin=memory.twin_count(),
             items_per_query=float(uses.sum()) / max(1, queries),
             rescued_share=rescued / max(1, queries),
         )

@@ -15,11 +15,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from memae.data.encoded import Encoded, batches, fitting
-from memae.data.samples import Key
+from memae.data.encoded import Encoded, fitting
+from memae.data.samples import Key, Skipped
 from memae.losses import squared_error
+from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
+from memae.stages import Advance
 
 __all__ = ["ErrorMap", "Scores", "error_maps", "heat", "sample_scores"]
 
@@ -36,6 +38,8 @@ class Scores:
     `score.smooth_px`; higher = more anomalous."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them; their score is NaN."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -58,7 +62,9 @@ class ErrorMap(NamedTuple):
 
 
 @torch.inference_mode()
-def error_maps(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> Iterator[ErrorMap]:
+def error_maps(
+    model: Autoencoder, x: Encoded, smooth_px: float = 0.0, room: Room | None = None
+) -> Iterator[ErrorMap]:
     """The error maps of encoded samples (S, ...), in batches, on the device of the model.
 
     Args:
@@ -66,20 +72,46 @@ def error_maps(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> Iterat
         x: the samples.
         smooth_px: standard deviation of the Gaussian that smooths what is left of an image (S, C, H, W) before it is
             squared, px. Rows know no neighbours and are never smoothed.
+        room: remembers how many samples fit, where memory ran out before; the batch is halved where it does.
+
+    Raises:
+        OutOfMemoryError: there is no room for one sample.
     """
     model.eval()
-    device = next(model.parameters()).device
-    for batch in batches(x, fitting(x, BATCH_BYTES)):
-        batch = batch.to(device)  # noqa: PLW2901  the same batch, elsewhere
-        rebuilt = model(batch)
-        seen = (batch, rebuilt.x) if not smooth_px or batch.ndim != 4 else smoothed(batch, rebuilt.x, smooth_px)
-        yield ErrorMap(rebuilt.x, squared_error(*seen), rebuilt.read)
+    room = room or Room("scoring")
+    start, wanted = 0, fitting(x, BATCH_BYTES)
+    while start < len(x):
+        size = min(room.fit(wanted), len(x) - start)
+        try:
+            found = _error_map(model, x[start : start + size], smooth_px)
+        except (MemoryError, RuntimeError) as error:
+            room.halve(error, size)
+            continue
+        yield found
+        start += size
 
 
-def sample_scores(model: Autoencoder, x: Encoded, smooth_px: float = 0.0) -> np.ndarray:
-    """(S,) float64 scores of encoded samples (S, ...), smoothed as `error_maps` does."""
+def _error_map(model: Autoencoder, batch: Tensor, smooth_px: float) -> ErrorMap:
+    batch = batch.to(next(model.parameters()).device)
+    rebuilt = model(batch)
+    seen = (batch, rebuilt.x) if not smooth_px or batch.ndim != 4 else smoothed(batch, rebuilt.x, smooth_px)
+    return ErrorMap(rebuilt.x, squared_error(*seen), rebuilt.read)
+
+
+def sample_scores(
+    model: Autoencoder,
+    x: Encoded,
+    smooth_px: float = 0.0,
+    done: Advance | None = None,
+    room: Room | None = None,
+) -> np.ndarray:
+    """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch."""
     with _one_thread() if len(x.shape) == 2 else nullcontext():
-        parts = [part.scores for part in error_maps(model, x, smooth_px)]
+        parts = []
+        for part in error_maps(model, x, smooth_px, room):
+            parts.append(part.scores)
+            if done:
+                done(len(part.scores))
     return np.concatenate(parts) if parts else np.empty(0)
 
 

@@ -23,17 +23,20 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from memae.allocator import keep_large_blocks
 from memae.config import TrainConfig
-from memae.data.encoded import Encoded, batches, fitting
-from memae.errors import ArtifactError, ConfigError
-from memae.files import atomic_directory
+from memae.data.encoded import Encoded, fitting
+from memae.errors import ArtifactError, ConfigError, WriteError
+from memae.files import atomic_directory, unwritten
 from memae.losses import Reduction, squared_error, total_loss
 from memae.memory import HealthMeter, MemoryHealth, MemoryModule
+from memae.memory_room import Room
 from memae.ops import MemoryRead
+from memae.stages import Watcher
 
 __all__ = [
     "Checkpoint",
@@ -53,9 +56,11 @@ Device = Literal["auto", "cpu"]
 
 # Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
-HELD_OUT_BATCH = 256  # samples per forward pass of the held-out loss
+HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
+HELD_OUT_LOGGED = 10_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 FINGERPRINT_CLIPS = 16
+FINGERPRINT_BYTES = 1 << 20
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
 
 
@@ -113,10 +118,12 @@ class History:
     kept_epoch: int
     """The epoch whose weights the model has now, counted from 1."""
     interrupted: bool = False
+    samples_at_once: int | None = None
+    """Where memory ran out: how many samples of a batch went through the model at once; None where it did not."""
 
 
-class Monitor(Protocol):
-    """Who is told how the training goes, in the main process only."""
+class Monitor(Watcher, Protocol):
+    """Who is told how the training goes, in the main process only, and how far all work around it is."""
 
     def begin(self, epochs: int, samples: int, done: int) -> None:
         """Training starts: so many epochs in all, samples in each, epochs done before a resume."""
@@ -187,8 +194,9 @@ def checkpoint_of(path: Path, training: Encoded, run: Any) -> Checkpoint:
     digest = hashlib.sha256(json.dumps([run, list(training.shape)]).encode())
     if isinstance(training, Tensor):
         digest.update(training.numpy().tobytes())
-    else:  # clips: some from all over tell the footage
-        some = torch.linspace(0, len(training) - 1, min(len(training), FINGERPRINT_CLIPS)).long()
+    else:  # clips or rows in a file: some from all over tell the data
+        count = min(len(training), max(FINGERPRINT_CLIPS, fitting(training, FINGERPRINT_BYTES)))
+        some = torch.linspace(0, len(training) - 1, count, dtype=torch.float64).long()
         digest.update(training[some].numpy().tobytes())
     return Checkpoint(path, digest.hexdigest())
 
@@ -227,10 +235,15 @@ def train(
     KeyboardInterrupt after the first epoch ends the training with the best weights so far and `interrupted` set;
     before that it passes through. An existing `checkpoint` is continued from, bit for bit on the CPU.
 
+    Where memory runs out, a batch goes through the model in parts from then on, each half as large as what did not
+    fit; their gradients add up to that of the batch, so a step stays a step. BatchNorm then sees each part alone. A
+    launch of several processes fails instead: the others would wait for gradients of parts that they do not have.
+
     Args:
         model: with its output what `objective` takes. An attribute `memory` is watched over and revived.
         x: (S, ...) training samples, on any device.
-        held_out: (V, ...) normal samples for early stopping and the log, or None.
+        held_out: (V, ...) normal samples for early stopping and the log, or None; in a random order, as without
+            patience only the first 10,000 are looked at.
         objective: the loss.
         settings: epochs, batch size, learning rate, patience, precision.
         seed: of the order of the samples and of everything random in the objective; global state is untouched.
@@ -241,6 +254,7 @@ def train(
 
     Raises:
         ConfigError: patience without held-out samples, a checkpoint of another run, or a loss that is not finite.
+        OutOfMemoryError: there is no room for the least part of a batch.
     """
     if settings.patience and held_out is None:
         raise ConfigError(
@@ -255,8 +269,9 @@ def train(
         _few_threads(model, batch, x.shape),
         _Interrupt() as interrupt,
     ):
-        loop = _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint, interrupt)
-        return loop.run(x, held_out, monitor if accelerator.is_main_process else None)
+        told = monitor if accelerator.is_main_process else None
+        loop = _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint, interrupt, told)
+        return loop.run(x, held_out, told)
 
 
 class _Interrupt:
@@ -267,7 +282,7 @@ class _Interrupt:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self.asked = False
         self._before: Any = None
 
     def __enter__(self) -> _Interrupt:
@@ -282,12 +297,12 @@ class _Interrupt:
 
     def check(self) -> None:
         """Raises the KeyboardInterrupt that was asked for."""
-        if self._asked:
+        if self.asked:
             raise KeyboardInterrupt
 
     def _ask(self, _signal: int, _frame: object) -> None:
         self.check()
-        self._asked = True
+        self.asked = True
 
 
 class _Loop:
@@ -303,8 +318,12 @@ class _Loop:
         revive_epochs: int,
         checkpoint: Checkpoint | None,
         interrupt: _Interrupt,
+        watcher: Watcher | None,
     ) -> None:
-        self.interrupt = interrupt
+        norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
+        self.room = Room("training on", watcher, least=2 if norms else 1)  # of one sample there are no statistics
+        self.judging = Room("finding the held-out loss of", watcher)
+        self.interrupt, self.watcher = interrupt, watcher
         self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
         self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
         self.model = model.to(accelerator.device)
@@ -317,7 +336,10 @@ class _Loop:
 
     def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
         x = x.to(self.accelerator.device)
-        held_out = None if held_out is None else held_out.to(self.accelerator.device)
+        if held_out is not None:
+            held_out = held_out.to(self.accelerator.device)
+            if not self.settings.patience and len(held_out) > HELD_OUT_LOGGED:
+                held_out = held_out[:HELD_OUT_LOGGED]
         if self.checkpoint and self.checkpoint.exists():
             self._restore(*self.checkpoint.load())
         state, settings = self.state, self.settings
@@ -327,7 +349,8 @@ class _Loop:
         try:
             while len(state.records) < settings.epochs and not self._stale():
                 self._epoch(x, held_out, monitor)
-                self.interrupt.check()
+                if self._anyone(self.interrupt.asked):
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             if not state.records:
                 raise
@@ -341,7 +364,7 @@ class _Loop:
             self.model.load_state_dict(state.best)
         self.model.eval()
         kept = state.best_epoch if keep_best else len(state.records)
-        return History(tuple(state.records), kept, interrupted)
+        return History(tuple(state.records), kept, interrupted, self.room.most)
 
     def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> None:
         epoch = len(self.state.records) + 1
@@ -372,27 +395,59 @@ class _Loop:
                 monitor.epoch(record)
         finally:
             if self.checkpoint and self.accelerator.is_main_process:
-                self._save(self.checkpoint)
+                try:
+                    self._save(self.checkpoint)
+                except (OSError, SafetensorError, WriteError) as error:  # the training itself is worth more
+                    message = (
+                        str(error) if isinstance(error, WriteError) else unwritten(self.checkpoint.path, error)
+                    )
+                    self._warn(f"no checkpoint of epoch {epoch}: {message}; the training goes on")
 
     def _pass_over(self, x: Encoded, epoch: int, meter: HealthMeter | None, monitor: Monitor | None) -> float:
         self.model.train()
         total, done = torch.zeros((), device=x.device), 0
-        for place, index in enumerate(orders := self._batches(len(x), epoch)):
+        for place, index in enumerate(orders := self._batches(x, epoch)):
             self._set_learning_rate(epoch - 1 + place / len(orders))
-            batch = _take(x, index.to(x.device))
-            with self.accelerator.autocast():
-                terms = self.objective(self.wrapped, batch)
-            self.accelerator.backward(terms.loss)
+            loss, reads = self._gradients(x, index)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            total += terms.loss.detach() * len(batch)
-            done += len(batch)
-            if meter and terms.read is not None:
-                meter.update(terms.read)
+            total += loss * len(index)
+            done += len(index)
+            if meter:
+                for read in reads:
+                    meter.update(read)
             if monitor:
-                monitor.step(len(batch) * self.accelerator.num_processes, partial(_mean, total, done))
-            self.interrupt.check()
+                monitor.step(len(index) * self.accelerator.num_processes, partial(_mean, total, done))
+            if (
+                self.accelerator.num_processes == 1
+            ):  # of several, one that left would be waited for until the epoch ends
+                self.interrupt.check()
         return _mean(self.accelerator.reduce(total, "sum"), done * self.accelerator.num_processes)
+
+    def _gradients(self, x: Encoded, index: Tensor) -> tuple[Tensor, list[MemoryRead]]:
+        """The loss of a batch, its gradients left in the parameters, and the reads; in parts if memory runs out."""
+        while True:
+            most = self.room.fit(len(index))
+            try:
+                if most == len(index):
+                    return self._part(x, index, 1.0)
+                # rounded down, so that no part is smaller than the least
+                parts = index.tensor_split(max(-(-len(index) // most), 2))
+                losses, reads = zip(*(self._part(x, part, len(part) / len(index)) for part in parts), strict=True)
+                return torch.stack(losses).sum(), [read for some in reads for read in some]
+            except (MemoryError, RuntimeError) as error:
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.accelerator.num_processes > 1:
+                    raise
+                self.room.halve(error, most)
+
+    def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor, list[MemoryRead]]:
+        batch = _take(x, index.to(x.device))
+        with self.accelerator.autocast():
+            terms = self.objective(self.wrapped, batch)
+        loss = terms.loss if share == 1 else terms.loss * share
+        self.accelerator.backward(loss)
+        return loss.detach(), [] if terms.read is None else [terms.read]
 
     def _share_buffers(self) -> None:
         """Gives every process the main one's buffers: each has kept BatchNorm statistics of its own batches."""
@@ -409,23 +464,51 @@ class _Loop:
             for group in self.optimizer.param_groups:
                 group["lr"] = settings.learning_rate * min(1.0, left)
 
-    def _batches(self, samples: int, epoch: int) -> list[Tensor]:
-        """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order."""
+    def _batches(self, x: Encoded, epoch: int) -> list[Tensor]:
+        """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order.
+
+        Where a batch would be a single sample, and BatchNorm finds no statistics in one, there are fewer, larger ones.
+        """
+        samples = len(x)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
         steps = -(-samples // (self.settings.batch_size or _batch_size(samples)))
+        if samples // steps < 2 * world and not self._learns_from_one(x):
+            steps = max(1, samples // (2 * world))
         return [
             batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
             for batch in order.tensor_split(steps)  # equal sizes: no last batch of one sample for BatchNorm
         ]
 
     @torch.no_grad()
+    def _learns_from_one(self, x: Encoded) -> bool:
+        """Whether the network can be trained on a single sample; nothing is learnt here."""
+        before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        try:
+            self.model(x[:1])
+        except ValueError:  # "Expected more than 1 value per channel when training"
+            return False
+        finally:
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(before[name])
+        return True
+
+    @torch.no_grad()
     def _held_out_loss(self, held_out: Encoded) -> float:
         self.model.eval()
         total = torch.zeros((), device=held_out.device)
-        for batch in batches(held_out, min(HELD_OUT_BATCH, fitting(held_out, HELD_OUT_BYTES))):
-            with self.accelerator.autocast():
-                total += self.objective(self.model, batch).loss * len(batch)
+        most = HELD_OUT_BATCH["rows" if len(held_out.shape) == 2 else "images"]
+        start, wanted = 0, min(most, fitting(held_out, HELD_OUT_BYTES))
+        while start < len(held_out):
+            size = min(self.judging.fit(wanted), len(held_out) - start)
+            batch = held_out[start : start + size]
+            try:
+                with self.accelerator.autocast():
+                    total += self.objective(self.model, batch).loss * len(batch)
+            except (MemoryError, RuntimeError) as error:
+                self.judging.halve(error, size)
+                continue
+            start += size
         # a random objective gives each process another loss, and all must stop at the same epoch
         return float(self.accelerator.reduce(total, "mean")) / len(held_out)
 
@@ -451,6 +534,17 @@ class _Loop:
         self.memory.revive(dead, self.model.get_submodule("encoder")(x[some]), generator)
         for moment in ("exp_avg", "exp_avg_sq"):  # a reborn item starts without its predecessor's momentum
             self.optimizer.state[self.memory.items][moment][dead] = 0
+
+    def _warn(self, message: str) -> None:
+        if self.watcher:
+            self.watcher.warn(message)
+
+    def _anyone(self, wish: bool) -> bool:
+        """Whether any process of a launch wishes it, so that all do the same."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        wishes = torch.tensor(float(wish), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(wishes, "sum"))
 
     def _stale(self) -> bool:
         patience = self.settings.patience

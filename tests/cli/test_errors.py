@@ -51,7 +51,19 @@ def write_bad_files(folder, benign, digits):
     benign.assign(day=1).to_csv("more.csv", index=False)
     benign.assign(day=pd.Timestamp("2024-01-01")).to_parquet("dates.parquet")
     (folder / "ragged.csv").write_text("a,b\n1,2\n3\n" * 20)
-    (folder / "latin.csv").write_bytes("gr\xf6\xdfe,b\n1,2\n".encode("latin-1"))
+    benign.assign(**{"mean area": None}).to_csv("void.csv", index=False)
+    area = benign["mean area"].astype(object)
+    benign.assign(**{"mean area": area.where(benign.index != benign.index[7], "wide")}).to_csv(
+        "slip.csv", index=False
+    )
+    (folder / "twice.csv").write_text("a,a\n" + "1,2\n" * 40)
+    (folder / "nul.csv").write_text("a,b\n" + "1,\0\n" * 40)
+    (folder / "sheet.csv").write_bytes(b"PK\x03\x04 and no more")
+    (folder / "lake.csv").write_bytes(b"PAR1 and no more")
+    (folder / "half.arrow").write_bytes(b"ARROW1 and no more")
+    (folder / "stub.csv").write_text("a,b\n1\n2\n")
+    rows = pd.read_csv("all.csv")
+    rows.assign(label=rows["label"].where(rows.index != 3)).to_csv("unlabelled.csv", index=False)
     (folder / "half.csv.gz").write_bytes(gzip.compress((folder / "ok.csv").read_bytes())[:500])
     (folder / "half.parquet").write_bytes(b"PAR1 and no more")
     (folder / "notes.txt").write_text("hello")
@@ -66,6 +78,7 @@ def write_bad_files(folder, benign, digits):
     np.save("flat.npy", np.full((40, 8, 8), 0.5))
     np.save("unlabelled.npy", images)
     np.savez("two.npz", a=images, b=images)
+    np.savez("lengths.npz", X=images, y=np.arange(39) % 2)
     (folder / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
     write_idx(images, folder / "cut-images-idx3-ubyte")
     (folder / "cut-images-idx3-ubyte").write_bytes((folder / "cut-images-idx3-ubyte").read_bytes()[:-5])
@@ -158,15 +171,49 @@ SOURCES = [
         "with --drop note",
     ),
     case(
-        "a missing value",
-        FIT.format("hole.csv"),
-        "hole.csv: column 'mean area' has no value at row 7",
-        "fill them",
+        "no value at all", FIT.format("inf.csv"), "inf.csv: column 'mean area' is empty in all 250", "with --drop"
     ),
-    case("infinity", FIT.format("inf.csv"), "inf.csv: column 'mean area' holds inf at row ", "mend or remove it"),
+    case(
+        "a void column", FIT.format("void.csv"), "void.csv: column 'mean area' is empty", "with --drop mean area"
+    ),
+    case(
+        "a word among numbers",
+        FIT.format("slip.csv"),
+        "slip.csv: column 'mean area' holds 'wide' among numbers",
+        "mend the cell, .* --skip-bad",
+    ),
+    case("names given twice", FIT.format("twice.csv"), "twice.csv: column names must differ; given twice: a$"),
+    case("NUL bytes", FIT.format("nul.csv"), "nul.csv: holds NUL bytes", "save the file as UTF-8"),
+    case(
+        "an Excel file",
+        FIT.format("sheet.csv"),
+        "sheet.csv: is no CSV file but a zip or an Excel",
+        "save the sheet",
+    ),
+    case(
+        "Parquet in CSV", FIT.format("lake.csv"), "lake.csv: is no CSV file but a Parquet file", "name it .parquet"
+    ),
+    case(
+        "an Arrow file that is none",
+        FIT.format("half.arrow"),
+        "half.arrow: not a readable Arrow",
+        "write it again",
+    ),
+    case(
+        "categories that are not there",
+        FIT.format("ok.csv --categorical port"),
+        r"ok\.csv: no column 'port' to take as categories",
+        "it has 'mean radius'",
+    ),
+    case("categories of images", FIT.format("zeros --categorical port"), "zeros: images have no column 'port'"),
+    case("nothing but bad rows", FIT.format("stub.csv --skip-bad"), "stub.csv: holds no sample that can be read"),
     case("dates", FIT.format("dates.parquet"), "dates.parquet: column 'day' holds timestamp", "with --drop day"),
-    case("ragged rows", FIT.format("ragged.csv"), "ragged.csv: ", "mend that line"),
-    case("not UTF-8", FIT.format("latin.csv"), "latin.csv: the header is not UTF-8", "save the file as UTF-8"),
+    case(
+        "ragged rows",
+        FIT.format("ragged.csv"),
+        r"ragged.csv: line 3 has 1 cell and the header 2 \(3\)",
+        "mend that line, or .* --skip-bad",
+    ),
     case("half a gz", FIT.format("half.csv.gz"), r"half\.csv\.gz: ", "write it again"),
     case(
         "half a Parquet file",
@@ -365,8 +412,31 @@ SCORING = [
     case(
         "a missing value to score",
         SCORE.format("hole.csv"),
-        r"hole\.csv: column 'mean area' has no value at row 7",
-        "fill",
+        r"hole\.csv: column 'mean area' has no value at row 7, and in training none was missing",
+        "mend or remove it, or leave such rows out with --skip-bad",
+    ),
+    case(
+        "infinity to score",
+        SCORE.format("inf.csv"),
+        r"inf\.csv: column 'mean area' holds inf at row 0 \(and in \d+ of the rows after it\)",
+        "--skip-bad",
+    ),
+    case(
+        "nothing but bad rows to score",
+        SCORE.format("inf.csv --skip-bad"),
+        r"inf\.csv: holds no sample that is not bad; the first: column 'mean area' holds inf",
+    ),
+    case(
+        "labels that are missing",
+        EVALUATE.format("unlabelled.csv", "label", "benign"),
+        r"unlabelled\.csv: no label in 'label' at row 3 \(1 such in all\)",
+        "fill them, or leave such rows out with --skip-bad",
+    ),
+    case(
+        "labels of another length",
+        "evaluate digits.model lengths.npz --label-column y --normal 0",
+        r"lengths\.npz: 39 labels for 40 samples",
+        "give one label a sample",
     ),
     case(
         "text for a number",
@@ -436,7 +506,7 @@ SCORING = [
         "bad input on stdout",
         "score flows.model hole.csv",
         r"hole\.csv: column 'mean area' has no value",
-        "fill them",
+        "mend or remove it",
     ),
     case(
         "an unknown label column",
@@ -974,7 +1044,7 @@ def test_the_version_is_that_of_the_package(memae):
     ("words", "code", "message"),
     [
         (SCORE.format("hole.csv"), 1, "error: hole.csv: column 'mean area' has no value at row 7"),
-        ("fit hole.csv --out flows.model", 1, "error: hole.csv: column 'mean area' has no value at row"),
+        ("fit void.csv --out flows.model", 1, "error: void.csv: column 'mean area' is empty"),
         ("fit", 2, "Missing argument 'SOURCE'"),
     ],
 )

@@ -304,3 +304,37 @@ def test_a_resumed_training_that_is_not_the_same_leaves_the_checkpoint_alone(mem
     fresh = memae("fit", "ok.csv", "--out", "model", *BRIEF)
     assert fresh.code == 0
     assert {path.name for path in folder.iterdir()} == {"ok.csv", "model"}
+
+
+def test_bad_rows_are_left_out_of_the_training_and_named(memae, folder, benign):
+    benign.to_csv("whole.csv", index=False)
+    lines = (folder / "whole.csv").read_text().splitlines()
+    (folder / "spoilt.csv").write_text(
+        "\n".join([*lines[:5], "1,2", *lines[5:], "wide," + lines[1].split(",", 1)[1]])
+    )
+    words = ["--set", "train.epochs=1", "--set", "memory.num_items=5"]
+    assert memae("fit", "whole.csv", "--out", "whole", *words).code == 0
+    assert memae("fit", "spoilt.csv", "--out", "spoilt", *words).code == 1
+    done = memae("fit", "spoilt.csv", "--out", "spoilt", *words, "--skip-bad")
+    assert done.code == 0
+    last = len(benign) + 1
+    assert (
+        f"skipped 2 bad samples: row 4 has 2 cells and the header 5; row {last} column 'mean radius' holds 'wide'"
+        in done.err
+    )
+    assert (folder / "whole" / "model.safetensors").read_bytes() == (
+        folder / "spoilt" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_what_was_found_out_about_the_data_is_said(memae, folder, benign):
+    frame = benign.assign(
+        port=[22, 80, 443] * 119, shape=benign["shape"].where(benign.index % 2 == 0, "gr\xfc\xdfe")
+    )
+    frame.to_csv("t.csv", index=False, sep=";", decimal=",", encoding="cp1252")
+    words = ["fit", "t.csv", "--out", "model", "--set", "train.epochs=1", "--set", "memory.num_items=5"]
+    done = memae(*words)
+    assert "note: t.csv: is not UTF-8 and was read as cp1252" in done.err
+    assert "note: few different whole numbers in port; " in done.err
+    assert "--categorical" not in memae(*words, "--categorical", "port").err
+    assert "note: t.csv" in memae("score", "model", "t.csv", "--out", "s.csv").err

@@ -23,6 +23,9 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(memae, model):
     twins = {item for pair in items.twins for item in pair}
     assert f"memory: 12 items, {dead} dead, {len(twins)} with a twin" in done.out
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
+    columns, shown = shown[:5], shown[5:]
+    assert [line[:3] for line in columns[::4]] == [["mean radius", "number", "-"], ["shape", "category", "-"]]
+    assert columns[4][3] == "one-hot: 2 categories and unseen"
     order = np.argsort(-items.uses, kind="stable")
     assert [int(line[0]) for line in shown] == order.tolist()
     first = order[0]

@@ -1,11 +1,14 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -215,3 +218,87 @@ def test_the_installed_script_writes_data_to_stdout_and_messages_to_stderr(real_
     assert done.code == 0
     assert from_csv(done.out) == expected("new.csv")
     assert done.err.startswith("30 samples, ")
+
+
+def spoilt_csv(folder, rows):
+    """All rows as a CSV file in which row 2 is ragged, row 5 has a word for a number and row 7 no number."""
+    lines = rows.to_csv(index=False).splitlines()
+    lines[3] = lines[3].rsplit(",", 1)[0]
+    lines[6] = "wide," + lines[6].split(",", 1)[1]
+    lines[8] = "," + lines[8].split(",", 1)[1]
+    (folder / "spoilt.csv").write_text("\n".join([*lines, ""]))
+    return [2, 5, 7]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_rows_that_are_skipped_keep_their_places_and_are_counted(memae, folder, benign, model, suffix):
+    model("table")
+    bad = spoilt_csv(folder, benign)
+    benign.to_csv("whole.csv", index=False)
+    assert memae("score", "model", "whole.csv", "--out", "whole.csv.jsonl").code == 0
+    done = memae(
+        "score", "model", "spoilt.csv", "--skip-bad", "--out", f"scores.{suffix}", "--explain", "why.jsonl"
+    )
+    assert (done.code, done.out) == (0, "")
+    assert (
+        "skipped 3 bad samples: row 2 has 4 cells and the header 5; row 5 column 'mean radius' holds 'wide'; "
+        in (done.err)
+    )
+    assert "row 7 column 'mean radius' has no value" in done.err
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda path: pd.read_json(path, lines=True)}
+    found = read[suffix](f"scores.{suffix}")
+    whole = pd.read_json("whole.csv.jsonl", lines=True)
+    assert found["key"].tolist() == list(range(len(benign)))
+    for column in ("score", "p_value", "is_anomaly"):
+        assert found.index[found[column].isna()].tolist() == bad
+        kept = found[column].drop(bad).astype(float)
+        assert kept.tolist() == pytest.approx(whole[column].drop(bad).astype(float).tolist(), rel=1e-4)
+    explained = [json.loads(line)["key"] for line in (folder / "why.jsonl").read_text().splitlines()]
+    assert explained == [key for key, flag in enumerate(found["is_anomaly"]) if flag == 1]
+
+
+def test_a_model_of_holes_scores_and_explains_them_by_column(memae, folder, benign):
+    holes = benign.assign(shape=benign["shape"].where(benign.index % 5 > 0))
+    holes["mean area"] = holes["mean area"].where(holes.index % 7 > 0)
+    holes["mean texture"] = holes["mean texture"].round().astype(int)
+    holes.to_parquet("holes.parquet")
+    fit = "fit holes.parquet --out model --set train.epochs=2 --set memory.num_items=9"
+    done = memae(*fit.split(), "--categorical", "mean texture")
+    assert done.code == 0
+    for line in ("holes.csv", "holes.feather"):
+        holes.to_csv(line, index=False) if line.endswith("csv") else holes.reset_index(drop=True).to_feather(line)
+    found = {}
+    for name in ("holes.parquet", "holes.csv", "holes.feather"):
+        assert memae("score", "model", name, "--out", "scores.csv", "--explain", "why.jsonl").code == 0
+        found[name] = pd.read_csv("scores.csv")["score"].tolist()
+        why = [json.loads(line) for line in (folder / "why.jsonl").read_text().splitlines()]
+        assert why
+        assert all({c["column"] for c in one["columns"]} == set(holes.columns) for one in why)
+        assert all(sum(c["error"] for c in one["columns"]) == pytest.approx(one["score"], rel=1e-4) for one in why)
+    assert found["holes.csv"] == pytest.approx(found["holes.parquet"], rel=1e-5)
+    assert found["holes.feather"] == found["holes.parquet"]
+    shown = memae("inspect", "model").out
+    assert "one-hot: " in shown
+    assert "missing: 0, and a feature" in " ".join(shown.split())
+    report = json.loads(memae("inspect", "model", "--json").out)
+    columns = {column["name"]: column for column in report["input"]["columns"]}
+    assert columns["mean texture"]["kind"] == "category"
+    assert columns["mean area"]["missing"] == pytest.approx(holes["mean area"].isna().mean())
+    assert columns["mean radius"]["rule"].endswith("never missing")
+
+
+def test_an_interrupted_score_leaves_the_old_output_and_no_half_file(folder, benign, model, tree):
+    model("table")
+    rows = pa.Table.from_pandas(benign, preserve_index=False)
+    pq.write_table(pa.concat_tables([rows] * 10_000), "new.parquet")
+    (folder / "scores.csv").write_text("old")
+    before = tree()
+    words = [sys.executable, "-m", "memae", "score", "model", "new.parquet", "--out", "scores.csv"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not any(f.stat().st_size for f in folder.glob(".scores.csv.*.part")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted"
+    assert tree() == before

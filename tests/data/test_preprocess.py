@@ -2,20 +2,16 @@ import json
 
 import numpy as np
 import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
 import torch
 
 from memae.data.preprocess import (
     ImagePreprocess,
-    TablePreprocess,
     VideoPreprocess,
-    column_kind,
     fit_preprocess,
     load_preprocess,
 )
-from memae.data.samples import Images, Table
+from memae.data.samples import Images
 from memae.data.sources import collect, expected_by, open_source
 from memae.errors import DataError
 
@@ -40,209 +36,6 @@ def fit(x, image_scale="none", number_scale="standard", dropped=()):
 
 def encode(preprocess, x):
     return preprocess.encode(collect(open_source(x, expected_by(preprocess))))
-
-
-def test_numbers_are_scaled_and_categories_one_hot_with_a_place_for_the_unseen():
-    encoded = encode(fit(FRAME), FRAME)
-    deviation = np.std([1, 2, 3, 6])
-    expected = [
-        [-2 / deviation, 0, 0, 1, 0, -1, 0, 1, 0],
-        [-1 / deviation, 1, 0, 0, 0, -1, 1, 0, 0],
-        [0, 0, 0, 1, 0, 1, 0, 1, 0],
-        [3 / deviation, 0, 1, 0, 0, 1, 0, 1, 0],
-    ]
-    assert torch.allclose(encoded, torch.tensor(expected, dtype=torch.float32))
-    assert encoded.dtype == torch.float32
-    assert fit(FRAME).shape == (9,)
-
-
-def test_minmax_scaling_takes_least_to_greatest_to_0_to_1():
-    encoded = encode(fit(FRAME, number_scale="minmax"), FRAME)
-    assert encoded[:, 0].tolist() == pytest.approx([0, 0.2, 0.4, 1])
-    assert encoded[:, 5].tolist() == [0, 0, 1, 1]
-
-
-def test_log_scaling_draws_in_both_tails_and_keeps_the_sign():
-    values = np.array([[0.0], [np.expm1(1)], [-np.expm1(1)], [np.expm1(4)], [-np.expm1(4)]])
-    preprocess = fit(values, number_scale="log")
-    encoded = encode(preprocess, values)[:, 0].numpy()
-    assert encoded == pytest.approx(np.array([0, 1, -1, 4, -4]) / np.sqrt(34 / 5), rel=1e-6)
-    assert preprocess.readable(torch.tensor([[1e9]]))[0][0] < np.inf
-
-
-@pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
-def test_readable_undoes_encode(number_scale):
-    generator = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            "far": 1e6 + generator.normal(size=200),
-            "small": generator.normal(size=200) * 1e-6,
-            "word": generator.choice(["a", "b", "c d", "e,f"], 200),
-            "flag": generator.random(200) < 0.3,
-        }
-    )
-    preprocess = fit(frame, number_scale=number_scale)
-    found = pd.DataFrame(preprocess.readable(encode(preprocess, frame)), columns=frame.columns)
-    assert np.allclose(found["far"], frame["far"], rtol=0, atol=1e-5)
-    assert np.allclose(found["small"], frame["small"], rtol=1e-5, atol=1e-12)
-    assert found["word"].tolist() == frame["word"].tolist()
-    assert found["flag"].tolist() == [str(flag).lower() for flag in frame["flag"]]
-
-
-def test_fold_adds_up_the_features_of_each_column():
-    preprocess = fit(FRAME)
-    features = torch.arange(18.0).view(2, 9)
-    folded = preprocess.fold(features)
-    assert folded.tolist() == [[0, 10, 5, 21], [9, 46, 14, 48]]
-    assert torch.equal(folded.sum(dim=1), features.sum(dim=1))
-
-
-def test_cells_stand_in_their_own_units_most_surprising_first():
-    preprocess = fit(FRAME)
-    expected = encode(preprocess, FRAME)[0]
-    errors = torch.tensor([0.1, 0.2, 0.3, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0])
-    cells = preprocess.cells(samples(FRAME), 3, expected, errors)
-    assert [cell.column for cell in cells] == ["colour", "width", "count", "sealed"]
-    assert [(cell.seen, cell.expected) for cell in cells] == [
-        ("green", "red"),
-        (6.0, pytest.approx(1.0)),
-        (30.0, pytest.approx(10.0)),
-        ("true", "true"),
-    ]
-    assert [cell.error for cell in cells] == pytest.approx([0.5, 0.1, 0.05, 0.0])
-
-
-def test_an_unseen_category_takes_the_last_place_and_reads_as_unseen():
-    preprocess = fit(FRAME)
-    encoded = encode(preprocess, FRAME.assign(colour="mauve"))
-    assert encoded[:, 1:5].tolist() == [[0, 0, 0, 1]] * 4
-    assert [row[1] for row in preprocess.readable(encoded)] == ["(unseen)"] * 4
-
-
-def test_a_truth_value_that_training_never_had_is_unseen():
-    preprocess = fit(pd.DataFrame({"on": [False, False, False]}))
-    assert encode(preprocess, pd.DataFrame({"on": [True, False]})).tolist() == [[0, 1], [1, 0]]
-
-
-def test_a_number_is_a_category_where_training_had_words():
-    preprocess = fit(pd.DataFrame({"code": ["7", "8"]}))
-    assert encode(preprocess, pd.DataFrame({"code": [8, 9]})).tolist() == [[0, 1, 0], [0, 0, 1]]
-
-
-@pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
-@pytest.mark.parametrize("value", [0.0, 5.0, -1e9, 1e-12])
-def test_a_constant_column_stays_finite_and_shows_a_change(number_scale, value):
-    preprocess = fit(np.full((4, 1), value), number_scale=number_scale)
-    assert encode(preprocess, np.full((4, 1), value)).abs().max() < 1e-6
-    changed = encode(preprocess, np.array([[value + max(1.0, abs(value))]]))
-    assert changed.item() == pytest.approx(1.0) if number_scale != "log" else abs(changed.item()) > 0.03
-
-
-def test_columns_are_found_by_name_in_any_order():
-    preprocess = fit(FRAME)
-    shuffled = FRAME[["sealed", "count", "width", "colour"]]
-    assert torch.equal(encode(preprocess, shuffled), encode(preprocess, FRAME))
-
-
-def test_columns_left_out_in_training_may_be_there_or_not():
-    preprocess = fit(FRAME.drop(columns="count"), dropped=("count",))
-    assert torch.equal(encode(preprocess, FRAME), encode(preprocess, FRAME.drop(columns="count")))
-
-
-@pytest.mark.parametrize(
-    ("given", "what"),
-    [
-        (
-            FRAME.drop(columns=["count"]),
-            "no column 'count', which the model was trained on; add it under that name",
-        ),
-        (FRAME.assign(extra=1), "column 'extra' was not there in training; leave it out with --drop extra"),
-        (FRAME.rename(columns={"width": "Width"}), "no column 'width', .*; renamed[?] unknown here: 'Width'"),
-        (FRAME.assign(width=["1", "2", "three", "4"]), "column 'width' holds 'three' at row r; .*mend the cell"),
-        (FRAME.assign(width=["1", "2", "3", "4"]), "column 'width' .* stored as text; convert the column to num"),
-        (FRAME.assign(width=True), "column 'width' holds bool; the model was trained on numbers there; mend"),
-        (
-            FRAME.assign(width=[1, 2, np.nan, 4]),
-            r"column 'width' has no value at row r \(1 missing in all\); fill",
-        ),
-        (FRAME.assign(width=[1, np.inf, 2, 3]), "column 'width' holds inf at row q; mend or remove it"),
-        (FRAME.assign(colour=["red", None, "red", None]), r"column 'colour' has no value at row q \(2 missing"),
-        (
-            FRAME.assign(colour=pd.Timestamp("2026-01-01")),
-            "column 'colour' holds timestamp.*trained on categories",
-        ),
-        (FRAME.assign(sealed=[1, 0, 1, 1]), "column 'sealed' holds int64, .* trained on true and false"),
-    ],
-    ids=[
-        "missing",
-        "extra",
-        "renamed",
-        "text in numbers",
-        "numbers as text",
-        "truth in numbers",
-        "NaN",
-        "infinite",
-        "no category",
-        "date",
-        "number in truth",
-    ],
-)
-def test_rows_that_do_not_fit_the_schema_are_refused_by_column_and_row(given, what):
-    with pytest.raises(DataError, match=f"the DataFrame: {what}"):
-        encode(fit(FRAME), given)
-
-
-@pytest.mark.parametrize(
-    ("given", "what"),
-    [
-        (pd.DataFrame({"when": pd.date_range("2026", periods=3)}), "column 'when' holds timestamp.*--drop when"),
-        (pl.DataFrame({"parts": [[1], [2]]}), "column 'parts' holds large_list.*leave it out with --drop parts"),
-        (pl.DataFrame({"void": [None, None]}), "column 'void' is empty, .*leave it out with --drop void"),
-        (pl.DataFrame({"raw": [b"a", b"b"]}), "column 'raw' holds large_binary.*--drop raw"),
-        (
-            pd.DataFrame({"note": [f"text {i}" for i in range(1001)]}),
-            "column 'note' has 1,001 different texts in 1,001 rows.*--drop note",
-        ),
-        (pd.DataFrame({"a": [1.0, None]}, index=["u", "v"]), "column 'a' has no value at row v .*--drop a"),
-        (pl.DataFrame({"a": [1.0, float("nan")]}), "column 'a' holds nan at row 1; mend or remove it"),
-        (pl.DataFrame({"a": [1.0, float("-inf")]}), "column 'a' holds -inf at row 1; mend or remove it"),
-        (
-            pl.DataFrame({"a": [1.0, -1.7e308, 1.7e308]}),
-            "column 'a' holds numbers up to 1.7e[+]308, too large .*--drop a",
-        ),
-    ],
-)
-@pytest.mark.parametrize("number_scale", ["standard", "minmax"])
-def test_columns_that_cannot_be_learnt_are_refused(given, what, number_scale):
-    with pytest.raises(DataError, match=f"the DataFrame: {what}"):
-        fit(given, number_scale=number_scale)
-
-
-def test_a_thousand_categories_are_still_categories():
-    (column,) = fit(pd.DataFrame({"town": [f"town {i:03}" for i in range(1000)]})).columns
-    assert len(column.categories) == 1000
-    assert column.width == 1001
-
-
-def test_duplicate_columns_are_refused_in_training_and_later():
-    twice = Table(pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=["a", "a"]), [0], "t.csv")
-    with pytest.raises(DataError, match=r"t\.csv: column names must differ; given twice: a"):
-        TablePreprocess.fit(twice, "standard")
-    with pytest.raises(DataError, match=r"t\.csv: column names must differ; given twice: a"):
-        fit(pd.DataFrame({"a": [1.0, 2.0]})).encode(twice)
-
-
-def test_a_table_without_columns_is_refused():
-    with pytest.raises(DataError, match=r"t\.csv: no columns are left to learn from; drop fewer"):
-        TablePreprocess.fit(Table(pa.table({}), [], "t.csv"), "standard")
-
-
-def test_values_out_of_all_proportion_stay_finite_and_far():
-    preprocess = fit(FRAME)
-    encoded = encode(preprocess, FRAME.assign(width=[1.7e308, -1.7e308, 1e30, -1e30]))
-    assert torch.isfinite(encoded.square()).all()
-    assert encoded[:, 0].abs().min() > 1e9
-    assert encoded[:, 0].sign().tolist() == [1, -1, 1, -1]
 
 
 @pytest.mark.parametrize(
@@ -348,46 +141,6 @@ def test_fitted_values_survive_being_written_as_json(fitted, again):
     assert torch.equal(encode(loaded, again), encode(fitted, again))
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        (pa.int8(), "number"),
-        (pa.uint64(), "number"),
-        (pa.float16(), "number"),
-        (pa.decimal128(5, 2), "number"),
-        (pa.bool_(), "boolean"),
-        (pa.string(), "category"),
-        (pa.large_string(), "category"),
-        (pa.string_view(), "category"),
-        (pa.dictionary(pa.int8(), pa.string()), "category"),
-        (pa.dictionary(pa.int8(), pa.int64()), "category"),
-        (pa.dictionary(pa.int8(), pa.date32()), None),
-        (pa.date32(), None),
-        (pa.timestamp("us"), None),
-        (pa.binary(), None),
-        (pa.null(), None),
-        (pa.list_(pa.int8()), None),
-    ],
-    ids=str,
-)
-def test_the_kind_of_an_arrow_type(kind, expected):
-    assert column_kind(kind) == expected
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        pd.DataFrame({"k": pd.Categorical(["b", "a", "b"])}),
-        pd.DataFrame({"k": pd.Categorical([2, 1, 2])}),
-        pl.DataFrame({"k": ["b", "a", "b"]}, schema={"k": pl.Categorical}),
-        pa.table({"k": pa.array(["b", "a", "b"]).dictionary_encode()}),
-    ],
-)
-def test_categorical_columns_are_categories(frame):
-    preprocess = fit(frame)
-    assert encode(preprocess, frame).tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
-
-
 def video(clip_input, length=3, height=1, width=2, **more):
     return VideoPreprocess(clip_length=length, height=height, width=width, input=clip_input, **more)
 
@@ -439,3 +192,17 @@ def test_a_preprocess_of_video_is_stored_as_json(clip_input):
     for change in ({"input": "colours"}, {"clip_length": "long"}, {"kind": "sound"}, {"fps": 25}):
         with pytest.raises(ValueError, match="validation error"):
             load_preprocess(stored | change)
+
+
+@pytest.mark.parametrize(("low", "high", "refused"), [(0.0, 1.0, True), (-1.0, 1.0, True), (0.0, 255.0, False)])
+def test_8_bit_images_are_refused_by_a_model_of_pixels_of_another_range(low, high, refused):
+    values = np.random.default_rng(0).uniform(low, high, (30, 1, 8, 8)).astype(np.float32)
+    fitted = ImagePreprocess.fit(Images(values, range(30), "train.npy"), "none")
+    eight = Images(np.full((2, 1, 8, 8), 200, np.uint8), range(2), "new.npy")
+    if refused:
+        with pytest.raises(
+            DataError, match=r"new\.npy: 8-bit images of 0 to 255, and .* scale them to that range"
+        ):
+            fitted.encode(eight)
+    else:
+        assert torch.isfinite(fitted.encode(eight)).all()

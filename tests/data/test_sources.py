@@ -180,7 +180,7 @@ def test_a_model_says_in_which_channels_a_folder_is_read(tmp_path):
     colour = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(colour).save(tmp_path / "a.png")
     for channels in (1, 3):
-        model = fit(np.random.default_rng(0).random((4, channels, 6, 8)))
+        model = fit(255 * np.random.default_rng(0).random((4, channels, 6, 8)))
         pixels = collect(open_source(tmp_path, expected_by(model))).pixels
         assert pixels.shape == (1, channels, 6, 8)
         assert model.encode(collect(open_source(tmp_path / "a.png", expected_by(model)))).shape == pixels.shape

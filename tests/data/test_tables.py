@@ -1,5 +1,4 @@
 import datetime
-import gzip
 
 import numpy as np
 import pandas as pd
@@ -7,18 +6,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from memae.data.samples import EVERYTHING
-from memae.data.tables import CsvSource, ParquetSource, TableSource, from_frame
+from memae.data.tables import ArrowSource, ParquetSource, TableSource, from_frame
 from memae.errors import DataError
-
-KINDS = {"a": "number", "b": "category", "c": "boolean"}
-TEXT = "a,b,c\n1,x,true\n2,y,false\n3.5,x,true\n4,z,true\n"
-
-
-def csv(path, text=TEXT):
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-    return path
 
 
 def everything(source):
@@ -32,140 +24,6 @@ def rows(source, size=EVERYTHING):
 
 def keys(source, size):
     return [key for part in source.chunks(size) for key in part.keys]
-
-
-def types(source):
-    return [str(field.type) for field in everything(source).columns.schema]
-
-
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
-def test_csv_types_are_inferred(tmp_path, name):
-    source = CsvSource(csv(tmp_path / name), {})
-    assert types(source) == ["double", "string", "bool"]
-    assert rows(source)[2] == {"a": 3.5, "b": "x", "c": True}
-    assert list(everything(source).keys) == [0, 1, 2, 3]
-
-
-def test_csv_types_are_inferred_over_the_whole_file(tmp_path):
-    source = CsvSource(csv(tmp_path / "t.csv", "a,b\n" + "1,2\n" * 400_000 + "1.5,x\n"), {})
-    assert types(source) == ["double", "string"]
-    assert everything(source).columns["a"][400_000].as_py() == 1.5
-    assert everything(source).columns["a"][0].as_py() == 1.0
-
-
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
-@pytest.mark.parametrize("size", [1, 3, 100])
-def test_csv_chunks_are_the_whole_in_order(tmp_path, name, size):
-    whole = CsvSource(csv(tmp_path / name), {})
-    chunked = CsvSource(tmp_path / name, KINDS)
-    assert rows(chunked, size) == rows(whole)
-    assert keys(chunked, size) == [0, 1, 2, 3]
-    assert max(len(part) for part in chunked.chunks(size)) <= size
-
-
-def test_csv_chunks_are_the_whole_where_a_block_ends_in_a_quoted_line_break(tmp_path):
-    lines = "".join(f'{i},"first line\nof, {i}",{"true" if i % 3 else "false"}\n' for i in range(60_000))
-    path = csv(tmp_path / "t.csv", "a,b,c\n" + lines)
-    assert path.stat().st_size > 1 << 20  # more than one block of Arrow's reader
-    assert rows(CsvSource(path, KINDS), 7_000) == rows(CsvSource(path, {}))
-    assert keys(CsvSource(path, KINDS), 7_000) == list(range(60_000))
-
-
-def test_csv_is_told_from_gzip_by_its_content(tmp_path):
-    packed, plain = csv(tmp_path / "packed.csv.gz"), csv(tmp_path / "plain.csv")
-    wrong = [packed.rename(tmp_path / "packed.csv"), plain.rename(tmp_path / "plain.csv.gz")]
-    for path in wrong:
-        assert rows(CsvSource(path, {})) == rows(CsvSource(path, KINDS), 2)
-
-
-@pytest.mark.parametrize("size", [2, EVERYTHING])
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
-def test_text_in_a_number_column_is_refused_by_column_value_and_line(tmp_path, name, size):
-    path = csv(tmp_path / name, TEXT.replace("3.5", "n/k"))
-    with pytest.raises(DataError, match=r"column 'a' holds 'n/k' at line 4.*trained on numbers there; mend"):
-        rows(CsvSource(path, KINDS), size)
-
-
-def test_text_in_a_number_column_is_found_beyond_the_first_block(tmp_path):
-    path = csv(tmp_path / "t.csv", "a\n" + "1\n" * 700_000 + "oops\n")
-    with pytest.raises(DataError, match="column 'a' holds 'oops' at line 700002"):
-        rows(CsvSource(path, {"a": "number"}), 100_000)
-
-
-def test_text_in_a_boolean_column_is_refused(tmp_path):
-    path = csv(tmp_path / "t.csv", TEXT.replace("false", "maybe"))
-    with pytest.raises(
-        DataError, match=r"column 'c' holds 'maybe' at line 3.*trained on true and false there; mend"
-    ):
-        rows(CsvSource(path, KINDS), 2)
-
-
-def test_a_column_that_the_model_does_not_know_may_hold_anything(tmp_path):
-    path = csv(tmp_path / "t.csv", "id,a\n" + "7,1\n" * 400_000 + "x,2\n")
-    source = CsvSource(path, {"a": "number"})
-    assert sum(len(part) for part in source.without(["id"]).chunks(65_536)) == 400_001
-    assert everything(source.without(["id"])).columns.column_names == ["a"]
-    assert source.labels("id")[-1] == "x"
-    assert sum(len(part) for part in source.chunks(65_536)) == 400_001
-
-
-def test_csv_columns_can_be_left_out(tmp_path):
-    source = CsvSource(csv(tmp_path / "t.csv"), {}).without(["b"]).without(["c"])
-    assert everything(source).columns.column_names == ["a"]
-    with pytest.raises(DataError, match=r"t\.csv: no column 'b'; it has 'a'"):
-        source.without(["b"])
-    with pytest.raises(DataError, match=r"t\.csv: no column 'z'; it has 'a'"):
-        source.labels("z")
-
-
-def test_csv_labels_are_text_as_written(tmp_path):
-    source = CsvSource(csv(tmp_path / "t.csv", "a,y\n1,01\n2,1\n3,1.0\n"), {})
-    assert source.labels("y").tolist() == ["01", "1", "1.0"]
-
-
-def test_duplicate_csv_columns_can_be_left_out(tmp_path):
-    source = CsvSource(csv(tmp_path / "t.csv", "a,a,b\n1,2,3\n"), {}).without(["a"])
-    assert rows(source) == [{"b": 3}]
-
-
-@pytest.mark.parametrize("text", ["a,b,c\n", "a,b,c", "\n"])
-def test_a_csv_file_without_rows_yields_none_or_says_so(tmp_path, text):
-    for kinds in ({}, KINDS):
-        try:
-            assert rows(CsvSource(csv(tmp_path / "t.csv", text), kinds), 10) == []
-        except DataError as error:
-            assert "t.csv: holds no samples" in str(error) or "no header line can be read" in str(error)
-
-
-@pytest.mark.parametrize("kinds", [{}, KINDS])
-def test_a_row_of_another_length_is_refused_by_line(tmp_path, kinds):
-    path = csv(tmp_path / "t.csv", TEXT + "5,x\n")
-    with pytest.raises(DataError, match=r"t\.csv: not .* Row #6: Expected 3 columns, got 2: 5,x.*mend that line"):
-        rows(CsvSource(path, kinds), 2)
-
-
-@pytest.mark.parametrize("kinds", [{}, KINDS])
-def test_text_that_is_not_utf8_is_refused(tmp_path, kinds):
-    path = tmp_path / "t.csv"
-    path.write_bytes("a,b,c\n1,caf\xe9,true\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"t\.csv: column 'b' holds text .*not UTF-8; save the file as UTF-8"):
-        rows(CsvSource(path, kinds), 2)
-    path.write_bytes("caf\xe9,b\n1,x\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"t\.csv: the header is not UTF-8; save the file as UTF-8"):
-        rows(CsvSource(path, kinds), 2)
-
-
-@pytest.mark.parametrize("kinds", [{}, KINDS])
-@pytest.mark.parametrize("damage", ["short", "bytes"])
-def test_a_damaged_gz_file_is_refused(tmp_path, kinds, damage):
-    generator = np.random.default_rng(0)
-    lines = "".join(f"{number},x,true\n" for number in generator.integers(10**6, size=200_000))
-    content = gzip.compress(f"a,b,c\n{lines}".encode(), compresslevel=1)
-    half = len(content) // 2
-    broken = content[:half] if damage == "short" else content[:half] + bytes(200) + content[half + 200 :]
-    (tmp_path / "t.csv.gz").write_bytes(broken)
-    with pytest.raises(DataError, match=r"t\.csv\.gz: .*(write it again|mend)"):
-        rows(CsvSource(tmp_path / "t.csv.gz", kinds), 1000)
 
 
 def parquet(path, count=10, row_group_size=3):
@@ -288,3 +146,31 @@ def test_table_labels_are_text_whatever_the_type():
         source.labels("y")
     with pytest.raises(DataError, match="the Arrow table: no column 'y'; it has 'n', 'f', 'b', 'd'"):
         source.without(["y"])
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4"])
+@pytest.mark.parametrize("size", [1, 4, 100, EVERYTHING])
+def test_arrow_files_are_the_whole_in_order(tmp_path, size, compression):
+    table = parquet(tmp_path / "t.parquet")
+    feather.write_feather(table, tmp_path / "t.feather", compression=compression, chunksize=3)
+    source = ArrowSource(tmp_path / "t.feather")
+    assert rows(source, size) == table.to_pylist()
+    assert keys(source, size) == list(range(10))
+    assert source.labels("c").tolist() == ["true", "false"] * 5
+    assert rows(source.without(["a", "c"]), size)[0] == {"b": "x"}
+    with pytest.raises(DataError, match=r"t\.feather: no column 'z'; it has 'a', 'b', 'c'"):
+        source.labels("z")
+
+
+def test_what_is_no_arrow_file_is_refused(tmp_path):
+    for content in (b"ARROW1 and no more", b"hello"):
+        (tmp_path / "t.arrow").write_bytes(content)
+        with pytest.raises(DataError, match=r"t\.arrow: not a readable Arrow file .*; write it again"):
+            ArrowSource(tmp_path / "t.arrow")
+
+
+def test_labels_that_are_missing_are_empty():
+    table = pa.table({"y": ["a", None], "n": [1.0, float("nan")]})
+    source = TableSource(table, range(2), "the Arrow table")
+    assert source.labels("y").tolist() == ["a", ""]
+    assert source.labels("n").tolist() == ["1", ""]

@@ -3,7 +3,7 @@ import pytest
 
 from experiments.data import DATA
 from experiments.protocols import ped2
-from experiments.video_methods import METHODS, _trained
+from experiments.video_methods import METHODS, _sparse_code, _trained
 
 TINY = {
     "video": {"height": 32, "width": 48, "crop_px": 16, "place_px": 8, "training_stride": 4, "crops_per_clip": 2},
@@ -42,6 +42,18 @@ def test_a_detector_scores_under_every_protocol(small_ped2):
     # clips of 16 with stride 1 give their error to their frame 8, so 8 frames before and 7 behind have none
     given = ~np.isnan(more["paper raw"]["01"])
     assert np.flatnonzero(given).tolist() == list(range(8, 17))
+
+
+def test_a_penalised_code_is_shorter_and_without_a_penalty_it_is_the_plain_autoencoder(small_ped2):
+    plain = _trained("video", **{**TINY, "memory": {"enabled": False}})(ped2.training(), 3)
+    free, short = (_sparse_code("video", share, **TINY)(ped2.training(), 3) for share in (0.0, 0.5))
+    expected, found = plain.score(ped2.testing()), free.score(ped2.testing())
+    assert all(np.array_equal(found[video], expected[video]) for video in ("01", "02"))
+    assert short.facts["weight"] > 0 == free.facts["weight"]
+    assert not np.array_equal(short.score(ped2.testing())["01"], expected["01"])
+    assert {*short.more(ped2.testing())} == {"served 1", "served 16", "paper raw"}
+    assert short.stored is None
+    assert short.settings["share"] == 0.5
 
 
 def test_the_cell_of_a_video_method_has_all_of_its_figures(small_ped2):

@@ -119,7 +119,7 @@ def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole()
     assert (large.memory.query, large.memory.item_dim) == ("position", 128)
     read = large.eval()(torch.rand(1, 1, 64, 65)).read
     assert read.weights.shape == (4 * 5, 100)
-    asked = override(preset_config("mnist", "image"), {"memory": {"query": "position"}}, "test")
+    asked = override(preset_config("mnist-paper", "image"), {"memory": {"query": "position"}}, "test")
     assert build(asked, (1, 28, 28)).memory.items.shape == (100, 64)
 
 
@@ -168,7 +168,7 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
     assert config.memory.warmup_epochs == config.memory.revive_epochs == config.train.noise == 0
     assert config.memory.enabled
     assert config.train.decay_share == 0
-    if network in ("video", "mnist", "kddcup"):  # our default is another network
+    if network in ("video", "mnist", "cifar10", "kddcup"):  # our default is another network
         return
     ours = preset_config(network, MODALITY[network])
     for key in ("epochs", "batch_size", "learning_rate", "precision"):
@@ -179,7 +179,7 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
 @pytest.mark.parametrize("variant", ["", "-paper", "-released"])
 def test_every_preset_lets_an_item_pass_the_shrinkage(network: str, variant: str) -> None:
     config = preset_config(network + variant, MODALITY[network])
-    ours = {"mnist": "thumbnail", "kddcup": "table"}.get(network, network)
+    ours = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table"}.get(network, network)
     assert config.network == ("video-paper" if network == "video" and variant else network if variant else ours)
     memory = config.memory
     assert memory.shrinkage < built_items(config)
@@ -193,13 +193,29 @@ def test_every_variant_has_the_memory_size_of_the_paper(network: str, variant: s
     assert built_items(preset_config(network + variant, MODALITY[network])) == items
 
 
-def test_a_thumbnail_network_is_half_as_wide_and_sees_every_pixel() -> None:
+def test_a_thumbnail_network_ends_in_a_narrow_code_and_sees_every_pixel() -> None:
     thumbnail, image = (build(preset_config(name, "image"), (1, 28, 28)) for name in ("thumbnail", "image"))
-    assert convolutions(thumbnail.encoder, nn.Conv2d) == [(3, 2, 1, 16), (3, 2, 16, 32), (3, 2, 32, 64)]
+    assert convolutions(thumbnail.encoder, nn.Conv2d) == [
+        (3, 2, 1, 16),
+        (3, 2, 16, 32),
+        (3, 2, 32, 64),
+        (3, 2, 64, 64),
+        (3, 2, 64, 16),
+    ]
     assert convolutions(image.encoder, nn.Conv2d) == [(3, 2, 1, 32), (3, 2, 32, 64), (3, 2, 64, 128)]
     pixels = torch.rand(1, 1, 28, 28, requires_grad=True)
-    thumbnail.eval().encoder(pixels).sum().backward()
+    code = thumbnail.eval().encoder(pixels)
+    code.sum().backward()
+    assert code.shape == (1, 16, 1, 1)
     assert (pixels.grad != 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 9), (28, 20), (33, 64)])
+def test_a_thumbnail_of_any_size_is_rebuilt_at_its_size(size: tuple[int, int]) -> None:
+    model = build(preset_config("thumbnail", "image"), (3, *size)).eval()
+    rebuilt = model(torch.rand(2, 3, *size))
+    assert rebuilt.x.shape == (2, 3, *size)
+    assert model.memory.items.shape == (300, 16)
 
 
 def built_items(config: Config) -> int:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memae.data.preprocess import Cell
+from memae.data.table_preprocess import Cell
 from memae.explain import Explanation, MemoryItems
 from memae.report.pictures import MAX_ITEMS, draw_cells, draw_items, draw_reconstructions
 

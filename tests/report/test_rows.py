@@ -6,8 +6,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from memae.data.preprocess import Cell
 from memae.data.samples import FrameKey
+from memae.data.table_preprocess import Cell
 from memae.detector import Verdicts
 from memae.explain import Explanation, ItemUse
 from memae.report.rows import write_explanations, write_verdicts

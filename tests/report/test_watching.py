@@ -20,6 +20,7 @@ from memae.events import EventRule
 from memae.frame_scoring import ClipEvidence, ScoredFrame
 from memae.report import watching
 from memae.report.watching import Outputs, evaluate_videos, watch_videos
+from memae.stages import Count, Stage, Watcher
 from memae.threshold import Threshold
 
 HEIGHT, WIDTH = 96, 160  # of the videos; the network sees 32 x 64, and there are 4 x 8 places
@@ -93,11 +94,27 @@ def content():
     return {str(path): path.read_bytes() for path in paths}
 
 
+class Places(Watcher):
+    """Where the scoring was, frame by frame; and what else is done of each place."""
+
+    def __init__(self, also=lambda place: None):
+        self.seen, self.stages, self._also = [], [], also
+
+    def begin_stage(self, stage):
+        self.stages.append(stage)
+
+    def advance(self, count, place=None):
+        if self.stages[-1].name == "scoring":
+            self.seen.append(place)
+            self._also(place)
+
+
 class TestWatch:
     def test_counts_events_and_progress(self, gate, capfd):
-        seen = []
-        found = watch_videos(gate, "gate", RULE, Outputs(), progress=lambda frame: seen.append(frame.key))
-        assert seen == [FrameKey("gate", number, number / 10) for number in range(10)]
+        watcher = Places()
+        found = watch_videos(gate, "gate", RULE, Outputs(), watcher=watcher)
+        assert watcher.stages == [Stage("scoring", "frames", Count(10, exact=False))]
+        assert watcher.seen == [FrameKey("gate", number, number / 10) for number in range(10)]
         assert (found.frames, found.anomalous_frames) == (10, 4)  # above 3, the threshold of five samples at 0.2
         spans = [(event.first_frame, event.last_frame, event.peak_frame, event.peak) for event in found.events]
         assert spans == [(2, 4, 3, 8.0), (8, 8, 8, 5.0)]
@@ -161,7 +178,7 @@ class TestWatch:
             "videos",
             RULE,
             Outputs(overlay=Path("o")),
-            progress=lambda frame: there.setdefault(frame.key.video, Path("o/gate.mp4").exists()),
+            watcher=Places(lambda key: there.setdefault(key.video, Path("o/gate.mp4").exists())),
         )
         assert there == {"gate": False, "hall": True}
         assert [path.name for path in sorted(Path("o").iterdir())] == ["gate.mp4", "hall.mp4"]
@@ -267,11 +284,10 @@ def write_masks(path, frames, box=(120, 24, 140, 48), size=(HEIGHT, WIDTH)):
 class TestEvaluate:
     def test_frames_pixels_regions_and_events_are_held_against_the_labels(self, gate):
         write_masks(Path("masks/gate"), [2, 3, 4])
-        seen = []
-        found = evaluate_videos(
-            gate, "gate", Path("masks"), RULE, progress=lambda frame: seen.append(frame.key.frame)
-        )
-        assert seen == list(range(10))
+        watcher = Places()
+        found = evaluate_videos(gate, "gate", Path("masks"), RULE, watcher=watcher)
+        assert [key.frame for key in watcher.seen] == list(range(10))
+        assert [stage.name for stage in watcher.stages] == ["counting frames", "scoring", "figures and intervals"]
         assert (found.videos, found.frames, found.anomalous_frames, found.stretches) == (1, 10, 3, 1)
         # of the 21 pairs one is lost: frame 8 scores above frame 4
         assert found.frame_auroc_micro.value == pytest.approx(20 / 21)

@@ -11,24 +11,52 @@ from inspect import cleandoc
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from memae.cli.demo import demo
 from memae.cli.evaluate import evaluate
 from memae.cli.fit import fit
 from memae.cli.inspect import inspect as inspect_verb
 from memae.cli.score import score
+from memae.cli.voice import LOG_JSON, say_error
 
 __all__ = ["app", "main"]
 
+OUT_OF_MEMORY = (
+    "out of memory; close other programs, give fewer or smaller samples, or take a machine with more memory"
+)
+WIDTH = 100  # of help, characters, where the terminal has them
+
+
+class _Verb(TyperCommand):
+    """A verb whose help lists the options of each panel below a heading of its own; Typer does that with rich alone."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the arguments, the options, and the options of each panel."""
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+                panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
+        for name, records in panels.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
 
 class _Verbs(TyperGroup):
+    def get_help_option(self, ctx: Any) -> Any:
+        """--help, False where it is not given; for a None Typer loads pydantic, only to let it pass."""
+        if option := super().get_help_option(ctx):
+            option.default = False
+        return option
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb; Ctrl-C is caught here, as Typer makes of it an exit without a word."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("interrupted")
+            say_error("interrupted", event="interrupted", code=130)
             raise typer.Exit(130) from None
 
 
@@ -37,28 +65,31 @@ app = typer.Typer(
     cls=_Verbs,
     help="Find what is not normal in images, tables and video, after seeing normal samples only.\n\n"
     "MemAE, the memory-augmented autoencoder (Gong et al., ICCV 2019). Start with:  memae demo",
+    context_settings={"max_content_width": WIDTH},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich takes longer to load than all else that help needs
 )
 
 
 def _reflowed(text: str) -> str:
     """A docstring as the terminal should wrap it: a paragraph is one line, an indented example stays as it is."""
     paragraphs = cleandoc(text).split("\n\n")
-    return "\n\n".join(p if p.startswith(" ") else " ".join(p.split()) for p in paragraphs)
+    return "\n\n".join(f"\b\n{p}" if p.startswith(" ") else " ".join(p.split()) for p in paragraphs)
 
 
 for verb in (fit, score, evaluate, inspect_verb, demo):
-    app.command(help=_reflowed(verb.__doc__ or ""))(verb)
+    text = _reflowed(verb.__doc__ or "")
+    first = text.partition("\n")[0]
+    app.command(cls=_Verb, help=text, short_help=first, context_settings={"max_content_width": WIDTH})(verb)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
+        from memae import __version__
 
-        typer.echo(importlib.metadata.version("memae"))
+        typer.echo(__version__)
         raise typer.Exit
 
 
@@ -76,9 +107,19 @@ def main() -> None:
     from memae.errors import MemaeError
 
     try:
-        app(prog_name="memae")
+        _run()
     except MemaeError as error:
-        _say(f"error: {error}")
+        say_error(str(error))
+        sys.exit(1)
+    except MemoryError:  # where nothing could be halved: the samples themselves do not fit
+        say_error(OUT_OF_MEMORY)
+        sys.exit(1)
+    except RuntimeError as error:
+        from memae.memory_room import ran_out
+
+        if not ran_out(error):
+            raise
+        say_error(OUT_OF_MEMORY)
         sys.exit(1)
     except BrokenPipeError:
         # the reader of stdout went away, as `| head` does; python must not try to flush into it at exit
@@ -86,9 +127,19 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"error: {where}{error.strerror or error}; check the path, its permissions and the free space")
+        say_error(f"{where}{error.strerror or error}; check the path, its permissions and the free space")
         sys.exit(1)
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+def _run() -> None:
+    if LOG_JSON not in sys.argv[1:]:
+        app(prog_name="memae")
+        return
+    try:
+        code = app(prog_name="memae", standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of Typer's own, for a wrong command line
+            raise
+        say_error(error.format_message(), code=2)
+        code = 2
+    sys.exit(code or 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from memae.cli.options import Json
+from memae.cli.options import Json, LogJson, Quiet
+from memae.cli.voice import Voice
 
 __all__ = ["demo"]
 
@@ -31,6 +33,8 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split and the models.")] = 0,
     json: Json = False,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
 ) -> None:
     """Train MemAE on real data beside the plain autoencoder and the untrained network, and show what they find.
 
@@ -39,24 +43,23 @@ def demo(
     """
     from memae.demo import DATA_SETS, run_demo
     from memae.errors import ConfigError
-    from memae.progress import ProgressBar
 
+    voice = Voice(quiet=quiet, log_json=log_json)
     if data not in DATA_SETS:
         raise ConfigError(f"--data {data}: unknown; take one of {', '.join(DATA_SETS)}")
     folder = out or Path("memae-demo" if data == "bundled" else f"memae-demo-{data}")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder}: is a file; name a folder for the pictures")
     started = time.perf_counter()
-    results = run_demo(
-        data, folder, seed=seed, announce=lambda what: typer.echo(what, err=True), monitor=ProgressBar
-    )
+    results = run_demo(data, folder, seed=seed, announce=voice.task, monitor=voice.watcher)
     seconds = time.perf_counter() - started
+    figures: dict[str, Any] = {kind: dataclasses.asdict(result) for kind, result in results.items()}
+    found = {**figures, "seconds": round(seconds, 2), "folder": str(folder.resolve())}
+    voice.result([], **found)
     if json:
-        import dataclasses
         import json as json_module
 
-        figures = {kind: dataclasses.asdict(result) for kind, result in results.items()}
-        typer.echo(json_module.dumps({**figures, "seconds": round(seconds, 2), "folder": str(folder.resolve())}))
+        typer.echo(json_module.dumps(found))
     else:
         _print(results, seconds, folder)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,18 +20,26 @@ from memae.cli.options import (
     Json,
     Least,
     Leave,
+    LogJson,
     Mask,
     Model,
     PerHour,
+    Quiet,
     SkipBad,
     Source,
     check_device,
     event_rule,
-    skipped_lines,
+    skipped_line,
     without_video_options,
     x_from,
 )
-from memae.errors import ConfigError
+from memae.cli.voice import Voice
+from memae.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from memae.evaluate_pixels import ImageMasks
 
 __all__ = ["evaluate"]
 
@@ -79,6 +88,8 @@ def evaluate(
     skip_bad: SkipBad = False,
     json: Json = False,
     device: Device = "auto",
+    quiet: Quiet = False,
+    log_json: LogJson = False,
 ) -> None:
     """Measure how well MODEL tells normal samples of SOURCE from the others, with 95 % bootstrap intervals.
 
@@ -96,14 +107,12 @@ def evaluate(
 
         memae evaluate camera.model test_videos/ --labels masks/
     """
-    import numpy as np
-
     from memae.data.images import ImageSource
-    from memae.data.sources import skipped_of
     from memae.detector import Detector
     from memae.evaluate import evaluate as measure
     from memae.report.maps import judge_maps
 
+    voice = Voice(quiet=quiet, log_json=log_json)
     detector = Detector.load(model, device=check_device(device))
     if detector.config.network.startswith("video"):
         if labels is None:
@@ -124,7 +133,7 @@ def evaluate(
             cool_down_s=cool_down_s,
         )
         opened = detector.open(x_from([source], frame_rate)).without(drop or ())
-        _evaluate_video(detector, opened, labels, rule, mask, caveat, json)
+        _evaluate_video(detector, opened, labels, rule, mask, caveat, json, voice)
         return
     video_only = {
         "--enter": enter,
@@ -133,39 +142,49 @@ def evaluate(
         "--frame-rate": frame_rate,
     }
     without_video_options(model, video_only)
-    opened = detector.open(source, skip_bad=skip_bad)
-    anomalous, masks = _truth(opened, source, label_column, normal, labels)
+    opened = detector.open(source)
+    truth = _truth(opened, source, label_column, normal, labels, skip_bad)
     samples = opened.without((*((label_column,) if label_column else ()), *(drop or ())))
-    verdicts = detector.detect(samples)
-    skipped = skipped_of(samples)
     result = measure(
-        np.delete(anomalous, [sample.place for sample in skipped]),
-        verdicts.scores,
-        verdicts.is_anomaly,
+        *_judged(detector, samples, truth, skip_bad, voice),
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
+        watcher=voice.watcher,
     )
-    pixels = judge_maps(detector, samples, masks) if masks and isinstance(samples, ImageSource) else None
+    pixels = None
+    if truth.masks and isinstance(samples, ImageSource):
+        pixels = judge_maps(detector, samples, truth.masks, skip_bad=skip_bad, watcher=voice.watcher)
+    figures = dataclasses.asdict(result) | ({"pixels": dataclasses.asdict(pixels)} if pixels else {})
+    voice.result([], **figures)
     if json:
-        import dataclasses
         import json as json_module
 
-        found = dataclasses.asdict(result) | ({"pixels": dataclasses.asdict(pixels)} if pixels else {})
-        typer.echo(json_module.dumps(found))
+        typer.echo(json_module.dumps(figures))
     else:
         _print(result, pixels)
-    for line in skipped_lines(skipped):
-        typer.echo(line, err=True)
+
+
+class _Truth(NamedTuple):
+    """What is known about the samples, all of them, whether they can be read or not."""
+
+    anomalous: np.ndarray
+    """(S,) bool."""
+    known: np.ndarray
+    """(S,) bool: there is a label."""
+    masks: ImageMasks | None = None
 
 
 def _truth(
-    opened: Any, source: str, label_column: str | None, normal: list[str] | None, labels: Path | None
-) -> tuple[Any, Any]:
-    """(S,) bool of all samples, True = anomaly, and the masks of images where there are any."""
+    opened: Any,
+    source: str,
+    label_column: str | None,
+    normal: list[str] | None,
+    labels: Path | None,
+    skip_bad: bool,
+) -> _Truth:
     import numpy as np
 
     from memae.data.images import ImageSource
     from memae.data.layout import NORMAL_FOLDER, find_layout
-    from memae.errors import DataError
     from memae.evaluate import anomaly_labels
     from memae.evaluate_pixels import read_masks
 
@@ -184,30 +203,65 @@ def _truth(
         anomalous = np.array([masks.marks(key) for key in opened.keys])
         if anomalous.all() or not anomalous.any():
             raise DataError(f"{labels}: an evaluation needs images with and without marks in their masks")
-        return anomalous, masks
+        return _Truth(anomalous, np.ones(len(anomalous), dtype=bool), masks)
     if label_column is None or not normal:
         raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for masks)")
-    anomalous = anomaly_labels(opened.labels(label_column), normal, source)
-    return anomalous, folder and read_masks(folder, opened.keys, anomalous)
+    values = opened.labels(label_column)
+    known = (values != "") | ("" in normal)
+    if not (known.all() or skip_bad):
+        row, count = int(np.argmin(known)), int((~known).sum())
+        raise DataError(
+            f"{opened.origin}: no label in {label_column!r} at row {row} ({count:,} such in all); fill them, or leave "
+            "such rows out with --skip-bad"
+        )
+    anomalous = np.zeros(len(values), dtype=bool)
+    anomalous[known] = anomaly_labels(values[known], normal, opened.origin)
+    return _Truth(anomalous, known, read_masks(folder, opened.keys, anomalous) if folder else None)
+
+
+def _judged(
+    detector: Any, samples: Any, truth: _Truth, skip_bad: bool, voice: Voice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels (S,), True = anomaly, scores and flags of the samples that have them all."""
+    import numpy as np
+
+    from memae.data.samples import Skipped
+
+    known = truth.known
+    verdicts = detector.detect(samples, skip_bad=skip_bad, watcher=voice.watcher)
+    if len(known) != len(verdicts):
+        raise DataError(
+            f"{samples.origin}: {len(known):,} labels for {len(verdicts):,} samples; give one label a sample"
+        )
+    kept = known & np.isfinite(verdicts.scores)
+    unlabelled = [Skipped(verdicts.keys[row], "has no label") for row in np.flatnonzero(~known).tolist()]
+    if left_out := [*verdicts.skipped, *unlabelled]:
+        voice.note(skipped_line(int((~kept).sum()), left_out))
+    return truth.anomalous[kept], verdicts.scores[kept], verdicts.is_anomaly[kept]
 
 
 def _evaluate_video(
-    detector: Any, source: Any, labels: Path, rule: Any, mask: Path | None, caveat: str | None, json: bool
+    detector: Any,
+    source: Any,
+    labels: Path,
+    rule: Any,
+    mask: Path | None,
+    caveat: str | None,
+    json: bool,
+    voice: Voice,
 ) -> None:
-    from memae.progress import FrameCounter
     from memae.report.watching import evaluate_videos
 
-    with FrameCounter() as counter:
-        result = evaluate_videos(detector, source, labels, rule, mask=mask, progress=counter)
+    result = evaluate_videos(detector, source, labels, rule, mask=mask, watcher=voice.watcher)
+    voice.result([], **dataclasses.asdict(result))
     if json:
-        import dataclasses
         import json as json_module
 
         typer.echo(json_module.dumps(_finite(dataclasses.asdict(result))))
     else:
         _print_video(result, rule)
     if caveat:
-        typer.echo(f"note: {caveat}", err=True)
+        voice.note(f"note: {caveat}")
 
 
 def _finite(value: Any) -> Any:

@@ -13,6 +13,7 @@ from memae.cli.options import (
     Device,
     Drop,
     FrameRate,
+    LogJson,
     Quiet,
     SkipBad,
     Sources,
@@ -20,9 +21,10 @@ from memae.cli.options import (
     default_events,
     events_line,
     settings_from,
-    skipped_lines,
+    skipped_line,
     x_from,
 )
+from memae.cli.voice import Voice
 
 __all__ = ["fit"]
 
@@ -41,6 +43,15 @@ def fit(
         ),
     ] = None,
     drop: Drop = None,
+    categorical: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--categorical",
+            metavar="COLUMN",
+            help="This column of numbers names kinds, such as a code or a port; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(
@@ -59,7 +70,6 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    skip_bad: SkipBad = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings as TOML; see docs/config.md.", show_default=False),
@@ -88,9 +98,11 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    skip_bad: SkipBad = False,
     frame_rate: FrameRate = None,
     device: Device = "auto",
     quiet: Quiet = False,
+    log_json: LogJson = False,
 ) -> None:
     """Learn what is normal from SOURCE and write a model.
 
@@ -106,64 +118,68 @@ def fit(
     from memae.artifact import check_place
     from memae.detector import Detector
 
+    main_process = os.environ.get("RANK", "0") == "0"
+    voice = Voice(quiet=quiet or not main_process, log_json=log_json and main_process)
     settings = settings_from(config, words, false_alarm_rate, size)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
     check_place(out)  # before the training, not after it
     x = x_from(sources, frame_rate)
-    checkpoint = out.absolute().with_name(f"{out.absolute().name}.checkpoint")  # "." has no name of its own
+    place = out.absolute()  # "." has no name of its own, and is another folder once the model has taken its place
+    checkpoint = place.with_name(f"{place.name}.checkpoint")
     try:
         detector.fit(
             x,
             drop=drop or (),
+            categorical=categorical or (),
+            skip_bad=skip_bad,
             checkpoint=checkpoint,
             resume=resume,
-            monitor=_monitors(log, quiet),
-            skip_bad=skip_bad,
-            announce=None if quiet else lambda what: typer.echo(what, err=True),
+            monitor=_monitors(log, voice) if main_process else None,
         )
     except KeyboardInterrupt:
         if checkpoint.exists():
-            typer.echo(
-                f"{checkpoint} holds the training so far; the same command with --resume continues it", err=True
-            )
+            voice.note(f"{checkpoint} holds the training so far; the same command with --resume continues it")
         raise
     finally:
         with suppress(OSError):
             checkpoint.rmdir()  # empty once the training is complete
-    if os.environ.get("RANK", "0") != "0":
+    if not main_process:
         return  # all processes of a launch end with the same model; one writes it
     detector.save(out)
-    if not quiet:
-        _summary(detector, out)
-    for line in skipped_lines(detector.skipped):
-        typer.echo(line, err=True)
+    voice.result(_summary(detector, out), model=str(place), **detector.facts, **_decision(detector))
     if detector.history and detector.history.interrupted:
-        typer.echo(
+        voice.note(
             f"interrupted in epoch {len(detector.history.records) + 1}; the model of epoch "
-            f"{detector.history.kept_epoch} is saved. Continue with the same command and --resume",
-            err=True,
+            f"{detector.history.kept_epoch} is saved. Continue with the same command and --resume"
         )
         raise typer.Exit(130)
 
 
-def _monitors(log: Path | None, quiet: bool) -> Any:
+def _monitors(log: Path | None, voice: Voice) -> Any:
     from memae.errors import MissingExtraError
-    from memae.progress import JsonLines, Monitors, ProgressBar, TensorBoard
+    from memae.progress import JsonLines, Monitors, TensorBoard
     from memae.train import Monitor
 
-    members: list[Monitor] = [] if quiet else [ProgressBar()]
+    members: list[Monitor] = [voice.watcher]
     if log:
         members.append(JsonLines(log / "train.jsonl"))
         try:
             members.append(TensorBoard(log))
         except MissingExtraError as error:
-            typer.echo(f"no TensorBoard events: {error}", err=True)
+            voice.note(f"no TensorBoard events: {error}")
     return Monitors(members)
 
 
-def _summary(detector: Any, out: Path) -> None:
+def _decision(detector: Any) -> dict[str, Any]:
+    if not detector.facts["samples"]["calibration"]:
+        return {}
+    threshold = detector.threshold
+    return {"threshold": {"value": threshold.value, "false_alarm_rate": threshold.false_alarm_rate}}
+
+
+def _summary(detector: Any, out: Path) -> list[str]:
     facts, samples = detector.facts, detector.facts["samples"]
     unit = "frame" if detector.config.network.startswith("video") else "sample"
     lines = [
@@ -190,5 +206,9 @@ def _summary(detector: Any, out: Path) -> None:
         )
     if unit == "frame" and (events := default_events(detector)):
         lines.append(f"events: {events_line(events)}")
-    for line in lines:
-        typer.echo(line, err=True)
+    if (skipped := facts["skipped"])["count"]:
+        from memae.data.samples import Skipped
+
+        lines.append(skipped_line(skipped["count"], [Skipped(*bad) for bad in skipped["first"]]))
+    lines += [f"note: {note}" for note in facts["notes"]]
+    return lines

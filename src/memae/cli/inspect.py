@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from memae.cli.options import Json, Model, default_events, events_line
 __all__ = ["inspect"]
 
 SHOWN_ITEMS = 20
+SHOWN_COLUMNS = 20
 
 
 def inspect(
@@ -30,8 +32,8 @@ def inspect(
 ) -> None:
     """Show what MODEL is: its data, training and threshold, and what its memory holds.
 
-    For each item: how much it is used, its twins, and the item decoded alone, as a picture or as a row in the
-    columns' own units.
+    For each column of a table: what is done with it; see docs/tables-data.md. For each item: how much it is used, its
+    twins, and the item decoded alone, as a picture or as a row in the columns' own units.
 
         memae inspect parts.model --out items.png
     """
@@ -79,6 +81,9 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
         if items is None
         else {"uses": items.uses.tolist(), "twins": items.twins, "rows": items.rows},
     }
+    if report["input"]["kind"] == "table":
+        for column, stored in zip(detector.preprocess.columns, report["input"]["columns"], strict=True):
+            stored["rule"] = column.rule
     if report["input"]["kind"] == "video":
         import dataclasses
 
@@ -109,9 +114,16 @@ def _print(detector: Any, items: Any) -> None:
     if unit == "frames" and (events := default_events(detector)):
         about.add_row("events", events_line(events))
     console.print(about)
+    _print_columns(console, report["input"].get("columns", ()))
     if items is None:
         console.print("\nno memory: a plain autoencoder")
-        return
+    else:
+        _print_items(console, items)
+
+
+def _print_items(console: Any, items: Any) -> None:
+    from rich.table import Table
+
     total = max(1, int(items.uses.sum()))
     order = sorted(range(len(items.uses)), key=lambda i: -items.uses[i])
     dead = int((items.uses == 0).sum())
@@ -141,6 +153,28 @@ def _print(detector: Any, items: Any) -> None:
         console.print(f"{' and '.join(left)}: see --json")
     if items.pictures is not None:
         console.print("the items as pictures: --out items.png")
+
+
+def _print_columns(console: Any, columns: Sequence[dict[str, Any]]) -> None:
+    """What is done with each column; of a wide table with the first, and with those that had missing values."""
+    from rich.table import Table
+
+    if not columns:
+        return
+
+    shown = [c for place, c in enumerate(columns) if place < SHOWN_COLUMNS or c["missing"]]
+    table = Table()
+    for heading in ("column", "kind"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("missing", justify="right")
+    table.add_column("what the network sees", overflow="fold")
+    for column in shown:
+        missing = f"{column['missing']:.1%}" if column["missing"] else "-"
+        table.add_row(column["name"], column["kind"], missing, column["rule"])
+    console.print()
+    console.print(table)
+    if len(shown) < len(columns):
+        console.print(f"{len(columns) - len(shown)} more columns: see --json")
 
 
 def _score(video: dict[str, Any]) -> str:

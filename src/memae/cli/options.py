@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memae.cli.voice import LOG_JSON
 from memae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "Json",
     "Least",
     "Leave",
+    "LogJson",
     "Mask",
     "Model",
     "PerHour",
@@ -40,15 +42,15 @@ __all__ = [
     "event_rule",
     "events_line",
     "settings_from",
-    "skipped_lines",
+    "skipped_line",
     "without_video_options",
     "x_from",
 ]
 
 _SOURCE_HELP = (
-    "A file: .csv, .csv.gz, .parquet, .npy, .npz, MNIST idx3-ubyte (.gz). Images: a folder, a file, a pattern in "
-    "quotes, or a .txt with one path a line; see docs/images.md. Video: a file (.mp4, .avi, .mkv, ...), or a folder "
-    "with such files or with folders of frames."
+    "A file: .csv, .tsv (.gz), .parquet, .arrow, .feather, .npy, .npz, MNIST idx3-ubyte (.gz). Images: a folder, a "
+    "file, a pattern in quotes, or a .txt with one path a line; see docs/images.md. Video: a file (.mp4, .avi, .mkv "
+    "and more), or a folder with such files or with folders of frames."
 )
 Source = Annotated[
     str,
@@ -74,10 +76,20 @@ Drop = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu", help="auto takes a GPU where there is one.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out images that cannot be read; they are named at the end.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+LogJson = Annotated[
+    bool,
+    typer.Option(
+        LOG_JSON, help="Progress, warnings, result and errors as JSON lines on stderr; see docs/log-json.md."
+    ),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Leave out samples that cannot be read or encoded, and count them at the end; they are an error else.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
 
 
@@ -134,13 +146,14 @@ def x_from(sources: list[str], frame_rate: float | None) -> Any:
     return VideoSource(paths, folder_rate=frame_rate) if frame_rate else sources
 
 
-def skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
-    """What must be said about samples that were left out."""
-    if not skipped:
-        return []
-    named = [f"  {sample.key}: {sample.reason}" for sample in skipped[:NAMED]]
-    more = [f"  and {len(skipped) - NAMED:,} more"] if len(skipped) > NAMED else []
-    return [f"left out, because they cannot be read: {len(skipped):,}", *named, *more]
+def skipped_line(count: int, first: Sequence[Skipped]) -> str:
+    """How many bad samples were left out, and what was wrong with the first of them."""
+    shown = "; ".join(
+        f"{'row ' if str(skipped.key).isdigit() else ''}{skipped.key} {skipped.reason}"
+        for skipped in first[:SHOWN_SKIPPED]
+    )
+    more = f"; and {count - SHOWN_SKIPPED:,} more" if count > SHOWN_SKIPPED else ""
+    return f"skipped {count:,} bad sample{'s' * (count != 1)}: {shown}{more}"
 
 
 def without_video_options(model: Path, options: Mapping[str, Any]) -> None:
@@ -153,7 +166,7 @@ def without_video_options(model: Path, options: Mapping[str, Any]) -> None:
         raise ConfigError(f"{given[0]} is for models of video, and {model} is of another kind; leave it out")
 
 
-NAMED = 20  # samples that were left out, each on a line
+SHOWN_SKIPPED = 5
 _VIDEO = "Video"
 FALSE_ALARMS_PER_HOUR = 1.0
 FrameRate = Annotated[

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 
 from memae.cli.options import (
     FALSE_ALARMS_PER_HOUR,
+    SHOWN_SKIPPED,
     CoolDown,
     Device,
     Drop,
@@ -20,6 +22,7 @@ from memae.cli.options import (
     Gap,
     Least,
     Leave,
+    LogJson,
     Mask,
     Model,
     PerHour,
@@ -29,13 +32,15 @@ from memae.cli.options import (
     check_device,
     check_output,
     event_rule,
-    skipped_lines,
+    skipped_line,
     without_video_options,
     x_from,
 )
+from memae.cli.voice import Voice
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
+    from memae.data.samples import Skipped
     from memae.data.sources import Source
     from memae.detector import Detector, Verdicts
     from memae.events import EventRule
@@ -128,11 +133,12 @@ def score(
     skip_bad: SkipBad = False,
     device: Device = "auto",
     quiet: Quiet = False,
+    log_json: LogJson = False,
 ) -> None:
     """Score every sample of SOURCE: one row each, in order, with its path or row number.
 
-    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly. An
-    image that --skip-bad leaves out keeps its row, with the other columns empty.
+    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly. They
+    are empty for a sample that --skip-bad left out, but for its key.
 
         memae score flows.model today.csv --out scores.csv
 
@@ -150,6 +156,8 @@ def score(
         check_output(explain, (".jsonl",), "--explain")
     if events:
         check_output(events, (".jsonl",), "--events")
+    rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
+    voice = Voice(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
     detector = Detector.load(model, device=check_device(device))
     _check_maps(detector, maps, maps_of, sources)
     if detector.config.network.startswith("video"):
@@ -175,13 +183,20 @@ def score(
             (before_s, after_s),
             mask=mask,
             caveat=caveat if events or overlay else None,
-            quiet=quiet,
+            voice=voice,
         )
         return
     video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
     without_video_options(model, {**video_only, "--frame-rate": frame_rate})
-    opened = detector.open(x_from(sources, None), skip_bad=skip_bad).without(drop or ())
-    _score_samples(detector, opened, (out, explain, maps), only_anomalies=maps_of == "anomalies", quiet=quiet)
+    opened = detector.open(x_from(sources, None)).without(drop or ())
+    _score_samples(
+        detector,
+        opened,
+        (out, explain, maps),
+        only_anomalies=maps_of == "anomalies",
+        skip_bad=skip_bad,
+        voice=voice,
+    )
 
 
 def _check_maps(detector: Detector, maps: Path | None, maps_of: str, sources: list[str]) -> None:
@@ -204,31 +219,47 @@ def _score_samples(
     files: tuple[Path | None, Path | None, Path | None],
     *,
     only_anomalies: bool,
-    quiet: bool,
+    skip_bad: bool,
+    voice: Voice,
 ) -> None:
-    from memae.data.sources import skipped_of
     from memae.report.maps import write_maps
     from memae.report.rows import write_explanations, write_verdicts
 
     out, explain, maps = files
-    anomalies: list[Hashable] = []
-    total, flagged = write_verdicts(_noted(detector.stream(opened), anomalies), out, lambda: skipped_of(opened))
-    skipped = skipped_of(opened)
+    noted = _Noted(keep_anomalies=bool(explain or (maps and only_anomalies)))
+    # closed, so that its stage ends before an error is said
+    with closing(detector.stream(opened, skip_bad=skip_bad, watcher=voice.watcher)) as parts:
+        total, flagged = write_verdicts(noted.passed_on(parts), out)
     if explain:
-        write_explanations(detector.explain(opened, anomalies), explain)
+        found = detector.explain(opened, noted.anomalies, skip_bad=skip_bad, watcher=voice.watcher)
+        write_explanations(found, explain)
     drawn = 0
     if maps:
-        drawn = sum(1 for _ in write_maps(detector, opened, maps, anomalies if only_anomalies else None))
-    if not quiet:
-        share = flagged / total
-        typer.echo(
-            f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
-            + (f"; {out}" if out else "")
-            + (f"; {drawn:,} maps in {maps}" if maps else ""),
-            err=True,
-        )
-    for line in skipped_lines(skipped):
-        typer.echo(line, err=True)
+        keys = noted.anomalies if only_anomalies else None
+        drawn = sum(1 for _ in write_maps(detector, opened, maps, keys, skip_bad=skip_bad, watcher=voice.watcher))
+    lines = [f"note: {note}" for note in getattr(opened, "notes", ())]
+    if noted.skipped:
+        lines.append(skipped_line(noted.skipped, noted.first_skipped))
+    share = flagged / (total - noted.skipped)
+    lines.append(
+        f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
+        + (f"; {out}" if out else "")
+        + (f"; {drawn:,} maps in {maps}" if maps else "")
+    )
+    voice.result(
+        lines,
+        samples=total,
+        anomalies=flagged,
+        skipped=noted.skipped,
+        threshold=detector.threshold.value,
+        **_files(out, explain=explain, maps=maps),
+        **({"drawn": drawn} if maps else {}),
+    )
+
+
+def _files(out: Path | None, **others: Path | None) -> dict[str, str]:
+    """The files that were written, by what they hold."""
+    return {name: str(path) for name, path in {"out": out, **others}.items() if path}
 
 
 def _score_video(
@@ -240,27 +271,22 @@ def _score_video(
     *,
     mask: Path | None,
     caveat: str | None,
-    quiet: bool,
+    voice: Voice,
 ) -> None:
-    from memae.progress import FrameCounter
     from memae.report.watching import Outputs, watch_videos
 
     out, events, overlay = files
     outputs = Outputs(out, events, overlay, rows_to_stdout=not (out or events or overlay))
-    with ExitStack() as stack:
-        counter = None if quiet else stack.enter_context(FrameCounter())
-        found = watch_videos(
-            detector,
-            source,
-            rule,
-            outputs,
-            mask=mask,
-            before_s=around_s[0],
-            after_s=around_s[1],
-            progress=counter,
-        )
-    if quiet:
-        return
+    found = watch_videos(
+        detector,
+        source,
+        rule,
+        outputs,
+        mask=mask,
+        before_s=around_s[0],
+        after_s=around_s[1],
+        watcher=voice.watcher,
+    )
     events_found = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
     lines = [
         f"{found.frames:,} frames, {found.anomalous_frames:,} ({found.anomalous_frames / found.frames:.2%}) above "
@@ -269,11 +295,33 @@ def _score_video(
     ]
     if caveat:
         lines.append(f"note: {caveat}")
-    typer.echo("\n".join(lines), err=True)
+    voice.result(
+        lines,
+        frames=found.frames,
+        anomalous_frames=found.anomalous_frames,
+        events=len(found.events),
+        threshold=detector.threshold.value,
+        enter=rule.enter,
+        caveat=caveat,
+        **_files(out, event_file=events, overlay=overlay),
+    )
 
 
-def _noted(parts: Iterator[Verdicts], anomalies: list[Hashable]) -> Iterator[Verdicts]:
-    """The same chunks; the keys of the anomalies in them are added to the list on the way."""
-    for part in parts:
-        anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
-        yield part
+class _Noted:
+    """What is remembered of verdicts on their way to the file."""
+
+    def __init__(self, *, keep_anomalies: bool) -> None:
+        self._keep_anomalies = keep_anomalies
+        self.anomalies: list[Hashable] = []
+        """Their keys, if they are to be explained: kept for nothing, they would grow with the file."""
+        self.skipped = 0
+        self.first_skipped: list[Skipped] = []
+
+    def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
+        """The same chunks."""
+        for part in parts:
+            if self._keep_anomalies:
+                self.anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
+            self.skipped += len(part.skipped)
+            self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
+            yield part

@@ -11,6 +11,7 @@ import numpy as np
 
 from memae.data.samples import Images, Modality
 from memae.errors import DataError
+from memae.stages import Count
 
 __all__ = ["ArraySource", "open_npy"]
 
@@ -57,6 +58,10 @@ class ArraySource:
         for start in range(0, len(images), size):
             part = slice(start, start + size)
             yield Images(images.pixels[part], images.keys[part], images.origin)
+
+    def count(self) -> Count:
+        """How many images."""
+        return Count(len(self._images))
 
     def labels(self, name: str) -> np.ndarray:
         """The labels that came with the images, whatever `name` says; only idx files have them.

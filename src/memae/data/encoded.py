@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Encoded", "batches", "fitting"]
+__all__ = ["FAR", "Encoded", "batches", "fitting"]
+
+FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
 
 
 class Encoded(Protocol):

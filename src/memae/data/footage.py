@@ -12,9 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from memae.data.counts import count
 from memae.data.preprocess import VideoPreprocess
 from memae.data.samples import FrameKey, Frames, Samples
-from memae.errors import DataError
+from memae.errors import DataError, WriteError
+from memae.files import no_room
+from memae.stages import Watcher, stage
 
 __all__ = ["Clips", "Footage", "Span"]
 
@@ -53,8 +56,8 @@ class Footage:
     origin: str
 
     @classmethod
-    def read(cls, source: _Source) -> Footage:
-        """All frames of a video source.
+    def read(cls, source: _Source, watcher: Watcher | None = None) -> Footage:
+        """All frames of a video source; `watcher` is told how far the reading is.
 
         Raises:
             DataError: there are none, or they differ in size.
@@ -62,7 +65,7 @@ class Footage:
         keys: list[FrameKey] = []
         videos: list[Span] = []
         size: tuple[int, ...] = ()
-        with tempfile.TemporaryFile() as file:
+        with stage(watcher, "reading", "frames", count(source)) as done, tempfile.TemporaryFile() as file:
             for frames in source.chunks(PART_FRAMES):
                 assert isinstance(frames, Frames)
                 if not len(frames):
@@ -75,7 +78,16 @@ class Footage:
                 else:
                     videos.append(Span(len(keys), len(keys) + len(frames)))
                 keys += frames.keys
-                file.write(np.ascontiguousarray(frames.pixels).data)
+                try:
+                    file.write(np.ascontiguousarray(frames.pixels).data)
+                except OSError as error:
+                    if not no_room(error):
+                        raise
+                    raise WriteError(
+                        f"{tempfile.gettempdir()}: no space left for the frames to train on, {file.tell() >> 20:,} "
+                        "MiB so far; make room there, or name another folder in the variable TMPDIR"
+                    ) from None
+                done(len(frames), frames.keys[-1])
             if not keys:
                 raise DataError(f"{source.origin}: holds no frames")
             file.flush()
@@ -133,14 +145,19 @@ class Clips:
         corners = None if self.corners is None else self.corners.to(device)
         return replace(self, pixels=self.pixels.to(device), frames=self.frames.to(device), corners=corners)
 
-    def crops(self, side: int, each: int, generator: torch.Generator) -> Clips:
+    def crops(self, side: int, each: int, generator: torch.Generator, watcher: Watcher | None = None) -> Clips:
         """`each` squares of `side` px from every clip, mostly where something moves.
 
         Most of what a fixed camera sees stands still, and teaches nothing after the first minute.
         """
         height, width = self.pixels.shape[1:]
         side = min(side, height, width)
-        motion = torch.cat([_motion(part) for part in _overlapping(self.pixels)])
+        with stage(watcher, "looking for motion", "frames", len(self.pixels)) as done:
+            moved = []
+            for part in _overlapping(self.pixels):
+                moved.append(_motion(part))
+                done(len(moved[-1]))
+        motion = torch.cat(moved)
         # the motion between the first and the last frame of each clip, by place
         spans = zip(self.frames.amin(dim=1).tolist(), self.frames.amax(dim=1).tolist(), strict=True)
         weights = torch.stack(

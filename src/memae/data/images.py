@@ -19,8 +19,9 @@ import numpy as np
 from memae.data.arrays import ArraySource
 from memae.data.listing import ImageFile, find_images
 from memae.data.pictures import Header, UnreadableError, read_header, read_original, read_pixels
-from memae.data.samples import EVERYTHING, Images, Key, Modality, Skipped
+from memae.data.samples import EVERYTHING, Images, Key, Modality
 from memae.errors import DataError
+from memae.stages import Count
 
 __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 
@@ -43,8 +44,7 @@ class ImageSource:
         channels: 1 for grey, 3 for colour; 0 reads colour if any image has it.
         size: (height, width) px of all; None finds it.
         longest: side in px that a size that was found is brought to.
-        skip_bad: leave out what cannot be read, and say so in `skipped`.
-        remark: how these images were chosen, for `note`.
+        remark: how these images were chosen, for `notes`.
 
     Raises:
         DataError: no image there; while reading, one that is unreadable, or none that is not.
@@ -59,26 +59,23 @@ class ImageSource:
         channels: int = 0,
         size: tuple[int, int] | None = None,
         longest: int | None = None,
-        skip_bad: bool = False,
         remark: str | None = None,
     ) -> None:
         self.origin = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-        self.skipped: list[Skipped] = []
-        """What the last pass over the images has left out so far."""
         self._files = find_images(paths)
         self._channels, self._size = channels, size
-        self._longest, self._skip_bad = longest, skip_bad
-        self._remark = remark
+        self._longest, self._remark, self._skip = longest, remark, False
 
     def __len__(self) -> int:
         return len(self._files)
 
     def sized(self, longest: int | None) -> ImageSource:
         """The same images with another longest side (px); None leaves them as they are up to 256 px."""
-        other = object.__new__(ImageSource)
-        other.__dict__ |= {**self.__dict__, "_longest": longest, "skipped": []}
-        other.__dict__.pop("_plan", None)
-        return other
+        return self._like(_longest=longest)
+
+    def skipping(self) -> ImageSource:
+        """The same images; those that cannot be read are named in the chunks, and black there, instead of an error."""
+        return self._like(_skip=True)
 
     @property
     def bytes(self) -> int:
@@ -89,16 +86,16 @@ class ImageSource:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the pixels: float32 where any image has more than 8 bits."""
-        return np.dtype(np.float32 if self._plan.deep else np.uint8)
+        return self._plan.dtype or np.dtype(np.uint8)
 
     @property
-    def note(self) -> str | None:
+    def notes(self) -> tuple[str, ...]:
         """What one would not expect of how the images were chosen and sized, for whoever trains."""
-        return "; ".join(part for part in (self._remark, self._plan.note) if part) or None
+        return tuple(part for part in (self._remark, self._plan.note) if part)
 
     @property
     def keys(self) -> list[str]:
-        """(S,) of all images, those that will be skipped, too."""
+        """(S,) of all images, those that cannot be read, too."""
         return [file.key for file in self._files]
 
     def size_of(self, key: Key) -> tuple[int, int]:
@@ -119,24 +116,31 @@ class ImageSource:
         if size < EVERYTHING:
             size = max(1, min(size, CHUNK_BYTES // (width * height * channels)))
         read = partial(read_pixels, channels=channels, size=(height, width))
-        self.skipped = []
-        good: list[tuple[ImageFile, np.ndarray]] = []
+        part: list[tuple[ImageFile, np.ndarray | UnreadableError]] = []
+        good, first_bad = 0, None
         ahead = max(THREADS, min(size, CHUNK_BYTES // (width * height * channels)))
-        for place, (file, pixels) in enumerate(_in_threads(read, self._files, ahead)):
-            if isinstance(pixels, UnreadableError):
-                self._skip(place, file, pixels)
-                continue
-            good.append((file, pixels))
-            if len(good) == size:
-                yield self._images(good)
-                good = []
-        if good:
-            yield self._images(good)
-        if len(self.skipped) == len(self._files):
-            raise self._none_readable(self._files[0], self.skipped[0].reason)
+        for file, pixels in _in_threads(read, self._files, ahead):
+            if not isinstance(pixels, UnreadableError):
+                good += 1
+            elif not self._skip:
+                raise DataError(_unreadable(file, pixels))
+            else:
+                first_bad = first_bad or (file, pixels)
+            part.append((file, pixels))
+            if len(part) == size:
+                yield self._images(part)
+                part = []
+        if not good and first_bad:
+            raise self._none_readable(*first_bad)
+        if part:
+            yield self._images(part)
+
+    def count(self) -> Count:
+        """How many images."""
+        return Count(len(self._files))
 
     def labels(self, name: str) -> np.ndarray:
-        """The name of the first folder on each image's path, as label "folder"; of skipped images, too.
+        """The name of the first folder on each image's path, as label "folder"; of unreadable images, too.
 
         Raises:
             DataError: another name, or images that lie in no folder of their own.
@@ -190,33 +194,44 @@ class ImageSource:
                 headers.append(header)
                 continue
             bad = bad or (file, header)
-            if not self._skip_bad:
+            if not self._skip:
                 raise DataError(_unreadable(file, header))
         if not headers:
             assert bad
-            raise self._none_readable(bad[0], str(bad[1]))
+            raise self._none_readable(*bad)
         sizes = Counter(header.size for header in headers)
         usual = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
         size = self._size or _shrunk(usual, self._longest)
         return _Plan(
             size,
             self._channels or (3 if any(header.colour for header in headers) else 1),
-            any(header.deep for header in headers),
+            np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
             _note(sizes, usual, size),
         )
 
-    def _images(self, good: list[tuple[ImageFile, np.ndarray]]) -> Images:
-        return Images(np.stack([pixels for _, pixels in good]), [file.key for file, _ in good], self.origin)
+    def _like(self, **changes: Any) -> ImageSource:
+        other = object.__new__(ImageSource)
+        other.__dict__ |= {**self.__dict__, **changes}
+        other.__dict__.pop("_plan", None)
+        return other
 
-    def _skip(self, place: int, file: ImageFile, error: UnreadableError) -> None:
-        if not self._skip_bad:
-            raise DataError(_unreadable(file, error))
-        self.skipped.append(Skipped(place, file.key, str(error)))
+    def _images(self, part: list[tuple[ImageFile, np.ndarray | UnreadableError]]) -> Images:
+        found = [pixels for _, pixels in part if isinstance(pixels, np.ndarray)]
+        # what is known of no image is float32: 8 bits would say something of the range of its pixels
+        dtype = self._plan.dtype or (np.result_type(*{pixels.dtype for pixels in found} or {np.dtype(np.float32)}))
+        pixels = np.zeros((len(part), self._plan.channels, *self._plan.size), dtype)
+        unreadable: dict[int, str] = {}
+        for row, (_, image) in enumerate(part):
+            if isinstance(image, UnreadableError):
+                unreadable[row] = f"is not a readable image ({image})"
+            else:
+                pixels[row] = image
+        return Images(pixels, [file.key for file, _ in part], self.origin, unreadable)
 
-    def _none_readable(self, first: ImageFile, reason: str) -> DataError:
+    def _none_readable(self, first: ImageFile, error: UnreadableError) -> DataError:
         return DataError(
             f"{self.origin}: none of its {len(self._files)} images can be read; the first is {first.where} "
-            f"({reason}); check how they were written"
+            f"({error}); check how they were written"
         )
 
 
@@ -226,7 +241,8 @@ class _Plan:
 
     size: tuple[int, int]
     channels: int
-    deep: bool = False
+    dtype: np.dtype[Any] | None = None
+    """Of the pixels; None: as the files are, chunk by chunk."""
     note: str | None = None
 
 

@@ -1,50 +1,42 @@
 """Samples to float tensors and back: fitted once on the training samples, stored with the model.
 
 Video: clips of grey frames, or of the differences between them.
-Images: the source's range becomes [0, 1], then each image may be scaled by its own brightness. Tables: number
-columns are scaled, categories become one-hot with one more place for a value that was never seen.
+Images: the source's range becomes [0, 1], then each image may be scaled by its own brightness. Tables: see
+`table_preprocess.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
+from memae.data.encoded import FAR
 from memae.data.samples import Images, Samples, Table
+from memae.data.table_fit import fit_table
+from memae.data.table_preprocess import NumberScale, TablePreprocess
 from memae.errors import DataError
 
 __all__ = [
-    "Cell",
     "ClipInput",
-    "Column",
     "ImagePreprocess",
     "ImageScale",
     "NumberScale",
     "Preprocess",
     "TablePreprocess",
     "VideoPreprocess",
-    "column_kind",
     "fit_preprocess",
     "load_preprocess",
 ]
 
 ClipInput = Literal["frames", "differences"]
 ImageScale = Literal["none", "unit", "centred"]
-NumberScale = Literal["standard", "minmax", "log"]
-ColumnKind = Literal["number", "category", "boolean"]
-
-FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
-LARGEST_LOG = 709.0  # of a float64
 PIECE_BYTES = 256 << 20  # of float32 pixels looked at at a time
-MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
+LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
 
 
 class _Fitted(BaseModel):
@@ -123,8 +115,17 @@ class ImagePreprocess(_Fitted):
                 f"the model was trained on {_shape(self.shape)}; resize or convert them"
             )
         _check_finite(samples)
+        self._check_range(samples)
         centred, spread = self._spread(self._ranged(pixels))
         return centred / spread.clamp_min(self.floor) if self.scale != "none" else centred
+
+    def _check_range(self, images: Images) -> None:
+        """8-bit images for a model of others: scores would mean nothing where its pixels had another range."""
+        if images.pixels.dtype == np.uint8 and self.high - self.low < LEAST_8_BIT_RANGE:
+            raise DataError(
+                f"{images.origin}: 8-bit images of 0 to 255, and the model was trained on pixels of {self.low:g} to "
+                f"{self.high:g}; scale them to that range, or train on images like these"
+            )
 
     def _ranged(self, pixels: np.ndarray) -> Tensor:
         # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch
@@ -168,265 +169,24 @@ class VideoPreprocess(_Fitted):
         return x.unsqueeze(1).to(memory_format=torch.contiguous_format, copy=True)
 
 
-class Column(_Fitted):
-    """One column of the fitted schema and its place in the encoded row."""
-
-    name: str
-    kind: ColumnKind
-    centre: float = 0.0
-    spread: float = 1.0
-    log: bool = False
-    """A number is taken as sign(x) log(1 + |x|) before it is scaled: bytes, amounts and counts have heavy tails."""
-    categories: tuple[str, ...] = ()
-
-    def scaled(self, values: np.ndarray) -> np.ndarray:
-        """(S,) numbers in their own units to what the network sees."""
-        with np.errstate(over="ignore"):
-            scaled: np.ndarray = (_log(values) if self.log else values) - self.centre
-            return np.clip(scaled / self.spread, -FAR, FAR)
-
-    def own_units(self, scaled: np.ndarray) -> np.ndarray:
-        """The inverse of `scaled`; a logarithm beyond float64 becomes its largest number."""
-        values: np.ndarray = scaled * self.spread + self.centre
-        return np.sign(values) * np.expm1(np.minimum(np.abs(values), LARGEST_LOG)) if self.log else values
-
-    @property
-    def width(self) -> int:
-        """Encoded features: 1 for a number, the categories and the place for unseen ones else."""
-        return 1 if self.kind == "number" else len(self.categories) + 1
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One column of one row, as it was and as the model expected it, in the column's own units."""
-
-    column: str
-    seen: float | str
-    expected: float | str
-    error: float
-    """This column's share of the sample's score: these add up to the score."""
-
-
-class TablePreprocess(_Fitted):
-    """Rows to (S, features): scaled numbers, one-hot categories, column by column in the fitted order."""
-
-    kind: Literal["table"] = "table"
-    columns: tuple[Column, ...]
-    dropped: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(features,) of one encoded row."""
-        return (sum(column.width for column in self.columns),)
-
-    @classmethod
-    def fit(cls, table: Table, scale: NumberScale, dropped: tuple[str, ...] = ()) -> TablePreprocess:
-        """Learns kinds, scales and categories from training rows.
-
-        Raises:
-            DataError: no column left, a column of dates or free text, or a value that is missing or infinite.
-        """
-        names = table.columns.column_names
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
-        if not names:
-            raise DataError(f"{table.origin}: no columns are left to learn from; drop fewer")
-        return cls(
-            columns=tuple(_fit_column(table, name, scale) for name in names),
-            dropped=dropped,
-        )
-
-    def encode(self, samples: Samples) -> Tensor:
-        """(S, features) float32.
-
-        Raises:
-            DataError: no table, a missing or unknown column, text in a number column, a missing value.
-        """
-        if not isinstance(samples, Table):
-            raise DataError(f"{samples.origin}: the model was trained on a table and these are images")
-        self._check_names(samples)
-        x = np.zeros((len(samples), self.shape[0]), dtype=np.float32)
-        start = 0
-        for column in self.columns:
-            part = x[:, start : start + column.width]
-            if column.kind == "number":
-                part[:, 0] = column.scaled(_numbers(samples, column.name))
-            else:
-                index = pc.index_in(_texts(samples, column.name, column.kind), pa.array(column.categories))
-                place = pc.fill_null(index, len(column.categories)).to_numpy()
-                part[np.arange(len(part)), place] = 1.0
-            start += column.width
-        return torch.from_numpy(x)
-
-    def fold(self, features: Tensor) -> Tensor:
-        """Sums (S, features) over the features of each column: (S, columns)."""
-        widths = [column.width for column in self.columns]
-        return torch.stack([part.sum(dim=1) for part in torch.split(features, widths, dim=1)], dim=1)
-
-    def readable(self, features: Tensor) -> list[list[float | str]]:
-        """Encoded rows (S, features) in the columns' own units: S lists of one value per column."""
-        widths = [column.width for column in self.columns]
-        values: list[list[float | str]] = []
-        for column, part in zip(self.columns, torch.split(features.double(), widths, dim=1), strict=True):
-            if column.kind == "number":
-                values.append(column.own_units(part[:, 0].numpy()).tolist())
-            else:
-                names = (*column.categories, "(unseen)")
-                values.append([names[i] for i in part.argmax(dim=1).tolist()])
-        return [list(row) for row in zip(*values, strict=True)]
-
-    def cells(self, samples: Samples, row: int, expected: Tensor, errors: Tensor) -> list[Cell]:
-        """One row's columns, most surprising first; `expected` and `errors` (features,) of that row."""
-        assert isinstance(samples, Table)
-        wanted = self.readable(expected[None])[0]
-        shares = self.fold(errors[None])[0].tolist()
-        cells = []
-        for column, want, share in zip(self.columns, wanted, shares, strict=True):
-            seen = samples.columns[column.name][row].as_py()
-            text = str(seen).lower() if column.kind == "boolean" else seen
-            cells.append(Cell(column.name, float(text) if column.kind == "number" else str(text), want, share))
-        return sorted(cells, key=lambda cell: -cell.error)
-
-    def _check_names(self, table: Table) -> None:
-        known, given = [column.name for column in self.columns], table.columns.column_names
-        missing = [name for name in known if name not in given]
-        extra = [name for name in given if name not in known and name not in self.dropped]
-        if missing:
-            cure = f"; renamed? unknown here: {_some(extra)}" if extra else "; add it under that name"
-            raise DataError(f"{table.origin}: no column {_some(missing)}, which the model was trained on{cure}")
-        if extra:
-            raise DataError(
-                f"{table.origin}: column {_some(extra)} was not there in training; leave it out with "
-                f"--drop {extra[0]}"
-            )
-        if len(set(given)) < len(given):
-            twice = sorted({name for name in given if given.count(name) > 1})
-            raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
-
-
 Preprocess = Annotated[ImagePreprocess | TablePreprocess | VideoPreprocess, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess | VideoPreprocess] = TypeAdapter(Preprocess)
 
 
 def fit_preprocess(
-    samples: Samples, *, image_scale: ImageScale, number_scale: NumberScale, dropped: tuple[str, ...] = ()
+    samples: Samples, *, image_scale: ImageScale, number_scale: NumberScale, **table: Any
 ) -> ImagePreprocess | TablePreprocess:
-    """The preprocessing fitted on training samples of either kind."""
+    """The preprocessing fitted on training samples of either kind; `table` goes on to `table_fit.fit_table`."""
     if isinstance(samples, Images):
         _check_finite(samples)
         return ImagePreprocess.fit(samples, image_scale)
     assert isinstance(samples, Table)  # video is fitted to nothing
-    return TablePreprocess.fit(samples, number_scale, dropped)
+    return fit_table(samples, number_scale, **table)
 
 
 def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:
     """The preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if they do not fit."""
     return _ADAPTER.validate_python(stored)
-
-
-def column_kind(kind: pa.DataType) -> ColumnKind | None:
-    """How a column of an Arrow type is read; None for a type that has no rule (dates, lists, bytes)."""
-    if pa.types.is_boolean(kind):
-        return "boolean"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "number"
-    if pa.types.is_dictionary(kind):
-        return column_kind(kind.value_type) and "category"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return "category"
-    return None
-
-
-def _fit_column(table: Table, name: str, scale: NumberScale) -> Column:
-    arrow_type = table.columns.schema.field(name).type
-    kind = column_kind(arrow_type)
-    if kind is None:
-        what = "is empty" if pa.types.is_null(arrow_type) else f"holds {arrow_type}"
-        raise DataError(
-            f"{table.origin}: column {name!r} {what}, which has no meaning to the model; turn it into numbers or "
-            f"categories, or leave it out with --drop {name}"
-        )
-    if kind == "number":
-        log = scale == "log"
-        values = _log(_numbers(table, name)) if log else _numbers(table, name)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if scale == "minmax":
-                centre, spread = float(values.min()), float(values.max() - values.min())
-            else:
-                centre, spread = float(values.mean()), float(values.std())
-        if not np.isfinite(spread):
-            raise DataError(
-                f"{table.origin}: column {name!r} holds numbers up to {np.abs(values).max():.3g}, too large to "
-                f"scale; mend them (do they stand for a missing value?) or leave it out with --drop {name}"
-            )
-        # a constant column, or one that only rounds: its own size is the natural unit of a change
-        if spread <= 1e-9 * max(1.0, abs(centre)):
-            spread = max(1.0, abs(centre))
-        return Column(name=name, kind=kind, centre=centre, spread=spread, log=log)
-    categories = sorted(pc.unique(_texts(table, name, kind)).to_pylist())
-    if len(categories) > MAX_CATEGORIES:
-        raise DataError(
-            f"{table.origin}: column {name!r} has {len(categories):,} different texts in {len(table):,} rows, so "
-            f"it is a name or free text and no category; leave it out with --drop {name}"
-        )
-    return Column(name=name, kind=kind, categories=tuple(categories))
-
-
-def _log(values: np.ndarray) -> np.ndarray:
-    logarithm: np.ndarray = np.sign(values) * np.log1p(np.abs(values))
-    return logarithm
-
-
-def _numbers(table: Table, name: str) -> np.ndarray:
-    column = table.columns[name]
-    _check_present(table, name, column)
-    if column_kind(column.type) != "number":
-        raise DataError(_not_a_number(table, name, column))
-    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()
-    finite = np.isfinite(values)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise DataError(
-            f"{table.origin}: column {name!r} holds {values[row]} at row {table.keys[row]}; mend or remove it"
-        )
-    return values
-
-
-def _not_a_number(table: Table, name: str, column: pa.ChunkedArray) -> str:
-    cure = "the model was trained on numbers there; mend the cell, or map the words to numbers"
-    if column_kind(column.type) == "category":
-        for row, text in enumerate(column.to_pylist()):
-            try:
-                float(text)
-            except ValueError:
-                return f"{table.origin}: column {name!r} holds {text!r} at row {table.keys[row]}; {cure}"
-        cure = "the numbers are stored as text; convert the column to numbers"
-    return f"{table.origin}: column {name!r} holds {column.type}; {cure}"
-
-
-def _texts(table: Table, name: str, kind: ColumnKind) -> pa.ChunkedArray:
-    column = table.columns[name]
-    _check_present(table, name, column)
-    given = column_kind(column.type)
-    if kind == "boolean" and given != "boolean":
-        raise DataError(
-            f"{table.origin}: column {name!r} holds {column.type}, but the model was trained on true and false"
-        )
-    if given is None:
-        raise DataError(
-            f"{table.origin}: column {name!r} holds {column.type}, but the model was trained on categories"
-        )
-    return column.cast(pa.string())
-
-
-def _check_present(table: Table, name: str, column: pa.ChunkedArray) -> None:
-    if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy()))
-        raise DataError(
-            f"{table.origin}: column {name!r} has no value at row {table.keys[row]} ({column.null_count:,} "
-            f"missing in all); fill them, remove the rows, or --drop {name}"
-        )
 
 
 def _pieces(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -447,8 +207,3 @@ def _check_finite(images: Images) -> None:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in shape)
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

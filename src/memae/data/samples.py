@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,6 +29,8 @@ class Images:
     keys: Sequence[Key]
     origin: str
     """The file or argument that they came from, for messages."""
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    """Images that are black, as they could not be read, and why; only a source that was asked to skip has them."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -42,16 +44,16 @@ class Table:
     keys: Sequence[Key]
     origin: str
     """The file or argument that they came from, for messages."""
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    """Rows that hold nothing, as they could not be read, and why; only a source that was asked to skip has them."""
 
     def __len__(self) -> int:
         return int(self.columns.num_rows)
 
 
 class Skipped(NamedTuple):
-    """A sample that could not be read and was left out, as asked."""
+    """A bad sample that was left out, as the user asked for."""
 
-    place: int
-    """Among all samples of the source in order, from 0: where its row belongs."""
     key: Key
     reason: str
 
@@ -65,6 +67,9 @@ class FrameKey(NamedTuple):
     """Counted from 0, in the order of presentation."""
     time_s: float
     """Presentation time, from the first frame of the video."""
+
+    def __str__(self) -> str:
+        return f"{self.video} at {self.time_s:,.1f} s"
 
 
 @dataclass(frozen=True)

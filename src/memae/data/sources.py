@@ -12,16 +12,22 @@ import pyarrow as pa
 import torch
 
 from memae.data.arrays import ArraySource, open_npy
+from memae.data.counts import count, unit_of
+from memae.data.csv_tables import CsvSource
 from memae.data.images import ImageSource, open_idx
 from memae.data.layout import find_layout
 from memae.data.listing import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
-from memae.data.preprocess import ColumnKind, ImagePreprocess, TablePreprocess, VideoPreprocess
-from memae.data.samples import EVERYTHING, Images, Modality, Samples, Skipped, Table
-from memae.data.tables import TABLE_SUFFIXES, CsvSource, ParquetSource, TableSource, from_frame
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.data.samples import EVERYTHING, Images, Key, Modality, Samples, Table
+from memae.data.table_preprocess import ColumnKind
+from memae.data.tables import TABLE_SUFFIXES, ArrowSource, ParquetSource, TableSource, from_frame
 from memae.data.video import VIDEO_SUFFIXES, VideoSource, holds_videos
 from memae.errors import DataError
+from memae.stages import Advance, Watcher, stage
 
-__all__ = ["Expected", "Source", "collect", "expected_by", "open_source", "skipped_of"]
+READ_IMAGES = 1024  # between two words on how far the reading is
+
+__all__ = ["Expected", "Source", "collect", "expected_by", "open_source", "skipping"]
 
 
 @runtime_checkable
@@ -70,18 +76,17 @@ def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess)
     return Expected("table", kinds={column.name: column.kind for column in preprocess.columns})
 
 
-def open_source(x: Any, expected: Expected | None = None, *, skip_bad: bool = False) -> Source:
+def open_source(x: Any, expected: Expected | None = None) -> Source:
     """The source behind an array, a tensor, a DataFrame, a path to a file or a folder of images, or several paths.
 
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
-    1, 3 or 4. Files: .npy, .npz, .csv, .csv.gz, .parquet, MNIST idx (.gz too). Images: a folder, a file, a pattern with
-    wildcards, a list file, or several of these; see `memae.data.listing`. Video: a file, a folder that holds such files
-    or has the UCSD layout, or a list of them; see `memae.data.video`.
+    1, 3 or 4. Files: .npy, .npz, .csv and .tsv (.gz too), .parquet, .arrow, .feather, MNIST idx (.gz too).
+    Images: a folder, a file, a pattern with wildcards, a list file, or several of these; see `memae.data.listing`.
+    Video: a file, a folder that holds such files or has the UCSD layout, or a list of them; see `memae.data.video`.
 
     Args:
         x: the data; a source is given back as it is.
         expected: what a trained model wants; None when training. Where it is video, folders of images are videos.
-        skip_bad: leave out images that cannot be read, and name them in the source's `skipped`.
 
     Raises:
         DataError: nothing there, a type or shape with no meaning here, or a file that cannot be read.
@@ -89,11 +94,11 @@ def open_source(x: Any, expected: Expected | None = None, *, skip_bad: bool = Fa
     if isinstance(x, Source):
         return x
     if isinstance(x, str | Path):
-        return _open_path(Path(x), expected, skip_bad)
+        return _open_path(Path(x), expected)
     if isinstance(x, list | tuple) and x and all(isinstance(path, str | Path) for path in x):
         paths = [Path(path) for path in x]
         if _means_images(paths, expected):
-            return _images(paths, expected, skip_bad)
+            return _images(paths, expected)
         return VideoSource(paths)
     if isinstance(x, Images | Table):
         return ArraySource(x) if isinstance(x, Images) else TableSource(x.columns, x.keys, x.origin)
@@ -112,24 +117,53 @@ def open_source(x: Any, expected: Expected | None = None, *, skip_bad: bool = Fa
     return _from_array(array, "the array")
 
 
-def skipped_of(source: Source) -> Sequence[Skipped]:
-    """What the last pass over a source has left out so far, in order."""
-    skipped: Sequence[Skipped] = getattr(source, "skipped", ())
-    return skipped
+@runtime_checkable
+class _CanSkip(Protocol):
+    def skipping(self) -> Source: ...
 
 
-def collect(source: Source) -> Samples:
-    """All samples of a source at once.
+def skipping(source: Source) -> Source:
+    """The same samples; those that cannot be read are named in the chunks, where a source knows how, and no error."""
+    return source.skipping() if isinstance(source, _CanSkip) else source
+
+
+def collect(source: Source, watcher: Watcher | None = None) -> Samples:
+    """All samples of a source at once; `watcher` is told of images as they are read.
 
     Raises:
         DataError: there are none.
     """
-    parts = list(source.chunks(EVERYTHING))
+    known = count(source)
+    with stage(watcher, "reading", unit_of(source.modality), known) as done:
+        if source.modality == "image" and known is not None and known.exact:
+            return _collected_images(source, known.samples, done)
+        parts = list(source.chunks(EVERYTHING))
+        done(sum(len(part) for part in parts))
     if not parts or sum(len(part) for part in parts) == 0:
         raise DataError(f"{source.origin}: holds no samples")
     if len(parts) > 1:
         raise AssertionError("a chunk of unlimited size is everything")
     return parts[0]
+
+
+def _collected_images(source: Source, samples: int, done: Advance) -> Images:
+    """The images of all chunks, each copied once to where it stays."""
+    pixels, keys, origin = np.empty(0, np.uint8), list[Key](), source.origin
+    unreadable: dict[int, str] = {}
+    for part in source.chunks(READ_IMAGES):
+        assert isinstance(part, Images)
+        if len(part) == samples:
+            done(samples)
+            return part
+        if not keys:
+            pixels = np.empty((samples, *part.pixels.shape[1:]), part.pixels.dtype)
+        pixels[len(keys) : len(keys) + len(part)] = part.pixels
+        unreadable |= {len(keys) + row: why for row, why in part.unreadable.items()}
+        keys += part.keys
+        done(len(part))
+    if not keys:
+        raise DataError(f"{origin}: holds no samples")
+    return Images(pixels[: len(keys)], keys, origin, unreadable)
 
 
 def _from_array(array: np.ndarray, origin: str) -> Source:
@@ -158,39 +192,41 @@ def _means_images(paths: Sequence[Path], expected: Expected | None) -> bool:
     )
 
 
-def _images(paths: Sequence[Path], expected: Expected | None, skip_bad: bool) -> ImageSource:
+def _images(paths: Sequence[Path], expected: Expected | None) -> ImageSource:
     wanted = expected or Expected("image")
     layout = find_layout(paths[0]) if len(paths) == 1 else None
     if layout and expected is None:
         remark = f"{paths[0]} has the layout of MVTec AD: {layout.train} is what trains"
-        return ImageSource([layout.train], skip_bad=skip_bad, remark=remark)
+        return ImageSource([layout.train], remark=remark)
     if layout:
         paths = [layout.test]
-    return ImageSource(paths, channels=wanted.channels, size=wanted.size, skip_bad=skip_bad)
+    return ImageSource(paths, channels=wanted.channels, size=wanted.size)
 
 
-def _open_path(path: Path, expected: Expected | None, skip_bad: bool) -> Source:
+def _open_path(path: Path, expected: Expected | None) -> Source:
     origin = str(path)
     wants_video = expected is not None and expected.modality == "video"
     if holds_videos(path) or "://" in origin or (wants_video and path.is_dir()):
         return VideoSource([path])
     if path.is_dir() or is_pattern(path):
-        return _images([path], expected, skip_bad)
+        return _images([path], expected)
     if not path.exists():
         raise DataError(f"{origin}: no such file or folder; check the path")
     name = path.name.lower()
     if path.stat().st_size == 0:
         raise DataError(f"{origin}: the file is empty; check how it was written")
-    if name.endswith((".csv", ".csv.gz")):
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         return CsvSource(path, expected.kinds if expected else {})
     if name.endswith(".parquet"):
         return ParquetSource(path)
+    if name.endswith((".arrow", ".feather")):
+        return ArrowSource(path)
     if name.endswith((".npy", ".npz")):
         array, labels = open_npy(path)
         source = _from_array(array, origin)
         return source if labels is None else _Labelled(source, labels)
     if name.endswith((*IMAGE_SUFFIXES, LIST_SUFFIX)):
-        return _images([path], expected, skip_bad)
+        return _images([path], expected)
     if "idx3-ubyte" in name:
         return open_idx(path)
     if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):

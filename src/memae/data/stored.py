@@ -12,8 +12,9 @@ from torch import Tensor
 
 from memae.data.images import ImageSource
 from memae.data.preprocess import ImagePreprocess
-from memae.data.samples import Images, Key
+from memae.data.samples import Images, Key, Skipped
 from memae.errors import DataError
+from memae.stages import Watcher, stage
 
 __all__ = ["MEMORY_BYTES", "StoredImages", "store"]
 
@@ -21,26 +22,33 @@ MEMORY_BYTES = 256 << 20  # of decoded pixels; training in memory takes about te
 PART_IMAGES = 1024
 
 
-def store(source: ImageSource) -> Images:
-    """All images of a source, their pixels in a nameless temporary file that the system maps into memory.
+def store(source: ImageSource, watcher: Watcher | None = None) -> tuple[Images, tuple[Skipped, ...]]:
+    """All images of a source that can be read, and the others, if they may be skipped.
 
-    The file lies where TMPDIR says, takes as much room as the pixels, and goes with them.
+    The pixels are in a nameless temporary file that the system maps into memory. It lies where TMPDIR says, takes as
+    much room as they do, and goes with them. `watcher` is told how far the reading is.
 
     Raises:
         DataError: an image that cannot be read.
     """
     keys: list[Key] = []
+    skipped: list[Skipped] = []
     shape: tuple[int, ...] = ()
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, stage(watcher, "reading", "images", source.count()) as done:
         for images in source.chunks(PART_IMAGES):
-            file.write(np.ascontiguousarray(images.pixels, source.dtype).data)
-            keys += images.keys
+            skipped += (Skipped(images.keys[row], why) for row, why in images.unreadable.items())
+            good = [row for row in range(len(images)) if row not in images.unreadable]
+            if good:
+                pixels = images.pixels[good] if images.unreadable else images.pixels
+                file.write(np.ascontiguousarray(pixels, source.dtype).data)
+            keys += (images.keys[row] for row in good)
             shape = images.pixels.shape[1:]
+            done(len(images))
         if not keys:
             raise DataError(f"{source.origin}: holds no samples")
         file.flush()
-        pixels = np.memmap(file, dtype=source.dtype, mode="r+", shape=(len(keys), *shape))
-    return Images(pixels, keys, source.origin)
+        stored = np.memmap(file, dtype=source.dtype, mode="r+", shape=(len(keys), *shape))
+    return Images(stored, keys, source.origin), tuple(skipped)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from PIL import Image
 
 from memae.data.samples import EVERYTHING, FrameKey, Frames, Modality
 from memae.errors import DataError, MissingExtraError
+from memae.stages import Count
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -67,6 +68,8 @@ class _Video(Protocol):
 
     path: Path
     size: tuple[int, int]
+    about: int
+    """Frames, as far as is known without decoding them; 0 where nothing tells."""
 
     def pictures(self, size: tuple[int, int], colour: bool, start_s: float) -> Iterator[_Picture]:
         """The frames from `start_s` on, at this (height, width) in px."""
@@ -119,6 +122,11 @@ class VideoSource:
         other = copy.copy(self)
         other.size = (height, width)
         return other
+
+    def count(self) -> Count | None:
+        """About how many frames, by what the files state."""
+        about = [video.about for video in self._videos.values()]
+        return Count(sum(about), exact=False) if all(about) else None
 
     def chunks(self, size: int) -> Iterator[Frames]:
         """Consecutive grey frames of one video; at most `size`, and 16 MiB unless `size` is unlimited.
@@ -338,6 +346,7 @@ class _FrameFolder:
         self.path, self._rate = path, rate
         files = [file for file in path.iterdir() if not file.name.startswith(".")]
         self._files = sorted(_with_suffix(files, FRAME_SUFFIXES), key=lambda file: _natural(file.name))
+        self.about = len(self._files)
         _check_numbers(path, [file.name for file in self._files])
         self.size = _image_size(self._files[0])
         for file in self._files:
@@ -460,6 +469,7 @@ class _VideoFile:
             self._first_pts = None if untimed else first.pts
             self._tick = first.time_base or Fraction(1, 90_000)
             self._rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            self.about = round(_stated_length_s(container, stream) * self._rate)
             self._can_seek = (
                 self._first_pts is not None
                 and container.format.name != "avi"

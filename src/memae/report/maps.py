@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +19,7 @@ from memae.explain import Explanation
 from memae.files import atomic_file
 from memae.report.heat import draw_heat
 from memae.scoring import heat
+from memae.stages import Watcher
 
 __all__ = ["check_maps_folder", "judge_maps", "map_path", "save_map", "write_maps"]
 
@@ -39,7 +41,13 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
 
 
 def write_maps(
-    detector: Detector, source: Source, folder: Path, keys: Collection[Key] | None = None
+    detector: Detector,
+    source: Source,
+    folder: Path,
+    keys: Collection[Key] | None = None,
+    *,
+    skip_bad: bool = False,
+    watcher: Watcher | None = None,
 ) -> Iterator[Path]:
     """Saves a map of each image of a source into a folder, one at a time, and gives its path.
 
@@ -50,25 +58,44 @@ def write_maps(
         source: of images; those in files are drawn at their own size.
         folder: made if it is missing.
         keys: only those of these keys; None is all.
+        skip_bad: none of an image that cannot be read, which is an error else.
+        watcher: told how far the work is.
     """
     threshold = detector.heat_threshold
-    for found in detector.explanations(source, keys):
-        picture = source.original(found.key) if isinstance(source, ImageSource) else None
-        path = folder / map_path(found.key)
-        save_map(found, threshold, path, picture)
-        yield path
+    # closed, so that its stage ends before an error is said
+    with closing(detector.explanations(source, keys, skip_bad=skip_bad, watcher=watcher)) as explanations:
+        for found in explanations:
+            picture = source.original(found.key) if isinstance(source, ImageSource) else None
+            path = folder / map_path(found.key)
+            save_map(found, threshold, path, picture)
+            yield path
 
 
-def judge_maps(detector: Detector, source: ImageSource, masks: ImageMasks) -> PixelEvaluation:
+def judge_maps(
+    detector: Detector,
+    source: ImageSource,
+    masks: ImageMasks,
+    *,
+    skip_bad: bool = False,
+    watcher: Watcher | None = None,
+) -> PixelEvaluation:
     """The heat of all images of a source held against masks, at the size of the images.
+
+    Args:
+        detector: a model of images.
+        source: the images.
+        masks: theirs.
+        skip_bad: leave out images that cannot be read, which are an error else.
+        watcher: told how far the work is.
 
     Raises:
         DataError: an image or a mask that cannot be read, or a mask of another size than its image.
     """
     meter = PixelMeter()
-    for found in detector.explanations(source):
-        assert found.error_map is not None
-        meter.add(heat(found.error_map), masks.read(str(found.key), source.size_of(found.key)))
+    with closing(detector.explanations(source, skip_bad=skip_bad, watcher=watcher)) as explanations:
+        for found in explanations:
+            assert found.error_map is not None
+            meter.add(heat(found.error_map), masks.read(str(found.key), source.size_of(found.key)))
     return meter.result()
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from memae.data.samples import FrameKey, Key, Skipped
+from memae.data.samples import FrameKey, Key
 from memae.detector import Verdicts
 from memae.explain import Explanation
 from memae.files import atomic_file
@@ -23,25 +23,22 @@ from memae.files import atomic_file
 __all__ = ["write_explanations", "write_verdicts"]
 
 
-def write_verdicts(
-    parts: Iterator[Verdicts], out: Path | None, skipped: Callable[[], Sequence[Skipped]] = tuple
-) -> tuple[int, int]:
+def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, int]:
     """Writes key, score, p_value, is_anomaly for every sample; returns how many, and how many are anomalies.
 
-    Of video, three columns stand for the key: video, frame, time_s.
+    The row of a sample that was skipped holds nothing but its key. Of video, three columns stand for the key: video,
+    frame, time_s.
 
     Args:
         parts: chunks of verdicts, in order.
         out: a .csv, .parquet or .jsonl file, replaced when all is written; None is CSV on stdout.
-        skipped: what the source has left out so far, in order; such a sample gets a row of its key alone, in its place,
-            and is not counted.
     """
     # the first chunk is asked for before anything is opened: bad input then leaves stdout empty
     first = next(parts, None)
     if out is None:
-        return _write(first, parts, sys.stdout.buffer, ".csv", _Gaps(skipped))
+        return _write(first, parts, sys.stdout.buffer, ".csv")
     with atomic_file(out) as part, part.open("wb") as file:
-        return _write(first, parts, file, out.suffix.lower(), _Gaps(skipped))
+        return _write(first, parts, file, out.suffix.lower())
 
 
 def write_explanations(found: Sequence[Explanation], out: Path) -> None:
@@ -58,47 +55,19 @@ def write_explanations(found: Sequence[Explanation], out: Path) -> None:
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def _write(
-    first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], suffix: str, gaps: _Gaps
-) -> tuple[int, int]:
+def _write(first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], suffix: str) -> tuple[int, int]:
     if first is None:
         return 0, 0
     table = _table(first)
     with _opened(suffix, file, table.schema) as write:
         total, flagged = len(first), int(first.is_anomaly.sum())
-        write(gaps.filled(table))
+        write(table)
         for verdicts in rest:
-            write(gaps.filled(_table(verdicts, table.schema)))
+            write(_table(verdicts, table.schema))
             total += len(verdicts)
             flagged += int(verdicts.is_anomaly.sum())
-        if (last := gaps.filled(table.slice(0, 0))).num_rows:
-            write(last)
     file.flush()
     return total, flagged
-
-
-class _Gaps:
-    """Rows of what was left out, put where they belong among the others."""
-
-    def __init__(self, skipped: Callable[[], Sequence[Skipped]]) -> None:
-        self._skipped = skipped
-        self._filled = self._rows = 0
-
-    def filled(self, table: pa.Table) -> pa.Table:
-        """The next rows, with those that belong before, between and right behind them."""
-        parts, start = [], 0
-        for sample in self._skipped()[self._filled :]:
-            before = sample.place - self._rows
-            if before > table.num_rows - start:
-                break
-            nothing: dict[str, Any] = {name: [None] for name in table.column_names}
-            key = sample.key if isinstance(sample.key, int) else _text(sample.key)
-            parts += [table.slice(start, before), pa.table(nothing | {"key": [key]}, schema=table.schema)]
-            start += before
-            self._rows += before + 1
-            self._filled += 1
-        self._rows += table.num_rows - start
-        return pa.concat_tables([*parts, table.slice(start)]) if parts else table
 
 
 class _Writer(AbstractContextManager[Callable[[pa.Table], None]]):
@@ -130,12 +99,13 @@ _opened = _Writer
 
 
 def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
+    skipped = np.isnan(verdicts.scores) if verdicts.skipped else None
     table = pa.table(
         {
             **_key_columns(verdicts.keys),
-            "score": verdicts.scores,
-            "p_value": verdicts.p_values,
-            "is_anomaly": verdicts.is_anomaly,
+            "score": pa.array(verdicts.scores, mask=skipped),
+            "p_value": pa.array(verdicts.p_values, mask=skipped),
+            "is_anomaly": pa.array(verdicts.is_anomaly, mask=skipped),
         }
     )
     return table.cast(schema) if schema else table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from memae.data.counts import count
 from memae.data.preprocess import VideoPreprocess
-from memae.data.samples import EVERYTHING, FrameKey
+from memae.data.samples import FrameKey
 from memae.data.video import VIDEO_SUFFIXES, VideoSource
 from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError, DataError
@@ -26,10 +27,12 @@ from memae.frame_scoring import ScoredFrame
 from memae.regions import Region, find_regions, read_mask
 from memae.report.rows import write_verdicts
 from memae.report.video import OverlayWriter, frame_caption, save_clips, save_still, write_events
+from memae.stages import Advance, Watcher, stage
 
 __all__ = ["Outputs", "Watched", "evaluate_videos", "watch_videos"]
 
 ROWS = 256  # frames written at a time
+COUNTED = 512  # frames counted at a time
 EVENT_ITEMS = 5  # named in an event, strongest first
 OVERLAY_SUFFIXES = (".mp4", ".mkv")
 _EVENT_FILE = re.compile(r"event-\d{4,}\.(png|mp4)")
@@ -67,7 +70,7 @@ def watch_videos(
     mask: Path | None = None,
     before_s: float = 3.0,
     after_s: float = 3.0,
-    progress: Callable[[ScoredFrame], None] | None = None,
+    watcher: Watcher | None = None,
 ) -> Watched:
     """Scores videos once and writes all that is wanted of them; each file appears when it is complete.
 
@@ -79,7 +82,7 @@ def watch_videos(
         mask: an image or a JSON file of polygons that takes places out of every score; see `memae.regions`.
         before_s: footage in the clip of an event before its first frame.
         after_s: and after its last one.
-        progress: told of every frame.
+        watcher: told how far the work is.
 
     Raises:
         DataError: a video or mask that cannot be used.
@@ -92,8 +95,11 @@ def watch_videos(
     _check_files([outputs.frames, outputs.events, *overlays.values()], source)
     if media is not None:
         _check_media_folder(media, source)
-    run = _Pass(detector, source, rule, overlays, _watched_places(detector, source, mask), progress)
-    with run:
+    places = _watched_places(detector, source, mask)
+    with (
+        stage(watcher, "scoring", "frames", count(source)) as done,
+        _Pass(detector, source, rule, overlays, places, done) as run,
+    ):
         if outputs.frames or outputs.rows_to_stdout:
             frames, flagged = write_verdicts(run.verdicts(), outputs.frames)
         else:
@@ -102,8 +108,11 @@ def watch_videos(
     events = run.events
     if outputs.events and media is not None:
         if events or media.exists():
-            with atomic_directory(media) as part:
-                events = _with_media(source, events, rule, (part, media), before_s, after_s)
+            with (
+                stage(watcher, "cutting stills and clips", "events", len(events)) as done,
+                atomic_directory(media) as part,
+            ):
+                events = _with_media(source, events, rule, (part, media), before_s, after_s, done)
         write_events(outputs.events, events)
     return Watched(frames, flagged, events)
 
@@ -115,7 +124,7 @@ def evaluate_videos(
     rule: EventRule,
     *,
     mask: Path | None = None,
-    progress: Callable[[ScoredFrame], None] | None = None,
+    watcher: Watcher | None = None,
 ) -> VideoEvaluation:
     """Scores of videos held against labels; see `memae.evaluate_video`.
 
@@ -125,29 +134,30 @@ def evaluate_videos(
         labels: a CSV file or a folder of masks.
         rule: when frames make an event.
         mask: as for `watch_videos`.
-        progress: told of every frame.
+        watcher: told how far the work is.
 
     Raises:
         DataError: a video, mask or labels that cannot be used.
     """
     source = _videos(detector, x)
     watched = _watched_places(detector, source, mask)
-    truth = _truth(labels, source)
+    truth = _truth(labels, source, watcher)
     meter = VideoMeter(truth)
     # what half of the normal frames reach somewhere: lower, and all places run together
     level = float(np.median(detector.threshold.calibration))
     finder, events = EventFinder(rule), list[Event]()
-    for frame in detector.watch(source, watched=watched):
-        found = find_regions(frame.places, level, *source.sizes[frame.key.video])
-        meter.add(frame.key, frame.score, frame.places, [(*region.box, region.peak) for region in found])
-        if event := finder.push(frame.key, frame.score):
-            events.append(event)
-        if progress:
-            progress(frame)
+    with stage(watcher, "scoring", "frames", count(source)) as done:
+        for frame in detector.watch(source, watched=watched):
+            found = find_regions(frame.places, level, *source.sizes[frame.key.video])
+            meter.add(frame.key, frame.score, frame.places, [(*region.box, region.peak) for region in found])
+            if event := finder.push(frame.key, frame.score):
+                events.append(event)
+            done(1, frame.key)
     if event := finder.close():
         events.append(event)
     meter.add_events([(event.video, event.first_frame, event.last_frame) for event in events])
-    return meter.result()
+    with stage(watcher, "figures and intervals", "figures"):
+        return meter.result()
 
 
 class _Pass:
@@ -160,11 +170,11 @@ class _Pass:
         rule: EventRule,
         overlays: Mapping[str, Path],
         watched: np.ndarray | None,
-        progress: Callable[[ScoredFrame], None] | None,
+        done: Advance,
     ) -> None:
         self.events: list[Event] = []
         self._detector, self._source, self._rule = detector, source, rule
-        self._overlays, self._watched, self._progress = overlays, watched, progress
+        self._overlays, self._watched, self._done = overlays, watched, done
         self._finder = EventFinder(rule)
         self._stack = ExitStack()
         self._video: str | None = None
@@ -199,8 +209,7 @@ class _Pass:
             caption = frame_caption(key.time_s, frame.score, self._rule.enter)
             boxes = [region.box for region in regions if region.peak >= self._rule.enter or self._finder.in_event]
             self._overlay.write(key.time_s, picture, frame.places, boxes, caption, self._finder.in_event)
-        if self._progress:
-            self._progress(frame)
+        self._done(1, frame.key)
         return frame
 
     def _open(self, video: str) -> None:
@@ -232,6 +241,7 @@ def _with_media(
     folders: tuple[Path, Path],
     before_s: float,
     after_s: float,
+    cut: Advance,
 ) -> list[Event]:
     """The events with a still and a clip of each, written to the first folder and named by the second."""
     here, final = folders
@@ -251,6 +261,7 @@ def _with_media(
         begin_s = max(0.0, min(event.start_s for event in mine) - before_s)
         with closing(source.colour(video, start_s=begin_s)) as frames:
             save_clips(frames, named, before_s, after_s)
+        cut(len(mine), video)
         done += [event for _, event in named]
     return done
 
@@ -281,11 +292,11 @@ def _check_media_folder(folder: Path, source: VideoSource) -> None:
             raise ConfigError(f"{wanted} {path} is to be scored; give --events another name")
 
 
-def _truth(labels: Path, source: VideoSource) -> VideoTruth:
+def _truth(labels: Path, source: VideoSource, watcher: Watcher | None) -> VideoTruth:
     """The labels, with masks in px of the videos."""
     if not labels.exists():  # said at once: to count the frames takes time
         raise DataError(f"{labels}: no such file or folder of labels; check the path")
-    truth = read_truth(labels, _lengths(source))
+    truth = read_truth(labels, _lengths(source, watcher))
     for video, masks in truth.masks.items():
         size, own = source.sizes[video], masks.read(0).shape
         if own != size:
@@ -338,9 +349,11 @@ def _without_suffix(video: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() in VIDEO_SUFFIXES else video
 
 
-def _lengths(source: VideoSource) -> dict[str, int]:
+def _lengths(source: VideoSource, watcher: Watcher | None) -> dict[str, int]:
     """Frames of each video, by decoding it small: no container tells for sure."""
     lengths = dict.fromkeys(source.videos, 0)
-    for chunk in source.resized(8, 8).chunks(min(EVERYTHING, 4096)):
-        lengths[chunk.keys[0].video] += len(chunk)
+    with stage(watcher, "counting frames", "frames", count(source)) as done:
+        for chunk in source.resized(8, 8).chunks(COUNTED):
+            lengths[chunk.keys[0].video] += len(chunk)
+            done(len(chunk), chunk.keys[-1])
     return lengths

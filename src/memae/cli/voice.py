@@ -1,0 +1,75 @@
+"""What a verb says on stderr: lines for a person, JSON for a machine, or little."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memae.progress import JsonLog, ProgressBar
+
+__all__ = ["LOG_JSON", "Voice", "say_error"]
+
+LOG_JSON = "--log-json"
+
+
+class Voice:
+    """How a verb talks: progress, notes and its result.
+
+    Args:
+        quiet: no progress and no result; notes are still said.
+        log_json: everything as JSON lines, whatever `quiet` says.
+        rows_on_screen: rows go to the terminal, so that a bar would get among them.
+    """
+
+    def __init__(self, *, quiet: bool = False, log_json: bool = False, rows_on_screen: bool = False) -> None:
+        from memae.progress import JsonLog, ProgressBar
+
+        self._quiet = quiet
+        self._log = JsonLog() if log_json else None
+        if log_json:
+            _log_warnings(self._log)
+        self.watcher: JsonLog | ProgressBar = self._log or ProgressBar(silent=quiet or rows_on_screen)
+
+    def note(self, line: str) -> None:
+        """Something that is said even to who wants it quiet."""
+        if self._log:
+            self._log.say("note", message=line)
+        else:
+            _line(line)
+
+    def task(self, name: str) -> None:
+        """What is begun now, of several things."""
+        if self._log:
+            self._log.say("task", name=name)
+        elif not self._quiet:
+            _line(name)
+
+    def result(self, lines: Sequence[str], **facts: Any) -> None:
+        """The result: lines for a person, facts for a machine."""
+        if self._log:
+            self._log.say("result", **facts)
+        elif not self._quiet:
+            for line in lines:
+                _line(line)
+
+
+def say_error(message: str, *, event: str = "error", code: int = 1) -> None:
+    """The last word of a command that did not do its work; JSON if the command line asks for that anywhere."""
+    if LOG_JSON in sys.argv[1:]:
+        from memae.progress import JsonLog
+
+        JsonLog().say(event, message=message, exit_code=code)
+    else:
+        _line(f"error: {message}" if event == "error" else message)
+
+
+def _line(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _log_warnings(log: Any) -> None:
+    import warnings
+
+    warnings.showwarning = lambda message, *_, **__: log.warn(str(message))

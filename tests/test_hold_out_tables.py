@@ -1,0 +1,137 @@
+"""Tables that are streamed: the same parts, the same schema and the same rows as of those held in memory."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+import memae.hold_out
+from memae import Detector
+from memae.config import override
+from memae.data.sources import open_source, skipping
+from memae.data.table_rows import Rows
+from memae.errors import ConfigError, DataError
+from memae.hold_out import prepare
+from memae.models.presets import preset_config
+
+GENERATOR = np.random.default_rng(0)
+FRAME = pd.DataFrame(
+    {
+        "far": 1e6 + GENERATOR.normal(size=400),
+        "hole": np.where(GENERATOR.random(400) < 0.2, np.nan, GENERATOR.exponential(size=400)),
+        "code": GENERATOR.integers(5, size=400),
+        "word": GENERATOR.choice(["a", "b", None], 400),
+        "flag": GENERATOR.random(400) < 0.3,
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(memae.hold_out, "CHUNK_ROWS", 37)
+
+
+def config(**preprocess):
+    return override(preset_config("table", "table"), {"preprocess": preprocess}, "test")
+
+
+def written(path, suffix):
+    path = path / f"t.{suffix}"
+    if suffix == "parquet":
+        FRAME.to_parquet(path, row_group_size=90)
+    elif suffix == "feather":
+        FRAME.to_feather(path)
+    else:
+        FRAME.to_csv(path, index=False, sep=";", decimal=",", float_format="%.17g")
+    return path
+
+
+@pytest.mark.parametrize("scale", ["standard", "minmax", "log"])
+@pytest.mark.parametrize("suffix", ["parquet", "feather", "csv"])
+def test_streamed_rows_are_those_in_memory(tmp_path, suffix, scale):
+    source = open_source(written(tmp_path, suffix))
+    held = prepare(source, config(number_scale=scale), 3, categorical=["code"])
+    streamed = prepare(source, config(number_scale=scale), 3, categorical=["code"], stream=True)
+    assert isinstance(held.training, torch.Tensor)
+    assert isinstance(streamed.training, Rows)
+    assert streamed.counts == held.counts
+    assert streamed.preprocess.shape == held.preprocess.shape == (1 + 2 + 6 + 4 + 3,)
+    for name in ("training", "usual", "held_out", "calibration"):
+        assert torch.allclose(getattr(streamed, name)[:], getattr(held, name), rtol=1e-5, atol=1e-5), name
+    assert (streamed.notes, streamed.origin) == (held.notes, held.origin)
+
+
+def test_a_streamed_training_gives_the_model_of_one_in_memory(tmp_path):
+    path = written(tmp_path, "parquet")
+    settings = {"train": {"epochs": 3, "patience": 2}, "memory": {"num_items": 9, "revive_epochs": 1}}
+    held, streamed = (
+        Detector(seed=1, settings=settings, device="cpu").fit(path, stream=stream, checkpoint=tmp_path / "c")
+        for stream in (False, True)
+    )
+    assert streamed.score(path).values == pytest.approx(held.score(path).values, rel=1e-3)
+    assert streamed.threshold.value == pytest.approx(held.threshold.value, rel=1e-3)
+    assert streamed.facts["samples"] == held.facts["samples"]
+
+
+def test_rows_are_streamed_where_memory_is_too_small(tmp_path, monkeypatch):
+    path = written(tmp_path, "parquet")
+    assert not isinstance(prepare(open_source(path), config(), 0).training, Rows)
+    monkeypatch.setattr(memae.hold_out, "STREAMED_SHARE", 1e-9)
+    for x in (path, FRAME, written(tmp_path, "csv"), written(tmp_path, "feather")):
+        assert isinstance(prepare(open_source(x), config(), 0).training, Rows)
+
+
+def test_bad_rows_of_a_streamed_file_are_left_out(tmp_path):
+    lines = [f"{i},{i % 3}" for i in range(300)]
+    whole, spoilt = tmp_path / "whole.csv", tmp_path / "spoilt.csv"
+    whole.write_text("\n".join(["a,b", *lines, ""]))
+    spoilt.write_text("\n".join(["a,b", *lines[:9], "wide,1", *lines[9:100], "7", *lines[100:], ""]))
+    expected = prepare(open_source(whole), config(), 0)
+    found = prepare(skipping(open_source(spoilt)), config(), 0, stream=True)
+    assert [tuple(bad) for bad in found.skipped] == [
+        (9, "column 'a' holds 'wide'"),
+        (101, "has 1 cell and the header 2"),
+    ]
+    assert torch.allclose(found.training[:], expected.training, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        ({"a": ["2024-01-01", "2024-01-02"] * 50}, "column 'a' holds dates, .*--drop a"),
+        ({"a": [""] * 100, "b": range(100)}, "column 'a' is empty: .*--drop a"),
+        ({"a": [*range(99), "oops"]}, "column 'a' holds 'oops' among numbers; mend .*--categorical a"),
+        ({"a": [1, 2]}, "holds 2 samples, too few"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused_in_a_stream_too(tmp_path, columns, what):
+    pd.DataFrame(columns).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=rf"t\.csv: {what}"):
+        prepare(open_source(tmp_path / "t.csv"), config(), 0, stream=True)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["0", "1"] * 40 + ["2"] * 80, "number"),
+        (["0", "1"] * 40 + ["true"] * 80, "boolean"),
+        (["1"] * 80 + ["x"] * 80, "category"),
+        (["true"] * 80 + ["5"] * 80, "category"),
+        (["2024-01-01"] * 80 + ["x"] * 80, "category"),
+        ([""] * 80 + ["2.5"] * 80, "number"),
+    ],
+)
+def test_the_kind_of_a_csv_column_is_that_of_all_its_blocks(tmp_path, monkeypatch, cells, kind):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["a,b", *(f"{cell},{'z' * 20_000}" for cell in cells), ""]))  # three blocks
+    (found,) = (
+        c for c in prepare(open_source(path), config(), 0, stream=True).preprocess.columns if c.name == "a"
+    )
+    (held,) = (c for c in prepare(open_source(path), config(), 0).preprocess.columns if c.name == "a")
+    assert found.kind == held.kind == kind
+
+
+def test_equal_rows_cannot_be_dropped_from_a_stream():
+    with pytest.raises(ConfigError, match=r"duplicates = 'drop' compares all rows .*; set it to 'keep'"):
+        prepare(open_source(pa.table({"a": range(100)})), config(duplicates="drop"), 0, stream=True)

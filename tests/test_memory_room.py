@@ -1,0 +1,131 @@
+"""Memory that really runs out: processes with a limit on their address space, and no stand-in for the allocator."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from memae.errors import DataError, OutOfMemoryError
+from memae.memory_room import Room, ran_out
+
+PRELUDE = """
+import json, resource, sys
+import torch
+from memae.memory_room import Room
+from memae.models.presets import build, preset_config
+from memae.stages import Watcher
+
+class Warnings(Watcher):
+    def __init__(self):
+        self.said = []
+    def warn(self, message):
+        self.said.append(message)
+
+def limit(megabytes):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    top = pages * resource.getpagesize() + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (top, -1))
+
+torch.manual_seed(0)
+model = build(preset_config("table-paper", "table"), (64,))
+watcher = Warnings()
+"""
+
+SCORE = """
+import memae.scoring
+from memae.scoring import sample_scores
+
+x = torch.randn(400_000, 64)
+wanted = sample_scores(model, x)
+memae.scoring.BATCH_BYTES = 1 << 40  # all at once
+room = Room("scoring", watcher)
+limit(150)
+scores = sample_scores(model, x, room=room)
+print(json.dumps({"said": watcher.said, "most": room.most, "off": float(abs(scores - wanted).max())}))
+"""
+
+TRAIN = """
+import copy
+from memae.config import TrainConfig
+from memae.train import Monitor, reconstruction_objective, train
+
+class Monitored(Warnings, Monitor):
+    pass
+
+x = torch.randn(200_000, 64)
+settings = TrainConfig(epochs=1, batch_size=200_000, patience=0)
+objective = reconstruction_objective(alpha=0.0, reduction="mean")
+whole, halved, monitor = copy.deepcopy(model), copy.deepcopy(model), Monitored()
+both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"}
+train(copy.deepcopy(model), x[:1000], None, **both)  # imports need room as well
+limit(150)
+history = train(halved, x, None, monitor=monitor, **both)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+first = train(whole, x, None, **both)
+off = max(float((a - b).abs().max()) for a, b in zip(whole.parameters(), halved.parameters()))
+loss = history.records[0].loss / first.records[0].loss
+facts = {"said": monitor.said, "most": history.samples_at_once, "before": first.samples_at_once}
+print(json.dumps({**facts, "off": off, "loss": loss, "rate": settings.learning_rate}))
+"""
+
+
+def run(code):
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+needs_limit = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and RLIMIT_AS")
+
+
+@needs_limit
+def test_scoring_halves_the_batch_says_so_and_finds_the_same_scores():
+    found = run(SCORE)
+    assert found["said"][0] == "out of memory while scoring 400,000 samples at once; now 200,000"
+    assert found["most"] < 400_000
+    assert found["off"] < 1e-5
+
+
+@needs_limit
+def test_training_takes_a_batch_in_parts_whose_gradients_add_up_to_the_same_step():
+    found = run(TRAIN)
+    assert found["said"][0] == "out of memory while training on 200,000 samples at once; now 100,000"
+    assert found["most"] < 200_000
+    assert found["before"] is None
+    assert found["loss"] == pytest.approx(1, rel=1e-5)
+    assert found["off"] < 0.1 * found["rate"]  # a step of Adam is as long as the rate
+
+
+def test_what_is_no_lack_of_memory_passes_through():
+    room = Room("scoring")
+    with pytest.raises(RuntimeError, match="shapes"):
+        room.halve(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8)
+    assert room.most is None
+
+
+def test_the_least_that_does_not_fit_is_an_error_with_the_cure():
+    room = Room("training on", least=2)
+    with pytest.raises(
+        OutOfMemoryError, match=r"training on 3 samples at once, the least .* close other programs"
+    ):
+        room.halve(MemoryError(), 3)
+
+
+def test_a_real_allocation_that_cannot_be_made_is_known():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert ran_out(error.value)
+    assert ran_out(MemoryError())
+    assert not ran_out(DataError("x: out of memory"))
+    assert not ran_out(ValueError("out of memory"))
+
+
+def test_what_fits_is_remembered():
+    room = Room("scoring")
+    assert room.fit(100) == 100
+    room.halve(MemoryError(), 100)
+    assert (room.fit(100), room.fit(20)) == (50, 20)
