@@ -34,12 +34,12 @@ def test_score_with_skip_bad_keeps_order_and_count(memae, zeros):
     for row in found:
         bad = row["key"] in ("001a.png", "zip.png")
         assert [row[name] == "" for name in ("score", "p_value", "is_anomaly")] == [bad] * 3
-    assert done.err.splitlines()[-3:] == [
-        "left out, because they cannot be read: 2",
-        "  001a.png: the file is empty",
-        "  zip.png: it is a zip archive; unpack it",
-    ]
-    assert done.err.startswith("5 samples, ")
+    skipped, result = done.err.splitlines()
+    assert skipped == (
+        "skipped 2 bad samples: 001a.png is not a readable image (the file is empty); "
+        "zip.png is not a readable image (it is a zip archive; unpack it)"
+    )
+    assert result.startswith("7 samples, ")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -69,12 +69,11 @@ def test_fit_with_skip_bad_counts_them(memae, zeros):
     (zeros / "zeros" / "007.png").write_bytes(b"hello")
     done = memae("fit", "zeros", "--out", "new", "--skip-bad", *BRIEF)
     assert done.code == 0
-    assert done.err.splitlines()[-2:] == [
-        "left out, because they cannot be read: 1",
-        "  007.png: it is a text file",
-    ]
+    assert done.err.splitlines()[-1] == (
+        "skipped 1 bad sample: 007.png is not a readable image (it is a text file)"
+    )
     facts = json.loads((zeros / "new" / "config.json").read_text())["facts"]
-    assert facts["skipped"] == 1
+    assert facts["skipped"] == {"count": 1, "first": [["007.png", "is not a readable image (it is a text file)"]]}
     assert sum(facts["samples"].values()) == 39
 
 
@@ -90,7 +89,7 @@ def test_evaluate_with_skip_bad_leaves_their_labels_out(memae, zeros, digits, wr
         *["evaluate", "model", "test", "--label-column", "folder", "--normal", "good", "--json", "--skip-bad"]
     )
     assert json.loads(done.out) == before
-    assert "left out, because they cannot be read: 2" in done.err
+    assert "skipped 2 bad samples: good/003a.png is not" in done.err
 
 
 def test_fit_says_what_becomes_of_photos_and_scoring_does_the_same(memae, folder):
@@ -101,9 +100,9 @@ def test_fit_says_what_becomes_of_photos_and_scoring_does_the_same(memae, folder
         size = (800, 600) if place % 4 else (400, 400)
         Image.fromarray(pixels).resize(size).save(folder / "photos" / f"{place:02}.jpg")
     done = memae("fit", "photos", "--out", "new", "--size", "32", *BRIEF)
-    assert done.err.splitlines()[0] == (
-        "images of 2 sizes, most of 800 x 600 px: all become 32 x 24 px (preprocess.image_size)"
-    )
+    said = "images of 2 sizes, most of 800 x 600 px: all become 32 x 24 px (preprocess.image_size)"
+    lines = done.err.splitlines()
+    assert (lines[0], lines[-1]) == (f"warning: {said}", f"note: {said}")  # before a long training, and behind it
     stored = json.loads((folder / "new" / "config.json").read_text())
     assert [stored["preprocess"][name] for name in ("channels", "height", "width")] == [3, 24, 32]
     assert stored["config"]["preprocess"]["image_size"] == 32
@@ -173,7 +172,9 @@ class TestLayout:
 
     def test_fit_takes_the_good_ones_and_evaluate_needs_no_option(self, memae, mvtec):
         done = memae("fit", "zero", "--out", "new", *BRIEF)
-        assert done.err.splitlines()[0] == "zero has the layout of MVTec AD: zero/train/good is what trains"
+        assert (
+            done.err.splitlines()[0] == "warning: zero has the layout of MVTec AD: zero/train/good is what trains"
+        )
         facts = json.loads((mvtec / "new" / "config.json").read_text())["facts"]
         assert sum(facts["samples"].values()) == 60
         found = json.loads(memae("evaluate", "new", "zero", "--json").out)

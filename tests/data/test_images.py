@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 import memae.data.images
+import memae.data.sources
 from memae.data.images import ImageSource, open_idx, read_idx
-from memae.data.samples import EVERYTHING, Skipped
+from memae.data.samples import EVERYTHING
 from memae.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 8), dtype=np.uint8)
@@ -156,7 +157,7 @@ def test_images_of_several_sizes_become_the_most_common_one(tmp_path):
     images = everything(source)
     assert images.pixels.shape == (4, 1, 6, 8)
     assert np.array_equal(images.pixels[[0, 3], 0], [PIXELS[0], PIXELS[0]])  # to the bit
-    assert source.note == "images of 3 sizes, most of 8 x 6 px: all become 8 x 6 px (preprocess.image_size)"
+    assert source.notes == ("images of 3 sizes, most of 8 x 6 px: all become 8 x 6 px (preprocess.image_size)",)
 
 
 def test_of_two_sizes_that_are_as_common_the_larger_one_counts(tmp_path):
@@ -167,13 +168,13 @@ def test_of_two_sizes_that_are_as_common_the_larger_one_counts(tmp_path):
 def test_images_of_one_size_stay_as_they_are_up_to_256_px(tmp_path):
     source = ImageSource([folder(tmp_path, a_png=GREY.resize((256, 200)))])
     assert everything(source).pixels.shape == (1, 1, 200, 256)
-    assert source.note is None
+    assert source.notes == ()
 
 
 def test_large_photos_are_shrunk_and_a_note_says_so(tmp_path):
     source = ImageSource([folder(tmp_path, a_jpg=RGB.resize((2000, 1500)))])
     assert everything(source).pixels.shape == (1, 3, 192, 256)
-    assert source.note == "images of 2000 x 1500 px: all become 256 x 192 px (preprocess.image_size)"
+    assert source.notes == ("images of 2000 x 1500 px: all become 256 x 192 px (preprocess.image_size)",)
 
 
 @pytest.mark.parametrize(("longest", "shape"), [(4, (3, 4)), (8, (6, 8)), (16, (12, 16)), (None, (6, 8))])
@@ -267,19 +268,40 @@ class TestBadImages:
             everything(ImageSource([root]))
 
     @pytest.mark.parametrize("size", [1, 2, 3, 1000, EVERYTHING])
-    def test_skipped_they_are_named_with_their_places(self, root, size):
-        source = ImageSource([root], skip_bad=True)
-        parts = list(source.chunks(size))
-        assert [key for part in parts for key in part.keys] == ["0.png", "2.png", "4.png"]
-        assert np.array_equal(np.concatenate([part.pixels[:, 0] for part in parts]), PIXELS[[0, 2, 4]])
-        skipped = [Skipped(1, "1.png", "the file is empty"), Skipped(3, "3.jpg", "it is a zip archive; unpack it")]
-        assert source.skipped == skipped
+    def test_skipped_they_keep_their_places_and_say_why(self, root, size):
+        for _ in range(2):  # in a second pass, too
+            found, pixels, unreadable = [], [], {}
+            for part in ImageSource([root]).skipping().chunks(size):
+                unreadable |= {len(found) + row: why for row, why in part.unreadable.items()}
+                found += part.keys
+                pixels.append(part.pixels[:, 0])
+            assert found == ["0.png", "1.png", "2.png", "3.jpg", "4.png"]
+            assert unreadable == {
+                1: "is not a readable image (the file is empty)",
+                3: "is not a readable image (it is a zip archive; unpack it)",
+            }
+            expected = PIXELS.copy()
+            expected[[1, 3]] = 0
+            assert np.array_equal(np.concatenate(pixels), expected)
+            assert {part.dtype for part in pixels} == {np.dtype(np.uint8)}
 
-    def test_a_second_pass_counts_them_anew(self, root):
-        source = ImageSource([root], skip_bad=True)
-        for _ in range(2):
+    def test_collected_in_parts_they_keep_their_places(self, root, monkeypatch):
+        monkeypatch.setattr(memae.data.sources, "READ_IMAGES", 2)
+        images = memae.data.sources.collect(ImageSource([root]).skipping())
+        assert images.keys == ["0.png", "1.png", "2.png", "3.jpg", "4.png"]
+        assert sorted(images.unreadable) == [1, 3]
+        assert np.array_equal(images.pixels[[0, 2, 4], 0], PIXELS[[0, 2, 4]])
+
+    def test_a_chunk_of_bad_ones_alone_claims_no_8_bits(self, root):
+        # a model of other pixels refuses 8-bit ones
+        parts = list(ImageSource([root], channels=1, size=(6, 8)).skipping().chunks(1))
+        assert [part.pixels.dtype for part in parts] == [np.uint8, np.float32, np.uint8, np.float32, np.uint8]
+
+    def test_the_source_itself_stays_strict(self, root):
+        source = ImageSource([root])
+        source.skipping()
+        with pytest.raises(DataError, match="not a readable image"):
             everything(source)
-            assert len(source.skipped) == 2
 
     def test_none_that_is_good_is_an_error_all_the_same(self, root):
         for name in "024":
@@ -287,11 +309,11 @@ class TestBadImages:
         with pytest.raises(
             DataError, match=r"none of its 2 images can be read; the first is .*1\.png \(the file is"
         ):
-            everything(ImageSource([root], skip_bad=True))
+            everything(ImageSource([root]).skipping())
         with pytest.raises(
             DataError, match=r"none of its 2 images can be read; the first is .*1\.png \(the file is"
         ):
-            list(ImageSource([root], channels=1, size=(6, 8), skip_bad=True).chunks(10))
+            list(ImageSource([root], channels=1, size=(6, 8)).skipping().chunks(10))
 
 
 def test_the_first_folder_is_the_label(tmp_path):

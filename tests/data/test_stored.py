@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from memae.data.encoded import batches
 from memae.data.images import ImageSource
 from memae.data.preprocess import ImagePreprocess
 from memae.data.stored import StoredImages, store
+from memae.train import Monitor
 
 BRIEF = {"train": {"epochs": 2}, "memory": {"num_items": 8, "warmup_epochs": 1}, "network": "image"}
 
@@ -28,7 +31,8 @@ def root(request, tmp_path_factory):
 def test_stored_images_are_what_the_source_gives(root):
     source = ImageSource([root])
     (whole,) = source.chunks(1 << 62)
-    images = store(source)
+    images, skipped = store(source)
+    assert skipped == ()
     assert isinstance(images.pixels, np.memmap)
     assert np.array_equal(images.pixels, whole.pixels)
     assert images.pixels.dtype == whole.pixels.dtype
@@ -37,7 +41,7 @@ def test_stored_images_are_what_the_source_gives(root):
 
 
 def test_encoded_batch_by_batch_they_are_what_they_are_at_once(root):
-    images = store(ImageSource([root]))
+    images, _ = store(ImageSource([root]))
     preprocess = ImagePreprocess.fit(images, "unit")
     rows = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:40]
     stored = StoredImages(images, rows, preprocess)
@@ -61,20 +65,35 @@ def test_training_from_the_disk_is_training_from_memory_to_the_bit(root, monkeyp
     assert np.array_equal(memory.threshold.calibration, disk.threshold.calibration)
 
 
+def test_what_cannot_be_read_is_not_stored_and_trains_no_other_model(root, monkeypatch, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(root, mixed)
+    (mixed / "07a.png").write_bytes(b"")
+    (mixed / "99.png").write_bytes(b"text")
+    plain = Detector(settings=BRIEF, device="cpu").fit(root)
+    for limit in (1 << 40, 0):
+        monkeypatch.setattr(memae.hold_out, "MEMORY_BYTES", limit)
+        detector = Detector(settings=BRIEF, device="cpu").fit(mixed, skip_bad=True)
+        assert detector.facts["skipped"] == {
+            "count": 2,
+            "first": [
+                ["07a.png", "is not a readable image (the file is empty)"],
+                ["99.png", "is not a readable image (it is a text file)"],
+            ],
+        }
+        assert np.array_equal(plain.threshold.calibration, detector.threshold.calibration)
+
+
 def test_training_from_the_disk_resumes(root, monkeypatch, tmp_path):
     monkeypatch.setattr(memae.hold_out, "MEMORY_BYTES", 0)
 
-    class Stop:
+    class Stop(Monitor):
         def begin(self, epochs, samples, done):
             self.epochs = epochs
-
-        def step(self, samples, loss): ...
 
         def epoch(self, record):
             if self.epochs == 2:
                 raise KeyboardInterrupt
-
-        def end(self): ...
 
     detector = Detector(settings=BRIEF, device="cpu")
     detector.fit(root, checkpoint=tmp_path / "saved", monitor=Stop())
