@@ -297,7 +297,7 @@ def test_before_fit_every_use_says_what_to_do():
 def test_a_fit_that_fails_keeps_the_model_before_it():
     detector = fit(ROWS)
     before = detector.score(ROWS).values
-    with pytest.raises(DataError, match="column 'mean area' has no value at row"):
+    with pytest.raises(DataError, match="column 'mean area' is empty in all"):
         detector.fit(ROWS.assign(**{"mean area": None}).astype(float))
     assert np.array_equal(detector.score(ROWS).values, before)
 

@@ -100,7 +100,7 @@ def check_place(path: Path) -> None:
         ArtifactError: something else is there and would be lost, or a file is where its folder should be.
     """
     if file := next((folder for folder in path.parents if folder.is_file()), None):
-        raise ArtifactError(f"{path}: {file} is a file and no folder; check the path, or choose another place")
+        raise ArtifactError(f"{path}: {file} is a file and no folder; choose another place")
     if path.exists() and not _replaceable(path):
         raise ArtifactError(
             f"{path}: exists and is no memae model, or holds other files too; choose another place so that "

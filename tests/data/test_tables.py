@@ -174,3 +174,13 @@ def test_labels_that_are_missing_are_empty():
     source = TableSource(table, range(2), "the Arrow table")
     assert source.labels("y").tolist() == ["a", ""]
     assert source.labels("n").tolist() == ["1", ""]
+
+
+def test_memory_does_not_grow_with_the_length_of_a_parquet_file(tmp_path):
+    rows = 400_000
+    one = pa.table({f"x{i}": np.random.default_rng(i).normal(size=rows) for i in range(4)})
+    with pq.ParquetWriter(tmp_path / "long.parquet", one.schema) as file:
+        for _ in range(6):
+            file.write_table(one, row_group_size=rows)
+    held = [pa.total_allocated_bytes() for _ in ParquetSource(tmp_path / "long.parquet").chunks(65_536)]
+    assert max(held) - held[0] < rows * 4 * 8 / 2, "less than half of a row group"

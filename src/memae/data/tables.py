@@ -27,6 +27,7 @@ __all__ = [
     "from_frame",
 ]
 
+READ_BYTES = 1 << 20  # of a column read ahead
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
 LABEL_ROWS = 65_536  # read at a time
 CELL_BYTES = 8  # of a cell in memory, about
@@ -136,7 +137,8 @@ class ParquetSource:
         return ParquetSource(self._path, (*self._dropped, *names))
 
     def _file(self) -> pq.ParquetFile:
-        return self._guard(lambda: pq.ParquetFile(self._path))
+        # pre-buffered, Arrow would keep every row group that it has passed, and memory would grow with the file
+        return self._guard(lambda: pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES))
 
     def _read(self, names: list[str]) -> pa.Table:
         with self._file() as file:
