@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Artifact:
     """About the training: sizes, epochs, seconds, seed, health, versions."""
     normal_footage: tuple[ScoreSeries, ...] = ()
     """Video: scores of the footage that the threshold was set from, piece by piece in time."""
+    peaks: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """Images: (n,) the greatest heat in each that the threshold was set from; empty in models of before."""
 
 
 def save_artifact(artifact: Artifact, path: Path) -> None:
@@ -66,6 +68,8 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
     tensors["uses"] = torch.from_numpy(artifact.uses)
     if artifact.threshold:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
+    if len(artifact.peaks):
+        tensors["calibration_peaks"] = torch.from_numpy(artifact.peaks)
     for number, series in enumerate(artifact.normal_footage):
         tensors[f"normal.{number}.times_s"] = torch.from_numpy(np.asarray(series.times_s, dtype=np.float64))
         tensors[f"normal.{number}.scores"] = torch.from_numpy(np.asarray(series.scores, dtype=np.float64))
@@ -141,6 +145,7 @@ def load_artifact(path: Path) -> Artifact:
             tensors["uses"].numpy(),
             settings["facts"],
             _normal_footage(tensors),
+            tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0),
         )
     except (
         SafetensorError,

@@ -46,6 +46,12 @@ class _Section(BaseModel):
 class PreprocessConfig(_Section):
     """How samples become the numbers that the network sees."""
 
+    image_size: int | None = Field(
+        None,
+        ge=4,
+        description="longest side of images in files, px, which are resized to it; unset: as most of them are, and 256 "
+        "at most. Arrays stay as they are",
+    )
     image_scale: ImageScale = Field(
         "unit",
         description="per image: 'none', 'unit' (root mean square 1) or 'centred' (mean 0, then unit)",

@@ -19,9 +19,10 @@ from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
 from memae.data.counts import count, unit_of
 from memae.data.csv_tables import CsvSource
-from memae.data.encoded import Encoded
+from memae.data.encoded import Encoded, fitting
+from memae.data.images import ImageSource
 from memae.data.preprocess import TablePreprocess, VideoPreprocess
-from memae.data.samples import FrameKey, Frames, Key, Modality, Samples, Skipped
+from memae.data.samples import FrameKey, Frames, Images, Key, Modality, Samples, Skipped
 from memae.data.sources import Expected, Source, expected_by, open_source, skipping
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
@@ -34,7 +35,7 @@ from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.inference import inference_form
 from memae.models.presets import build, modality_of, preset_config
-from memae.scoring import Scores, error_maps, sample_scores
+from memae.scoring import Scores, error_maps, heat, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
 from memae.train import (
@@ -52,7 +53,9 @@ __all__ = ["Detector", "Verdict", "Verdicts"]
 
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 INITIAL_SAMPLES = 10_000  # images or rows that the memory is started from
+INITIAL_BYTES = 256 << 20  # of input per forward pass for that
 INITIAL_CLIPS = 512  # clips or crops of them, each of which makes many queries
+OLD_HEAT = 4.0  # thresholds of an image: the heat of models that were saved without one
 CLIP_BATCH = 16  # of these per forward pass
 
 
@@ -186,6 +189,11 @@ class Detector:
         config = self._config(source.modality)
         if isinstance(source, VideoSource):
             source = source.resized(config.video.height, config.video.width)
+        if isinstance(source, ImageSource):
+            source = source.sized(config.preprocess.image_size)
+            if monitor:
+                for note in source.notes:
+                    monitor.warn(note)  # such as another size: before a long training, and not behind it alone
         prepared = prepare(source, config, self.seed, drop, categorical, stream=stream, watcher=monitor)
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
@@ -324,30 +332,26 @@ class Detector:
         Raises:
             DataError: as `score`, or a key that no sample has.
         """
+        return list(self.explanations(x, keys, skip_bad=skip_bad, watcher=watcher))
+
+    def explanations(
+        self,
+        x: Any,
+        keys: Collection[Key] | None = None,
+        *,
+        skip_bad: bool = False,
+        watcher: Watcher | None = None,
+    ) -> Generator[Explanation]:
+        """`explain`, one by one, so that memory does not grow with the number of samples."""
         wanted = None if keys is None else set(keys)
-        found: list[Explanation] = []
+        unknown = set(wanted or ())
         source = self.open(x)
         with stage(watcher, "explaining", unit_of(source.modality), count(source)) as done:
-            if self._modality == "video":
-                for frame in self.watch(source):
-                    if wanted is None or frame.key in wanted:
-                        found.append(self._explained_frame(frame))
-                    done(1, frame.key)
-            room = Room("explaining", watcher)
-            encoded_parts = self._encoded(source, skip_bad, watcher) if self._modality != "video" else ()
-            for samples, encoded, bad in encoded_parts:
-                if wanted is None and not bad:
-                    found += self._explained(samples, encoded, room, done)
-                    continue
-                kept = (row for row, key in enumerate(samples.keys) if wanted is None or key in wanted)
-                places = [row for row in kept if row not in bad]
-                if places:
-                    rows = torch.tensor(places, dtype=torch.long)
-                    found += self._explained(take(samples, rows), encoded[rows], room)
-                done(len(samples))
-        if wanted is not None and (unknown := wanted - {explanation.key for explanation in found}):
+            for explanation in self._explanations(source, wanted, skip_bad, watcher, done):
+                unknown.discard(explanation.key)
+                yield explanation
+        if unknown:
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
-        return found
 
     def open(self, x: Any) -> Source:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
@@ -430,6 +434,21 @@ class Detector:
                 "or train it with a share above 0"
             )
         return threshold
+
+    @property
+    def heat_threshold(self) -> float:
+        """Heat (see `memae.scoring.heat`) above which a place of an image is unusual.
+
+        So hot is no place in those held-out normal images that are not flagged, but for the wanted share of them. It is
+        what maps are drawn by.
+
+        Raises:
+            MemaeError: as `threshold`.
+        """
+        peaks, threshold = self._fitted.peaks, self.threshold
+        if not len(peaks):
+            return OLD_HEAT * threshold.value
+        return Threshold.fit(peaks, threshold.false_alarm_rate).value
 
     def _train(
         self,
@@ -548,7 +567,28 @@ class Detector:
         if skip_bad and isinstance(preprocess, TablePreprocess):
             encoded, bad = preprocess.encode_rows(samples)
             return encoded, bad
-        return preprocess.encode(samples), {}
+        return preprocess.encode(samples), samples.unreadable if skip_bad and isinstance(samples, Images) else {}
+
+    def _explanations(
+        self, source: Source, wanted: set[Key] | None, skip_bad: bool, watcher: Watcher | None, done: Advance
+    ) -> Iterator[Explanation]:
+        if self._modality == "video":
+            for frame in self.watch(source):
+                if wanted is None or frame.key in wanted:
+                    yield self._explained_frame(frame)
+                done(1, frame.key)
+            return
+        room = Room("explaining", watcher)
+        for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
+            if wanted is None and not bad:
+                yield from self._explained(samples, encoded, room, done)
+                continue
+            kept = (row for row, key in enumerate(samples.keys) if wanted is None or key in wanted)
+            places = [row for row in kept if row not in bad]
+            if places:
+                rows = torch.tensor(places, dtype=torch.long)
+                yield from self._explained(take(samples, rows), encoded[rows], room)
+            done(len(samples))
 
     def _explained(
         self, samples: Samples, encoded: Tensor, room: Room, done: Advance | None = None
@@ -666,7 +706,7 @@ def _encodings(
     was_training = model.training
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train(not trained)
-    parts = torch.split(some, CLIP_BATCH if clips else INITIAL_SAMPLES)
+    parts = torch.split(some, CLIP_BATCH if clips else min(INITIAL_SAMPLES, fitting(training, INITIAL_BYTES)))
     room = Room("starting the memory from", watcher, least=2)
     found = []
     with stage(watcher, "encoding for the memory", "clips" if clips else "samples", len(some)) as done:
@@ -713,7 +753,8 @@ def _calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None)
         with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
             smooth_px, room = artifact.config.score.smooth_px, Room("setting the threshold from", watcher)
             scores = sample_scores(artifact.model, prepared.calibration, smooth_px, done, room)
-        return replace(artifact, threshold=Threshold.fit(scores, rate))
+        peaks = _peaks(artifact, prepared.calibration, watcher)
+        return replace(artifact, threshold=Threshold.fit(scores, rate), peaks=peaks)
     if not prepared.calibration:
         return artifact
     frames = sum(len(piece) for piece in prepared.calibration)
@@ -721,6 +762,19 @@ def _calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None)
         normal = tuple(_series(artifact, piece, done) for piece in prepared.calibration)
     scores = np.concatenate([series.scores for series in normal])
     return replace(artifact, normal_footage=normal, threshold=Threshold.fit(scores, rate))
+
+
+def _peaks(artifact: Artifact, x: Encoded, watcher: Watcher | None) -> np.ndarray:
+    """(S,) float64 the greatest heat in each of the encoded images; empty for rows."""
+    if len(x.shape) != 4:
+        return np.empty(0)
+    peaks = []
+    with stage(watcher, "setting the scale of maps", "samples", len(x)) as done:
+        room = Room("setting the scale of maps from", watcher)
+        for part in error_maps(artifact.model, x, artifact.config.score.smooth_px, room):
+            peaks.append(heat(part.errors.mean(dim=1).cpu().numpy()).max(axis=(1, 2)))
+            done(len(part.errors))
+    return np.concatenate(peaks).astype(np.float64)
 
 
 def _series(artifact: Artifact, piece: Frames, done: Advance) -> ScoreSeries:

@@ -23,9 +23,11 @@ from memae.data.counts import count, unit_of
 from memae.data.csv_tables import CsvSource
 from memae.data.encoded import Encoded
 from memae.data.footage import Clips, Footage, Span
+from memae.data.images import ImageSource
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, fit_preprocess
 from memae.data.samples import Frames, Images, Samples, Skipped, Table
 from memae.data.sources import Source, collect
+from memae.data.stored import MEMORY_BYTES, StoredImages, store
 from memae.data.table_fit import TableSummary, hints, survey
 from memae.data.table_rows import Rows
 from memae.data.windows import Windows
@@ -89,6 +91,8 @@ def prepare(
         return _prepare_video(source, config, seed, watcher)
     if source.modality == "table" and (_is_large(source) if stream is None else stream):
         return _prepare_streamed(source, config, seed, dropped, categorical, watcher)
+    if isinstance(source, ImageSource) and source.bytes > MEMORY_BYTES:
+        return _prepare_stored(source, config, seed, watcher)
     samples, skipped = _readable(collect(source, watcher))
     split = _split(len(samples), config, seed, samples.origin)
     train, held_out = split.train, split.held_out
@@ -124,6 +128,26 @@ def prepare(
             *getattr(source, "notes", ()),
             *(hints(preprocess) if isinstance(preprocess, TablePreprocess) else ()),
         ),
+    )
+
+
+def _prepare_stored(source: ImageSource, config: Config, seed: int, watcher: Watcher | None) -> Prepared:
+    """As images in memory, to the bit, but encoded when they are asked for."""
+    images, skipped = store(source, watcher)
+    split = _split(len(images), config, seed, images.origin)
+    with stage(watcher, "fitting scales", "images"):
+        preprocess = ImagePreprocess.fit(images, config.preprocess.image_scale, split.train.numpy())
+    training, held_out, calibration = (StoredImages(images, rows, preprocess) for rows in split)
+    return Prepared(
+        preprocess=preprocess,
+        training=training,
+        usual=training,
+        held_out=held_out if len(held_out) else None,
+        calibration=calibration,
+        counts=_counts(*map(len, split)),
+        origin=images.origin,
+        skipped=skipped,
+        notes=source.notes,
     )
 
 
@@ -206,7 +230,7 @@ def _tables(source: Source, what: str, watcher: Watcher | None) -> Iterator[Tabl
 
 def _readable(samples: Samples) -> tuple[Samples, tuple[Skipped, ...]]:
     """The samples without those that could not be read, and these."""
-    if not isinstance(samples, Table) or not samples.unreadable:
+    if isinstance(samples, Frames) or not samples.unreadable:
         return samples, ()
     good = np.ones(len(samples), dtype=bool)
     good[list(samples.unreadable)] = False
@@ -228,11 +252,13 @@ def take(samples: Samples, index: Tensor) -> Samples:
     """The images or rows of an index (B,)."""
     rows = index.numpy()
     keys: list[Any] = [samples.keys[row] for row in rows]
+    if isinstance(samples, Frames):
+        return Frames(samples.pixels[rows], keys, samples.origin)
+    bad = samples.unreadable
+    unreadable = {place: bad[row] for place, row in enumerate(rows.tolist()) if row in bad} if bad else {}
     if isinstance(samples, Images):
-        return Images(samples.pixels[rows], keys, samples.origin)
-    if isinstance(samples, Table):
-        return Table(samples.columns.take(rows), keys, samples.origin)
-    return Frames(samples.pixels[rows], keys, samples.origin)
+        return Images(samples.pixels[rows], keys, samples.origin, unreadable)
+    return Table(samples.columns.take(rows), keys, samples.origin, unreadable)
 
 
 def _prepare_video(source: Source, config: Config, seed: int, watcher: Watcher | None) -> Prepared:

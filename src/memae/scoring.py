@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from memae.data.encoded import Encoded, fitting
@@ -22,8 +23,9 @@ from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
 from memae.stages import Advance
 
-__all__ = ["ErrorMap", "Scores", "error_maps", "sample_scores"]
+__all__ = ["ErrorMap", "Scores", "error_maps", "heat", "sample_scores"]
 
+HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 
 
@@ -111,6 +113,13 @@ def sample_scores(
             if done:
                 done(len(part.scores))
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def heat(errors: np.ndarray) -> np.ndarray:
+    """Error maps (..., H, W) smoothed by a Gaussian of 1/64 of the longer side: places count and not pixels."""
+    sigma = HEAT_PX * max(errors.shape[-2:])
+    smooth: np.ndarray = gaussian_filter(errors, (0,) * (errors.ndim - 2) + (sigma, sigma))
+    return smooth
 
 
 @contextmanager

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -36,6 +35,11 @@ from memae.cli.options import (
 )
 from memae.cli.voice import Voice
 from memae.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from memae.evaluate_pixels import ImageMasks
 
 __all__ = ["evaluate"]
 
@@ -67,9 +71,9 @@ def evaluate(
         typer.Option(
             "--labels",
             metavar="FILE|FOLDER",
-            help="A CSV of frames or of stretches of them, or a folder of masks; see docs/video.md.",
+            help="A folder of masks, see docs/images.md and docs/video.md; for video also a CSV of frames or of "
+            "stretches of them.",
             show_default=False,
-            rich_help_panel="Video",
         ),
     ] = None,
     per_hour: PerHour = FALSE_ALARMS_PER_HOUR,
@@ -94,12 +98,19 @@ def evaluate(
 
         memae evaluate flows.model labelled.csv --label-column label --normal benign
 
+    Images in the layout of MVTec AD need no options: folders name the labels, and masks are found. Where there are
+    masks, pixels are judged, too; see docs/images.md.
+
+        memae evaluate bottle.model bottle/
+
     Video is judged by frames, pixels, regions and events; intervals are over videos.
 
         memae evaluate camera.model test_videos/ --labels masks/
     """
+    from memae.data.images import ImageSource
     from memae.detector import Detector
     from memae.evaluate import evaluate as measure
+    from memae.report.maps import judge_maps
 
     voice = Voice(quiet=quiet, log_json=log_json)
     detector = Detector.load(model, device=check_device(device))
@@ -125,65 +136,108 @@ def evaluate(
         _evaluate_video(detector, opened, labels, rule, mask, caveat, json, voice)
         return
     video_only = {
-        "--labels": labels,
         "--enter": enter,
         "--leave": leave,
         "--mask": mask,
         "--frame-rate": frame_rate,
     }
     without_video_options(model, video_only)
-    if label_column is None or not normal:
-        raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for video)")
     opened = detector.open(source)
+    truth = _truth(opened, source, label_column, normal, labels, skip_bad)
+    samples = opened.without((*((label_column,) if label_column else ()), *(drop or ())))
     result = measure(
-        *_judged(detector, opened, label_column, normal, drop or (), skip_bad, voice),
+        *_judged(detector, samples, truth, skip_bad, voice),
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
         watcher=voice.watcher,
     )
-    voice.result([], **dataclasses.asdict(result))
+    pixels = None
+    if truth.masks and isinstance(samples, ImageSource):
+        pixels = judge_maps(detector, samples, truth.masks, skip_bad=skip_bad, watcher=voice.watcher)
+    figures = dataclasses.asdict(result) | ({"pixels": dataclasses.asdict(pixels)} if pixels else {})
+    voice.result([], **figures)
     if json:
         import json as json_module
 
-        typer.echo(json_module.dumps(dataclasses.asdict(result)))
+        typer.echo(json_module.dumps(figures))
     else:
-        _print(result)
+        _print(result, pixels)
+
+
+class _Truth(NamedTuple):
+    """What is known about the samples, all of them, whether they can be read or not."""
+
+    anomalous: np.ndarray
+    """(S,) bool."""
+    known: np.ndarray
+    """(S,) bool: there is a label."""
+    masks: ImageMasks | None = None
+
+
+def _truth(
+    opened: Any,
+    source: str,
+    label_column: str | None,
+    normal: list[str] | None,
+    labels: Path | None,
+    skip_bad: bool,
+) -> _Truth:
+    import numpy as np
+
+    from memae.data.images import ImageSource
+    from memae.data.layout import NORMAL_FOLDER, find_layout
+    from memae.evaluate import anomaly_labels
+    from memae.evaluate_pixels import read_masks
+
+    if labels and not isinstance(opened, ImageSource):
+        raise ConfigError(
+            "--labels is for models of video, and for masks of images in files; leave it out, and take --label-column"
+        )
+    if labels and not labels.is_dir():
+        raise ConfigError(f"--labels {labels}: is no folder; the masks of images lie in one, see docs/images.md")
+    layout = find_layout(Path(source)) if isinstance(opened, ImageSource) else None
+    folder = labels or (layout and layout.masks)
+    if layout:
+        label_column, normal = label_column or "folder", normal or [NORMAL_FOLDER]
+    if label_column is None and normal is None and labels:
+        masks = read_masks(labels, opened.keys)
+        anomalous = np.array([masks.marks(key) for key in opened.keys])
+        if anomalous.all() or not anomalous.any():
+            raise DataError(f"{labels}: an evaluation needs images with and without marks in their masks")
+        return _Truth(anomalous, np.ones(len(anomalous), dtype=bool), masks)
+    if label_column is None or not normal:
+        raise ConfigError("say which labels: --label-column NAME and --normal VALUE (or --labels, for masks)")
+    values = opened.labels(label_column)
+    known = (values != "") | ("" in normal)
+    if not (known.all() or skip_bad):
+        row, count = int(np.argmin(known)), int((~known).sum())
+        raise DataError(
+            f"{opened.origin}: no label in {label_column!r} at row {row} ({count:,} such in all); fill them, or leave "
+            "such rows out with --skip-bad"
+        )
+    anomalous = np.zeros(len(values), dtype=bool)
+    anomalous[known] = anomaly_labels(values[known], normal, opened.origin)
+    return _Truth(anomalous, known, read_masks(folder, opened.keys, anomalous) if folder else None)
 
 
 def _judged(
-    detector: Any,
-    source: Any,
-    label_column: str,
-    normal: list[str],
-    drop: Sequence[str],
-    skip_bad: bool,
-    voice: Voice,
-) -> tuple[Any, Any, Any]:
+    detector: Any, samples: Any, truth: _Truth, skip_bad: bool, voice: Voice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels (S,), True = anomaly, scores and flags of the samples that have them all."""
     import numpy as np
 
     from memae.data.samples import Skipped
-    from memae.evaluate import anomaly_labels
 
-    labels = source.labels(label_column)
-    known = (labels != "") | ("" in normal)
-    if not (known.all() or skip_bad):
-        row, count = int(np.argmin(known)), int((~known).sum())
+    known = truth.known
+    verdicts = detector.detect(samples, skip_bad=skip_bad, watcher=voice.watcher)
+    if len(known) != len(verdicts):
         raise DataError(
-            f"{source.origin}: no label in {label_column!r} at row {row} ({count:,} such in all); fill them, or leave "
-            "such rows out with --skip-bad"
-        )
-    anomalous = np.zeros(len(labels), dtype=bool)
-    anomalous[known] = anomaly_labels(labels[known], normal, source.origin)
-    verdicts = detector.detect(source.without((label_column, *drop)), skip_bad=skip_bad, watcher=voice.watcher)
-    if len(labels) != len(verdicts):
-        raise DataError(
-            f"{source.origin}: {len(labels):,} labels for {len(verdicts):,} samples; give one label a sample"
+            f"{samples.origin}: {len(known):,} labels for {len(verdicts):,} samples; give one label a sample"
         )
     kept = known & np.isfinite(verdicts.scores)
     unlabelled = [Skipped(verdicts.keys[row], "has no label") for row in np.flatnonzero(~known).tolist()]
     if left_out := [*verdicts.skipped, *unlabelled]:
         voice.note(skipped_line(int((~kept).sum()), left_out))
-    return anomalous[kept], verdicts.scores[kept], verdicts.is_anomaly[kept]
+    return truth.anomalous[kept], verdicts.scores[kept], verdicts.is_anomaly[kept]
 
 
 def _evaluate_video(
@@ -261,7 +315,7 @@ def _print_video(result: Any, rule: Any) -> None:
     Console().print(table)
 
 
-def _print(result: Any) -> None:
+def _print(result: Any, pixels: Any = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -278,5 +332,7 @@ def _print(result: Any) -> None:
     }
     for field, name in names.items():
         estimate = getattr(result, field)
+        table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
+    for name, estimate in (("pixel AUROC", pixels.pixel_auroc), ("AUPRO", pixels.aupro)) if pixels else ():
         table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
     Console().print(table)

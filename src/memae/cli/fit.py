@@ -61,6 +61,15 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            metavar="PX",
+            help="Longest side that images are resized to. Unset: as most of them are, and 256 at most.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings as TOML; see docs/config.md.", show_default=False),
@@ -111,7 +120,7 @@ def fit(
 
     main_process = os.environ.get("RANK", "0") == "0"
     voice = Voice(quiet=quiet or not main_process, log_json=log_json and main_process)
-    settings = settings_from(config, words, false_alarm_rate)
+    settings = settings_from(config, words, false_alarm_rate, size)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))

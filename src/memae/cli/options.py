@@ -48,9 +48,9 @@ __all__ = [
 ]
 
 _SOURCE_HELP = (
-    "A folder of PNG or JPEG images of one size, or a file: .csv, .tsv (.gz), .parquet, .arrow, .feather, .npy, .npz, "
-    "MNIST idx3-ubyte (.gz). Video: a file (.mp4, .avi, .mkv and more), or a folder with such files or with folders of "
-    "frames."
+    "A file: .csv, .tsv (.gz), .parquet, .arrow, .feather, .npy, .npz, MNIST idx3-ubyte (.gz). Images: a folder, a "
+    "file, a pattern in quotes, or a .txt with one path a line; see docs/images.md. Video: a file (.mp4, .avi, .mkv "
+    "and more), or a folder with such files or with folders of frames."
 )
 Source = Annotated[
     str,
@@ -62,7 +62,9 @@ Source = Annotated[
 ]
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", help=f"{_SOURCE_HELP} Several videos may be given.", show_default=False),
+    typer.Argument(
+        metavar="SOURCE", help=f"{_SOURCE_HELP} Several of images or of video may be given.", show_default=False
+    ),
 ]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model directory made by memae fit.", show_default=False)
@@ -91,8 +93,10 @@ SkipBad = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
 
 
-def settings_from(config: Path | None, words: list[str] | None, false_alarm_rate: float | None) -> dict[str, Any]:
-    """The settings of a TOML file, with --set words and --false-alarm-rate laid over them.
+def settings_from(
+    config: Path | None, words: list[str] | None, false_alarm_rate: float | None, size: int | None = None
+) -> dict[str, Any]:
+    """The settings of a TOML file, with --set words, --false-alarm-rate and --size laid over them.
 
     Raises:
         ConfigError: a file or word that cannot be read.
@@ -103,6 +107,8 @@ def settings_from(config: Path | None, words: list[str] | None, false_alarm_rate
     changes = parse_words(words or [])
     if false_alarm_rate is not None:
         changes["threshold"] = {**changes.get("threshold", {}), "false_alarm_rate": false_alarm_rate}
+    if size is not None:
+        changes["preprocess"] = {**changes.get("preprocess", {}), "image_size": size}
     for section, values in changes.items():
         old = settings.get(section)
         settings[section] = (
@@ -112,11 +118,11 @@ def settings_from(config: Path | None, words: list[str] | None, false_alarm_rate
 
 
 def x_from(sources: list[str], frame_rate: float | None) -> Any:
-    """What the library takes: a path, a list of paths of videos, or the videos, whose frames in folders have a rate.
+    """What the library takes: a path, a list of paths, or the videos, whose frames in folders have a rate.
 
     Raises:
         ConfigError: a rate that is not above 0.
-        DataError: an address, several sources of which one is no video, or a rate for what is no video.
+        DataError: an address, several sources of which one is neither images nor video, or a rate for what is no video.
     """
     if address := next((source for source in sources if "://" in source), None):
         raise DataError(f"{address}: is an address, and only local files are read; download it first")
@@ -124,13 +130,19 @@ def x_from(sources: list[str], frame_rate: float | None) -> Any:
         return sources[0]
     if frame_rate is not None and not (math.isfinite(frame_rate) and frame_rate > 0):
         raise ConfigError(f"--frame-rate {frame_rate:g}: give frames per second, above 0")
+    from memae.data.listing import IMAGE_SUFFIXES, LIST_SUFFIX
     from memae.data.video import VideoSource, holds_videos
 
     paths = [Path(source) for source in sources]
     for path in paths:
-        if path.is_file() and not holds_videos(path):
-            what = "--frame-rate is" if frame_rate else "several sources are"
-            raise DataError(f"{path}: is no video, and {what} for video only; leave it out")
+        if not path.is_file() or holds_videos(path):
+            continue
+        if frame_rate:
+            raise DataError(f"{path}: is no video, and --frame-rate is for video only; leave it out")
+        if not path.name.lower().endswith((*IMAGE_SUFFIXES, LIST_SUFFIX)):
+            raise DataError(
+                f"{path}: is no image and no video, and several sources are for those only; give it alone"
+            )
     return VideoSource(paths, folder_rate=frame_rate) if frame_rate else sources
 
 

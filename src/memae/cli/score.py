@@ -71,6 +71,18 @@ def score(
             show_default=False,
         ),
     ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="FOLDER",
+            help="Of images, also write each with heat where it is unusual; see docs/images.md.",
+            show_default=False,
+        ),
+    ] = None,
+    maps_of: Annotated[
+        str, typer.Option("--maps-of", metavar="all|anomalies", help="Which images --maps draws.")
+    ] = "all",
     events: Annotated[
         Path | None,
         typer.Option(
@@ -126,16 +138,17 @@ def score(
     """Score every sample of SOURCE: one row each, in order, with its path or row number.
 
     Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly. They
-    are empty for a sample that --skip-bad left out.
+    are empty for a sample that --skip-bad left out, but for its key.
 
         memae score flows.model today.csv --out scores.csv
+
+        memae score parts.model today/ --out scores.csv --maps heat/
 
     Of video a row is a frame: video, frame, time_s, score, p_value, is_anomaly.
 
         memae score camera.model clip.mp4 --out frames.csv --events events.jsonl --overlay overlay.mp4
     """
     from memae.detector import Detector
-    from memae.report.rows import write_explanations, write_verdicts
 
     if out:
         check_output(out, (".csv", ".parquet", ".jsonl"))
@@ -146,6 +159,7 @@ def score(
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
     voice = Voice(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
     detector = Detector.load(model, device=check_device(device))
+    _check_maps(detector, maps, maps_of, sources)
     if detector.config.network.startswith("video"):
         if explain:
             raise ConfigError("--explain is for images and tables; of video --events says why")
@@ -175,13 +189,54 @@ def score(
     video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
     without_video_options(model, {**video_only, "--frame-rate": frame_rate})
     opened = detector.open(x_from(sources, None)).without(drop or ())
-    noted = _Noted(keep_anomalies=explain is not None)
+    _score_samples(
+        detector,
+        opened,
+        (out, explain, maps),
+        only_anomalies=maps_of == "anomalies",
+        skip_bad=skip_bad,
+        voice=voice,
+    )
+
+
+def _check_maps(detector: Detector, maps: Path | None, maps_of: str, sources: list[str]) -> None:
+    from memae.data.preprocess import ImagePreprocess
+    from memae.report.maps import check_maps_folder
+
+    if maps_of not in ("all", "anomalies"):
+        raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
+    if maps is None:
+        return
+    if not isinstance(detector.preprocess, ImagePreprocess):
+        other = "video has --overlay" if detector.config.network.startswith("video") else "a table has --explain"
+        raise ConfigError(f"--maps is for models of images; {other}")
+    check_maps_folder(maps, sources)
+
+
+def _score_samples(
+    detector: Detector,
+    opened: Source,
+    files: tuple[Path | None, Path | None, Path | None],
+    *,
+    only_anomalies: bool,
+    skip_bad: bool,
+    voice: Voice,
+) -> None:
+    from memae.report.maps import write_maps
+    from memae.report.rows import write_explanations, write_verdicts
+
+    out, explain, maps = files
+    noted = _Noted(keep_anomalies=bool(explain or (maps and only_anomalies)))
     # closed, so that its stage ends before an error is said
     with closing(detector.stream(opened, skip_bad=skip_bad, watcher=voice.watcher)) as parts:
         total, flagged = write_verdicts(noted.passed_on(parts), out)
     if explain:
         found = detector.explain(opened, noted.anomalies, skip_bad=skip_bad, watcher=voice.watcher)
         write_explanations(found, explain)
+    drawn = 0
+    if maps:
+        keys = noted.anomalies if only_anomalies else None
+        drawn = sum(1 for _ in write_maps(detector, opened, maps, keys, skip_bad=skip_bad, watcher=voice.watcher))
     lines = [f"note: {note}" for note in getattr(opened, "notes", ())]
     if noted.skipped:
         lines.append(skipped_line(noted.skipped, noted.first_skipped))
@@ -189,6 +244,7 @@ def score(
     lines.append(
         f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
         + (f"; {out}" if out else "")
+        + (f"; {drawn:,} maps in {maps}" if maps else "")
     )
     voice.result(
         lines,
@@ -196,7 +252,8 @@ def score(
         anomalies=flagged,
         skipped=noted.skipped,
         threshold=detector.threshold.value,
-        **_files(out, explain=explain),
+        **_files(out, explain=explain, maps=maps),
+        **({"drawn": drawn} if maps else {}),
     )
 
 

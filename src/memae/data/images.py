@@ -1,78 +1,146 @@
-"""Images in files: a folder of PNG or JPEG of one size, and MNIST's idx format."""
+"""Images in files: folders, patterns, lists and single files of any size, and MNIST's idx format."""
 
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from memae.data.arrays import ArraySource
-from memae.data.samples import EVERYTHING, Images, Modality
+from memae.data.listing import ImageFile, find_images
+from memae.data.pictures import Header, UnreadableError, read_header, read_original, read_pixels
+from memae.data.samples import EVERYTHING, Images, Key, Modality
 from memae.errors import DataError
 from memae.stages import Count
 
-__all__ = ["IMAGE_SUFFIXES", "FolderSource", "open_idx", "read_idx"]
+__all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-CHUNK_BYTES = 64 << 20  # decoded pixels held at a time while scoring
+CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
+LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
+THREADS = min(8, os.cpu_count() or 1)  # that decode
 
-# an 8-bit grey or colour image and what it is read as
-_GREY, _COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK", "YCbCr", "PA")
+T = TypeVar("T")
 
 
-class FolderSource:
-    """All PNG and JPEG files below a folder, sorted by path, or one such file; the key is the relative path.
+class ImageSource:
+    """The images of folders, patterns, list files and files (see `memae.data.listing`), decoded by a few threads.
+
+    All get one size and one number of channels: those that a model wants, or, left open, those of the images
+    themselves. Then the size is the one that most of them have, shrunk to a longest side of 256 px if it is larger,
+    and they are grey unless any is in colour.
 
     Args:
-        path: of the folder or file.
+        paths: where they are.
         channels: 1 for grey, 3 for colour; 0 reads colour if any image has it.
+        size: (height, width) px of all; None finds it.
+        longest: side in px that a size that was found is brought to.
+        remark: how these images were chosen, for `notes`.
 
     Raises:
-        DataError: no image there, one that is unreadable or of 16 bits, or images of several sizes.
+        DataError: no image there; while reading, one that is unreadable, or none that is not.
     """
 
     modality: Modality = "image"
 
-    def __init__(self, path: Path, channels: int = 0) -> None:
-        self.origin = str(path)
-        self._root = path if path.is_dir() else path.parent
-        self._files = _image_files(path)
-        headers = [_header(file) for file in self._files]
-        self._size = headers[0][0]
-        for file, (size, _) in zip(self._files, headers, strict=True):
-            if size != self._size:
-                raise DataError(
-                    f"{file}: is {size[0]} x {size[1]} px, and {self._files[0]} is {self._size[0]} x "
-                    f"{self._size[1]} (width x height); resize them to one size"
-                )
-        colour = any(mode in _COLOUR for _, mode in headers)
-        self._mode = {0: "RGB" if colour else "L", 1: "L"}.get(channels, "RGB")
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        channels: int = 0,
+        size: tuple[int, int] | None = None,
+        longest: int | None = None,
+        remark: str | None = None,
+    ) -> None:
+        self.origin = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        self._files = find_images(paths)
+        self._channels, self._size = channels, size
+        self._longest, self._remark, self._skip = longest, remark, False
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def sized(self, longest: int | None) -> ImageSource:
+        """The same images with another longest side (px); None leaves them as they are up to 256 px."""
+        return self._like(_longest=longest)
+
+    def skipping(self) -> ImageSource:
+        """The same images; those that cannot be read are named in the chunks, and black there, instead of an error."""
+        return self._like(_skip=True)
+
+    @property
+    def bytes(self) -> int:
+        """Of all pixels, decoded."""
+        channels, (height, width) = self._plan.channels, self._plan.size
+        return len(self._files) * channels * height * width * self.dtype.itemsize
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels: float32 where any image has more than 8 bits."""
+        return self._plan.dtype or np.dtype(np.uint8)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What one would not expect of how the images were chosen and sized, for whoever trains."""
+        return tuple(part for part in (self._remark, self._plan.note) if part)
+
+    @property
+    def keys(self) -> list[str]:
+        """(S,) of all images, those that cannot be read, too."""
+        return [file.key for file in self._files]
+
+    def size_of(self, key: Key) -> tuple[int, int]:
+        """(height, width) px of the image of a key at its own size, upright.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        file = self._by_key[key]
+        try:
+            return read_header(file.path).size
+        except UnreadableError as error:
+            raise DataError(_unreadable(file, error)) from None
 
     def chunks(self, size: int) -> Iterator[Images]:
         """Decoded images; a chunk of at most `size`, and of 64 MiB unless `size` is unlimited."""
-        width, height = self._size
-        channels = len(self._mode)
+        channels, (height, width) = self._plan.channels, self._plan.size
         if size < EVERYTHING:
             size = max(1, min(size, CHUNK_BYTES // (width * height * channels)))
-        for start in range(0, len(self._files), min(size, len(self._files))):
-            files = self._files[start : start + size]
-            pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
-            for place, file in enumerate(files):
-                decoded = _decode(file, self._mode)
-                pixels[place] = decoded.transpose(2, 0, 1) if decoded.ndim == 3 else decoded[None]
-            yield Images(pixels, [self._key(file) for file in files], self.origin)
+        read = partial(read_pixels, channels=channels, size=(height, width))
+        part: list[tuple[ImageFile, np.ndarray | UnreadableError]] = []
+        good, first_bad = 0, None
+        ahead = max(THREADS, min(size, CHUNK_BYTES // (width * height * channels)))
+        for file, pixels in _in_threads(read, self._files, ahead):
+            if not isinstance(pixels, UnreadableError):
+                good += 1
+            elif not self._skip:
+                raise DataError(_unreadable(file, pixels))
+            else:
+                first_bad = first_bad or (file, pixels)
+            part.append((file, pixels))
+            if len(part) == size:
+                yield self._images(part)
+                part = []
+        if not good and first_bad:
+            raise self._none_readable(*first_bad)
+        if part:
+            yield self._images(part)
 
     def count(self) -> Count:
         """How many images."""
         return Count(len(self._files))
 
     def labels(self, name: str) -> np.ndarray:
-        """The name of the first folder on each image's path, as label "folder".
+        """The name of the first folder on each image's path, as label "folder"; of unreadable images, too.
 
         Raises:
             DataError: another name, or images that lie in no folder of their own.
@@ -82,13 +150,26 @@ class FolderSource:
                 f"{self.origin}: images have no column {name!r}; sort them into one folder per label and say "
                 "--label-column folder"
             )
-        parts = [Path(self._key(file)).parts for file in self._files]
-        flat = next((file for file, p in zip(self._files, parts, strict=True) if len(p) < 2), None)
+        flat = next((file for file in self._files if len(Path(file.key).parts) < 2), None)
         if flat is not None:
-            raise DataError(f"{flat}: lies in no folder below {self.origin}, so it has no label; sort it into one")
-        return np.array([p[0] for p in parts])
+            raise DataError(
+                f"{flat.where}: lies in no folder below {self.origin}, so it has no label; sort it into one"
+            )
+        return np.array([Path(file.key).parts[0] for file in self._files])
 
-    def without(self, names: Sequence[str]) -> FolderSource:
+    def original(self, key: Key) -> np.ndarray:
+        """(H, W, 3) uint8 of the image of a key at its own size, to be looked at.
+
+        Raises:
+            DataError: it cannot be read any more.
+        """
+        file = self._by_key[key]
+        try:
+            return read_original(file.path)
+        except UnreadableError as error:
+            raise DataError(_unreadable(file, error)) from None
+
+    def without(self, names: Sequence[str]) -> ImageSource:
         """Itself: images have no columns.
 
         Raises:
@@ -98,8 +179,71 @@ class FolderSource:
             raise DataError(f"{self.origin}: images have no column {other[0]!r} to leave out")
         return self
 
-    def _key(self, file: Path) -> str:
-        return file.relative_to(self._root).as_posix()
+    @cached_property
+    def _by_key(self) -> dict[Key, ImageFile]:
+        return {file.key: file for file in self._files}
+
+    @cached_property
+    def _plan(self) -> _Plan:
+        if self._size and self._channels:
+            return _Plan(self._size, self._channels)
+        headers: list[Header] = []
+        bad: tuple[ImageFile, UnreadableError] | None = None
+        for file, header in _in_threads(read_header, self._files, 16 * THREADS):
+            if isinstance(header, Header):
+                headers.append(header)
+                continue
+            bad = bad or (file, header)
+            if not self._skip:
+                raise DataError(_unreadable(file, header))
+        if not headers:
+            assert bad
+            raise self._none_readable(*bad)
+        sizes = Counter(header.size for header in headers)
+        usual = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
+        size = self._size or _shrunk(usual, self._longest)
+        return _Plan(
+            size,
+            self._channels or (3 if any(header.colour for header in headers) else 1),
+            np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
+            _note(sizes, usual, size),
+        )
+
+    def _like(self, **changes: Any) -> ImageSource:
+        other = object.__new__(ImageSource)
+        other.__dict__ |= {**self.__dict__, **changes}
+        other.__dict__.pop("_plan", None)
+        return other
+
+    def _images(self, part: list[tuple[ImageFile, np.ndarray | UnreadableError]]) -> Images:
+        found = [pixels for _, pixels in part if isinstance(pixels, np.ndarray)]
+        # what is known of no image is float32: 8 bits would say something of the range of its pixels
+        dtype = self._plan.dtype or (np.result_type(*{pixels.dtype for pixels in found} or {np.dtype(np.float32)}))
+        pixels = np.zeros((len(part), self._plan.channels, *self._plan.size), dtype)
+        unreadable: dict[int, str] = {}
+        for row, (_, image) in enumerate(part):
+            if isinstance(image, UnreadableError):
+                unreadable[row] = f"is not a readable image ({image})"
+            else:
+                pixels[row] = image
+        return Images(pixels, [file.key for file, _ in part], self.origin, unreadable)
+
+    def _none_readable(self, first: ImageFile, error: UnreadableError) -> DataError:
+        return DataError(
+            f"{self.origin}: none of its {len(self._files)} images can be read; the first is {first.where} "
+            f"({error}); check how they were written"
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all images become."""
+
+    size: tuple[int, int]
+    channels: int
+    dtype: np.dtype[Any] | None = None
+    """Of the pixels; None: as the files are, chunk by chunk."""
+    note: str | None = None
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -140,35 +284,49 @@ def open_idx(path: Path) -> ArraySource:
     return ArraySource(Images(pixels[:, None], range(len(pixels)), str(path)), labels)
 
 
-def _image_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    if not files:
-        raise DataError(f"{path}: holds no {', '.join(IMAGE_SUFFIXES)} file; check the path")
-    return files
+def _in_threads(
+    read: Callable[[Path], T], files: Sequence[ImageFile], ahead: int
+) -> Iterator[tuple[ImageFile, T | UnreadableError]]:
+    """What is read of each file, or why not, in order; threads are up to `ahead` files before the reader."""
 
+    def attempt(file: ImageFile) -> T | UnreadableError:
+        try:
+            return read(file.path)
+        except UnreadableError as error:
+            return error
 
-def _header(file: Path) -> tuple[tuple[int, int], str]:
+    pool = ThreadPoolExecutor(THREADS, "memae-images")
+    waiting: deque[tuple[ImageFile, Future[T | UnreadableError]]] = deque()
     try:
-        with Image.open(file) as image:
-            size, mode = image.size, image.mode
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(file, error)) from None
-    if mode not in _GREY + _COLOUR:
-        raise DataError(f"{file}: of mode {mode} (more than 8 bits a channel); convert it to 8-bit grey or colour")
-    return size, mode
+        for file in files:
+            waiting.append((file, pool.submit(attempt, file)))
+            if len(waiting) > ahead:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        while waiting:
+            first, result = waiting.popleft()
+            yield first, result.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _decode(file: Path, mode: str) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            # by way of RGBA Pillow drops the alpha channel without a warning
-            opened = image.convert("RGBA") if "transparency" in image.info else image
-            return np.asarray(opened.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(file, error)) from None
+def _shrunk(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
+    """The size (height, width) whose longer side is `longest` px, or, left open, at most 256."""
+    wanted = longest or min(max(size), LONGEST_SIDE)
+    height, width = (max(1, round(side * wanted / max(size))) for side in size)
+    return height, width
 
 
-def _unreadable(file: Path, error: Exception) -> str:
-    return f"{file}: not a readable image ({str(error).splitlines()[0]}); mend or remove it"
+def _note(sizes: Counter[tuple[int, int]], usual: tuple[int, int], size: tuple[int, int]) -> str | None:
+    if len(sizes) == 1 and usual == size:
+        return None
+    several = f"images of {len(sizes)} sizes, most of {_shape(usual)} px" if len(sizes) > 1 else ""
+    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (preprocess.image_size)"
+
+
+def _shape(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"  # width first, as everyone says it
+
+
+def _unreadable(file: ImageFile, error: UnreadableError) -> str:
+    return f"{file.where}: not a readable image ({error}); mend or remove it, or leave it out with --skip-bad"

@@ -7,6 +7,7 @@ Images: the source's range becomes [0, 1], then each image may be scaled by its 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = [
 
 ClipInput = Literal["frames", "differences"]
 ImageScale = Literal["none", "unit", "centred"]
+PIECE_BYTES = 256 << 20  # of float32 pixels looked at at a time
 LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
 
 
@@ -63,20 +65,39 @@ class ImagePreprocess(_Fitted):
         return self.channels, self.height, self.width
 
     @classmethod
-    def fit(cls, images: Images, scale: ImageScale) -> ImagePreprocess:
-        """Learns the value range from training images: 0 to 255 for uint8, least to greatest value else."""
+    def fit(cls, images: Images, scale: ImageScale, rows: np.ndarray | None = None) -> ImagePreprocess:
+        """Learns the value range from training images: 0 to 255 for uint8, least to greatest value else.
+
+        Args:
+            images: those to train on, and maybe others.
+            scale: of each image by its own brightness.
+            rows: (S,) which of the images to train on; None is all.
+
+        Raises:
+            DataError: every pixel is the same.
+        """
         pixels = images.pixels
+        rows = np.arange(len(pixels)) if rows is None else rows
         if pixels.dtype == np.uint8:
             low, high = 0.0, 255.0
+            first = pixels[rows[0]]
+            constant = bool((first == first.flat[0]).all()) and all(
+                (part == first.flat[0]).all() for part in _pieces(pixels, rows)
+            )
+            least = float(first.flat[0])
         else:
-            low, high = float(pixels.min()), float(pixels.max())
-            if low == high:
-                raise DataError(
-                    f"{images.origin}: every pixel is {low:g}; a model of constant images has nothing to learn"
-                )
+            low, high = np.inf, -np.inf
+            for part in _pieces(pixels, rows):
+                low, high = min(low, float(part.min())), max(high, float(part.max()))
+            constant, least = low == high, low
+        if constant:
+            raise DataError(
+                f"{images.origin}: every pixel is {least:g}; a model of constant images has nothing to learn"
+            )
         _, channels, height, width = pixels.shape
         bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
-        spread = bare._spread(bare._ranged(pixels[:: max(1, len(pixels) // 10_000)]))[1]
+        some = _pieces(pixels, rows[:: max(1, len(rows) // 10_000)])
+        spread = torch.cat([bare._spread(bare._ranged(part))[1] for part in some])
         return bare.model_copy(update={"floor": max(1e-3, 0.05 * float(spread.median()))})
 
     def encode(self, samples: Samples) -> Tensor:
@@ -166,6 +187,13 @@ def fit_preprocess(
 def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:
     """The preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if they do not fit."""
     return _ADAPTER.validate_python(stored)
+
+
+def _pieces(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """These rows of pixels (S, C, H, W), a few at a time: they may lie on the disk."""
+    size = max(1, PIECE_BYTES // (4 * pixels[0].size))
+    for start in range(0, len(rows), size):
+        yield pixels[rows[start : start + size]]
 
 
 def _check_finite(images: Images) -> None:

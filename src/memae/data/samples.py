@@ -29,6 +29,8 @@ class Images:
     keys: Sequence[Key]
     origin: str
     """The file or argument that they came from, for messages."""
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    """Images that are black, as they could not be read, and why; only a source that was asked to skip has them."""
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -14,7 +14,9 @@ import torch
 from memae.data.arrays import ArraySource, open_npy
 from memae.data.counts import count, unit_of
 from memae.data.csv_tables import CsvSource
-from memae.data.images import IMAGE_SUFFIXES, FolderSource, open_idx
+from memae.data.images import ImageSource, open_idx
+from memae.data.layout import find_layout
+from memae.data.listing import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import EVERYTHING, Images, Key, Modality, Samples, Table
 from memae.data.table_preprocess import ColumnKind
@@ -61,6 +63,8 @@ class Expected:
     """Of the columns of a table."""
     channels: int = 0
     """Of images."""
+    size: tuple[int, int] | None = None
+    """(height, width) px that images in files are brought to."""
 
 
 def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess) -> Expected:
@@ -68,17 +72,17 @@ def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess)
     if isinstance(preprocess, VideoPreprocess):
         return Expected("video")
     if isinstance(preprocess, ImagePreprocess):
-        return Expected("image", channels=preprocess.channels)
+        return Expected("image", channels=preprocess.channels, size=(preprocess.height, preprocess.width))
     return Expected("table", kinds={column.name: column.kind for column in preprocess.columns})
 
 
 def open_source(x: Any, expected: Expected | None = None) -> Source:
-    """The source behind an array, a tensor, a DataFrame, or a path to a file or a folder of images.
+    """The source behind an array, a tensor, a DataFrame, a path to a file or a folder of images, or several paths.
 
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
-    1, 3 or 4. Files: .npy, .npz, .csv and .tsv (.gz too), .parquet, .arrow, .feather, MNIST idx (.gz too), one PNG
-    or JPEG. Video: a file, a folder that holds such files or has the UCSD layout, or a list of them; see
-    `memae.data.video`.
+    1, 3 or 4. Files: .npy, .npz, .csv and .tsv (.gz too), .parquet, .arrow, .feather, MNIST idx (.gz too).
+    Images: a folder, a file, a pattern with wildcards, a list file, or several of these; see `memae.data.listing`.
+    Video: a file, a folder that holds such files or has the UCSD layout, or a list of them; see `memae.data.video`.
 
     Args:
         x: the data; a source is given back as it is.
@@ -92,7 +96,10 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     if isinstance(x, str | Path):
         return _open_path(Path(x), expected)
     if isinstance(x, list | tuple) and x and all(isinstance(path, str | Path) for path in x):
-        return VideoSource([Path(path) for path in x])
+        paths = [Path(path) for path in x]
+        if _means_images(paths, expected):
+            return _images(paths, expected)
+        return VideoSource(paths)
     if isinstance(x, Images | Table):
         return ArraySource(x) if isinstance(x, Images) else TableSource(x.columns, x.keys, x.origin)
     if isinstance(x, pa.Table):
@@ -142,6 +149,7 @@ def collect(source: Source, watcher: Watcher | None = None) -> Samples:
 def _collected_images(source: Source, samples: int, done: Advance) -> Images:
     """The images of all chunks, each copied once to where it stays."""
     pixels, keys, origin = np.empty(0, np.uint8), list[Key](), source.origin
+    unreadable: dict[int, str] = {}
     for part in source.chunks(READ_IMAGES):
         assert isinstance(part, Images)
         if len(part) == samples:
@@ -150,11 +158,12 @@ def _collected_images(source: Source, samples: int, done: Advance) -> Images:
         if not keys:
             pixels = np.empty((samples, *part.pixels.shape[1:]), part.pixels.dtype)
         pixels[len(keys) : len(keys) + len(part)] = part.pixels
+        unreadable |= {len(keys) + row: why for row, why in part.unreadable.items()}
         keys += part.keys
         done(len(part))
     if not keys:
         raise DataError(f"{origin}: holds no samples")
-    return Images(pixels[: len(keys)], keys, origin)
+    return Images(pixels[: len(keys)], keys, origin, unreadable)
 
 
 def _from_array(array: np.ndarray, origin: str) -> Source:
@@ -172,13 +181,35 @@ def _from_array(array: np.ndarray, origin: str) -> Source:
     return ArraySource.of(array, origin)
 
 
+def _means_images(paths: Sequence[Path], expected: Expected | None) -> bool:
+    """Whether several paths are images; folders of frames are, too, unless a model of video asks."""
+    if expected is not None and expected.modality == "video":
+        return False
+    suffixes = (*IMAGE_SUFFIXES, LIST_SUFFIX)
+    return all(
+        path.name.lower().endswith(suffixes) or is_pattern(path) or (path.is_dir() and not holds_videos(path))
+        for path in paths
+    )
+
+
+def _images(paths: Sequence[Path], expected: Expected | None) -> ImageSource:
+    wanted = expected or Expected("image")
+    layout = find_layout(paths[0]) if len(paths) == 1 else None
+    if layout and expected is None:
+        remark = f"{paths[0]} has the layout of MVTec AD: {layout.train} is what trains"
+        return ImageSource([layout.train], remark=remark)
+    if layout:
+        paths = [layout.test]
+    return ImageSource(paths, channels=wanted.channels, size=wanted.size)
+
+
 def _open_path(path: Path, expected: Expected | None) -> Source:
     origin = str(path)
     wants_video = expected is not None and expected.modality == "video"
     if holds_videos(path) or "://" in origin or (wants_video and path.is_dir()):
         return VideoSource([path])
-    if path.is_dir():
-        return FolderSource(path, expected.channels if expected else 0)
+    if path.is_dir() or is_pattern(path):
+        return _images([path], expected)
     if not path.exists():
         raise DataError(f"{origin}: no such file or folder; check the path")
     name = path.name.lower()
@@ -194,13 +225,15 @@ def _open_path(path: Path, expected: Expected | None) -> Source:
         array, labels = open_npy(path)
         source = _from_array(array, origin)
         return source if labels is None else _Labelled(source, labels)
-    if name.endswith(IMAGE_SUFFIXES):
-        return FolderSource(path, expected.channels if expected else 0)
+    if name.endswith((*IMAGE_SUFFIXES, LIST_SUFFIX)):
+        return _images([path], expected)
     if "idx3-ubyte" in name:
         return open_idx(path)
+    if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
+        raise DataError(f"{origin}: is an archive; unpack it, and give the folder")
     raise DataError(
         f"{origin}: no reader for this kind of file; known: {', '.join(TABLE_SUFFIXES)}, .npy, .npz, "
-        f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders of images, and video: "
+        f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders and lists (.txt) of images, and video: "
         f"{', '.join(VIDEO_SUFFIXES)}"
     )
 

@@ -1,8 +1,4 @@
-"""What a person looks at after a video was scored: video with errors as heat, stills, clips, and rows of events.
-
-Heat has one meaning everywhere: none below half the threshold, so that normal places stay as they were filmed,
-then from violet over red, about the threshold, to yellow at twice the threshold and above.
-"""
+"""What a person looks at after a video was scored: video with errors as heat, stills, clips, and rows of events."""
 
 from __future__ import annotations
 
@@ -25,6 +21,7 @@ from memae.errors import ConfigError, DataError, MissingExtraError
 from memae.events import Event
 from memae.files import atomic_file
 from memae.regions import Box
+from memae.report.heat import FULL_HEAT, NO_HEAT, draw_heat, heat_colours
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -34,10 +31,6 @@ __all__ = ["OverlayWriter", "frame_caption", "save_clips", "save_still", "write_
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska"}
 TICKS_PER_S = 60_000  # whole ticks a frame at 24, 25, 30, 50, 60 and 29.97 a second; MPEG-4 can do at most 65,535
-
-NO_HEAT, FULL_HEAT = 0.5, 2.0  # of the threshold
-DARKEST = 0.3  # of the colour map: what lies below would look like a shadow
-OPACITY = 0.8  # of the strongest heat
 
 LEAST_WIDTH = 320  # px of a video with a caption; smaller frames are drawn larger by a whole factor
 PANEL_WIDTHS = (480, 960)  # px of one picture of a still, at least and at most
@@ -103,7 +96,7 @@ class OverlayWriter:
         zoom = math.ceil(LEAST_WIDTH / frame.shape[1])
         picture = _resized(frame, frame.shape[1] * zoom, frame.shape[0] * zoom)
         if error_map is not None and self._threshold is not None:
-            _draw_heat(picture, error_map, self._threshold)
+            draw_heat(picture, error_map, self._threshold)
         _draw_boxes(picture, boxes, zoom)
         if in_event:
             _draw_border(picture)
@@ -139,7 +132,7 @@ def save_still(
     height, width = frame.shape[:2]
     zoom = float(np.clip(width, *PANEL_WIDTHS)) / width
     panels = [_resized(frame, round(width * zoom), max(1, round(height * zoom))) for _ in range(2)]
-    _draw_heat(panels[1], error_map, threshold)
+    draw_heat(panels[1], error_map, threshold)
     for panel in panels:
         _draw_boxes(panel, boxes, zoom)
     size = _font_px(2 * panels[0].width)
@@ -307,39 +300,6 @@ def _resized(frame: np.ndarray, width: int, height: int) -> Image.Image:
     )
 
 
-def _draw_heat(picture: Image.Image, error_map: np.ndarray, threshold: float) -> None:
-    levels = _heat_levels(error_map, threshold)
-    if not levels.any():
-        return
-    heat = Image.fromarray(levels).resize(picture.size, Image.Resampling.BILINEAR)
-    colours = heat.copy()
-    colours.putpalette(_heat_colours().tobytes())
-    picture.paste(colours.convert("RGB"), mask=heat.point(_heat_opacity()))
-
-
-def _heat_levels(error_map: np.ndarray, threshold: float) -> np.ndarray:
-    """(h, w) uint8: 0 up to half the threshold, 255 from twice the threshold on."""
-    errors = np.where(np.isnan(error_map), -np.inf, error_map)
-    if threshold <= 0:
-        return np.where(errors > threshold, 255, 0).astype(np.uint8)
-    times = np.minimum(errors, FULL_HEAT * threshold) / threshold
-    levels = np.clip((times - NO_HEAT) / (FULL_HEAT - NO_HEAT), 0, 1)
-    return np.asarray(np.round(255 * levels), dtype=np.uint8)
-
-
-@cache
-def _heat_colours() -> np.ndarray:
-    """(256, 3) uint8 of each level."""
-    colours = matplotlib.colormaps["inferno"](np.linspace(DARKEST, 1, 256))[:, :3]
-    return np.asarray(np.round(255 * colours), dtype=np.uint8)
-
-
-@cache
-def _heat_opacity() -> list[int]:
-    """Of each of the 256 levels, 0 to 255: faint errors let the picture through."""
-    return [round(255 * OPACITY * math.sqrt(level / 255)) for level in range(256)]
-
-
 def _draw_boxes(picture: Image.Image, boxes: Sequence[Box], zoom: float) -> None:
     """Lines around the boxes, not on them, with a dark edge that shows on bright places."""
     draw = ImageDraw.Draw(picture)
@@ -387,7 +347,7 @@ def _legend(width: int, size: int) -> Image.Image:
         left += round(draw.textlength(text, font)) + size // 2
 
     write("error / threshold:   0.5")
-    bar = Image.fromarray(_heat_colours()[None]).resize((8 * size, size + 4))
+    bar = Image.fromarray(heat_colours()[None]).resize((8 * size, size + 4))
     legend.paste(bar, (left, middle - size // 2 - 2))
     at_threshold = left + round(8 * size * (1 - NO_HEAT) / (FULL_HEAT - NO_HEAT))
     draw.text((at_threshold, middle), "1", INK, font, anchor="mm")

@@ -1,0 +1,133 @@
+"""Which image files are meant by a folder, a pattern, a list file, single files, or several of these."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from memae.errors import DataError
+
+__all__ = ["IMAGE_SUFFIXES", "LIST_SUFFIX", "ImageFile", "find_images", "is_pattern"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+LIST_SUFFIX = ".txt"
+
+
+class ImageFile(NamedTuple):
+    """One image on the disk."""
+
+    path: Path
+    key: str
+    """Below the folder that was named, or of a pattern below its part without wildcards; of a list the line; of
+    several sources the path as it was named."""
+    where: str
+    """How messages call it."""
+
+
+def find_images(paths: Sequence[Path]) -> list[ImageFile]:
+    """The images behind paths, in their order; within a folder or a pattern sorted by path, each file once.
+
+    Folders are searched to any depth. Links to folders are followed, but no folder is entered twice; what is hidden
+    (a name with a dot before it) is left out.
+
+    Raises:
+        DataError: nothing there, no image in it, a folder that cannot be looked into, or a list that is none.
+    """
+    found: dict[str, ImageFile] = {}
+    for path in paths:
+        for file in _images_at(path, several=len(paths) > 1):
+            found.setdefault(os.path.abspath(file.path), file)  # noqa: PTH100  Path.resolve would follow links
+    return list(found.values())
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path has wildcards and no file is called so."""
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def _images_at(path: Path, several: bool) -> list[ImageFile]:
+    if path.is_file():
+        if path.suffix.lower() == LIST_SUFFIX:
+            return _listed(path, several)
+        return [ImageFile(path, path.as_posix() if several else path.name, str(path))]
+    if path.is_dir():
+        root, files = path, _images_below(path)
+    elif is_pattern(path):
+        root, files = _matches(path)
+    else:
+        raise DataError(f"{path}: no such file or folder; check the path")
+    if not files:
+        what = "holds" if root == path else "matches"
+        raise DataError(f"{path}: {what} no {', '.join(IMAGE_SUFFIXES)} file; check the path")
+    return [
+        ImageFile(file, (file if several else file.relative_to(root)).as_posix(), str(file))
+        for file in sorted(set(files))
+    ]
+
+
+def _matches(pattern: Path) -> tuple[Path, list[Path]]:
+    """The part of a pattern without wildcards, and the images among what it matches and in folders that it matches."""
+    fixed = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
+    files: list[Path] = []
+    for name in glob.glob(str(pattern), recursive=True):  # noqa: PTH207  Path.glob takes no absolute pattern
+        match = Path(name)
+        if match.is_dir():
+            files += _images_below(match)
+        elif match.suffix.lower() in IMAGE_SUFFIXES:
+            files.append(match)
+    return Path(*pattern.parts[:fixed]), files
+
+
+def _images_below(root: Path) -> list[Path]:
+    return [file for file in _files_below(root) if file.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """Real folders first, so that a link into the same tree does not take a file's own path from it."""
+    seen: set[str] = set()
+    waiting = [root]
+    while waiting:
+        for name, below, files in os.walk(waiting.pop(0), onerror=_refuse):
+            if (real := os.path.realpath(name)) in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            folder = Path(name)
+            below[:] = sorted(sub for sub in below if not sub.startswith("."))
+            waiting += [folder / sub for sub in below if (folder / sub).is_symlink()]
+            # macOS leaves a hidden ._001.png beside 001.png
+            yield from (folder / file for file in files if not file.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot look into this folder ({error.strerror}); check its permissions")
+
+
+def _listed(path: Path, several: bool) -> list[ImageFile]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of images ({error}); write one path a line") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        name = line.strip()
+        if not name or name.startswith("#"):
+            continue
+        file = path.parent / name
+        if file.suffix.lower() not in IMAGE_SUFFIXES:
+            raise DataError(
+                f"{path}: line {number} is {_short(name)!r}, no path of an image ({', '.join(IMAGE_SUFFIXES)}); "
+                "a list of images holds one path a line, relative to the list"
+            )
+        key = file.as_posix() if several else Path(name).as_posix()
+        found.append(ImageFile(file, key, f"{path} line {number}: {file}"))
+    if not found:
+        raise DataError(f"{path}: lists no image; write one path a line, relative to the list")
+    return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
