@@ -59,6 +59,7 @@ def _presets() -> str:
     keys = [
         ("memory", "num_items"), ("memory", "similarity"), ("memory", "temperature"), ("memory", "shrinkage"),
         ("memory", "initialisation"), ("memory", "warmup_epochs"), ("memory", "revive_epochs"),
+        ("memory", "trained"),
         ("preprocess", "image_scale"), ("preprocess", "number_scale"), ("preprocess", "duplicates"),
         ("train", "epochs"), ("train", "batch_size"), ("train", "learning_rate"), ("train", "reduction"),
         ("train", "noise"), ("train", "patience"), ("score", "smooth_px"),

@@ -27,7 +27,7 @@ def _say(text: str) -> None:
 
 @app.command()
 def run(
-    table: Annotated[str, typer.Argument(help="table1, table2, table3, table4 or others.", show_default=False)],
+    table: Annotated[str, typer.Argument(help="table1 to table5, or others.", show_default=False)],
     data: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     method: Annotated[str | None, typer.Option(help="Only this method; slow ones run only when named.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds instead of the table's own.")] = None,
@@ -71,7 +71,7 @@ def _interrupt(*_: Any) -> None:
 
 @app.command("choose")
 def choose_defaults(
-    data: Annotated[str, typer.Option(help="mnist, kddcup99, tables or ped2; left out, all.")] = "",
+    data: Annotated[str, typer.Option(help="mnist, kddcup99, tables-2, ped2, ...; left out, all.")] = "",
 ) -> None:
     """Compute the variants behind the defaults that have no result file yet; validation data only."""
     for name in [data] if data else list(VARIANTS):

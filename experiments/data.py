@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments import methods, video_methods
-from experiments.protocols import images, kddcup, ped2
+from experiments.protocols import images, kddcup, ped2, small_tables
 from experiments.protocols.split import Judge, Metrics, Split
 
 __all__ = ["DATA", "WHOLE", "ArrayData", "DataSet", "Outcome", "VideoData"]
@@ -136,4 +136,5 @@ DATA: dict[str, DataSet] = {
     "kddcup99": ArrayData(lambda part, seed: kddcup.paper(seed), kddcup.judge),
     "kddcup99-attacks": ArrayData(lambda part, seed: kddcup.attacks(seed), kddcup.judge_attacks),
     "ped2": VideoData(),
+    "tables": ArrayData(small_tables.split, small_tables.judge, tuple(small_tables.TABLES), methods.TABLE_METHODS),
 }

@@ -242,6 +242,19 @@ def test_weights_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path, co
     assert not (tmp_path / "was-run").exists()
 
 
+def test_a_header_whose_length_looks_like_the_start_of_a_pickle_is_none(saved):
+    weights = saved / "model.safetensors"
+    content = weights.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    longer = next(size for size in (0x280, 0x380, 0x480, 0x580) if size >= length)  # 80 02 to 80 05, and zeros
+    weights.write_bytes(
+        longer.to_bytes(8, "little") + content[8 : 8 + length].ljust(longer) + content[8 + length :]
+    )
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    rewrite(saved, lambda settings: settings.update(model_sha256=digest))
+    assert len(Detector.load(saved).score(SMALL_TABLE)) == len(SMALL_TABLE)
+
+
 def test_settings_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path):
     (saved / "config.json").write_bytes(pickle.dumps(Payload(tmp_path / "was-run"), protocol=0))
     with pytest.raises(ArtifactError, match=r"config\.json: not readable .*; copy the model again"):

@@ -117,12 +117,15 @@ def test_an_unknown_key_names_the_close_one_or_all(settings: dict, message: str)
         ({"train": {"epochs": 2.5}}, r"train\.epochs = 2\.5: should be a valid integer"),
         ({"train": {"learning_rate": [1]}}, r"train\.learning_rate = \[1\]: should be a valid number"),
         ({"memory": {"enabled": "perhaps"}}, r"memory\.enabled = 'perhaps': should be a valid boolean"),
-        ({"memory": {"similarity": "euclid"}}, r"memory\.similarity = 'euclid': should be 'cosine' or 'dot'"),
+        (
+            {"memory": {"similarity": "euclid"}},
+            r"memory\.similarity = 'euclid': should be 'cosine', 'dot' or 'euclidean'",
+        ),
         ({"memory": 3}, r"memory = 3: should be a valid dictionary"),
         (
             {"network": "resnet"},
-            r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'thumbnail', 'kddcup', 'table', 'video' or "
-            "'video-paper'",
+            r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'thumbnail', 'kddcup', 'table', 'wide', "
+            "'video' or 'video-paper'",
         ),
     ],
 )

@@ -310,8 +310,8 @@ def test_the_log_for_machines_has_a_line_for_all_that_happens_and_progress_once_
 
 def test_the_log_for_machines_has_the_epochs_of_a_real_training():
     stream = io.StringIO()
-    settings = {"train": {"epochs": 3, "patience": 0}, "memory": {"num_items": 12, "warmup_epochs": 2}}
-    detector = Detector(settings=settings).fit(ROWS, monitor=JsonLog(stream))
+    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 2}}
+    detector = Detector("table-paper", settings=settings).fit(ROWS, monitor=JsonLog(stream))
     lines = said(stream)
     named = [(line["stage"], line["epoch"]) for line in lines if line["event"] == "epoch"]
     assert named == [("warming up", 1), ("warming up", 2), ("training", 1), ("training", 2), ("training", 3)]
@@ -336,6 +336,13 @@ def test_the_log_for_machines_has_the_epochs_of_a_real_training():
     assert begun.count("training") == begun.count("training_end") == 2
 
 
+def test_a_memory_that_is_filled_at_the_end_is_told_after_the_training():
+    stream = io.StringIO()
+    Detector(settings={"train": {"epochs": 2}, "memory": {"num_items": 12}}).fit(ROWS, monitor=JsonLog(stream))
+    told = [line.get("stage", "training") for line in said(stream) if line["event"] in ("stage", "training")]
+    assert told[2:6] == ["encoding", "training", "encoding for the memory", "starting the memory (data)"]
+
+
 def test_the_log_for_machines_holds_nothing_that_json_cannot():
     stream = io.StringIO()
     JsonLog(stream).say("result", loss=float("nan"), interval=(1.0, float("inf")), deep={"x": [float("-inf")]})
@@ -353,8 +360,8 @@ def test_no_epochs_make_no_bar():
 
 def test_a_real_training_moves_the_bar_to_its_end():
     console = terminal()
-    settings = {"train": {"epochs": 3, "patience": 0}, "memory": {"num_items": 12, "warmup_epochs": 0}}
-    detector = Detector(settings=settings).fit(ROWS, monitor=ProgressBar(console))
+    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 0}}
+    detector = Detector("table-paper", settings=settings).fit(ROWS, monitor=ProgressBar(console))
     last = detector.history.records[-1]
     *_, first, second = screens(console)
     assert first.startswith("epoch 3/3 ━")
@@ -463,9 +470,9 @@ def test_tensorboard_shows_one_curve_after_a_resume_and_after_a_warm_up(tmp_path
 
 
 def test_logs_of_a_training_with_a_warm_up_hold_the_main_training(tmp_path):
-    settings = {"train": {"epochs": 3, "patience": 0}, "memory": {"num_items": 12, "warmup_epochs": 5}}
+    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 5}}
     monitor = Monitors([JsonLines(tmp_path / "train.jsonl"), TensorBoard(tmp_path)])
-    detector = Detector(settings=settings).fit(ROWS, monitor=monitor)
+    detector = Detector("table-paper", settings=settings).fit(ROWS, monitor=monitor)
     losses = [line.loss for line in detector.history.records]
     assert epochs(tmp_path / "train.jsonl") == [1, 2, 3]
     assert [step for step, _ in points(tmp_path)] == [1, 2, 3]

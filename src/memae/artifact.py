@@ -31,7 +31,7 @@ from memae.threshold import Threshold
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
-FORMAT = 3  # 1 knew no video, 2 no smoothing of errors; such models still load
+FORMAT = 4  # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled; such models still load
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
@@ -131,7 +131,7 @@ def load_artifact(path: Path) -> Artifact:
         config = validated(settings["config"], str(path / SETTINGS))
         preprocess = load_preprocess(settings["preprocess"])
         with torch.random.fork_rng(devices=[]):
-            model = build(config, preprocess.shape)
+            model = build(config, preprocess.shape, len(tensors["uses"]))
         prefix = "model."
         model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
         threshold = None
@@ -207,8 +207,10 @@ def _refuse_pickles(path: Path) -> None:
         if not file.is_file():
             continue
         with file.open("rb") as opened:
-            start = opened.read(4)
-        if file.suffix.lower() in PICKLE_SUFFIXES or start.startswith(PICKLE_STARTS):
+            start = opened.read(9)
+        # safetensors begin with the length of their header, which may look like a pickle, and the header's brace
+        tensors = file.name == WEIGHTS and start[8:] == b"{"
+        if file.suffix.lower() in PICKLE_SUFFIXES or (start.startswith(PICKLE_STARTS) and not tensors):
             raise ArtifactError(
                 f"{file}: may hold a pickle, which can run code when it is loaded; memae opens safetensors only. "
                 "Remove the file if you trust the rest, or get the model from its source again"

@@ -9,9 +9,9 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from memae.data.preprocess import ClipInput, ImageScale
 from memae.data.table_preprocess import NumberScale
@@ -33,7 +33,7 @@ __all__ = [
     "read_toml",
 ]
 
-Network = Literal["mnist", "cifar10", "image", "thumbnail", "kddcup", "table", "video", "video-paper"]
+Network = Literal["mnist", "cifar10", "image", "thumbnail", "kddcup", "table", "wide", "video", "video-paper"]
 
 
 FrameScore = Literal["mean", "place"]
@@ -72,9 +72,18 @@ class MemoryConfig(_Section):
     """The memory between encoder and decoder."""
 
     enabled: bool = Field(True, description="false: the plain autoencoder")
-    num_items: int | None = Field(None, ge=1, description="N; unset: the network's own number")
+    num_items: int | None = Field(
+        None,
+        ge=1,
+        description="N; unset: the network's own number. A memory that is not trained has no more than there are "
+        "training samples",
+    )
     query: Query | None = Field(None, description="'whole' encoding or each 'position'; unset: the network's own")
-    similarity: Similarity = Field("cosine", description="'cosine' or 'dot'")
+    similarity: Similarity = Field(
+        "cosine",
+        description="'cosine' (paper), 'dot' (released code), or 'euclidean': the negative squared distance, in units "
+        "of the items' own variance",
+    )
     temperature: float = Field(1.0, gt=0, description="divides the similarity")
     shrinkage: float = Field(1.0, ge=0, description="lambda as a multiple of 1/N; 0: not sparse")
     initialisation: Initialisation = Field(
@@ -82,12 +91,30 @@ class MemoryConfig(_Section):
     )
     warmup_epochs: int = Field(0, ge=0, description="epochs as a plain autoencoder before the memory starts")
     revive_epochs: int = Field(0, ge=0, description="after each of the first so many epochs, revive dead items")
+    trained: bool = Field(
+        True,
+        description="false: the network trains as a plain autoencoder to the end, and then encodings become the items "
+        "by 'data' or 'kmeans'; there is no warm-up and no revival",
+    )
+
+    @model_validator(mode="after")
+    def _items_mean_something(self) -> Self:
+        if self.enabled and not self.trained and self.initialisation == "uniform":
+            raise ValueError(
+                "trained = false needs initialisation 'data' or 'kmeans', or the items would stay random for ever"
+            )
+        return self
 
 
 class TrainConfig(_Section):
     """The training loop."""
 
-    epochs: int = Field(100, ge=0, description="0: the untrained network")
+    epochs: int | None = Field(
+        100,
+        ge=0,
+        description="0: the untrained network; unset: by the data, at least 10, and more where that is less than 500 "
+        "steps",
+    )
     batch_size: int | None = Field(
         None,
         ge=1,
@@ -246,6 +273,8 @@ def validated(settings: Mapping[str, Any], origin: str) -> Config:
 
 def _explain(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":  # of settings that do not go together
+        return f"{path}: {error['msg'].removeprefix('Value error, ')}"
     if error["type"] != "extra_forbidden":
         return f"{path} = {error['input']!r}: {error['msg'].removeprefix('Input ').lower()}"
     *sections, key = error["loc"]

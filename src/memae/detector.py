@@ -30,7 +30,7 @@ from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_thres
 from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items_used
 from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 from memae.hold_out import AnyPreprocess, Prepared, prepare, take
-from memae.memory import HealthMeter
+from memae.memory import HealthMeter, MemoryModule
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.inference import inference_form
@@ -198,7 +198,7 @@ class Detector:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(self.seed))
-            model = build(config, prepared.preprocess.shape)
+            model = build(config, prepared.preprocess.shape, len(prepared.training))
         saved = _checkpoints(checkpoint, config, self.seed, prepared.training, resume)
         history = self._train(model, config, prepared, saved, monitor)
         facts = {
@@ -464,8 +464,31 @@ class Detector:
             alpha=settings.entropy_weight, reduction=settings.reduction, noise=settings.noise
         )
         warm, main = saved or (None, None)
+
+        def start_memory(items: MemoryModule) -> None:
+            generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
+            order = torch.randperm(len(training), generator=generator)
+            encodings = _encodings(model, training, order, monitor, trained=not memory.trained)
+            with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
+                items.initialise(encodings, memory.initialisation, generator)
+
+        if model.memory is not None and not memory.trained:
+            history = train(
+                Autoencoder(model.encoder, None, model.decoder),
+                training,
+                prepared.held_out,
+                objective=objective,
+                settings=settings,
+                seed=self.seed,
+                device=self.device,
+                checkpoint=main,
+                monitor=monitor,
+            )
+            model.eval().to(next(model.encoder.parameters()).device)
+            start_memory(model.memory)
+            return history
         if model.memory is not None and not (main and main.exists()):
-            if memory.warmup_epochs and settings.epochs:  # no epochs at all: the untrained network
+            if memory.warmup_epochs and settings.epochs != 0:  # no epochs at all: the untrained network
                 brief = {"epochs": memory.warmup_epochs, "patience": 0, "decay_share": 0.0}
                 with stage(monitor, "warming up", "epochs", memory.warmup_epochs):
                     warmed = train(
@@ -481,11 +504,7 @@ class Detector:
                     )
                 if warmed.interrupted:
                     raise KeyboardInterrupt  # a memory that never started is nothing to keep
-            generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
-            order = torch.randperm(len(training), generator=generator)
-            encodings = _encodings(model, training, order, monitor)
-            with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
-                model.memory.initialise(encodings, memory.initialisation, generator)
+            start_memory(model.memory)
         return train(
             model,
             training,
@@ -673,14 +692,20 @@ _THIS: dict[Modality, str] = {"image": "these are images", "table": "this is a t
 
 
 @torch.no_grad()
-def _encodings(model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None) -> Tensor:
-    """Encodings of the first samples of `order`, with the batch's own statistics: BatchNorm has no others yet."""
+def _encodings(
+    model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None, *, trained: bool
+) -> Tensor:
+    """Encodings of the first samples of `order`.
+
+    They are as scoring will see them where the model is `trained`; else BatchNorm takes the batch's own statistics, as
+    it has no others yet.
+    """
     clips = len(training.shape) == 5
     some = order[: INITIAL_CLIPS if clips else INITIAL_SAMPLES]
     device = next(model.parameters()).device
     was_training = model.training
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    model.train()
+    model.train(not trained)
     parts = torch.split(some, CLIP_BATCH if clips else min(INITIAL_SAMPLES, fitting(training, INITIAL_BYTES)))
     room = Room("starting the memory from", watcher, least=2)
     found = []

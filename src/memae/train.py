@@ -56,6 +56,7 @@ Device = Literal["auto", "cpu"]
 
 # Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
+LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
 HELD_OUT_LOGGED = 10_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
@@ -264,6 +265,9 @@ def train(
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or _batch_size(len(x)))
+    if settings.epochs is None:
+        epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // _steps(len(x), settings)))
+        settings = settings.model_copy(update={"epochs": epochs})
     with (
         torch.random.fork_rng(devices=cuda),
         _few_threads(model, batch, x.shape),
@@ -343,11 +347,12 @@ class _Loop:
         if self.checkpoint and self.checkpoint.exists():
             self._restore(*self.checkpoint.load())
         state, settings = self.state, self.settings
+        epochs = settings.epochs or 0
         interrupted = False
         if monitor:
-            monitor.begin(settings.epochs, len(x), len(state.records))
+            monitor.begin(epochs, len(x), len(state.records))
         try:
-            while len(state.records) < settings.epochs and not self._stale():
+            while len(state.records) < epochs and not self._stale():
                 self._epoch(x, held_out, monitor)
                 if self._anyone(self.interrupt.asked):
                     raise KeyboardInterrupt
@@ -459,7 +464,7 @@ class _Loop:
     def _set_learning_rate(self, epochs_done: float) -> None:
         """Constant, then in a straight line to zero over the last `decay_share` of the training."""
         settings = self.settings
-        if settings.decay_share:
+        if settings.decay_share and settings.epochs:
             left = (1 - epochs_done / settings.epochs) / settings.decay_share
             for group in self.optimizer.param_groups:
                 group["lr"] = settings.learning_rate * min(1.0, left)
@@ -472,7 +477,7 @@ class _Loop:
         samples = len(x)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
-        steps = -(-samples // (self.settings.batch_size or _batch_size(samples)))
+        steps = _steps(samples, self.settings)
         if samples // steps < 2 * world and not self._learns_from_one(x):
             steps = max(1, samples // (2 * world))
         return [
@@ -590,6 +595,11 @@ class _Loop:
 def _batch_size(samples: int) -> int:
     """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
     return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
+
+
+def _steps(samples: int, settings: TrainConfig) -> int:
+    """In one epoch."""
+    return -(-samples // (settings.batch_size or _batch_size(samples)))
 
 
 @contextmanager

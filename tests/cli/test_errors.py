@@ -293,6 +293,12 @@ SETTINGS = [
         r"--set train\.epochs: ",
         "section.key=",
     ),
+    case(
+        "items that would stay random",
+        FIT.format("ok.csv --set memory.initialisation=uniform"),
+        r"memory: trained = false needs initialisation 'data' or 'kmeans'",
+        "would stay random for ever",
+    ),
     case("too deep a word", FIT.format("ok.csv --set a.b.c=1"), r"--set a\.b\.c=1: ", r"such as train\.epochs=30"),
     case(
         "an unknown key in the file",

@@ -46,7 +46,7 @@ def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, writ
     assert {path.name for path in folder.iterdir()} - before == {"model"}
     detector = Detector.load("model")
     table = kind.startswith("csv") or kind in ("parquet", "npz")
-    assert detector.config.network == ("table" if table else "image")
+    assert detector.config.network == ("wide" if table else "image")
     assert detector.facts["origin"] == source
     assert sum(detector.facts["samples"].values()) == (len(benign) if table else 60)
     assert np.isfinite(detector.detect(source).scores).all()
@@ -55,7 +55,7 @@ def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, writ
 
 def test_the_summary_tells_epochs_samples_memory_and_threshold(memae, benign):
     benign.to_csv("ok.csv", index=False)
-    done = memae("fit", "ok.csv", "--out", "model", *BRIEF)
+    done = memae("fit", "ok.csv", "--out", "model", "--preset", "table-paper", *BRIEF)
     detector = Detector.load("model")
     assert done.err.splitlines()[0].startswith(f"model: table, {detector.facts['parameters']:,} parameters, ")
     assert "epoch 2 of 2" in done.err
@@ -65,11 +65,20 @@ def test_the_summary_tells_epochs_samples_memory_and_threshold(memae, benign):
     assert f"threshold: score {detector.threshold.value:.6g}, for at most 0.0139 false alarms" in done.err
 
 
+def test_the_summary_of_a_memory_that_is_filled_at_the_end_tells_its_size(memae, benign):
+    benign.to_csv("ok.csv", index=False)
+    done = memae("fit", "ok.csv", "--out", "model", *BRIEF)
+    assert done.err.splitlines()[0].startswith("model: wide, ")
+    assert "samples: 286 to train on, 0 to stop early on, 71 to set the threshold on" in done.err
+    assert "memory: 12 items, filled after the training" in done.err
+
+
 def test_the_summary_warns_when_the_shrinkage_lets_no_item_through(memae, benign):
     benign.to_csv("ok.csv", index=False)
-    assert "warning" not in memae("fit", "ok.csv", "--out", "a", *BRIEF, "--set", "memory.shrinkage=0").err
+    words = ("--preset", "table-paper", *BRIEF)
+    assert "warning" not in memae("fit", "ok.csv", "--out", "a", *words, "--set", "memory.shrinkage=0").err
     sharp = ("--set", "memory.temperature=100", "--set", "memory.shrinkage=5")
-    done = memae("fit", "ok.csv", "--out", "b", *BRIEF, *sharp)
+    done = memae("fit", "ok.csv", "--out", "b", *words, *sharp)
     assert "warning: for most queries no item passed the shrinkage" in done.err
     assert "lower memory.shrinkage or memory.temperature" in done.err
 
@@ -168,7 +177,7 @@ def test_an_existing_model_is_replaced(memae, folder, benign, model):
     benign.to_csv("ok.csv", index=False)
     model("image")
     assert memae("fit", "ok.csv", "--out", "model", *BRIEF).code == 0
-    assert settings(folder)["config"]["network"] == "table"
+    assert settings(folder)["config"]["network"] == "wide"
 
 
 def test_a_model_may_be_written_into_a_new_folder_and_into_the_empty_one_it_stands_in(
@@ -188,7 +197,7 @@ def test_the_log_has_a_line_and_tensorboard_points_for_every_epoch(memae, folder
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     benign.to_csv("ok.csv", index=False)
-    words = ("--log", "log", "--set", "train.epochs=4", "--set", "train.patience=0")
+    words = ("--log", "log", "--preset", "table-paper", "--set", "train.epochs=4")
     assert memae("fit", "ok.csv", "--out", "model", *words).code == 0
     lines = log(folder)
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
@@ -242,7 +251,7 @@ def interrupt_when(process, ready, timeout_s=120):
     return process.communicate(timeout=timeout_s)
 
 
-LONG = ("--set", "train.epochs=25", "--set", "train.batch_size=8", "--set", "train.patience=0", "--seed", "5")
+LONG = ("--preset", "table-paper", "--set", "train.epochs=25", "--set", "train.batch_size=8", "--seed", "5")
 
 
 def test_ctrl_c_keeps_the_best_model_and_resume_ends_as_if_it_had_never_been(memae, folder, benign):
@@ -281,7 +290,7 @@ def test_ctrl_c_before_there_is_a_model_keeps_the_old_one_and_says_how_to_go_on(
     benign.to_csv("ok.csv", index=False)
     model("image")
     before = tree()
-    words = ("--set", "train.epochs=1", "--set", "memory.warmup_epochs=100000")
+    words = ("--set", "train.epochs=1", "--set", "memory.warmup_epochs=100000", "--set", "memory.trained=true")
     process = interruptible(folder, "fit", "ok.csv", "--out", "model", *words)
     out, err = interrupt_when(process, (folder / "model.checkpoint" / "warmup" / "state.json").exists)
     assert (process.returncode, out) == (130, "")

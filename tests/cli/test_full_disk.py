@@ -49,7 +49,7 @@ def test_scores_that_do_not_fit_leave_what_was_there(place, tree, out):
 
 def test_a_model_that_does_not_fit_leaves_what_was_there(place, tree):
     before = tree()
-    words = ("fit", "ok.csv", "--out", "flows.model", "--set", "train.epochs=1", "--set", "memory.warmup_epochs=0")
+    words = ("fit", "ok.csv", "--out", "flows.model", "--set", "train.epochs=1")
     done = limited(1000, *words)
     assert (done.returncode, done.stdout) == (1, "")
     warning, error = done.stderr.splitlines()
@@ -61,7 +61,7 @@ def test_a_model_that_does_not_fit_leaves_what_was_there(place, tree):
 
 def test_a_training_goes_on_without_its_checkpoints(place):
     """A checkpoint is larger than the model: it holds the best weights and the optimiser as well."""
-    words = ("fit", "ok.csv", "--out", "new.model", "--set", "train.epochs=2", "--set", "memory.warmup_epochs=0")
+    words = ("fit", "ok.csv", "--out", "new.model", "--set", "train.epochs=2", "--set", "memory.num_items=12")
     size = 2 * (place / "flows.model" / "model.safetensors").stat().st_size
     done = limited(size, *words)
     assert done.returncode == 0, done.stderr

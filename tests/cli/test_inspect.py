@@ -13,9 +13,9 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(memae, model):
     done = memae("inspect", "model")
     assert (done.code, done.err) == (0, "")
     facts = detector.facts
-    assert f"table, {facts['parameters']:,} parameters" in done.out
+    assert f"wide, {facts['parameters']:,} parameters" in done.out
     assert "tables of 5 columns (4 number, 1 category)" in done.out
-    assert "250 samples of the DataFrame" in done.out
+    assert "286 samples of the DataFrame" in done.out
     assert f"kept {facts['kept_epoch']}; " in done.out
     assert f"score {detector.threshold.value:.6g} for a false-alarm rate of 0.0139" in done.out
     items = detector.items()
@@ -52,9 +52,8 @@ def test_a_model_without_memory_says_so(memae, model):
 def test_what_does_not_fit_the_screen_is_said(memae, folder):
     rng = np.random.default_rng(0)
     names = [f"a rather long name {i}" for i in range(30)]
-    Detector(settings={"train": {"epochs": 1}}).fit(pd.DataFrame(rng.normal(size=(60, 30)), columns=names)).save(
-        "model"
-    )
+    settings = {"train": {"epochs": 1}, "memory": {"num_items": 50}}
+    Detector(settings=settings).fit(pd.DataFrame(rng.normal(size=(70, 30)), columns=names)).save("model")
     done = memae("inspect", "model")
     shown = sum(name in done.out for name in names)
     assert "30 more items and " in done.out
@@ -93,7 +92,7 @@ def test_json_holds_it_all(memae, model, kind):
     assert done.out.count("\n") == 1
     found = json.loads(done.out)
     assert {*found} == {"config", "input", "facts", "threshold", "items"}
-    assert found["config"]["network"] == kind
+    assert found["config"]["network"] == {"table": "wide"}.get(kind, kind)
     assert found["input"]["kind"] == kind
     assert found["facts"] == detector.facts
     assert found["threshold"] == {

@@ -10,7 +10,7 @@ from memae.evaluate import auroc
 
 
 def test_the_registry_has_the_data_sets_of_the_paper():
-    assert {*DATA} == {"mnist", "cifar10", "kddcup99", "kddcup99-attacks", "ped2"}
+    assert {*DATA} == {"mnist", "cifar10", "kddcup99", "kddcup99-attacks", "ped2", "tables"}
     assert DATA["mnist"].parts == DATA["cifar10"].parts == tuple("0123456789")
     assert DATA["kddcup99"].parts == DATA["kddcup99-attacks"].parts == DATA["ped2"].parts == WHOLE
 

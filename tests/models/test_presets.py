@@ -13,7 +13,7 @@ from memae.errors import ConfigError, DataError
 from memae.models.presets import NETWORKS, build, modality_of, preset_config
 
 IMAGES = ("mnist", "cifar10", "image", "thumbnail")
-TABLES = ("kddcup", "table")
+TABLES = ("kddcup", "table", "wide")
 VIDEOS = ("video", "video-paper")
 NAMED = [network for network in NETWORKS if network != "video-paper"]  # which is a network and a variant in one
 MODALITY = {name: "image" if name in IMAGES else "table" if name in TABLES else "video" for name in NETWORKS}
@@ -98,7 +98,7 @@ def test_every_image_network_rebuilds_any_size(network: str, channels: int, size
 
 
 @pytest.mark.parametrize("features", [1, 2, 7, 40, 500])
-@pytest.mark.parametrize("network", ["table", "kddcup"])
+@pytest.mark.parametrize("network", ["table-paper", "wide", "kddcup"])
 def test_every_table_network_rebuilds_any_width(network: str, features: int) -> None:
     model = build(preset_config(network, "table"), (features,))
     assert model(torch.rand(3, features)).x.shape == (3, features)
@@ -106,10 +106,24 @@ def test_every_table_network_rebuilds_any_width(network: str, features: int) -> 
 
 def test_the_table_network_narrows_to_a_quarter_of_the_columns() -> None:
     for features, code in [(4, 3), (20, 5), (40, 10), (500, 16)]:
-        model = build(preset_config("table", "table"), (features,))
+        model = build(preset_config("table-paper", "table"), (features,))
         assert model.memory.items.shape == (50, code)
         widths = [stage.out_features for stage in model.encoder[::2]]
         assert widths == sorted(widths, reverse=True)
+
+
+def test_the_wide_network_has_a_code_of_as_many_numbers_as_columns() -> None:
+    for features, code in [(4, 8), (20, 20), (500, 64)]:
+        model = build(preset_config("table", "table"), (features,))
+        assert [stage.out_features for stage in model.encoder[::2]] == [max(64, min(128, 2 * features)), code]
+        assert model.memory.items.shape == (2000, code)
+
+
+def test_a_memory_that_is_not_trained_has_no_more_items_than_there_are_samples() -> None:
+    for samples, items in [(30, 30), (5000, 2000)]:
+        assert build(preset_config("table", "table"), (9,), samples).memory.num_items == items
+    learnt = override(preset_config("table", "table"), {"memory": {"trained": True}}, "test")
+    assert build(learnt, (9,), 30).memory.num_items == 2000
 
 
 def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole() -> None:
@@ -138,7 +152,7 @@ def test_a_memory_that_is_not_enabled_leaves_the_plain_autoencoder(network: str)
 
 def test_the_memory_takes_its_numbers_from_the_config() -> None:
     words = {"memory": {"num_items": 7, "similarity": "dot", "temperature": 0.5, "shrinkage": 2.0}}
-    memory = build(override(preset_config("table", "table"), words, "test"), (9,)).memory
+    memory = build(override(preset_config("table-paper", "table"), words, "test"), (9,)).memory
     assert (memory.num_items, memory.similarity, memory.temperature, memory.shrinkage) == (7, "dot", 0.5, 2.0)
 
 
@@ -168,7 +182,7 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
     assert config.memory.warmup_epochs == config.memory.revive_epochs == config.train.noise == 0
     assert config.memory.enabled
     assert config.train.decay_share == 0
-    if network in ("video", "mnist", "cifar10", "kddcup"):  # our default is another network
+    if network in ("video", "mnist", "cifar10", "kddcup", "table", "wide"):  # our default is another network
         return
     ours = preset_config(network, MODALITY[network])
     for key in ("epochs", "batch_size", "learning_rate", "precision"):
@@ -179,7 +193,7 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
 @pytest.mark.parametrize("variant", ["", "-paper", "-released"])
 def test_every_preset_lets_an_item_pass_the_shrinkage(network: str, variant: str) -> None:
     config = preset_config(network + variant, MODALITY[network])
-    ours = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table"}.get(network, network)
+    ours = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table", "table": "wide"}.get(network, network)
     assert config.network == ("video-paper" if network == "video" and variant else network if variant else ours)
     memory = config.memory
     assert memory.shrinkage < built_items(config)
@@ -263,7 +277,7 @@ def test_a_network_for_other_data_is_refused(network: str, other: str) -> None:
 
 @pytest.mark.parametrize("shrinkage", [50.0, 60.0])
 def test_a_shrinkage_that_is_not_below_the_items_is_refused(shrinkage: float) -> None:
-    config = override(preset_config("table", "table"), {"memory": {"shrinkage": shrinkage}}, "test")
+    config = override(preset_config("table-paper", "table"), {"memory": {"shrinkage": shrinkage}}, "test")
     with pytest.raises(ConfigError, match=f"memory.shrinkage = {shrinkage:g} .* memory.num_items = 50"):
         build(config, (9,))
     build(override(config, {"memory": {"num_items": 61}}, "test"), (9,))

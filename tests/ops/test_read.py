@@ -100,6 +100,32 @@ def test_cosine_weights_of_a_hand_written_memory() -> None:
     assert_close(shrunk.value, torch.tensor([[7 * share + 30 * (1 - share), 40 * (1 - share)]]).double())
 
 
+def test_euclidean_weights_of_a_hand_written_memory() -> None:
+    # squared distances from (1, 0): 0, 2, 9 and, in the same direction as the query, 9; columns vary by 2.25 and 1.5
+    items = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 3.0], [4.0, 0.0]], dtype=torch.float64)
+    query = torch.tensor([[1.0, 0.0]]).double()
+    read = read_memory(query, items, similarity="euclidean", temperature=0.5, shrinkage=0)
+    exponentials = [math.exp(-distance / (0.5 * 3.75)) for distance in (0, 2, 9, 9)]
+    weights = torch.tensor([[each / sum(exponentials) for each in exponentials]]).double()
+    assert_close(read.weights, weights)
+    assert_close(read.value, weights @ items)
+    assert_close(read.entropy, torch.special.entr(weights).sum(dim=1))
+
+
+def test_euclidean_does_not_see_the_scale_and_the_place_of_the_encodings() -> None:
+    query, items = (part.detach() for part in drawn(5, 8, 4, seed=6))
+    read = read_memory(query, items, similarity="euclidean", temperature=0.1)
+    moved = read_memory(7 * query - 3, 7 * items - 3, similarity="euclidean", temperature=0.1)
+    assert_close(moved.weights, read.weights)
+    assert_close(moved.value, 7 * read.value - 3)
+
+
+def test_euclidean_finds_the_nearest_item_from_far_away() -> None:
+    items = torch.tensor([[3.0, 4.0], [-3.0, -4.0]])
+    read = read_memory(torch.tensor([[1e12, 1e12]]), items, similarity="euclidean", temperature=1e-3)
+    assert_close(read.value, items[:1])
+
+
 def test_temperature_divides_the_similarity() -> None:
     items = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
     query = torch.tensor([[3.0, 0.0, 4.0]]).double()
@@ -147,6 +173,9 @@ KINDS = [
     {"similarity": "dot", "temperature": 1.0, "shrinkage": 0.0},
     {"similarity": "dot", "temperature": 1.0, "shrinkage": 1.0},
     {"similarity": "dot", "temperature": 0.5, "shrinkage": 3.0},
+    {"similarity": "euclidean", "temperature": 1.0, "shrinkage": 0.0},
+    {"similarity": "euclidean", "temperature": 0.4, "shrinkage": 1.0},
+    {"similarity": "euclidean", "temperature": 0.5, "shrinkage": 3.0},
 ]
 
 
@@ -221,7 +250,7 @@ def test_only_the_inputs_that_want_a_gradient_need_one() -> None:
     assert not read_memory(query.detach(), items.detach()).value.requires_grad
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
 def test_dropped_items_get_exactly_no_gradient(similarity: str) -> None:
     query, items = drawn(6, 40, 4, seed=5)
     read = read_memory(query, items, similarity=similarity, temperature=0.3, shrinkage=4.0)
@@ -251,7 +280,7 @@ def test_a_rescued_row_teaches_its_item_and_not_its_query() -> None:
     items=st.integers(1, 30),
     dim=st.integers(1, 6),
     seed=st.integers(0, 10_000),
-    similarity=st.sampled_from(["cosine", "dot"]),
+    similarity=st.sampled_from(["cosine", "dot", "euclidean"]),
     temperature=st.sampled_from([0.02, 0.3, 1.0, 5.0]),
     share=st.floats(0, 0.999),
     dtype=st.sampled_from([torch.float32, torch.float64]),
@@ -279,7 +308,7 @@ def test_every_read_is_a_sparse_mixture(rows, items, dim, seed, similarity, temp
 @given(
     items=st.integers(2, 20),
     seed=st.integers(0, 10_000),
-    similarity=st.sampled_from(["cosine", "dot"]),
+    similarity=st.sampled_from(["cosine", "dot", "euclidean"]),
     share=st.floats(0, 0.9),
 )
 def test_permuted_items_permute_the_weights(items, seed, similarity, share) -> None:

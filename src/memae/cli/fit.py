@@ -198,6 +198,8 @@ def _summary(detector: Any, out: Path) -> list[str]:
                 "warning: for most queries no item passed the shrinkage, so the read is a nearest-item look-up; "
                 "lower memory.shrinkage or memory.temperature"
             )
+    elif detector.model.memory is not None and not detector.config.memory.trained:
+        lines.append(f"memory: {detector.model.memory.num_items} items, filled after the training")
     if samples["calibration"]:
         threshold = detector.threshold
         lines.append(

@@ -1,10 +1,11 @@
 """Every number of every network and preset, and nothing else holds one.
 
 A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's; `image`
-fits any image, `thumbnail` makes a narrow code of a small one, `table` fits any columns, `video` any footage, on a CPU
-too. For MNIST and CIFAR-10 our default takes `thumbnail`, for KDDCUP99 `table`. Variants: `paper` is the paper's text,
-`released` is what the authors' code does, and no variant is our default. "mnist-paper", "table", "released" (network
-by the data) all name one. For video the variants go with the paper's network: "video-paper", "video-released".
+fits any image, `thumbnail` makes a narrow code of a small one, `table` and `wide` fit any columns, `video` any footage,
+on a CPU too. For MNIST and CIFAR-10 our default takes `thumbnail`, for KDDCUP99 `table`, for tables `wide`. Variants:
+`paper` is the paper's text, `released` is what the authors' code does, and no variant is our default. "mnist-paper",
+"table", "released" (network by the data) all name one. For video the variants go with the paper's network:
+"video-paper", "video-released".
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ NORMS = {"video-paper": True, "video": False}
 
 # N of each network where the memory section leaves it open
 NUM_ITEMS = {
-    "mnist": 100, "cifar10": 500, "image": 100, "thumbnail": 300, "kddcup": 50, "table": 50, "video": 500,
-    "video-paper": 2000,
+    "mnist": 100, "cifar10": 500, "image": 100, "thumbnail": 300, "kddcup": 50, "table": 50, "wide": 2000,
+    "video": 500, "video-paper": 2000,
 }  # fmt: skip
 
 # What the two published readings of the method share over all networks; only the read and the loss differ.
@@ -80,8 +81,15 @@ THUMBNAIL_DEFAULT = IMAGE_DEFAULT | {"score": {"smooth_px": 1.0}, "train": {"epo
 # what tells a car from a lorry of its brightness is its shape; and photographs never fit to the px
 CIFAR10_DEFAULT = THUMBNAIL_DEFAULT | {"preprocess": {"image_scale": "centred"}, "score": {"smooth_px": 2.0}}
 TABLE_DEFAULT: dict[str, dict[str, Any]] = {
-    "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0},
+    "memory": {
+        "similarity": "euclidean",
+        "temperature": 0.1,
+        "shrinkage": 1.0,
+        "initialisation": "data",
+        "trained": False,
+    },
     "preprocess": {"number_scale": "standard"},
+    "train": {"epochs": None, "patience": 0, "validation_share": 0.0},
 }
 # for large tables of events, where most rows come again and again
 KDDCUP_DEFAULT: dict[str, dict[str, Any]] = {
@@ -108,7 +116,7 @@ VIDEO_DEFAULT: dict[str, dict[str, Any]] = {
 }
 # The paper's network for MNIST makes 1,024 numbers of 784 pixels, which lets a plain autoencoder rebuild any digit;
 # that for CIFAR-10 makes 1,024, too; that for KDDCUP99 has a code of three numbers. See docs/log.md.
-DEFAULT_NETWORKS = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table"}
+DEFAULT_NETWORKS = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table", "table": "wide"}
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": THUMBNAIL_DEFAULT,
     "cifar10": CIFAR10_DEFAULT,
@@ -116,6 +124,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "thumbnail": THUMBNAIL_DEFAULT,
     "kddcup": KDDCUP_DEFAULT,
     "table": TABLE_DEFAULT,
+    "wide": TABLE_DEFAULT,
     "video": VIDEO_DEFAULT,
 }
 
@@ -127,6 +136,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "thumbnail": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
     "kddcup": {"epochs": 5, "batch_size": 1024, "learning_rate": 1e-3},
     "table": {"epochs": 200, "learning_rate": 1e-3, "patience": 20},
+    "wide": {"epochs": 200, "learning_rate": 1e-3, "patience": 20},
     "video": {"epochs": 20, "batch_size": 16, "learning_rate": 2e-3, "decay_share": 0.5, "precision": "bf16"},
     # the released code: 100 epochs, batches of 10 to 14, no schedule
     "video-paper": {"epochs": 100, "batch_size": 14, "learning_rate": 1e-4, "precision": "bf16"},
@@ -176,15 +186,20 @@ def _unknown_preset(name: str) -> str:
     )
 
 
-def build(config: Config, shape: tuple[int, ...]) -> Autoencoder:
+def build(config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
     """A fresh model for samples of `shape`: (C, H, W) of an image, (1, T, H, W) of a clip, (features,) of a row.
 
-    Random weights come from torch's global generator.
+    Random weights come from torch's global generator. A memory that is not trained has no more items than `samples`,
+    the training samples that its items are taken from.
 
     Raises:
         DataError: an image that is too small for the network.
         ConfigError: a shrinkage that is not below the number of items.
     """
+    if samples and config.memory.enabled and not config.memory.trained:
+        wanted = config.memory.num_items or NUM_ITEMS[config.network]
+        few = config.memory.model_copy(update={"num_items": min(wanted, samples)})
+        config = config.model_copy(update={"memory": few})
     if modality_of(config.network) == "image":
         channels, height, width = shape
         layers = _image_layers(config.network, height, width)
@@ -195,7 +210,7 @@ def build(config: Config, shape: tuple[int, ...]) -> Autoencoder:
         return Autoencoder(conv_encoder(channels, layers), memory, conv_decoder(channels, layers, height, width))
     if modality_of(config.network) == "video":
         return _build_video(config, shape)
-    widths = (shape[0], *(KDDCUP_WIDTHS if config.network == "kddcup" else _table_widths(shape[0])))
+    widths = (shape[0], *_row_widths(config.network, shape[0]))
     memory = _memory(config, widths[-1], "whole")
     return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
 
@@ -226,7 +241,7 @@ def modality_of(network: str) -> Modality:
     """The kind of data that a network is for."""
     if network in VIDEO:
         return "video"
-    return "table" if network in ("kddcup", "table") else "image"
+    return "table" if network in ("kddcup", "table", "wide") else "image"
 
 
 def _memory(config: Config, item_dim: int, query: Any) -> MemoryModule | None:
@@ -269,7 +284,15 @@ def _image_layers(network: str, height: int, width: int) -> tuple[ConvLayer, ...
     return tuple(layers)
 
 
-def _table_widths(features: int) -> tuple[int, ...]:
-    """Three layers down to a code of about a quarter of the columns, 3 to 16 wide."""
+def _row_widths(network: str, features: int) -> tuple[int, ...]:
+    """The layers of an encoder of rows; the last is the code.
+
+    `table`: three layers down to a code of about a quarter of the columns, 3 to 16 wide. `wide`: two, to a code of as
+    many numbers as there are columns, 8 to 64: the memory alone decides what is rebuilt.
+    """
+    if network == "kddcup":
+        return KDDCUP_WIDTHS
+    if network == "wide":
+        return (max(64, min(128, 2 * features)), max(8, min(64, features)))
     code = min(16, max(3, features // 4))
     return (max(32, min(128, features)), max(16, min(64, features // 2)), code)

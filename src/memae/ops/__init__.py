@@ -15,7 +15,9 @@ from memae.ops.blocked import sparse_read
 
 __all__ = ["MemoryRead", "Similarity", "read_memory"]
 
-Similarity = Literal["cosine", "dot"]
+SMALLEST = 1e-12  # variance of the items that is divided by
+
+Similarity = Literal["cosine", "dot", "euclidean"]
 
 
 class MemoryRead(NamedTuple):
@@ -49,7 +51,9 @@ def read_memory(
     Args:
         query: (T, C).
         items: (N, C).
-        similarity: "cosine", or "dot" for the plain inner product of the released code.
+        similarity: "cosine", "dot" for the plain inner product of the released code, or "euclidean" for
+            -|q - m|^2 / v, with v the mean of |m - mean of all m|^2 over the items, so that the scale of the encoder
+            does not matter. It alone tells near from far in one direction.
         temperature: divides the similarity. Cosine at 1 cannot be sparse (all logits lie in [-1, 1]).
         shrinkage: lambda as a multiple of 1/N; 0 keeps every item.
 
@@ -76,4 +80,17 @@ def read_memory(
         if query.dtype in (torch.float16, torch.bfloat16):
             query = query.float()
         items = items.to(query.dtype)
+        if similarity == "euclidean":
+            return _euclidean_read(query, items, shrinkage / num_items, temperature)
         return MemoryRead(*sparse_read(query, items, shrinkage / num_items, temperature, similarity == "cosine"))
+
+
+def _euclidean_read(query: Tensor, items: Tensor, threshold: float, temperature: float) -> MemoryRead:
+    """-|q - m|^2 is 2 (q m - |m|^2 / 2), a dot product of longer vectors, less |q|^2, which no softmax sees."""
+    variance = (
+        items.detach().var(dim=0, correction=0).sum().clamp_min(SMALLEST)
+    )  # a unit: nothing learns through it
+    query = torch.cat([query, query.new_ones(len(query), 1)], dim=1) * (2 / variance)
+    longer = torch.cat([items, items.square().sum(dim=1, keepdim=True) / -2], dim=1)
+    read = MemoryRead(*sparse_read(query, longer, threshold, temperature, False))
+    return read._replace(value=read.value[:, :-1])

@@ -24,6 +24,9 @@ def literal_read(
     cures by keeping the best item. `eps` is the released code's.
     """
     logits = query @ items.T
+    if similarity == "euclidean":  # ours, not the paper's
+        spread = (items - items.mean(dim=0)).detach().square().sum(dim=1).mean()
+        logits = -(query[:, None] - items).square().sum(dim=2) / spread
     if similarity == "cosine":
         logits = logits / (query.norm(dim=1, keepdim=True) * items.norm(dim=1))
     weights = torch.softmax(logits / temperature, dim=1)
