@@ -33,7 +33,11 @@ def small_chunks(monkeypatch):
 
 
 def config(**preprocess):
-    return override(preset_config("table", "table"), {"preprocess": preprocess}, "test")
+    return override(
+        preset_config("table-paper", "table"),
+        {"preprocess": preprocess, "train": {"validation_share": 0.1}},
+        "test",
+    )
 
 
 def written(path, suffix):
@@ -66,7 +70,9 @@ def test_a_streamed_training_gives_the_model_of_one_in_memory(tmp_path):
     path = written(tmp_path, "parquet")
     settings = {"train": {"epochs": 3, "patience": 2}, "memory": {"num_items": 9, "revive_epochs": 1}}
     held, streamed = (
-        Detector(seed=1, settings=settings, device="cpu").fit(path, stream=stream, checkpoint=tmp_path / "c")
+        Detector("table-paper", seed=1, settings=settings, device="cpu").fit(
+            path, stream=stream, checkpoint=tmp_path / "c"
+        )
         for stream in (False, True)
     )
     assert streamed.score(path).values == pytest.approx(held.score(path).values, rel=1e-3)

@@ -167,11 +167,11 @@ SOURCES = [
     case(
         "free text",
         FIT.format("text.csv"),
-        "text.csv: column 'note' has 1,1.. different texts",
+        "text.csv: column 'note' has 1,2.. different texts",
         "with --drop note",
     ),
     case(
-        "no value at all", FIT.format("inf.csv"), "inf.csv: column 'mean area' is empty in all 250", "with --drop"
+        "no value at all", FIT.format("inf.csv"), "inf.csv: column 'mean area' is empty in all 286", "with --drop"
     ),
     case(
         "a void column", FIT.format("void.csv"), "void.csv: column 'mean area' is empty", "with --drop mean area"
@@ -709,7 +709,9 @@ FOOTAGE = [
         "at least 20",
     ),
     case(
-        "a table among videos", TRAIN.format("normal ok.csv"), r"ok\.csv: is no video, and several sources are for"
+        "a table among videos",
+        TRAIN.format("normal ok.csv"),
+        r"ok\.csv: is no image and no video, and several sources are for",
     ),
     case(
         "a rate of rows",
