@@ -33,7 +33,7 @@ def run(
     seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds instead of the table's own.")] = None,
     parts: Annotated[str, typer.Option(help="Only these parts (classes), such as 8,2.")] = "",
     budget: Annotated[str | None, typer.Option(help="Start nothing after 90s, 60m or 2h.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="So many cells at a time, each with one thread.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="So many parts of cells at a time, each with one thread.")] = 1,
 ) -> None:
     """Compute the cells of a table that are missing; Ctrl-C loses no more than the part under way."""
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
@@ -59,7 +59,7 @@ def run(
         _say("interrupted; what was finished is kept")
         raise typer.Exit(130) from None
     if failed:
-        _say(f"{len(failed)} of {total} cells failed:")
+        _say(f"{len(failed)} failed, of {total} cells:")
         for line in failed:
             _say(f"  {line}")
         raise typer.Exit(1)

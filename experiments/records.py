@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from memae.errors import MemaeError
 from memae.files import atomic_file
@@ -88,6 +89,13 @@ class Cell:
         self, root: Path, part: str, command: str, settings: Mapping[str, Any], result: Mapping[str, Any]
     ) -> None:
         """Adds a part to the file, which is read again: another process may have added one meanwhile."""
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".lock"):
+            self._add(root, part, command, settings, result)
+
+    def _add(
+        self, root: Path, part: str, command: str, settings: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> None:
         self.check(root, settings)
         found = self.read(root) or {
             "data": self.data,

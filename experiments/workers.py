@@ -1,4 +1,4 @@
-"""Several cells at a time, each in a process of its own with one thread."""
+"""Several parts of cells at a time, each in a process of its own with one thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -38,14 +38,15 @@ def run_in_processes(
     processes: int,
     compute: Compute = compute,
 ) -> list[str]:
-    """Computes jobs in spawned processes; the failed ones, each with its error. Others go on.
+    """Computes jobs in spawned processes, part by part; the failed parts, each with its error. Others go on.
 
     On Ctrl-C, or any other end of this function, the processes are ended, and no file of theirs is left half written.
     """
-    waiting, failed, spent = list(jobs), [], False
+    waiting = [replace(job, parts=(part,)) for job in jobs for part in job.parts]
+    failed, spent = [], False
     workers: dict[Connection, _Worker] = {}
     try:
-        for _ in range(min(processes, len(jobs))):
+        for _ in range(min(processes, len(waiting))):
             worker = _start(root, deadline, compute)
             workers[worker.pipe] = worker
         for worker in workers.values():
@@ -75,7 +76,7 @@ def run_in_processes(
                 if not spent:
                     _give(worker, waiting)
         if spent:
-            say(f"budget spent; {len(waiting)} cells are not begun")
+            say(f"budget spent; {len(waiting)} parts are not begun")
     finally:
         _end([worker.process for worker in workers.values()])
     return failed

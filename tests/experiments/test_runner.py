@@ -241,7 +241,7 @@ def test_the_command_ends_with_1_if_a_cell_failed(small_data, root, experiments)
     (small_data / "mnist" / "train-images-idx3-ubyte.gz").unlink()
     code, _, err = experiments("run", "table1", "--method", "pca-30", "--seeds", "1", "--parts", "8")
     assert code == 1
-    assert "1 of 2 cells failed:\n  mnist pca-30 seed 0: DataError: " in err
+    assert "1 failed, of 2 cells:\n  mnist pca-30 seed 0: DataError: " in err
     assert "train-images-idx3-ubyte.gz: not found" in err
     assert Cell("cifar10", "pca-30", 0).parts(root) == {"8"}  # the other goes on
 

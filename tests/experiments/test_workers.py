@@ -57,7 +57,7 @@ def test_failed_and_killed_jobs_are_named_and_the_others_go_on_until_the_budget_
     assert len(failed) == 2
     assert failed[0].startswith("data fails seed 0: ValueError: no luck (test_workers.py:")
     assert failed[1] == "data dies seed 0: its process ended with 7"
-    spent = "budget spent; 1 cells are not begun"
+    spent = "budget spent; 1 parts are not begun"
     assert said == [f"FAILED {failed[0]}", "did a", f"FAILED {failed[1]}", "did b", spent]
     assert not (tmp_path / "c").exists()
 
@@ -84,3 +84,19 @@ def test_ctrl_c_ends_the_processes_at_once(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(int(sleeping.read_text()), 0)
     assert [path.name for path in tmp_path.iterdir()] == ["sleeping"]
+
+
+def test_the_parts_of_one_cell_are_shared_too(tmp_path):
+    cell = Job(Cell("data", "keep", 0), tuple("abcdef"), "command")
+    said = []
+    assert run_in_processes([cell], tmp_path, FOREVER, said.append, 2, add_part) == []
+    assert sorted(said) == [f"did {part}" for part in "abcdef"]
+    assert cell.cell.parts(tmp_path) == set("abcdef")
+
+
+def add_part(job, root, deadline, say):
+    """Adds the one part that it is given, as `runner.compute` would, next to another process that does the same."""
+    (part,) = job.parts
+    job.cell.add(root, part, job.command, {}, {})
+    say(f"did {part}")
+    return True
