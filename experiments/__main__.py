@@ -29,7 +29,9 @@ def _say(text: str) -> None:
 def run(
     table: Annotated[str, typer.Argument(help="table1 to table5, or others.", show_default=False)],
     data: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
-    method: Annotated[str | None, typer.Option(help="Only this method; slow ones run only when named.")] = None,
+    method: Annotated[
+        str, typer.Option(help="Only these, such as memae,autoencoder; slow ones run only when named.")
+    ] = "",
     seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds instead of the table's own.")] = None,
     parts: Annotated[str, typer.Option(help="Only these parts (classes), such as 8,2.")] = "",
     budget: Annotated[str | None, typer.Option(help="Start nothing after 90s, 60m or 2h.")] = None,
@@ -42,8 +44,7 @@ def run(
     root = RESULTS / "cells"
     try:
         deadline = time.time() + seconds_of(budget) if budget else float("inf")
-        chosen = [part.strip() for part in parts.split(",") if part.strip()]
-        missing, count = plan(table, root, data, method, seeds, chosen, _say)
+        missing, count = plan(table, root, data, _listed(method), seeds, _listed(parts), _say)
     except (ValueError, CellError) as error:
         _say(str(error))
         raise typer.Exit(2) from None
@@ -63,6 +64,10 @@ def run(
         for line in failed:
             _say(f"  {line}")
         raise typer.Exit(1)
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _interrupt(*_: Any) -> None:

@@ -50,7 +50,7 @@ def plan(
     name: str,
     root: Path,
     data: str | None = None,
-    method: str | None = None,
+    methods: Collection[str] = (),
     seeds: int | None = None,
     parts: Collection[str] = (),
     say: Say = lambda _: None,
@@ -61,7 +61,7 @@ def plan(
         name: of the table.
         root: the folder of cells.
         data: only this data set.
-        method: only this method; a slow one is left out unless it is named so.
+        methods: only these; a slow one is left out unless it is named so. Left out, all.
         seeds: 0 to so many; left out, those of the table.
         parts: only these; left out, all.
         say: is told which methods are left out, and why.
@@ -70,9 +70,9 @@ def plan(
         ValueError: there is no such table, data set, method or part.
     """
     table = _one_of(all_tables(), name, "table")
-    _check_words(name, table, data, method, parts)
+    _check_words(name, table, data, methods, parts)
     found, seen = [], set()
-    wanted = list(_wanted(table, data, method, say))
+    wanted = list(_wanted(table, data, methods, say))
     count = table.seeds if seeds is None else seeds
     for seed in range(count):
         for data_name, method_name in wanted:
@@ -143,26 +143,28 @@ def _main(metrics: Mapping[str, float]) -> str:
     return f"{name} {metrics[name]:.4f}"
 
 
-def _wanted(table: Table, data: str | None, method: str | None, say: Say) -> Iterator[tuple[str, str]]:
+def _wanted(table: Table, data: str | None, methods: Collection[str], say: Say) -> Iterator[tuple[str, str]]:
     for block, row, name in table.cells():
-        if data not in (None, block.data) or method not in (None, name):
+        if data not in (None, block.data) or (methods and name not in methods):
             continue
         if block.data in row.gpu and not torch.cuda.is_available():
             say(f"{block.data} {name}: left out, it needs a GPU")
-        elif row.slow and method is None:
+        elif row.slow and not methods:
             say(f"{block.data} {name}: left out, it takes hours; name it with --method {name}")
         else:
             yield block.data, name
 
 
-def _check_words(name: str, table: Table, data: str | None, method: str | None, parts: Collection[str]) -> None:
+def _check_words(
+    name: str, table: Table, data: str | None, methods: Collection[str], parts: Collection[str]
+) -> None:
     blocks = {block.data: block for block in table.blocks}
     if data is not None:
         _one_of(blocks, data, f"data set in {name}")
     chosen = [data] if data is not None else list(blocks)
-    if method is not None:
-        methods = {found for block, _, found in table.cells() if block.data in chosen}
-        _one_of(dict.fromkeys(methods), method, f"method in {name} for {', '.join(chosen)}")
+    there = {method for block, _, method in table.cells() if block.data in chosen}
+    for method in methods:
+        _one_of(dict.fromkeys(there), method, f"method in {name} for {', '.join(chosen)}")
     known = {part for block in chosen for part in DATA[block].parts}
     for part in parts:
         _one_of(dict.fromkeys(known), part, f"part of {', '.join(chosen)}")

@@ -58,10 +58,10 @@ def test_the_page_adds_one_data_set_and_one_method_in_a_file_and_a_line_each():
 
 def test_the_new_data_set_and_the_new_method_are_run_and_summed_up(added, tmp_path):
     said = []
-    jobs, count = plan("others", tmp_path, data="digits", method="mean-distance", seeds=2)
+    jobs, count = plan("others", tmp_path, data="digits", methods=["mean-distance"], seeds=2)
     assert count == len(jobs) == 2
     assert run_all(jobs, tmp_path, float("inf"), said.append) == []
-    jobs, _ = plan("others", tmp_path, data="digits", method="pca-30", seeds=1, parts=["0"])
+    jobs, _ = plan("others", tmp_path, data="digits", methods=["pca-30"], seeds=1, parts=["0"])
     assert run_all(jobs, tmp_path, float("inf"), said.append) == []
     assert len(said) == 2 * len(DATA["digits"].parts) + 1
 

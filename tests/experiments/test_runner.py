@@ -72,12 +72,12 @@ def test_the_plan_goes_seed_by_seed_and_then_as_the_table(root):
 
 
 def test_only_what_is_asked_for_and_not_there_is_planned(root, small_data):
-    found, count = plan("table1", root, "mnist", "pca-30", 1, ["8", "2"])
+    found, count = plan("table1", root, "mnist", ["pca-30"], 1, ["8", "2"])
     assert (count, [(job.cell, job.parts) for job in found]) == (1, [(Cell("mnist", "pca-30", 0), ("2", "8"))])
     assert found[0].command == "python -m experiments run table1 --data mnist --method pca-30 --seeds 1"
     compute(found[0], root, FOREVER, lambda _: None)
-    assert plan("table1", root, "mnist", "pca-30", 1, ["8", "2"]) == ([], 1)
-    (rest,), _ = plan("table1", root, "mnist", "pca-30", 1)
+    assert plan("table1", root, "mnist", ["pca-30"], 1, ["8", "2"]) == ([], 1)
+    (rest,), _ = plan("table1", root, "mnist", ["pca-30"], 1)
     assert rest.parts == tuple("01345679")
 
 
@@ -86,7 +86,10 @@ def test_only_what_is_asked_for_and_not_there_is_planned(root, small_data):
     [
         ({"name": "table9"}, "'table9': no such table; there is others, table1, table2"),
         ({"name": "table1", "data": "ped2"}, "'ped2': no such data set in table1; there is cifar10, mnist"),
-        ({"name": "table1", "method": "dagmm"}, "'dagmm': no such method in table1 for mnist, cifar10; there is"),
+        (
+            {"name": "table1", "methods": ["pca-30", "dagmm"]},
+            "'dagmm': no such method in table1 for mnist, cifar10; there is",
+        ),
         ({"name": "table1", "data": "mnist", "parts": ["8", "x"]}, "'x': no such part of mnist; there is 0, 1, 2"),
     ],
 )
@@ -100,23 +103,23 @@ def test_slow_methods_run_only_when_named_and_those_for_a_gpu_where_there_is_one
     found, _ = plan("table1", root, seeds=1, say=said.append)
     assert "pixelcnn" not in {job.cell.method for job in found}
     assert "mnist pixelcnn: left out, it takes hours; name it with --method pixelcnn" in said
-    found, _ = plan("table1", root, method="pixelcnn", seeds=1)
+    found, _ = plan("table1", root, methods=["pixelcnn"], seeds=1)
     assert [job.cell.data for job in found] == ["mnist", "cifar10"]
 
     monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: False)
     said.clear()
-    found, _ = plan("table4", root, method="memae-paper", seeds=1, say=said.append)
+    found, _ = plan("table4", root, methods=["memae-paper"], seeds=1, say=said.append)
     assert [job.cell.data for job in found] == ["mnist", "kddcup99"]  # only the video network takes a GPU
     assert said == ["ped2 memae-paper: left out, it needs a GPU"]
     monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: True)
-    found, _ = plan("table2", root, method="memae-paper", seeds=1)
+    found, _ = plan("table2", root, methods=["memae-paper"], seeds=1)
     assert [job.cell.data for job in found] == ["ped2"]
 
 
 def test_a_cell_has_the_figures_of_each_part(root, small_data):
     assert compute(job("pca-30", "8", "2", seed=1), root, FOREVER, lambda _: None)
     found = json.loads((root / "mnist" / "pca-30" / "seed-1.json").read_text())
-    assert (found["data"], found["method"], found["seed"]) == ("mnist", "pca-30", 1)
+    assert (found["data"], found["method"], found["seed"]) == ("mnist", ["pca-30"], 1)
     assert found["settings"] == {"components": 30}
     assert found["command"] == "the command"
     assert {*found["parts"]} == {"2", "8"}
