@@ -119,7 +119,7 @@ def test_slow_methods_run_only_when_named_and_those_for_a_gpu_where_there_is_one
 def test_a_cell_has_the_figures_of_each_part(root, small_data):
     assert compute(job("pca-30", "8", "2", seed=1), root, FOREVER, lambda _: None)
     found = json.loads((root / "mnist" / "pca-30" / "seed-1.json").read_text())
-    assert (found["data"], found["method"], found["seed"]) == ("mnist", ["pca-30"], 1)
+    assert (found["data"], found["method"], found["seed"]) == ("mnist", "pca-30", 1)
     assert found["settings"] == {"components": 30}
     assert found["command"] == "the command"
     assert {*found["parts"]} == {"2", "8"}
