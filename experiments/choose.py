@@ -56,6 +56,15 @@ WARM = {"warmup_epochs": 5, "initialisation": "kmeans"}
 SHARP = {"temperature": 1 / 30, "shrinkage": 5.0}
 UNIFORM = {"initialisation": "uniform", "warmup_epochs": 0}
 PLAIN = {"memory": {"enabled": False}}
+LOOKED_UP = {
+    "num_items": 2000,
+    "trained": False,
+    "similarity": "euclidean",
+    "temperature": 0.1,
+    "shrinkage": 1.0,
+    "initialisation": "data",
+    "warmup_epochs": 0,
+}
 
 
 def _mnist() -> dict[str, Settings]:
@@ -159,6 +168,13 @@ def _kddcup_distinct() -> dict[str, Settings]:
             start, preprocess={"duplicates": "keep"}, train={"epochs": 16}, memory={"warmup_epochs": 4}
         ),
         "the paper's code of three numbers": {**start, "network": "kddcup"},
+        "2000 items": _with(start, memory={"num_items": 2000}),
+        "no memory while it trains; then 2000 encodings, euclidean, tau 0.1, 1/N": _with(start, memory=LOOKED_UP),
+        "the same, and the network `wide`, 500 steps (the default of tables)": {
+            **_with(start, memory=LOOKED_UP, train={"epochs": None, "patience": 0, "learning_rate": 1e-3}),
+            "network": "wide",
+        },
+        "the same, 80 epochs": {**_with(start, memory=LOOKED_UP), "network": "wide"},
     }
 
 
