@@ -5,15 +5,11 @@ Frames of one video are not independent, so every interval here is a bootstrap o
 
 from __future__ import annotations
 
-import csv
 import math
-import os
-import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -21,11 +17,9 @@ from PIL import Image
 from memae.data.samples import FrameKey
 from memae.errors import DataError
 from memae.evaluate import LEVEL, Estimate
+from memae.video_truth import VideoTruth, listed_videos
 
-__all__ = ["VideoEvaluation", "VideoMeter", "VideoTruth", "per_video_min_max", "read_truth"]
-
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-MOST_VALUES = 64  # positive values in one mask: more are shades of grey, and not track ids
+__all__ = ["VideoEvaluation", "VideoMeter", "per_video_min_max"]
 
 OVERLAP = 0.1  # beta of Street Scene: least IoU of a detected and a true region
 TRACK_SHARE = 0.1  # alpha of Street Scene: least share of a track's regions
@@ -38,361 +32,6 @@ CHUNK_CELLS = 1 << 20  # float64 cells of one temporary array: 8 MiB
 PIXEL_BINS = 1 << 17  # by the upper bits of float32: 1 of sign, 8 of exponent, 8 of mantissa
 _BIN_SHIFT = 15
 _SIGN = np.uint32(1 << 31)
-
-
-class Masks(Protocol):
-    """The masks of one video, read from the disk one at a time."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, frame: int) -> np.ndarray:
-        """(H, W) whole numbers: 0 where normal."""
-        ...
-
-
-@dataclass(frozen=True)
-class VideoTruth:
-    """Which frames, and where masks exist which pixels, are anomalous. Masks stay on the disk until asked for."""
-
-    origin: str
-    """The file or folder that it came from, for messages."""
-    labels: Mapping[str, np.ndarray]
-    """(F,) bool of each video, True = anomalous, in the order of the videos."""
-    masks: Mapping[str, Masks]
-    """Of the videos that have pixel masks."""
-    has_track_ids: bool = False
-    """Whether the values of the masks tell one anomaly from another: some video has several positive ones."""
-
-    @property
-    def videos(self) -> tuple[str, ...]:
-        """The videos, in the order that `read_truth` was given them."""
-        return tuple(self.labels)
-
-    def mask(self, video: str, frame: int) -> np.ndarray | None:
-        """(H, W) bool, True = anomalous, read afresh; None where this video has no pixel masks."""
-        values = self.mask_values(video, frame)
-        return None if values is None else values != 0
-
-    def mask_values(self, video: str, frame: int) -> np.ndarray | None:
-        """(H, W) whole numbers, 0 = normal, track ids if `has_track_ids`; None where there are no pixel masks."""
-        masks = self.masks.get(video)
-        return None if masks is None else masks.read(frame)
-
-
-def read_truth(path: Path | str, frames: Mapping[str, int]) -> VideoTruth:
-    """The labels of videos from a CSV file or from a folder of masks.
-
-    A CSV file has the columns `video,frame,label`, with one row for every frame of every video and labels 0 or 1,
-    false or true, normal or anomaly; or the columns `video,start,end`, with one row for every anomalous stretch.
-    Frames count from 0, and `end` is the last frame of the stretch. Further columns are ignored.
-
-    A folder has, for each video, a sub-folder named as the video, with one PNG, BMP or TIFF mask a frame in
-    natural order (2 before 10), or `<video>_gt` as in UCSD (where such folders exist, the others beside them are
-    taken for the frames), or a file `<video>.npy` of shape (frames, height, width), or (frames,) for labels alone.
-    Values other than 0 are anomalous; if any video has several positive values, the values of all are ids of
-    tracks. A colour is a value of its own, an entry of a palette counts by its number, and alpha is ignored.
-
-    A video `clip.mp4` may be called `clip` in both.
-
-    Args:
-        path: of the CSV file or the folder.
-        frames: how many frames each video has, by its name as in `FrameKey.video`.
-
-    Raises:
-        DataError: nothing there, a video too few or too many, another number of labels or masks than of frames,
-            masks of several sizes in one video, an unreadable mask or value.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return _read_folder(path, frames)
-    if path.suffix.lower() == ".csv" and path.is_file():
-        return VideoTruth(str(path), _read_csv(path, frames), {})
-    raise DataError(f"{path}: not there, or neither a .csv file of labels nor a folder of masks; check the path")
-
-
-def _read_csv(path: Path, frames: Mapping[str, int]) -> dict[str, np.ndarray]:
-    rows = _csv_rows(path)
-    columns = [name.strip().lower() for name in next(rows)[1]]
-    for wanted, read in (
-        (("video", "frame", "label"), _frame_labels),
-        (("video", "start", "end"), _stretch_labels),
-    ):
-        if set(wanted) <= set(columns):
-            places = [columns.index(name) for name in wanted]
-            return read(path, frames, _named_rows(path, frames, rows, places))
-    raise DataError(
-        f"{path}: has the columns {', '.join(columns)}; give video,frame,label (one row a frame) or "
-        "video,start,end (one row an anomalous stretch) in the first line"
-    )
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Every row that is not empty, after the words that name its place; the first is the header."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            yield f"{path}: line 1", next(reader, [])
-            for row in reader:
-                if row:
-                    yield f"{path}: line {reader.line_num}", row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read this file as CSV in UTF-8 ({error}); write it anew") from None
-
-
-_Row = tuple[str, str, int, str]
-"""Place in the file, video, second column, third column."""
-
-
-def _named_rows(
-    path: Path, frames: Mapping[str, int], rows: Iterator[tuple[str, list[str]]], places: Sequence[int]
-) -> Iterator[_Row]:
-    names = _names(frames)
-    for where, row in rows:
-        if len(row) <= max(places):
-            raise DataError(f"{where}: has {len(row)} values, fewer than the header has columns; complete it")
-        name, number, last = (row[place].strip() for place in places)
-        if name not in names:
-            raise DataError(f"{where}: unknown video {name!r}; the videos are {_listed(frames)}")
-        yield where, names[name], _frame_number(number, where), last
-
-
-def _frame_number(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise DataError(f"{where}: {text!r} is no frame number; give whole numbers, counted from 0")
-    return int(text)
-
-
-_LABELS = {"0": False, "false": False, "normal": False, "1": True, "true": True, "anomaly": True}
-
-
-def _frame_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
-    given: dict[str, dict[int, bool]] = {video: {} for video in frames}
-    for where, video, frame, label in rows:
-        if frame in given[video]:
-            raise DataError(f"{where}: frame {frame} of video {video!r} has a label already; give each frame one")
-        if label.lower() not in _LABELS:
-            raise DataError(f"{where}: {label!r} is no label; give 0 or 1, false or true, normal or anomaly")
-        given[video][frame] = _LABELS[label.lower()]
-    for video, of_video in given.items():
-        _check_count(f"{path}: video {video!r}", len(of_video), frames[video], "labels")
-        if beyond := sorted(frame for frame in of_video if frame >= frames[video]):
-            raise DataError(
-                f"{path}: frame {beyond[0]} of video {video!r}, whose {frames[video]} frames are 0 to "
-                f"{frames[video] - 1}; count from 0"
-            )
-    return {
-        video: np.array([labels[i] for i in range(len(labels))], dtype=bool) for video, labels in given.items()
-    }
-
-
-def _stretch_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
-    labels = {video: np.zeros(count, dtype=bool) for video, count in frames.items()}
-    for where, video, start, text in rows:
-        end = _frame_number(text, where)
-        if not start <= end < frames[video]:
-            raise DataError(
-                f"{where}: the stretch from {start} to {end} of video {video!r}, whose {frames[video]} frames are "
-                f"0 to {frames[video] - 1}; give first and last frame, counted from 0"
-            )
-        labels[video][start : end + 1] = True
-    return labels
-
-
-def _read_folder(path: Path, frames: Mapping[str, int]) -> VideoTruth:
-    labels: dict[str, np.ndarray] = {}
-    masks: dict[str, Masks] = {}
-    has_track_ids = False
-    for video, place in _mask_places(path, frames).items():
-        opened = _MaskFolder(place) if place.is_dir() else _MaskArray(place)
-        _check_count(f"{place}: video {video!r}", len(opened), frames[video], "masks")
-        labels[video], several = _survey(opened, place)
-        if opened.has_pixels:
-            masks[video] = opened
-            has_track_ids |= several
-    return VideoTruth(str(path), {video: labels[video] for video in frames}, masks, has_track_ids)
-
-
-def _mask_places(path: Path, frames: Mapping[str, int]) -> dict[str, Path]:
-    """Where the masks of each video lie."""
-    names = _names(frames)
-    places: dict[str, Path] = {}
-    for name, place in _all_mask_places(path):
-        if name not in names:
-            raise DataError(
-                f"{place}: masks of an unknown video {name!r}; the videos are {_listed(frames)}; name the "
-                "masks as their video, or take them away"
-            )
-        if names[name] in places:
-            raise DataError(
-                f"{place}: video {names[name]!r} has its masks in {places[names[name]]} too; leave one of the two"
-            )
-        places[names[name]] = place
-    if missing := [video for video in frames if video not in places]:
-        raise DataError(
-            f"{path}: no masks of video {missing[0]!r}; put one PNG, BMP or TIFF a frame in a sub-folder of that "
-            "name, or an array in a .npy file of that name"
-        )
-    return places
-
-
-def _all_mask_places(path: Path) -> list[tuple[str, Path]]:
-    """Every folder of masks and every array below a folder, and the name of its video."""
-    folders: list[tuple[str, Path]] = []
-    arrays: list[tuple[str, Path]] = []
-    for root, below, files in os.walk(path):
-        below.sort()
-        here = Path(root)
-        name = here.relative_to(path).as_posix()
-        if any(_is_mask(file) for file in files):
-            if here == path:
-                raise DataError(
-                    f"{path}: masks lie in it directly; put those of each video in a folder named as it"
-                )
-            folders.append((name, here))
-        for file in sorted(files):
-            if file.endswith(".npy") and not file.startswith("."):
-                arrays.append(((here / file).relative_to(path).with_suffix("").as_posix(), here / file))
-    if in_ucsd_layout := [(name.removesuffix("_gt"), place) for name, place in folders if name.endswith("_gt")]:
-        folders = in_ucsd_layout  # the others hold the frames: Test001 beside Test001_gt
-    return folders + arrays
-
-
-def _is_mask(file: str) -> bool:
-    return file.lower().endswith(MASK_SUFFIXES) and not file.startswith(".")
-
-
-class _MaskFolder:
-    """One image a frame, in natural order."""
-
-    has_pixels = True
-
-    def __init__(self, folder: Path) -> None:
-        self._files = sorted((f for f in folder.iterdir() if _is_mask(f.name)), key=lambda f: _natural(f.name))
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def place(self, frame: int) -> str:
-        return str(self._files[frame])
-
-    def read(self, frame: int) -> np.ndarray:
-        return _checked_values(_read_image(self._files[frame]), self.place(frame))
-
-
-class _MaskArray:
-    """An array of all frames, mapped into memory only while one of them is read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        shape = self._values().shape
-        self._frames = shape[0] if shape else 0
-        self.has_pixels = len(shape) == 3
-        if len(shape) not in (1, 3) or 0 in shape:
-            raise DataError(
-                f"{path}: has the shape {shape}; give (frames, height, width), or (frames,) for labels"
-            )
-
-    def __len__(self) -> int:
-        return self._frames
-
-    def place(self, frame: int) -> str:
-        return f"{self._path}: frame {frame}"
-
-    def read(self, frame: int) -> np.ndarray:
-        return _checked_values(np.array(self._values()[frame]), self.place(frame))
-
-    def _values(self) -> np.ndarray:
-        """The whole array, on the disk."""
-        try:
-            loaded: Any = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{self._path}: not a readable array ({error}); save it with numpy.save") from None
-        if not isinstance(loaded, np.ndarray):
-            raise DataError(f"{self._path}: holds several arrays; save the one of masks with numpy.save")
-        return loaded
-
-
-def _survey(masks: _MaskFolder | _MaskArray, place: Path) -> tuple[np.ndarray, bool]:
-    """The labels (F,) that masks amount to, and whether they hold several positive values."""
-    labels = np.zeros(len(masks), dtype=bool)
-    seen: set[int] = set()
-    size: tuple[int, ...] | None = None
-    for frame in range(len(masks)):
-        values = masks.read(frame)
-        size = size or values.shape
-        if values.shape != size:
-            raise DataError(
-                f"{masks.place(frame)}: has {values.shape[1]} x {values.shape[0]} px, and the first of {place} "
-                f"has {size[1]} x {size[0]} (width x height); bring them to the size of the video"
-            )
-        positive = np.unique(values[values != 0])
-        if len(positive) > MOST_VALUES:
-            raise DataError(
-                f"{masks.place(frame)}: holds {len(positive)} positive values, too many for the tracks of a "
-                "frame; is it a picture, or saved with loss? Write 0 and 1, or 0 and one value a track"
-            )
-        labels[frame] = len(positive) > 0
-        seen.update(positive.tolist())
-    return labels, len(seen) > 1
-
-
-def _read_image(file: Path) -> np.ndarray:
-    """(H, W) values; a colour becomes one number, an alpha channel is left out."""
-    try:
-        with Image.open(file) as image:
-            pages = getattr(image, "n_frames", 1)
-            opened: Image.Image = image
-            if image.mode == "LA":
-                opened = image.convert("L")
-            elif len(image.getbands()) > 1:
-                opened = image.convert("RGB")
-            pixels = np.asarray(opened)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file}: not a readable image ({reason}); mend or remove it") from None
-    if pages > 1:
-        raise DataError(f"{file}: holds {pages} pages; give one image a frame")
-    return pixels if pixels.ndim == 2 else pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-
-
-def _checked_values(values: np.ndarray, where: str) -> np.ndarray:
-    if values.dtype.kind not in "buif":
-        raise DataError(f"{where}: holds values of type {values.dtype}; give whole numbers, 0 = normal")
-    if values.dtype.kind in "if" and not (values >= 0).all():
-        raise DataError(f"{where}: holds negative values or NaN; give whole numbers, 0 = normal")
-    if values.dtype.kind != "f":
-        return values
-    if not (np.isfinite(values).all() and (values == np.floor(values)).all()):
-        raise DataError(f"{where}: holds fractions or infinite values; give whole numbers, 0 = normal")
-    return values.astype(np.int64)
-
-
-def _check_count(where: str, found: int, frames: int, what: str) -> None:
-    if found != frames:
-        raise DataError(f"{where} has {frames} frames and {found} {what}; give one a frame")
-
-
-def _names(frames: Mapping[str, int]) -> dict[str, str]:
-    """The video behind each name that it may be called by: its own, and its own without the suffix of the file."""
-    if not frames:
-        raise DataError("no video to read labels for; give at least one")
-    short: dict[str, list[str]] = {}
-    for video in frames:
-        path = PurePosixPath(video)
-        short.setdefault(str(path.parent / path.stem), []).append(video)
-    unambiguous = {name: videos[0] for name, videos in short.items() if len(videos) == 1}
-    return unambiguous | {video: video for video in frames}
-
-
-def _natural(name: str) -> tuple[list[int | str], str]:
-    """A sort key that puts 2 before 10, as for frames; text and numbers take turns, so that keys compare."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], name
-
-
-def _listed(videos: Iterable[str]) -> str:
-    names = [repr(video) for video in videos]
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def per_video_min_max(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -527,7 +166,7 @@ class VideoMeter:
         where = f"frame {key.frame} of video {key.video!r}"
         if key.video not in self._truth.labels:
             raise DataError(
-                f"{where}: {self._truth.origin} has no such video; it has {_listed(self._truth.labels)}"
+                f"{where}: {self._truth.origin} has no such video; it has {listed_videos(self._truth.labels)}"
             )
         if not 0 <= key.frame < len(self._truth.labels[key.video]):
             raise DataError(
@@ -555,7 +194,7 @@ class VideoMeter:
             if video not in self._truth.labels:
                 raise DataError(
                     f"event in video {video!r}: {self._truth.origin} has no such video; it has "
-                    f"{_listed(self._truth.labels)}"
+                    f"{listed_videos(self._truth.labels)}"
                 )
             frames = len(self._truth.labels[video])
             if not 0 <= start <= end < frames:

@@ -19,7 +19,7 @@ from memae.data.samples import FrameKey
 from memae.data.video import VIDEO_SUFFIXES, VideoSource
 from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError, DataError
-from memae.evaluate_video import VideoEvaluation, VideoMeter, VideoTruth, read_truth
+from memae.evaluate_video import VideoEvaluation, VideoMeter
 from memae.events import Event, EventFinder, EventRule, PeakDetail
 from memae.explain import ItemUse
 from memae.files import atomic_directory
@@ -28,6 +28,7 @@ from memae.regions import Region, find_regions, read_mask
 from memae.report.rows import write_verdicts
 from memae.report.video import OverlayWriter, frame_caption, save_clips, save_still, write_events
 from memae.stages import Advance, Watcher, stage
+from memae.video_truth import VideoTruth, read_truth
 
 __all__ = ["Outputs", "Watched", "evaluate_videos", "watch_videos"]
 
