@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_args
@@ -19,44 +16,28 @@ from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
 from memae.data.counts import count, unit_of
 from memae.data.csv_tables import CsvSource
-from memae.data.encoded import Encoded, fitting
-from memae.data.images import ImageSource
 from memae.data.preprocess import TablePreprocess, VideoPreprocess
-from memae.data.samples import FrameKey, Frames, Images, Key, Modality, Samples, Skipped
+from memae.data.samples import Frames, Images, Key, Modality, Samples, Skipped
 from memae.data.sources import Expected, Source, expected_by, open_source, skipping
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.events import EventRule, EventThreshold, ScoreSeries, fit_event_threshold
+from memae.events import EventRule, EventThreshold, fit_event_threshold
 from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items_used
+from memae.fitting import fit_artifact
 from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
-from memae.hold_out import AnyPreprocess, Prepared, prepare, take
-from memae.memory import HealthMeter, MemoryModule
+from memae.hold_out import AnyPreprocess, take
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
-from memae.models.inference import inference_form
-from memae.models.presets import build, modality_of, preset_config
-from memae.scoring import Scores, error_maps, heat, sample_scores
+from memae.models.presets import modality_of, preset_config
+from memae.scoring import Scores, error_maps, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
-from memae.train import (
-    Checkpoint,
-    Device,
-    History,
-    Monitor,
-    checkpoint_of,
-    local_seed,
-    reconstruction_objective,
-    train,
-)
+from memae.train import Device, History, Monitor
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
-INITIAL_SAMPLES = 10_000  # images or rows that the memory is started from
-INITIAL_BYTES = 256 << 20  # of input per forward pass for that
-INITIAL_CLIPS = 512  # clips or crops of them, each of which makes many queries
 OLD_HEAT = 4.0  # thresholds of an image: the heat of models that were saved without one
-CLIP_BATCH = 16  # of these per forward pass
 
 
 class Verdict(NamedTuple):
@@ -187,46 +168,18 @@ class Detector:
         if isinstance(source, CsvSource):
             source = source.as_text(categorical)
         config = self._config(source.modality)
-        if isinstance(source, VideoSource):
-            source = source.resized(config.video.height, config.video.width)
-        if isinstance(source, ImageSource):
-            source = source.sized(config.preprocess.image_size)
-            if monitor:
-                for note in source.notes:
-                    monitor.warn(note)  # such as another size: before a long training, and not behind it alone
-        prepared = prepare(source, config, self.seed, drop, categorical, stream=stream, watcher=monitor)
-        started = time.perf_counter()
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
-            torch.manual_seed(local_seed(self.seed))
-            model = build(config, prepared.preprocess.shape, len(prepared.training))
-        saved = _checkpoints(checkpoint, config, self.seed, prepared.training, resume)
-        history = self._train(model, config, prepared, saved, monitor)
-        facts = {
-            # a path of other bytes than UTF-8 has no place in JSON as it is
-            "origin": prepared.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
-            "samples": prepared.counts,
-            "skipped": {
-                "count": len(prepared.skipped),
-                "first": [list(map(str, s)) for s in prepared.skipped[:5]],
-            },
-            "notes": list(prepared.notes),
-            "seed": self.seed,
-            "seconds": round(time.perf_counter() - started, 3),
-            "kept_epoch": history.kept_epoch,
-            "interrupted": history.interrupted,
-            "last_epoch": asdict(history.records[-1]) if history.records else None,
-            **({"samples_at_once": history.samples_at_once} if history.samples_at_once else {}),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "device": str(next(model.parameters()).device),
-            "versions": _versions(),
-        }
-        uses = _uses(model, prepared.usual, monitor)
-        artifact = Artifact(config, prepared.preprocess, model, None, uses, facts)
-        self._artifact = _calibrated(artifact, prepared, monitor)
-        self.history = history
-        if saved and not history.interrupted:
-            for part in saved:
-                part.remove()
+        self._artifact, self.history = fit_artifact(
+            source,
+            config,
+            self.seed,
+            dropped=drop,
+            categorical=categorical,
+            stream=stream,
+            device=self.device,
+            checkpoint=checkpoint,
+            resume=resume,
+            monitor=monitor,
+        )
         return self
 
     def score(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Scores:
@@ -287,7 +240,7 @@ class Detector:
         source = self.open(x)
         empty = True
         chunks = (chunk for chunk in source.chunks(CHUNK_FRAMES) if isinstance(chunk, Frames))
-        for frame in _scorer(fitted, watched).scored(chunks):
+        for frame in FrameScorer.of(fitted.model, fitted.preprocess, fitted.config.video, watched).scored(chunks):
             empty = False
             yield frame
         if empty:
@@ -449,74 +402,6 @@ class Detector:
         if not len(peaks):
             return OLD_HEAT * threshold.value
         return Threshold.fit(peaks, threshold.false_alarm_rate).value
-
-    def _train(
-        self,
-        model: Autoencoder,
-        config: Config,
-        prepared: Prepared,
-        saved: tuple[Checkpoint, Checkpoint] | None,
-        monitor: Monitor | None,
-    ) -> History:
-        """Warms up as a plain autoencoder, starts the memory from the encodings, and trains the whole."""
-        memory, settings, training = config.memory, config.train, prepared.training
-        objective = reconstruction_objective(
-            alpha=settings.entropy_weight, reduction=settings.reduction, noise=settings.noise
-        )
-        warm, main = saved or (None, None)
-
-        def start_memory(items: MemoryModule) -> None:
-            generator = torch.Generator().manual_seed(local_seed(self.seed, 2))
-            order = torch.randperm(len(training), generator=generator)
-            encodings = _encodings(model, training, order, monitor, trained=not memory.trained)
-            with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
-                items.initialise(encodings, memory.initialisation, generator)
-
-        if model.memory is not None and not memory.trained:
-            history = train(
-                Autoencoder(model.encoder, None, model.decoder),
-                training,
-                prepared.held_out,
-                objective=objective,
-                settings=settings,
-                seed=self.seed,
-                device=self.device,
-                checkpoint=main,
-                monitor=monitor,
-            )
-            model.eval().to(next(model.encoder.parameters()).device)
-            start_memory(model.memory)
-            return history
-        if model.memory is not None and not (main and main.exists()):
-            if memory.warmup_epochs and settings.epochs != 0:  # no epochs at all: the untrained network
-                brief = {"epochs": memory.warmup_epochs, "patience": 0, "decay_share": 0.0}
-                with stage(monitor, "warming up", "epochs", memory.warmup_epochs):
-                    warmed = train(
-                        Autoencoder(model.encoder, None, model.decoder),
-                        training,
-                        None,
-                        objective=objective,
-                        settings=settings.model_copy(update=brief),
-                        seed=local_seed(self.seed, 1),
-                        device=self.device,
-                        checkpoint=warm,
-                        monitor=monitor,
-                    )
-                if warmed.interrupted:
-                    raise KeyboardInterrupt  # a memory that never started is nothing to keep
-            start_memory(model.memory)
-        return train(
-            model,
-            training,
-            prepared.held_out,
-            objective=objective,
-            settings=settings,
-            seed=self.seed,
-            device=self.device,
-            revive_epochs=memory.revive_epochs,
-            checkpoint=main,
-            monitor=monitor,
-        )
 
     def _parts(self, x: Any, skip_bad: bool, watcher: Watcher | None) -> Iterator[_Part]:
         """Keys and scores, chunk by chunk."""
@@ -689,134 +574,3 @@ class Detector:
 
 _KINDS: dict[Modality, str] = {"image": "images", "table": "a table", "video": "video"}
 _THIS: dict[Modality, str] = {"image": "these are images", "table": "this is a table", "video": "this is video"}
-
-
-@torch.no_grad()
-def _encodings(
-    model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None, *, trained: bool
-) -> Tensor:
-    """Encodings of the first samples of `order`.
-
-    They are as scoring will see them where the model is `trained`; else BatchNorm takes the batch's own statistics, as
-    it has no others yet.
-    """
-    clips = len(training.shape) == 5
-    some = order[: INITIAL_CLIPS if clips else INITIAL_SAMPLES]
-    device = next(model.parameters()).device
-    was_training = model.training
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    model.train(not trained)
-    parts = torch.split(some, CLIP_BATCH if clips else min(INITIAL_SAMPLES, fitting(training, INITIAL_BYTES)))
-    room = Room("starting the memory from", watcher, least=2)
-    found = []
-    with stage(watcher, "encoding for the memory", "clips" if clips else "samples", len(some)) as done:
-        for part in parts:
-            found.append(_with_room(model, training, part, device, room))
-            done(len(part))
-    encodings = torch.cat(found)
-    for name, value in model.named_buffers():
-        value.copy_(buffers[name])
-    model.train(was_training)
-    return encodings
-
-
-def _with_room(model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, room: Room) -> Tensor:
-    """Encodings of the samples `part`; of fewer of them where memory runs out."""
-    while True:
-        part = part[: room.fit(len(part))]
-        try:
-            encodings: Tensor = model.encoder(training[part.to(training.device)].to(device))
-            return encodings
-        except (MemoryError, RuntimeError) as error:
-            room.halve(error, len(part))
-
-
-def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.ndarray:
-    if model.memory is None:
-        return np.empty(0, dtype=np.int64)
-    meter = HealthMeter(model.memory)
-    unit = "clips" if len(usual.shape) == 5 else "samples"
-    with stage(watcher, "counting the use of items", unit, len(usual)) as done:
-        for part in error_maps(model, usual, room=Room("counting the use of items by", watcher)):
-            assert part.read is not None
-            meter.update(part.read)
-            done(len(part.errors))
-    return meter.uses.cpu().numpy()
-
-
-def _calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) -> Artifact:
-    """The artifact with its threshold, from normal samples that no training saw."""
-    rate = artifact.config.threshold.false_alarm_rate
-    if not isinstance(prepared.calibration, tuple):
-        if not len(prepared.calibration):
-            return artifact
-        with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
-            smooth_px, room = artifact.config.score.smooth_px, Room("setting the threshold from", watcher)
-            scores = sample_scores(artifact.model, prepared.calibration, smooth_px, done, room)
-        peaks = _peaks(artifact, prepared.calibration, watcher)
-        return replace(artifact, threshold=Threshold.fit(scores, rate), peaks=peaks)
-    if not prepared.calibration:
-        return artifact
-    frames = sum(len(piece) for piece in prepared.calibration)
-    with stage(watcher, "setting the threshold", "frames", frames) as done:
-        normal = tuple(_series(artifact, piece, done) for piece in prepared.calibration)
-    scores = np.concatenate([series.scores for series in normal])
-    return replace(artifact, normal_footage=normal, threshold=Threshold.fit(scores, rate))
-
-
-def _peaks(artifact: Artifact, x: Encoded, watcher: Watcher | None) -> np.ndarray:
-    """(S,) float64 the greatest heat in each of the encoded images; empty for rows."""
-    if len(x.shape) != 4:
-        return np.empty(0)
-    peaks = []
-    with stage(watcher, "setting the scale of maps", "samples", len(x)) as done:
-        room = Room("setting the scale of maps from", watcher)
-        for part in error_maps(artifact.model, x, artifact.config.score.smooth_px, room):
-            peaks.append(heat(part.errors.mean(dim=1).cpu().numpy()).max(axis=(1, 2)))
-            done(len(part.errors))
-    return np.concatenate(peaks).astype(np.float64)
-
-
-def _series(artifact: Artifact, piece: Frames, done: Advance) -> ScoreSeries:
-    """The scores of a piece of footage, scored as if it were a video of its own."""
-    first = piece.keys[0]
-    keys = [FrameKey(key.video, number, key.time_s - first.time_s) for number, key in enumerate(piece.keys)]
-    found = []
-    for frame in _scorer(artifact).scored([replace(piece, keys=keys)]):
-        found.append(frame)
-        done(1)
-    return ScoreSeries(np.array([f.key.time_s for f in found]), np.array([f.score for f in found]))
-
-
-def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
-    assert isinstance(artifact.preprocess, VideoPreprocess)
-    return FrameScorer(
-        inference_form(artifact.model),
-        artifact.preprocess,
-        artifact.config.video,
-        watched,
-        next(artifact.model.parameters()).device,
-    )
-
-
-def _checkpoints(
-    path: str | Path | None, config: Config, seed: int, training: Encoded, resume: bool
-) -> tuple[Checkpoint, Checkpoint] | None:
-    """The places of the warm-up's and the main training's state; emptied unless they are to be continued."""
-    if path is None:
-        if resume:
-            raise ConfigError("resume needs the checkpoint directory of the run to continue; pass checkpoint=")
-        return None
-    run = (config.model_dump(), seed)
-    places = checkpoint_of(Path(path) / "warmup", training, run), checkpoint_of(Path(path) / "main", training, run)
-    if resume and not any(place.exists() for place in places):
-        raise ConfigError(f"{path}: holds no training to resume; leave --resume out to start one")
-    if not resume:
-        for place in places:
-            place.remove()
-    return places
-
-
-def _versions() -> dict[str, str]:
-    names = ("memae", "torch", "numpy", "safetensors", "accelerate")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from memae.data.samples import FrameKey, Frames
 from memae.data.windows import Clip, Windows
 from memae.errors import ConfigError
 from memae.losses import squared_error
-from memae.models.autoencoder import Reconstruction
+from memae.models.autoencoder import Autoencoder, Reconstruction
+from memae.models.inference import inference_form
 
 __all__ = [
     "ClipEvidence",
@@ -123,6 +124,17 @@ class FrameScorer:
         self._device = device or torch.device("cpu")
         self._windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
         self._watched = None if watched is None else self._watch(watched)
+
+    @classmethod
+    def of(
+        cls,
+        model: Autoencoder,
+        preprocess: VideoPreprocess,
+        video: VideoConfig,
+        watched: np.ndarray | None = None,
+    ) -> Self:
+        """The scorer of a trained network in its fastest form, on the network's device."""
+        return cls(inference_form(model), preprocess, video, watched, next(model.parameters()).device)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
         """Every frame of the videos, in order."""

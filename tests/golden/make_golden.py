@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
 
-import memae.detector
 from memae import Detector
 from memae.data.video import VideoSource
+from memae.fitting import calibrated
 from memae.hold_out import prepare
 
 HERE = Path(__file__).parent
@@ -132,7 +132,7 @@ def thin(detector: Detector, normal: VideoSource) -> None:
             weight[weight.abs() < least] = 0
             weight.copy_(weight.bfloat16())
     prepared = prepare(normal, detector.config, detector.seed)
-    detector._artifact = memae.detector._calibrated(detector._fitted, prepared)
+    detector._artifact = calibrated(detector._fitted, prepared)
 
 
 def pack(file: Path) -> None:

@@ -1,0 +1,28 @@
+"""A small detector of images or rows, which the tests of the detector and of its making share."""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits
+
+from memae import Detector
+
+BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 0}}
+PIXELS, DIGITS = load_digits(return_X_y=True)
+ONES = PIXELS[DIGITS == 1].reshape(-1, 8, 8).astype(np.uint8)
+OTHERS = PIXELS[DIGITS != 1].reshape(-1, 8, 8).astype(np.uint8)
+CANCER = load_breast_cancer(as_frame=True)
+ROWS = CANCER.frame[CANCER.target == 1].drop(columns="target").iloc[:, :8]
+MALIGNANT = CANCER.frame[CANCER.target == 0].drop(columns="target").iloc[:, :8]
+
+
+def fit(x, preset=None, *, seed=0, **settings):
+    brief = {name: values | settings.pop(name, {}) for name, values in BRIEF.items()}
+    return Detector(preset, seed=seed, settings=brief | settings).fit(x)
+
+
+def weights(detector):
+    return {name: value.clone() for name, value in detector.model.state_dict().items()}
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
