@@ -355,6 +355,25 @@ def test_the_mean_score_is_that_of_the_error_map(tapes: Path) -> None:
     assert detector.explain(tapes / "calm.mkv")[7].x[0] == pytest.approx(calm[7] / 127.5 - 1, abs=0.02)
 
 
+def test_a_place_is_held_against_places_where_the_score_is_a_mean(
+    tapes: Path, fitted: Detector, tmp_path: Path
+) -> None:
+    detector = Detector(settings=settings(video={"score": "mean", "input": "frames"})).fit(tapes / "normal")
+    normal = detector.threshold.calibration
+    levels = np.array([detector.place_level(score) for score in normal])
+    assert (levels > normal).all()  # the worst place of a frame is worse than its mean
+    assert (np.diff(levels) >= 0).all()
+    assert detector.place_level(2 * normal[-1]) == pytest.approx(2 * levels[-1])
+    assert detector.place_level(np.inf) == np.inf
+    peaks = np.array([frame.places.max() for frame in detector.watch(tapes / "calm.mkv")])
+    # about half of the frames have a place above the level of the median score, and all have one above that score
+    assert np.mean(peaks > np.median(normal)) == 1
+    assert 0.1 < np.mean(peaks > detector.place_level(np.median(normal))) < 0.9
+    detector.save(tmp_path / "model")
+    assert Detector.load(tmp_path / "model").place_level(normal[3]) == levels[3]
+    assert fitted.place_level(0.25) == 0.25
+
+
 def test_items_are_small_pictures_with_their_use(fitted: Detector) -> None:
     items = fitted.items()
     assert items.uses.shape == (8,)

@@ -54,7 +54,8 @@ class Artifact:
     normal_footage: tuple[ScoreSeries, ...] = ()
     """Video: scores of the footage that the threshold was set from, piece by piece in time."""
     peaks: np.ndarray = field(default_factory=lambda: np.empty(0))
-    """Images: (n,) the greatest heat in each that the threshold was set from; empty in models of before."""
+    """(n,) the greatest heat in each image, or error of a place in each frame, that the threshold was set from; empty
+    for rows and in models of before."""
 
 
 def save_artifact(artifact: Artifact, path: Path) -> None:

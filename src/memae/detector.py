@@ -403,6 +403,24 @@ class Detector:
             return OLD_HEAT * threshold.value
         return Threshold.fit(peaks, threshold.false_alarm_rate).value
 
+    def place_level(self, score: float) -> float:
+        """What the worst place of a frame of video reaches where its score is `score`.
+
+        The score of a frame is that of its worst place, unless `video.score` is "mean". Then so many of the held-out
+        normal frames have a place above the level as have a score above `score`; beyond all of them it grows as the
+        score does.
+
+        Raises:
+            MemaeError: as `threshold`.
+        """
+        normal, peaks = self.threshold.calibration, self._fitted.peaks
+        if self.config.video.score == "place" or len(peaks) != len(normal):
+            return score
+        normal, peaks = np.sort(normal), np.sort(peaks)
+        if score > normal[-1] > 0:
+            return float(peaks[-1] * score / normal[-1])
+        return float(np.interp(score, normal, peaks))
+
     def _parts(self, x: Any, skip_bad: bool, watcher: Watcher | None) -> Iterator[_Part]:
         """Keys and scores, chunk by chunk."""
         source = self.open(x)

@@ -259,9 +259,10 @@ def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) 
         return artifact
     frames = sum(len(piece) for piece in prepared.calibration)
     with stage(watcher, "setting the threshold", "frames", frames) as done:
-        normal = tuple(_series(artifact, piece, done) for piece in prepared.calibration)
+        found = [_series(artifact, piece, done) for piece in prepared.calibration]
+    normal, peaks = tuple(series for series, _ in found), np.concatenate([peaks for _, peaks in found])
     scores = np.concatenate([series.scores for series in normal])
-    return replace(artifact, normal_footage=normal, threshold=Threshold.fit(scores, rate))
+    return replace(artifact, normal_footage=normal, peaks=peaks, threshold=Threshold.fit(scores, rate))
 
 
 def _peaks(artifact: Artifact, x: Encoded, watcher: Watcher | None) -> np.ndarray:
@@ -277,17 +278,19 @@ def _peaks(artifact: Artifact, x: Encoded, watcher: Watcher | None) -> np.ndarra
     return np.concatenate(peaks).astype(np.float64)
 
 
-def _series(artifact: Artifact, piece: Frames, done: Advance) -> ScoreSeries:
-    """The scores of a piece of footage, scored as if it were a video of its own."""
+def _series(artifact: Artifact, piece: Frames, done: Advance) -> tuple[ScoreSeries, np.ndarray]:
+    """The scores of a piece of footage, scored as if it were a video of its own, and the worst place of each frame."""
     first = piece.keys[0]
     keys = [FrameKey(key.video, number, key.time_s - first.time_s) for number, key in enumerate(piece.keys)]
-    found = []
+    times, scores, peaks = [], [], []
     assert isinstance(artifact.preprocess, VideoPreprocess)
     scorer = FrameScorer.of(artifact.model, artifact.preprocess, artifact.config.video)
     for frame in scorer.scored([replace(piece, keys=keys)]):
-        found.append(frame)
+        times.append(frame.key.time_s)
+        scores.append(frame.score)
+        peaks.append(float(frame.places.max()))
         done(1)
-    return ScoreSeries(np.array([f.key.time_s for f in found]), np.array([f.score for f in found]))
+    return ScoreSeries(np.array(times), np.array(scores)), np.array(peaks)
 
 
 def _checkpoints(

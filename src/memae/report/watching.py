@@ -113,7 +113,7 @@ def watch_videos(
                 stage(watcher, "cutting stills and clips", "events", len(events)) as done,
                 atomic_directory(media) as part,
             ):
-                events = _with_media(source, events, rule, (part, media), before_s, after_s, done)
+                events = _with_media(run, events, (part, media), before_s, after_s, done)
         write_events(outputs.events, events)
     return Watched(frames, flagged, events)
 
@@ -145,7 +145,7 @@ def evaluate_videos(
     truth = _truth(labels, source, watcher)
     meter = VideoMeter(truth)
     # what half of the normal frames reach somewhere: lower, and all places run together
-    level = float(np.median(detector.threshold.calibration))
+    level = detector.place_level(float(np.median(detector.threshold.calibration)))
     finder, events = EventFinder(rule), list[Event]()
     with stage(watcher, "scoring", "frames", count(source)) as done:
         for frame in detector.watch(source, watched=watched):
@@ -174,8 +174,9 @@ class _Pass:
         done: Advance,
     ) -> None:
         self.events: list[Event] = []
-        self._detector, self._source, self._rule = detector, source, rule
+        self.source, self.rule, self._detector = source, rule, detector
         self._overlays, self._watched, self._done = overlays, watched, done
+        self.hot, self._warm = detector.place_level(rule.enter), detector.place_level(rule.stay)
         self._finder = EventFinder(rule)
         self._stack = ExitStack()
         self._video: str | None = None
@@ -190,7 +191,7 @@ class _Pass:
 
     def verdicts(self) -> Iterator[Verdicts]:
         threshold = self._detector.threshold
-        frames = map(self._seen, self._detector.watch(self._source, watched=self._watched))
+        frames = map(self._seen, self._detector.watch(self.source, watched=self._watched))
         while part := list(islice(frames, ROWS)):
             scores = np.array([frame.score for frame in part])
             keys = [frame.key for frame in part]
@@ -201,14 +202,14 @@ class _Pass:
     def _seen(self, frame: ScoredFrame) -> ScoredFrame:
         if frame.key.video != self._video:
             self._open(frame.key.video)
-        size = self._source.sizes[frame.key.video]
-        regions = find_regions(frame.places, self._rule.stay, *size)
+        size = self.source.sizes[frame.key.video]
+        regions = find_regions(frame.places, self._warm, *size)
         self._add(self._finder.push(frame.key, frame.score, lambda: _peak(frame, regions, size)))
         if self._overlay:
             key, picture = next(self._colour)
             assert key.frame == frame.key.frame, "both readings of a video give the same frames"
-            caption = frame_caption(key.time_s, frame.score, self._rule.enter)
-            boxes = [region.box for region in regions if region.peak >= self._rule.enter or self._finder.in_event]
+            caption = frame_caption(key.time_s, frame.score, self.rule.enter)
+            boxes = [region.box for region in regions if region.peak >= self.hot or self._finder.in_event]
             self._overlay.write(key.time_s, picture, frame.places, boxes, caption, self._finder.in_event)
         self._done(1, frame.key)
         return frame
@@ -217,8 +218,8 @@ class _Pass:
         self._stack.close()  # the overlay of the video before is complete
         self._video, self._overlay = video, None
         if path := self._overlays.get(video):
-            self._colour = self._stack.enter_context(closing(self._source.colour(video)))
-            self._overlay = self._stack.enter_context(OverlayWriter(path, self._rule.enter))
+            self._colour = self._stack.enter_context(closing(self.source.colour(video)))
+            self._overlay = self._stack.enter_context(OverlayWriter(path, self.hot))
 
     def _add(self, event: Event | None) -> None:
         if event:
@@ -236,9 +237,8 @@ def _peak(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) 
 
 
 def _with_media(
-    source: VideoSource,
+    run: _Pass,
     events: list[Event],
-    rule: EventRule,
     folders: tuple[Path, Path],
     before_s: float,
     after_s: float,
@@ -254,13 +254,13 @@ def _with_media(
             name = f"event-{len(done) + len(named) + 1:04}"
             still, clip = f"{name}.png", f"{name}.mp4"
             named.append((here / clip, replace(event, still=str(final / still), clip=str(final / clip))))
-            with closing(source.colour(video, start_s=event.peak_s)) as frames:
+            with closing(run.source.colour(video, start_s=event.peak_s)) as frames:
                 _, picture = next(frames)
-            caption = f"{video}   {frame_caption(event.peak_s, event.peak, rule.enter)}"
+            caption = f"{video}   {frame_caption(event.peak_s, event.peak, run.rule.enter)}"
             boxes = [event.region] if event.region else []
-            save_still(here / still, picture, event.payload, rule.enter, boxes, caption)
+            save_still(here / still, picture, event.payload, run.hot, boxes, caption)
         begin_s = max(0.0, min(event.start_s for event in mine) - before_s)
-        with closing(source.colour(video, start_s=begin_s)) as frames:
+        with closing(run.source.colour(video, start_s=begin_s)) as frames:
             save_clips(frames, named, before_s, after_s)
         cut(len(mine), video)
         done += [event for _, event in named]
