@@ -277,6 +277,16 @@ def test_the_meter_agrees_with_the_reads_of_a_real_memory() -> None:
     assert 0 < health.rescued_share < 1
 
 
+def test_twins_by_distance_lie_close_for_their_spread_and_direction_is_nothing() -> None:
+    memory = MemoryModule(5, 2, similarity="euclidean", shrinkage=0.0)
+    with torch.no_grad():
+        memory.items.copy_(torch.tensor([[1.0, 1.0], [2.0, 2.0], [2.0, 2.05], [-1.0, -1.0], [-2.0, 0.0]]))
+    assert memory.twins() == [(1, 2)]
+    with torch.no_grad():
+        memory.items.add_(100.0)  # every direction is the same now, and no distance has changed
+    assert memory.twins() == [(1, 2)]
+
+
 def test_the_twin_count_is_of_the_items_in_any_pair() -> None:
     memory = MemoryModule(5, 2)
     with torch.no_grad():

@@ -144,12 +144,20 @@ class MemoryModule(nn.Module):
 
     @torch.no_grad()
     def twins(self) -> list[tuple[int, int]]:
-        """The pairs of items whose cosine is at least 0.99: two rows for one prototype."""
+        """The pairs of items that any query finds alike: two rows for one prototype.
+
+        Their cosine is at least 0.99; by distance, the square of theirs is at most a hundredth of the mean square of
+        the distance between two items, which is what that cosine is among random directions.
+        """
         return [(first, second) for first, second in self._alike().triu(diagonal=1).nonzero().tolist()]
 
     def _alike(self) -> Tensor:
-        """(N, N) bool: the cosine of two different items is at least 0.99."""
-        directions = F.normalize(self.items.float(), dim=1)
+        """(N, N) bool: two different items are twins."""
+        items = self.items.float()
+        if self.similarity == "euclidean":
+            usual = 2 * items.var(dim=0, correction=0).sum()
+            return (torch.cdist(items, items).square() <= (1 - TWIN_COSINE) * usual).fill_diagonal_(False)
+        directions = F.normalize(items, dim=1)
         return (directions @ directions.T >= TWIN_COSINE).fill_diagonal_(False)
 
     @torch.no_grad()
