@@ -58,7 +58,7 @@ Device = Literal["auto", "cpu"]
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
 LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
-HELD_OUT_LOGGED = 10_000  # samples of the held-out loss where it is logged and ends nothing
+HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 FINGERPRINT_CLIPS = 16
 FINGERPRINT_BYTES = 1 << 20
@@ -244,7 +244,7 @@ def train(
         model: with its output what `objective` takes. An attribute `memory` is watched over and revived.
         x: (S, ...) training samples, on any device.
         held_out: (V, ...) normal samples for early stopping and the log, or None; in a random order, as without
-            patience only the first 10,000 are looked at.
+            patience only the first 2,000 are looked at.
         objective: the loss.
         settings: epochs, batch size, learning rate, patience, precision.
         seed: of the order of the samples and of everything random in the objective; global state is untouched.
