@@ -274,6 +274,17 @@ def test_a_rescued_row_teaches_its_item_and_not_its_query() -> None:
     assert_close(grad_query, torch.zeros(1, 2, dtype=torch.float64))
 
 
+def test_a_read_of_one_item_passes_exactly_no_gradient_to_the_query() -> None:
+    query, items = (part.detach().float().requires_grad_() for part in drawn(200, 12, 5, seed=11))
+    read = read_memory(query, items, temperature=0.1, shrinkage=2.5)
+    lone = (read.weights > 0).sum(dim=1) == 1
+    assert 10 < int(lone.sum()) < 190
+    upstream = torch.randn(200, 5, generator=torch.Generator().manual_seed(12))
+    (grad,) = torch.autograd.grad([(read.value * upstream).sum(), read.entropy.sum()], query)
+    assert (grad[lone] == 0).all()
+    assert (grad[~lone].abs().sum(dim=1) > 0).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.integers(1, 9),

@@ -1,4 +1,4 @@
-"""The sparse read in blocks of rows: one T x N tensor, the weights, and no other.
+"""The sparse read in blocks of rows: two T x N tensors, the weights, and the logits where a gradient wants them.
 
 Forward, for logits s = d(q, k) / temperature, with K the kept set { i : softmax(s)_i > lambda } (or the best item alone
 where that is empty):
@@ -8,8 +8,11 @@ where that is empty):
 Backward, for upstream gradients g of the value and h of the entropy (and r of the weights), K held fixed, as
 it is almost everywhere:
 
-    u = g M^T + r - h log w,   ds = w (u - sum(w (g M^T + r)) - h E)
+    u = g M^T - h log w + r,   ds = w (u - sum(w u))
     dq = ds k / temperature,   dk = ds^T q / temperature,   dM = w^T g
+
+Over K log w is s less a constant of the row, which falls out of u - sum(w u), and sum(w g M^T) is g value. So, but
+for r, u - sum(w u) = g M^T + c - h s with c = h sum(w s) - g value: no logarithm and no mean over T x N.
 
 For cosine q and k are directions, x / |x|, and a gradient d of a direction e is (d - e (e d)) / |x| of the vector. It
 is all one function, because each step of autograd costs more than its work on a small batch. A block is small enough
@@ -35,10 +38,10 @@ def sparse_read(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Value (T, C), weights (T, N), entropy (T,), rescued (T,) bool of queries (T, C) and items (N, C) of one dtype.
 
-    Differentiable once in query and items. `log_lambda` is -inf for no shrinkage.
+    Differentiable once in query and items. A threshold of 0 keeps every item.
     """
     return _SparseRead.apply(  # type: ignore[no-any-return,no-untyped-call]
-        query, items, threshold, temperature, cosine
+        query, items, threshold, temperature, cosine, torch.is_grad_enabled()
     )
 
 
@@ -47,8 +50,11 @@ def _blocks(rows: int, num_items: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Writes the masked-softmax weights of logits, which it overwrites; gives the entropies and the rescued rows."""
+def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Writes the masked-softmax weights of logits, from which it takes the greatest of each row.
+
+    Gives the entropies, sum(w s), and the rescued rows.
+    """
     logits -= logits.amax(dim=1, keepdim=True)
     torch.softmax(logits, dim=1, out=weights)
     rescued = torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
@@ -56,14 +62,17 @@ def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, T
         torch.threshold_(weights, threshold, 0.0)
         kept = weights.sum(dim=1, keepdim=True)
         rescued = kept.squeeze(1) == 0
-        if weights.device.type != "cpu" or rescued.any():  # to ask a GPU means to wait for it
+        if weights.device.type != "cpu":  # to ask a GPU which rows means to wait for it
             lone = rescued[:, None].to(weights)
             weights.scatter_add_(1, logits.argmax(dim=1, keepdim=True), lone)
             kept += lone
+        elif len(rows := rescued.nonzero().squeeze(1)):
+            weights[rows, logits[rows].argmax(dim=1)] = 1
+            kept[rows] = 1
         weights /= kept
     # log w = s + log(greatest w), as the greatest s is 0 now: no logarithm of all the weights, most of which are 0
-    entropy = -(logits.mul_(weights).sum(dim=1) + weights.amax(dim=1).log_())
-    return entropy, rescued
+    mean = (logits * weights).sum(dim=1)
+    return -(mean + weights.amax(dim=1).log_()), mean, rescued
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -87,23 +96,26 @@ def _through_directions(grad: Tensor, directions: Tensor, inverse: Tensor) -> Te
 class _SparseRead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool
+        ctx: Any, query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool, learning: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         lengths: tuple[Tensor, ...] = ()
         keys = items
         if cosine:
             (query, query_inverse), (keys, key_inverse) = _directions(query), _directions(items)
             lengths = query_inverse, key_inverse
+        keys = keys / temperature
         rows, num_items = query.shape[0], keys.shape[0]
+        blocks = _blocks(rows, num_items)
         weights = query.new_empty(rows, num_items)
-        entropy = query.new_empty(rows)
+        logits = torch.empty_like(weights[: rows if learning else blocks[0].stop])
+        entropy, mean = query.new_empty(rows), query.new_empty(rows)
         rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
         value = query.new_empty(rows, items.shape[1])
-        scaled = keys / temperature
-        for block in _blocks(rows, num_items):
-            entropy[block], rescued[block] = _weigh(query[block] @ scaled.T, threshold, weights[block])
+        for block in blocks:
+            some = torch.mm(query[block], keys.T, out=logits[block if learning else slice(len(query[block]))])
+            entropy[block], mean[block], rescued[block] = _weigh(some, threshold, weights[block])
             value[block] = _product(weights[block], items)
-        ctx.save_for_backward(query, keys, items, weights, entropy, *lengths)
+        ctx.save_for_backward(query, keys, items, weights, logits, value, mean, entropy, *lengths)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(rescued)
         ctx.set_materialize_grads(False)
@@ -117,27 +129,32 @@ class _SparseRead(torch.autograd.Function):
         grad_weights: Tensor | None,
         grad_entropy: Tensor | None,
         _grad_rescued: None,
-    ) -> tuple[Tensor, Tensor, None, None, None]:
-        query, keys, items, weights, entropy, *lengths = ctx.saved_tensors
+    ) -> tuple[Tensor, Tensor, None, None, None, None]:
+        query, keys, items, weights, logits, value, mean, entropy, *lengths = ctx.saved_tensors
         grad_query = torch.empty_like(query)
         grad_keys = torch.zeros_like(keys)
         with torch.autocast(query.device.type, enabled=False):  # backward may be called inside autocast, too
+            if grad_value is None:
+                grad_value = torch.zeros_like(value)
+            constant = -(grad_value * value).sum(dim=1, keepdim=True)
+            if grad_entropy is not None:
+                constant += (grad_entropy * mean)[:, None]
+            # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
+            several = (entropy > 0)[:, None].to(value)
+            left, constant = grad_value * several, constant * several
             for block in _blocks(query.shape[0], keys.shape[0]):
                 w = weights[block]
-                grad_logits = torch.zeros_like(w) if grad_value is None else torch.mm(grad_value[block], items.T)
-                if grad_weights is not None:
-                    grad_logits += grad_weights[block]
-                mean = (grad_logits * w).sum(dim=1, keepdim=True)
+                grad_logits = torch.addmm(constant[block], left[block], items.T)
                 if grad_entropy is not None:
-                    pull = grad_entropy[block, None]
-                    logarithms = w.clamp_min(torch.finfo(w.dtype).tiny).log_()  # of w = 0 it does not count
-                    grad_logits.addcmul_(logarithms, pull, value=-1)
-                    mean.addcmul_(entropy[block, None], pull)
-                grad_logits.sub_(mean).mul_(w).div_(ctx.temperature)
+                    grad_logits.addcmul_(logits[block], (grad_entropy[block, None] * several[block]), value=-1)
+                if grad_weights is not None:
+                    grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
+                grad_logits *= w
                 grad_query[block] = _product(grad_logits, keys)
                 grad_keys += _product(grad_logits.T, query[block])
+            grad_keys /= ctx.temperature
             if lengths:
                 grad_query = _through_directions(grad_query, query, lengths[0])
-                grad_keys = _through_directions(grad_keys, keys, lengths[1])
-            grad_items = grad_keys if grad_value is None else grad_keys.add_(_product(weights.T, grad_value))
-        return grad_query, grad_items, None, None, None
+                grad_keys = _through_directions(grad_keys, keys * ctx.temperature, lengths[1])
+            grad_items = grad_keys.add_(_product(weights.T, grad_value))
+        return grad_query, grad_items, None, None, None, None
