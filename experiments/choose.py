@@ -154,7 +154,7 @@ def _kddcup() -> dict[str, Settings]:
 
 def _kddcup_distinct() -> dict[str, Settings]:
     """A second round, on the `table` network: every row trains once, and longer."""
-    start: Settings = {}
+    start: Settings = {"memory": {"num_items": 500}}
     return {
         "start: log, each row once, 500 items, tau 1/30, 5/N, k-means after 20 of 80 epochs": start,
         "plain autoencoder": _with(start, **PLAIN),
@@ -181,7 +181,7 @@ def _kddcup_distinct() -> dict[str, Settings]:
 
 def _kddcup_items() -> dict[str, Settings]:
     """A third round, three seeds: how many items, how sparse, and a rate that falls."""
-    start: Settings = {}
+    start: Settings = {"memory": {"num_items": 500}}
     falling = {"train": {"decay_share": 0.5}}
     many = {"memory": {"num_items": 2000}}
     return {
@@ -193,6 +193,8 @@ def _kddcup_items() -> dict[str, Settings]:
         "500 items, 2/N, rate falls": _with(start, memory={"shrinkage": 2.0}, **falling),
         "plain autoencoder": _with(start, **PLAIN),
         "plain autoencoder, rate falls": _with(start, **PLAIN, **falling),
+        "2000 items, 20/N: as sharp as 500 with 5/N": _with(start, memory={"num_items": 2000, "shrinkage": 20.0}),
+        "2000 items, not sparse": _with(start, memory={"num_items": 2000, "shrinkage": 0.0}),
     }
 
 
