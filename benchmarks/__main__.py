@@ -1,4 +1,4 @@
-"""python -m benchmarks video, training, tables, startup."""
+"""python -m benchmarks video, training, tables, pictures, startup."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ def tables(
     from benchmarks.tables import tables_benchmark
 
     _report("tables", tables_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def pictures(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/pictures.json.")] = False,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+) -> None:
+    """Scoring a folder of JPEGs with the network `image`: decoding alone, the model alone, and end to end."""
+    from benchmarks.pictures import pictures_benchmark
+
+    _report("pictures", pictures_benchmark(rounds), as_json, keep)
 
 
 def _report(name: str, found: dict[str, Any], as_json: bool, keep: bool) -> None:

@@ -62,7 +62,7 @@ def _presets() -> str:
         ("memory", "trained"),
         ("preprocess", "image_scale"), ("preprocess", "number_scale"), ("preprocess", "duplicates"),
         ("train", "epochs"), ("train", "batch_size"), ("train", "learning_rate"), ("train", "reduction"),
-        ("train", "noise"), ("train", "patience"), ("score", "smooth_px"),
+        ("train", "noise"), ("train", "patience"), ("score", "smooth_px"), ("score", "pool"),
     ]  # fmt: skip
     networks = [network for network in NETWORKS if network != "video-paper"]  # video-paper is the variant of video
     names = [f"{network}{variant}" for network in networks for variant in ("", "-paper", "-released")]

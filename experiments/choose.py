@@ -4,7 +4,8 @@ MNIST: classes 8 and 2 of `images.mnist_choose`, and 4 and 5 for the width of th
 of `images.cifar10_choose`. KDDCUP99: `kddcup.choose`, F1 at 20 per cent flagged. Tables: seven of the small tables of
 the data folder; half of the normal rows are fitted, a quarter of them and half of the anomalies are ranked, and the
 rest is left for a final check. In the second round of tables each seed also deals the fitted and the ranked normal rows
-among themselves anew. Ped2: made-up anomalies on held-out training footage, see `pseudo_anomalies`.
+among themselves anew. Ped2: made-up anomalies on held-out training footage, see `pseudo_anomalies`. Defects: made-up
+pictures, see `made_up_defects`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
+from experiments.made_up_defects import choose_pool
 from experiments.protocols import kddcup, metrics, small_tables
 from experiments.protocols.images import cifar10_choose, mnist_choose
 from experiments.protocols.split import Split
@@ -48,6 +50,7 @@ PRESETS = {
     "tables-2": "table",
     "ped2": "video",
     "ped2-read": "video",
+    "defects": "image",
 }
 TABLE_SEEDS = (0, 1, 2)
 PED2_SEEDS = (0, 1)
@@ -286,6 +289,20 @@ def _ped2() -> dict[str, Settings]:
     }
 
 
+def _defects() -> dict[str, Settings]:
+    """What of an error map is the score of its image; for the keys see `made_up_defects.choose_pool`."""
+    return {
+        "start: mean of the map": {"heat": 0, "hottest": 1},
+        "its greatest pixel": {"heat": 0, "hottest": 0},
+        "mean of its greatest 1 %": {"heat": 0, "hottest": 0.01},
+        "smoothed by 1/64 of the side, greatest": {"heat": 1 / 64, "hottest": 0},
+        "smoothed by 1/64, mean of the greatest 1 %": {"heat": 1 / 64, "hottest": 0.01},
+        "smoothed by 1/64, mean of the greatest 5 %": {"heat": 1 / 64, "hottest": 0.05},
+        "smoothed by 1/32, greatest": {"heat": 1 / 32, "hottest": 0},
+        "smoothed by 1/16, greatest": {"heat": 1 / 16, "hottest": 0},
+    }
+
+
 VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
     "mnist": _mnist,
     "mnist-code": _mnist_code,
@@ -297,6 +314,7 @@ VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
     "tables-2": _tables_2,
     "ped2": _ped2,
     "ped2-read": _ped2_read,
+    "defects": _defects,
 }
 
 
@@ -315,6 +333,8 @@ def choose(data: str, root: Path = RESULTS / "choose") -> Iterator[tuple[str, di
         elif data == "ped2-read":
             for seed in PED2_SEEDS:
                 figures[f"seed {seed}"] = round(choose_score(settings, seed=seed)["served"], 5)
+        elif data == "defects":
+            figures = choose_pool(settings)
         elif data == "tables-2":
             figures, more = _over_seeds(preset, settings)
         else:

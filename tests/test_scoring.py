@@ -5,10 +5,12 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import memae.scoring
+from memae.data.preprocess import ImagePreprocess, levels_of
+from memae.data.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder, Reconstruction
-from memae.scoring import Scores, error_maps, sample_scores
+from memae.scoring import JoinedMap, Scores, error_maps, sample_scores
 
 
 @pytest.fixture
@@ -142,3 +144,68 @@ def test_rows_are_scored_on_one_thread_and_the_setting_comes_back(shape: tuple[i
     finally:
         torch.set_num_threads(before)
     assert seen == [threads]
+
+
+class Dark(nn.Module):
+    """Rebuilds every image as zeros, so that its errors are its squares."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return Reconstruction(x * self.weight, None)
+
+
+def test_the_hottest_place_is_the_score_where_that_is_asked_for():
+    x = torch.randn(3, 2, 64, 96, generator=torch.Generator().manual_seed(0))
+    x[1, :, 20:30, 40:50] *= 3
+    maps = x.square().mean(dim=1).numpy()
+    wanted = [gaussian_filter(errors, 96 / 64).max() for errors in maps]
+    found = sample_scores(Dark(), x, pool="max")
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert found.argmax() == 1
+    assert found.dtype == np.float64
+    assert sample_scores(Dark(), x, pool="mean").tolist() == sample_scores(Dark(), x).tolist()
+    rows = torch.randn(5, 6)
+    assert sample_scores(Dark(), rows, pool="max").tolist() == sample_scores(Dark(), rows).tolist()
+
+
+def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 1, 96, 96, generator=generator) * torch.linspace(0.9, 1.1, 40)[:, None, None, None]
+    x[:20, :, 40:46, 40:46] += 4
+    defect = np.arange(40) < 20
+    by_place, by_mean = (sample_scores(Dark(), x, pool=pool) for pool in ("max", "mean"))
+    assert by_place[defect].min() > by_place[~defect].max()
+    assert np.median(by_mean[defect]) < np.median(by_mean[~defect])
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 70), (40, 30), (48, 48)])
+def test_maps_of_tiles_join_to_the_map_of_the_whole(height, width):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
+    preprocess = ImagePreprocess.fit_tiles(levels_of(pixels, "")[None], 3, 48, 12, "none", "", deep=False)
+    joined = JoinedMap.of(Dark(), Tiles.of(pixels, preprocess, ""))
+    wanted = np.square(pixels / 255).mean(axis=0)
+    assert joined.errors.shape == (height, width)
+    assert np.allclose(joined.errors, wanted, rtol=1e-4)
+    assert joined.score(None) == joined.score("mean") == pytest.approx(wanted.mean(), rel=1e-5)
+    assert joined.score("max") == pytest.approx(gaussian_filter(wanted, 48 / 64).max(), rel=1e-4)
+
+
+def test_tiles_are_scored_batch_by_batch(monkeypatch):
+    seen = []
+
+    class Watched(Dark):
+        def forward(self, x):
+            seen.append(len(x))
+            return super().forward(x)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 200, 200), dtype=np.uint8)
+    preprocess = ImagePreprocess.fit_tiles(levels_of(pixels, "")[None], 1, 32, 8, "unit", "", deep=False)
+    tiles = Tiles.of(pixels, preprocess, "")
+    whole = JoinedMap.of(Watched(), tiles).errors
+    assert seen == [64]
+    monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 7 * 32 * 32 * 4)
+    assert np.allclose(JoinedMap.of(Watched(), tiles).errors, whole)
+    assert max(seen[1:]) == 7

@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "MemoryConfig",
     "Network",
+    "Pool",
     "PreprocessConfig",
     "ScoreConfig",
     "ThresholdConfig",
@@ -37,6 +38,7 @@ Network = Literal["mnist", "cifar10", "image", "thumbnail", "kddcup", "table", "
 
 
 FrameScore = Literal["mean", "place"]
+Pool = Literal["mean", "max"]
 
 
 class _Section(BaseModel):
@@ -52,6 +54,18 @@ class PreprocessConfig(_Section):
         description="longest side of images in files, px, which are resized to it; unset: as most of them are, and 256 "
         "at most. Arrays stay as they are",
     )
+    tile: int | None = Field(
+        None,
+        ge=16,
+        description="side of the squares, px, that images are cut into at their own size and scored in; unset: an "
+        "image is resized and seen at once",
+    )
+    tile_overlap: int | None = Field(
+        None, ge=0, description="px that neighbouring tiles share at least; unset: a quarter of a tile"
+    )
+    tiles_per_image: int | None = Field(
+        None, ge=1, description="tiles of each training image, drawn by the seed; unset: all"
+    )
     image_scale: ImageScale = Field(
         "unit",
         description="per image: 'none', 'unit' (root mean square 1) or 'centred' (mean 0, then unit)",
@@ -66,6 +80,28 @@ class PreprocessConfig(_Section):
         description="equal rows of a table: 'drop' trains and stops early on each once, so that a frequent row does "
         "not drown a rare one; thresholds are set from all rows",
     )
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Self:
+        if self.tile is None:
+            if self.tile_overlap is not None or self.tiles_per_image is not None:
+                raise ValueError("tile_overlap and tiles_per_image are of tiles; set tile, or leave them out")
+            return self
+        if self.image_size is not None:
+            raise ValueError(
+                "image_size resizes images, and tiles are cut at their own size; leave one of them out"
+            )
+        if self.overlap >= self.tile:
+            raise ValueError(
+                f"tile_overlap = {self.overlap} leaves nothing new for the next tile of {self.tile} px; take less than "
+                "the tile, such as a quarter of it"
+            )
+        return self
+
+    @property
+    def overlap(self) -> int:
+        """Of neighbouring tiles, px."""
+        return (self.tile or 0) // 4 if self.tile_overlap is None else self.tile_overlap
 
 
 class MemoryConfig(_Section):
@@ -148,6 +184,12 @@ class ScoreConfig(_Section):
         ge=0,
         description="standard deviation of the Gaussian that smooths what is left of an image before it is squared, "
         "px; 0: none (paper)",
+    )
+    pool: Pool | None = Field(
+        "mean",
+        description="of an image: 'mean' of its squared error (paper), or 'max', the hottest place of its map, which "
+        "finds defects however small: the greatest squared error, smoothed by 1/64 of the longer side; unset: 'max' "
+        "where an image is larger than 64 px",
     )
 
 

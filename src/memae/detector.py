@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,9 +17,10 @@ from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
 from memae.data.counts import count, unit_of
 from memae.data.csv_tables import CsvSource
-from memae.data.preprocess import TablePreprocess, VideoPreprocess
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import Frames, Images, Key, Modality, Samples, Skipped
 from memae.data.sources import Expected, Source, expected_by, open_source, skipping
+from memae.data.tiles import Tiles
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule, EventThreshold, fit_event_threshold
@@ -29,13 +31,14 @@ from memae.hold_out import AnyPreprocess, take
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import modality_of, preset_config
-from memae.scoring import Scores, error_maps, sample_scores
+from memae.scoring import JoinedMap, Scores, error_maps, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
 from memae.train import Device, History, Monitor
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 
+CHUNK_TILED = 64  # images that are cut into tiles whose scores are given back at a time
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 OLD_HEAT = 4.0  # thresholds of an image: the heat of models that were saved without one
 
@@ -432,12 +435,66 @@ class Detector:
                     yield _Part([frame.key for frame in part], np.array([frame.score for frame in part]))
                 return
             room = Room("scoring", watcher)
+            if self._tiled:
+                scores = self._tile_scores(source, skip_bad, room, done)
+                while some := list(islice(scores, CHUNK_TILED)):
+                    skipped = tuple(Skipped(key, why) for key, _, why in some if why)
+                    yield _Part([key for key, *_ in some], np.array([score for _, score, _ in some]), skipped)
+                return
             for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
-                values = sample_scores(self.model, encoded, self.config.score.smooth_px, done, room)
+                settings = self.config.score
+                values = sample_scores(self.model, encoded, settings.smooth_px, done, room, settings.pool)
                 values[list(bad)] = np.nan
                 yield _Part(
                     samples.keys, values, tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
                 )
+
+    @property
+    def _tiled(self) -> bool:
+        preprocess = self._fitted.preprocess
+        return isinstance(preprocess, ImagePreprocess) and preprocess.overlap is not None
+
+    def _tiles(self, source: Source, skip_bad: bool) -> Iterator[tuple[Key, Tiles | None, str]]:
+        """Image by image its tiles; of one that is bad, and may be skipped, why."""
+        preprocess, empty = self._fitted.preprocess, True
+        assert isinstance(preprocess, ImagePreprocess)
+        for images in (skipping(source) if skip_bad else source).chunks(CHUNK_TILED):
+            assert isinstance(images, Images)
+            for row, (key, pixels) in enumerate(zip(images.keys, images.pixels, strict=True)):
+                empty = False
+                why = images.unreadable.get(row, "")
+                yield key, None if why else Tiles.of(pixels, preprocess, f"{images.origin}: image {key}"), why
+        if empty:
+            raise DataError(f"{source.origin}: holds no samples")
+
+    def _tile_scores(
+        self, source: Source, skip_bad: bool, room: Room, done: Advance
+    ) -> Iterator[tuple[Key, float, str]]:
+        settings = self.config.score
+        for key, tiles, why in self._tiles(source, skip_bad):
+            joined = JoinedMap.of(self.model, tiles, settings.smooth_px, room) if tiles else None
+            yield key, joined.score(settings.pool) if joined else math.nan, why
+            done(1, key)
+
+    def _explained_tiles(self, key: Key, tiles: Tiles, room: Room) -> Explanation:
+        threshold, settings, tiling = self._fitted.threshold, self.config.score, tiles.tiling
+        joined = JoinedMap.of(self.model, tiles, settings.smooth_px, room)
+        score, worst = joined.score(settings.pool), tiling.nearest(joined.heat)
+        x = tiles[worst : worst + 1]
+        (part,) = error_maps(self.model, x, settings.smooth_px, room)
+        row, column = tiling.places[worst].tolist()
+        return Explanation(
+            key=key,
+            score=score,
+            p_value=float(threshold.p_values(np.array([score]))[0]) if threshold else None,
+            items=items_used(part.read, 1)[0] if part.read else (),
+            cells=(),
+            x=x[0].numpy(),
+            reconstruction=part.reconstruction[0].cpu().numpy(),
+            error_map=part.maps[0],
+            joined=joined,
+            tile_at=(row, column),
+        )
 
     def _encoded(
         self, source: Source, skip_bad: bool, watcher: Watcher | None
@@ -482,6 +539,12 @@ class Detector:
                 done(1, frame.key)
             return
         room = Room("explaining", watcher)
+        if self._tiled:
+            for key, tiles, _ in self._tiles(source, skip_bad):
+                if tiles and (wanted is None or key in wanted):
+                    yield self._explained_tiles(key, tiles, room)
+                done(1, key)
+            return
         for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
             if wanted is None and not bad:
                 yield from self._explained(samples, encoded, room, done)
@@ -498,7 +561,8 @@ class Detector:
     ) -> Iterator[Explanation]:
         threshold = self._fitted.threshold
         row = 0
-        for part in error_maps(self.model, encoded, self.config.score.smooth_px, room):
+        settings = self.config.score
+        for part in error_maps(self.model, encoded, settings.smooth_px, room, settings.pool):
             scores = part.scores
             p_values: list[float | None] = (
                 threshold.p_values(scores).tolist() if threshold else [None] * len(scores)

@@ -14,6 +14,7 @@ from memae.data.samples import Key
 from memae.data.table_preprocess import Cell
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
+from memae.scoring import JoinedMap, heat
 
 __all__ = ["Explanation", "ItemUse", "MemoryItems", "decode_items", "items_used"]
 
@@ -48,7 +49,18 @@ class Explanation:
     reconstruction: np.ndarray | None
     """Images: (C, H, W) as the network rebuilt it."""
     error_map: np.ndarray | None
-    """Images: (H, W) squared error, the mean over the channels; its mean is the score. Video: of the frame."""
+    """Images: (H, W) squared error, the mean over the channels. Video: of the frame."""
+    joined: JoinedMap | None = None
+    """The error map of the whole of an image that was cut into tiles; x, reconstruction, error_map and items are then
+    those of its hottest tile."""
+    tile_at: tuple[int, int] | None = None
+    """First row and column of that tile, px."""
+
+    @property
+    def heat(self) -> np.ndarray:
+        """(H, W) of an image; see `memae.scoring.heat`."""
+        assert self.error_map is not None, "only images have heat"
+        return self.joined.heat if self.joined else heat(self.error_map)
 
 
 @dataclass(frozen=True)

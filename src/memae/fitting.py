@@ -18,9 +18,10 @@ from memae.artifact import Artifact
 from memae.config import Config
 from memae.data.encoded import Encoded, fitting
 from memae.data.images import ImageSource
-from memae.data.preprocess import VideoPreprocess
+from memae.data.preprocess import ImagePreprocess, VideoPreprocess
 from memae.data.samples import FrameKey, Frames
 from memae.data.sources import Source
+from memae.data.tiles import OwnSizeImages, Tiles
 from memae.data.video import VideoSource
 from memae.errors import ConfigError
 from memae.events import ScoreSeries
@@ -29,8 +30,8 @@ from memae.hold_out import Prepared, prepare
 from memae.memory import HealthMeter, MemoryModule
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
-from memae.models.presets import build
-from memae.scoring import error_maps, heat, sample_scores
+from memae.models.presets import build, settled
+from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
 from memae.train import (
@@ -75,6 +76,7 @@ def fit_artifact(
     started = time.perf_counter()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
         torch.manual_seed(local_seed(seed))
+        config = settled(config, prepared.preprocess.shape)
         model = build(config, prepared.preprocess.shape, len(prepared.training))
     saved = _checkpoints(checkpoint, config, seed, prepared.training, resume)
     history = _train(model, config, prepared, seed, device, saved, monitor)
@@ -89,10 +91,12 @@ def fit_artifact(
 
 def _sized(source: Source, config: Config, monitor: Monitor | None) -> Source:
     """The source at the size that the network takes."""
+    if config.preprocess.tile and source.modality != "image":
+        raise ConfigError(f"{source.origin}: preprocess.tile is for images, and these are none; leave it out")
     if isinstance(source, VideoSource):
         return source.resized(config.video.height, config.video.width)
     if isinstance(source, ImageSource):
-        source = source.sized(config.preprocess.image_size)
+        source = source.own_size() if config.preprocess.tile else source.sized(config.preprocess.image_size)
         if monitor:
             for note in source.notes:
                 monitor.warn(note)  # such as another size: before a long training, and not behind it alone
@@ -247,13 +251,17 @@ def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.nda
 def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) -> Artifact:
     """The artifact with its threshold, from normal samples that no training saw."""
     rate = artifact.config.threshold.false_alarm_rate
+    if isinstance(prepared.calibration, OwnSizeImages):
+        return _calibrated_on_tiles(artifact, prepared.calibration, watcher)
     if not isinstance(prepared.calibration, tuple):
         if not len(prepared.calibration):
             return artifact
         with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
-            smooth_px, room = artifact.config.score.smooth_px, Room("setting the threshold from", watcher)
-            scores = sample_scores(artifact.model, prepared.calibration, smooth_px, done, room)
-        peaks = _peaks(artifact, prepared.calibration, watcher)
+            settings, room = artifact.config.score, Room("setting the threshold from", watcher)
+            scores = sample_scores(
+                artifact.model, prepared.calibration, settings.smooth_px, done, room, settings.pool
+            )
+        peaks = _peaks(artifact, prepared.calibration, scores, watcher)
         return replace(artifact, threshold=Threshold.fit(scores, rate), peaks=peaks)
     if not prepared.calibration:
         return artifact
@@ -265,17 +273,36 @@ def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) 
     return replace(artifact, normal_footage=normal, peaks=peaks, threshold=Threshold.fit(scores, rate))
 
 
-def _peaks(artifact: Artifact, x: Encoded, watcher: Watcher | None) -> np.ndarray:
-    """(S,) float64 the greatest heat in each of the encoded images; empty for rows."""
+def _calibrated_on_tiles(artifact: Artifact, images: OwnSizeImages, watcher: Watcher | None) -> Artifact:
+    if not len(images):
+        return artifact
+    assert isinstance(artifact.preprocess, ImagePreprocess)
+    found, room = [], Room("setting the threshold from", watcher)
+    with stage(watcher, "setting the threshold", "images", len(images)) as done:
+        for pixels in images.images:
+            tiles = Tiles.of(pixels, artifact.preprocess, images.origin)
+            joined = JoinedMap.of(artifact.model, tiles, artifact.config.score.smooth_px, room)
+            found.append((joined.score(artifact.config.score.pool), joined.score("max")))
+            done(1)
+    scores, peaks = (np.array(values) for values in zip(*found, strict=True))
+    return replace(
+        artifact, threshold=Threshold.fit(scores, artifact.config.threshold.false_alarm_rate), peaks=peaks
+    )
+
+
+def _peaks(artifact: Artifact, x: Encoded, scores: np.ndarray, watcher: Watcher | None) -> np.ndarray:
+    """(S,) float64 the greatest heat in each of the encoded images, which may be their scores; empty for rows."""
     if len(x.shape) != 4:
         return np.empty(0)
+    if artifact.config.score.pool == "max":
+        return scores
     peaks = []
     with stage(watcher, "setting the scale of maps", "samples", len(x)) as done:
         room = Room("setting the scale of maps from", watcher)
         for part in error_maps(artifact.model, x, artifact.config.score.smooth_px, room):
-            peaks.append(heat(part.errors.mean(dim=1).cpu().numpy()).max(axis=(1, 2)))
+            peaks.append(hottest(part.maps))
             done(len(part.errors))
-    return np.concatenate(peaks).astype(np.float64)
+    return np.concatenate(peaks)
 
 
 def _series(artifact: Artifact, piece: Frames, done: Advance) -> tuple[ScoreSeries, np.ndarray]:

@@ -30,6 +30,7 @@ from memae.data.sources import Source, collect
 from memae.data.stored import MEMORY_BYTES, StoredImages, store
 from memae.data.table_fit import TableSummary, hints, survey
 from memae.data.table_rows import Rows
+from memae.data.tiles import OwnSizeImages, store_own_size
 from memae.data.windows import Windows
 from memae.errors import ConfigError, DataError
 from memae.stages import Watcher, stage
@@ -57,8 +58,8 @@ class Prepared:
     usual: Encoded
     """What the trained model is looked at with: `training`, or clips of whole frames end to end."""
     held_out: Encoded | None
-    calibration: Encoded | tuple[Frames, ...]
-    """Encoded samples, or footage piece by piece."""
+    calibration: Encoded | tuple[Frames, ...] | OwnSizeImages
+    """Encoded samples, footage piece by piece, or images that are cut into tiles."""
     counts: dict[str, int]
     """Samples (for video frames) of each part."""
     origin: str
@@ -92,6 +93,8 @@ def prepare(
         return _prepare_video(source, config, seed, watcher)
     if source.modality == "table" and (_is_large(source) if stream is None else stream):
         return _prepare_streamed(source, config, seed, dropped, categorical, watcher)
+    if source.modality == "image" and config.preprocess.tile:
+        return _prepare_tiles(source, config, seed, watcher)
     if isinstance(source, ImageSource) and source.bytes > MEMORY_BYTES:
         return _prepare_stored(source, config, seed, watcher)
     samples, skipped = _readable(collect(source, watcher))
@@ -149,6 +152,45 @@ def _prepare_stored(source: ImageSource, config: Config, seed: int, watcher: Wat
         origin=images.origin,
         skipped=skipped,
         notes=source.notes,
+    )
+
+
+def _prepare_tiles(source: Source, config: Config, seed: int, watcher: Watcher | None) -> Prepared:
+    """Whole images are dealt, as the tiles of one look alike; those to set the threshold from stay whole."""
+    tile = config.preprocess.tile
+    assert tile is not None
+    images, skipped = store_own_size(source, watcher)
+    split = _split(len(images), config, seed, images.origin)
+    sizes = np.array([pixels.shape[1:] for pixels in images.images])
+    if not (sizes >= tile).any():
+        height, width = sizes.max(axis=0)
+        raise DataError(
+            f"{images.origin}: preprocess.tile = {tile}: no image is as large as a tile; the largest sides are {width} "
+            f"x {height} px (width x height). Take smaller tiles, or none"
+        )
+    train, held_out, calibration = (images.part(rows) for rows in split)
+    preprocess = ImagePreprocess.fit_tiles(
+        train.levels,
+        len(images.images[0]),
+        tile,
+        config.preprocess.overlap,
+        config.preprocess.image_scale,
+        images.origin,
+        deep=images.images[0].dtype != np.uint8,
+    )
+    generator = np.random.default_rng(local_seed(seed, 4))
+    most = config.preprocess.tiles_per_image
+    training = train.tiles(preprocess, most, generator)
+    return Prepared(
+        preprocess=preprocess,
+        training=training,
+        usual=training,
+        held_out=held_out.tiles(preprocess, most, generator) if len(held_out) else None,
+        calibration=calibration,
+        counts=_counts(*map(len, split)),
+        origin=images.origin,
+        skipped=skipped,
+        notes=getattr(source, "notes", ()),
     )
 
 

@@ -15,15 +15,17 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from memae.config import Pool
 from memae.data.encoded import Encoded, fitting
 from memae.data.samples import Key, Skipped
+from memae.data.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
 from memae.stages import Advance
 
-__all__ = ["ErrorMap", "Scores", "error_maps", "heat", "sample_scores"]
+__all__ = ["ErrorMap", "JoinedMap", "Scores", "error_maps", "heat", "hottest", "sample_scores"]
 
 HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
@@ -35,7 +37,7 @@ class Scores:
 
     values: np.ndarray
     """(S,) float64: mean squared error over the elements of the encoded sample, of an image smoothed by
-    `score.smooth_px`; higher = more anomalous."""
+    `score.smooth_px`, or, by `score.pool`, its hottest place; higher = more anomalous."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
     skipped: tuple[Skipped, ...] = ()
@@ -51,19 +53,29 @@ class ErrorMap(NamedTuple):
     reconstruction: Tensor
     """(B, ...) in encoded units."""
     errors: Tensor
-    """(B, ...) squared error of each element; its mean over a sample is the sample's score."""
+    """(B, ...) squared error of each element."""
     read: MemoryRead | None
+    pool: Pool | None = None
+    """What of its errors is the score of an image; None, and that of a row, is the mean."""
 
     @property
     def scores(self) -> np.ndarray:
         """(B,) float64: the score of each sample."""
+        if self.pool == "max" and self.errors.ndim == 4:
+            return hottest(self.maps)
         scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
         return scores
+
+    @property
+    def maps(self) -> np.ndarray:
+        """(B, H, W) float32 of images: the mean over the channels."""
+        maps: np.ndarray = self.errors.mean(dim=1).cpu().numpy()
+        return maps
 
 
 @torch.inference_mode()
 def error_maps(
-    model: Autoencoder, x: Encoded, smooth_px: float = 0.0, room: Room | None = None
+    model: Autoencoder, x: Encoded, smooth_px: float = 0.0, room: Room | None = None, pool: Pool | None = None
 ) -> Iterator[ErrorMap]:
     """The error maps of encoded samples (S, ...), in batches, on the device of the model.
 
@@ -73,6 +85,7 @@ def error_maps(
         smooth_px: standard deviation of the Gaussian that smooths what is left of an image (S, C, H, W) before it is
             squared, px. Rows know no neighbours and are never smoothed.
         room: remembers how many samples fit, where memory ran out before; the batch is halved where it does.
+        pool: what of its errors is the score of an image; None is the mean.
 
     Raises:
         OutOfMemoryError: there is no room for one sample.
@@ -83,7 +96,7 @@ def error_maps(
     while start < len(x):
         size = min(room.fit(wanted), len(x) - start)
         try:
-            found = _error_map(model, x[start : start + size], smooth_px)
+            found = _error_map(model, x[start : start + size], smooth_px, pool)
         except (MemoryError, RuntimeError) as error:
             room.halve(error, size)
             continue
@@ -91,11 +104,11 @@ def error_maps(
         start += size
 
 
-def _error_map(model: Autoencoder, batch: Tensor, smooth_px: float) -> ErrorMap:
+def _error_map(model: Autoencoder, batch: Tensor, smooth_px: float, pool: Pool | None) -> ErrorMap:
     batch = batch.to(next(model.parameters()).device)
     rebuilt = model(batch)
     seen = (batch, rebuilt.x) if not smooth_px or batch.ndim != 4 else smoothed(batch, rebuilt.x, smooth_px)
-    return ErrorMap(rebuilt.x, squared_error(*seen), rebuilt.read)
+    return ErrorMap(rebuilt.x, squared_error(*seen), rebuilt.read, pool)
 
 
 def sample_scores(
@@ -104,22 +117,62 @@ def sample_scores(
     smooth_px: float = 0.0,
     done: Advance | None = None,
     room: Room | None = None,
+    pool: Pool | None = None,
 ) -> np.ndarray:
     """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch."""
     with _one_thread() if len(x.shape) == 2 else nullcontext():
         parts = []
-        for part in error_maps(model, x, smooth_px, room):
+        for part in error_maps(model, x, smooth_px, room, pool):
             parts.append(part.scores)
             if done:
                 done(len(part.scores))
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def heat(errors: np.ndarray) -> np.ndarray:
-    """Error maps (..., H, W) smoothed by a Gaussian of 1/64 of the longer side: places count and not pixels."""
-    sigma = HEAT_PX * max(errors.shape[-2:])
+@dataclass(frozen=True)
+class JoinedMap:
+    """The error map of one image that was cut into tiles, as `memae.data.tiles` joins it."""
+
+    errors: np.ndarray
+    """(H, W) float32, the mean over the channels."""
+    seen_px: int
+    """The longer side of a tile."""
+
+    @classmethod
+    def of(cls, model: Autoencoder, tiles: Tiles, smooth_px: float = 0.0, room: Room | None = None) -> JoinedMap:
+        """From the maps of all tiles of one image; further arguments as of `error_maps`."""
+        tiling = tiles.tiling
+        joined, places = tiling.empty(), iter(tiling.places.tolist())
+        for part in error_maps(model, tiles, smooth_px, room):
+            for errors, (row, column) in zip(part.maps, places, strict=False):
+                tiling.add(joined, row, column, errors)
+        return cls(tiling.trimmed(joined), max(tiles.shape[2:]))
+
+    def score(self, pool: Pool | None) -> float:
+        """Of the image."""
+        return float(self.heat.max() if pool == "max" else self.errors.mean(dtype=np.float64))
+
+    @property
+    def heat(self) -> np.ndarray:
+        """(H, W); smoothed as if it were the map of a tile."""
+        return heat(self.errors, self.seen_px)
+
+
+def heat(errors: np.ndarray, seen_px: int | None = None) -> np.ndarray:
+    """Error maps (..., H, W) smoothed by a Gaussian of 1/64 of the longer side: places count and not pixels.
+
+    Args:
+        errors: the maps.
+        seen_px: the longer side of what the network sees at once; None where it sees all of the map.
+    """
+    sigma = HEAT_PX * (seen_px or max(errors.shape[-2:]))
     smooth: np.ndarray = gaussian_filter(errors, (0,) * (errors.ndim - 2) + (sigma, sigma))
     return smooth
+
+
+def hottest(errors: np.ndarray) -> np.ndarray:
+    """(...) float64: the greatest heat of each error map (..., H, W)."""
+    return np.asarray(heat(errors).max(axis=(-2, -1)), dtype=np.float64)
 
 
 @contextmanager

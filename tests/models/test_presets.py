@@ -10,7 +10,7 @@ from torch import nn
 
 from memae.config import Config, MemoryConfig, override
 from memae.errors import ConfigError, DataError
-from memae.models.presets import NETWORKS, build, modality_of, preset_config
+from memae.models.presets import NETWORKS, build, modality_of, preset_config, settled
 
 IMAGES = ("mnist", "cifar10", "image", "thumbnail")
 TABLES = ("kddcup", "table", "wide")
@@ -318,3 +318,31 @@ def test_the_default_for_video_is_a_network_of_its_own() -> None:
     assert built_items(config) == 500
     # the network by its own name is what settings may ask for
     assert preset_config(config.network, "video") == config
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "pool"),
+    [
+        (None, (1, 28, 28), "mean"),
+        (None, (3, 64, 64), "mean"),
+        (None, (3, 64, 65), "max"),
+        ("image-paper", (3, 128, 128), "mean"),
+        ("mnist", (1, 128, 128), "mean"),
+        ("cifar10", (3, 128, 128), "mean"),
+        ("thumbnail", (3, 128, 128), "mean"),
+    ],
+)
+def test_larger_images_are_scored_by_their_worst_place(
+    name: str | None, shape: tuple[int, ...], pool: str
+) -> None:
+    config = preset_config(name, "image")
+    assert settled(config, shape).score.pool == pool
+    whole = override(config, {"score": {"pool": "mean"}}, "test")
+    assert settled(whole, shape) == whole
+
+
+def test_a_small_tile_is_a_place_and_no_thing() -> None:
+    config = override(preset_config(None, "image"), {"preprocess": {"tile": 32}}, "test")
+    assert settled(config, (1, 32, 32)).score.pool == "max"
+    memory = build(config, (1, 32, 32)).memory
+    assert memory is not None and memory.query == "position"

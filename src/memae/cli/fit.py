@@ -70,6 +70,16 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile",
+            metavar="PX",
+            help="Cut images into overlapping squares of this side, at their own size, and see them tile by tile. "
+            "Unset: an image is resized and seen at once.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings as TOML; see docs/config.md.", show_default=False),
@@ -120,7 +130,7 @@ def fit(
 
     main_process = os.environ.get("RANK", "0") == "0"
     voice = Voice(quiet=quiet or not main_process, log_json=log_json and main_process)
-    settings = settings_from(config, words, false_alarm_rate, size)
+    settings = settings_from(config, words, false_alarm_rate, image_size=size, tile=tile)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
@@ -180,6 +190,8 @@ def _decision(detector: Any) -> dict[str, Any]:
 
 
 def _summary(detector: Any, out: Path) -> list[str]:
+    from memae.models.presets import modality_of
+
     facts, samples = detector.facts, detector.facts["samples"]
     unit = "frame" if detector.config.network.startswith("video") else "sample"
     lines = [
@@ -212,5 +224,8 @@ def _summary(detector: Any, out: Path) -> list[str]:
         from memae.data.samples import Skipped
 
         lines.append(skipped_line(skipped["count"], [Skipped(*bad) for bad in skipped["first"]]))
-    lines += [f"note: {note}" for note in facts["notes"]]
+    if (
+        modality_of(detector.config.network) != "image"
+    ):  # what there is to know of images was said before the training
+        lines += [f"note: {note}" for note in facts["notes"]]
     return lines

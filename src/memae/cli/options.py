@@ -94,9 +94,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no s
 
 
 def settings_from(
-    config: Path | None, words: list[str] | None, false_alarm_rate: float | None, size: int | None = None
+    config: Path | None, words: list[str] | None, false_alarm_rate: float | None = None, **preprocess: Any
 ) -> dict[str, Any]:
-    """The settings of a TOML file, with --set words, --false-alarm-rate and --size laid over them.
+    """The settings of a TOML file, with --set words, --false-alarm-rate and settings of `preprocess` laid over them.
 
     Raises:
         ConfigError: a file or word that cannot be read.
@@ -107,8 +107,8 @@ def settings_from(
     changes = parse_words(words or [])
     if false_alarm_rate is not None:
         changes["threshold"] = {**changes.get("threshold", {}), "false_alarm_rate": false_alarm_rate}
-    if size is not None:
-        changes["preprocess"] = {**changes.get("preprocess", {}), "image_size": size}
+    if given := {key: value for key, value in preprocess.items() if value is not None}:
+        changes["preprocess"] = {**changes.get("preprocess", {}), **given}
     for section, values in changes.items():
         old = settings.get(section)
         settings[section] = (

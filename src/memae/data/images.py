@@ -27,6 +27,7 @@ __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 
 CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
 LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
+OWN_SIZE_AHEAD = 2  # images decoded before they are asked for, at their own size, which may be large
 THREADS = min(8, os.cpu_count() or 1)  # that decode
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class ImageSource:
         size: (height, width) px of all; None finds it.
         longest: side in px that a size that was found is brought to.
         remark: how these images were chosen, for `notes`.
+        own_size: each keeps its own size, and comes in a chunk of its own.
 
     Raises:
         DataError: no image there; while reading, one that is unreadable, or none that is not.
@@ -60,11 +62,12 @@ class ImageSource:
         size: tuple[int, int] | None = None,
         longest: int | None = None,
         remark: str | None = None,
+        own_size: bool = False,
     ) -> None:
         self.origin = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
         self._files = find_images(paths)
         self._channels, self._size = channels, size
-        self._longest, self._remark, self._skip = longest, remark, False
+        self._longest, self._remark, self._own_size, self._skip = longest, remark, own_size, False
 
     def __len__(self) -> int:
         return len(self._files)
@@ -72,6 +75,10 @@ class ImageSource:
     def sized(self, longest: int | None) -> ImageSource:
         """The same images with another longest side (px); None leaves them as they are up to 256 px."""
         return self._like(_longest=longest)
+
+    def own_size(self) -> ImageSource:
+        """The same images, each at its own size and in a chunk of its own."""
+        return self._like(_own_size=True)
 
     def skipping(self) -> ImageSource:
         """The same images; those that cannot be read are named in the chunks, and black there, instead of an error."""
@@ -113,12 +120,15 @@ class ImageSource:
     def chunks(self, size: int) -> Iterator[Images]:
         """Decoded images; a chunk of at most `size`, and of 64 MiB unless `size` is unlimited."""
         channels, (height, width) = self._plan.channels, self._plan.size
-        if size < EVERYTHING:
-            size = max(1, min(size, CHUNK_BYTES // (width * height * channels)))
-        read = partial(read_pixels, channels=channels, size=(height, width))
+        if self._own_size:
+            size, ahead = 1, OWN_SIZE_AHEAD
+        else:
+            fitting = CHUNK_BYTES // (width * height * channels)
+            size = size if size == EVERYTHING else max(1, min(size, fitting))
+            ahead = max(THREADS, min(size, fitting))
+        read = partial(read_pixels, channels=channels, size=None if self._own_size else (height, width))
         part: list[tuple[ImageFile, np.ndarray | UnreadableError]] = []
         good, first_bad = 0, None
-        ahead = max(THREADS, min(size, CHUNK_BYTES // (width * height * channels)))
         for file, pixels in _in_threads(read, self._files, ahead):
             if not isinstance(pixels, UnreadableError):
                 good += 1
@@ -185,8 +195,8 @@ class ImageSource:
 
     @cached_property
     def _plan(self) -> _Plan:
-        if self._size and self._channels:
-            return _Plan(self._size, self._channels)
+        if self._channels and (self._size or self._own_size):
+            return _Plan(self._size or (1, 1), self._channels)
         headers: list[Header] = []
         bad: tuple[ImageFile, UnreadableError] | None = None
         for file, header in _in_threads(read_header, self._files, 16 * THREADS):
@@ -206,7 +216,7 @@ class ImageSource:
             size,
             self._channels or (3 if any(header.colour for header in headers) else 1),
             np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
-            _note(sizes, usual, size),
+            None if self._own_size else _note(sizes, usual, size),
         )
 
     def _like(self, **changes: Any) -> ImageSource:
@@ -219,7 +229,8 @@ class ImageSource:
         found = [pixels for _, pixels in part if isinstance(pixels, np.ndarray)]
         # what is known of no image is float32: 8 bits would say something of the range of its pixels
         dtype = self._plan.dtype or (np.result_type(*{pixels.dtype for pixels in found} or {np.dtype(np.float32)}))
-        pixels = np.zeros((len(part), self._plan.channels, *self._plan.size), dtype)
+        size = found[0].shape[1:] if found and self._own_size else self._plan.size
+        pixels = np.zeros((len(part), self._plan.channels, *size), dtype)
         unreadable: dict[int, str] = {}
         for row, (_, image) in enumerate(part):
             if isinstance(image, UnreadableError):

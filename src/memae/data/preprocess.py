@@ -30,6 +30,7 @@ __all__ = [
     "TablePreprocess",
     "VideoPreprocess",
     "fit_preprocess",
+    "levels_of",
     "load_preprocess",
 ]
 
@@ -58,6 +59,9 @@ class ImagePreprocess(_Fitted):
     high: float
     scale: ImageScale
     floor: float = Field(description="least divisor of one image, so that a blank one stays finite")
+    overlap: int | None = Field(
+        None, description="px that tiles share at least, where images are cut into tiles of this height and width"
+    )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,14 +95,78 @@ class ImagePreprocess(_Fitted):
                 low, high = min(low, float(part.min())), max(high, float(part.max()))
             constant, least = low == high, low
         if constant:
-            raise DataError(
-                f"{images.origin}: every pixel is {least:g}; a model of constant images has nothing to learn"
-            )
+            raise DataError(_constant(images.origin, least))
         _, channels, height, width = pixels.shape
         bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
         some = _pieces(pixels, rows[:: max(1, len(rows) // 10_000)])
         spread = torch.cat([bare._spread(bare._ranged(part))[1] for part in some])
-        return bare.model_copy(update={"floor": max(1e-3, 0.05 * float(spread.median()))})
+        return bare.model_copy(update={"floor": _floor(float(spread.median()))})
+
+    @classmethod
+    def fit_tiles(
+        cls,
+        levels: np.ndarray,
+        channels: int,
+        tile: int,
+        overlap: int,
+        scale: ImageScale,
+        origin: str,
+        *,
+        deep: bool,
+    ) -> ImagePreprocess:
+        """For squares that images are cut into: learns from the levels (S, 4) of those to train on, as `fit`.
+
+        Args:
+            levels: of each image; see `levels_of`.
+            channels: of each image.
+            tile: side of a tile, px.
+            overlap: px that tiles share at least.
+            scale: of each image by its own brightness, before it is cut.
+            origin: of the images, for messages.
+            deep: the pixels are not of 8 bits.
+
+        Raises:
+            DataError: every pixel is the same.
+        """
+        low, high = float(levels[:, 0].min()), float(levels[:, 1].max())
+        if low == high:
+            raise DataError(_constant(origin, low))
+        low, high = (low, high) if deep else (0.0, 255.0)
+        bare = cls(
+            channels=channels, height=tile, width=tile, low=low, high=high, scale=scale, floor=0.0, overlap=overlap
+        )
+        return bare.model_copy(update={"floor": _floor(float(np.median(bare._spreads(levels))))})
+
+    def checked_levels(self, pixels: np.ndarray, origin: str) -> np.ndarray:
+        """(4,) the levels of an image (C, H, W) at its own size, before it is cut into tiles.
+
+        Raises:
+            DataError: another number of channels or range than the model was trained on, or a NaN or infinite pixel.
+        """
+        if len(pixels) != self.channels:
+            raise DataError(
+                f"{origin}: an image of {len(pixels)} channels, but the model was trained on {self.channels}; "
+                "convert it"
+            )
+        self._check_range(pixels.dtype, origin)
+        return levels_of(pixels, origin)
+
+    def encode_levelled(self, pixels: np.ndarray, levels: np.ndarray) -> Tensor:
+        """(B, C, tile, tile) float32 of tiles, each scaled by the levels (B, 4) of the image that it was cut from."""
+        low = levels[:, 2] if self.scale == "centred" else np.full(len(levels), self.low)
+        spread = 1.0 if self.scale == "none" else np.maximum(self._spreads(levels), self.floor)
+        shift, divisor = (
+            torch.from_numpy(np.broadcast_to(part, len(levels)).astype(np.float32))[:, None, None, None]
+            for part in (low, (self.high - self.low) * spread)
+        )
+        return _floats(pixels).sub_(shift).div_(divisor).clamp_(-FAR, FAR)
+
+    def _spreads(self, levels: np.ndarray) -> np.ndarray:
+        """(S,) what `_spread` finds, of whole images by their levels (S, 4)."""
+        span = self.high - self.low
+        mean, square = (levels[:, 2] - self.low) / span, levels[:, 3]
+        square = (square - 2 * self.low * levels[:, 2] + self.low**2) / span**2
+        return np.sqrt(np.maximum(square - mean**2 if self.scale == "centred" else square, 0))
 
     def encode(self, samples: Samples) -> Tensor:
         """(S, C, H, W) float32.
@@ -115,24 +183,20 @@ class ImagePreprocess(_Fitted):
                 f"the model was trained on {_shape(self.shape)}; resize or convert them"
             )
         _check_finite(samples)
-        self._check_range(samples)
+        self._check_range(pixels.dtype, samples.origin)
         centred, spread = self._spread(self._ranged(pixels))
         return centred / spread.clamp_min(self.floor) if self.scale != "none" else centred
 
-    def _check_range(self, images: Images) -> None:
+    def _check_range(self, dtype: np.dtype[Any], origin: str) -> None:
         """8-bit images for a model of others: scores would mean nothing where its pixels had another range."""
-        if images.pixels.dtype == np.uint8 and self.high - self.low < LEAST_8_BIT_RANGE:
+        if dtype == np.uint8 and self.high - self.low < LEAST_8_BIT_RANGE:
             raise DataError(
-                f"{images.origin}: 8-bit images of 0 to 255, and the model was trained on pixels of {self.low:g} to "
+                f"{origin}: 8-bit images of 0 to 255, and the model was trained on pixels of {self.low:g} to "
                 f"{self.high:g}; scale them to that range, or train on images like these"
             )
 
     def _ranged(self, pixels: np.ndarray) -> Tensor:
-        # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch
-        # takes that for channels-last, and its CPU convolutions then write out of bounds (seen with torch 2.13).
-        writable = np.require(pixels, requirements="W")  # torch warns about any other, such as an idx file's
-        x = torch.from_numpy(writable).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        return x.sub_(self.low).div_(self.high - self.low).clamp_(-FAR, FAR)
+        return _floats(pixels).sub_(self.low).div_(self.high - self.low).clamp_(-FAR, FAR)
 
     def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.scale == "centred":
@@ -187,6 +251,39 @@ def fit_preprocess(
 def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:
     """The preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if they do not fit."""
     return _ADAPTER.validate_python(stored)
+
+
+def levels_of(pixels: np.ndarray, origin: str) -> np.ndarray:
+    """(4,) float64 of an image (C, H, W): its least and greatest pixel, their mean, and their mean square.
+
+    Raises:
+        DataError: a NaN or infinite pixel.
+    """
+    blocks = np.array_split(pixels, -(-4 * pixels.size // PIECE_BYTES), axis=1)
+    total, squares = 0.0, 0.0
+    for block in blocks:
+        values = block.astype(np.float64).ravel()
+        total, squares = total + float(values.sum()), squares + float(values @ values)
+    levels = np.array([pixels.min(), pixels.max(), total / pixels.size, squares / pixels.size])
+    if not np.isfinite(levels).all():
+        raise DataError(f"{origin} holds NaN or infinite pixels; mend or remove it")
+    return levels
+
+
+def _floats(pixels: np.ndarray) -> Tensor:
+    # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch
+    # takes that for channels-last, and its CPU convolutions then write out of bounds (seen with torch 2.13).
+    writable = np.require(pixels, requirements="W")  # torch warns about any other, such as an idx file's
+    return torch.from_numpy(writable).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+
+
+def _floor(usual: float) -> float:
+    """The least divisor of an image, by the usual one."""
+    return max(1e-3, 0.05 * usual)
+
+
+def _constant(origin: str, level: float) -> str:
+    return f"{origin}: every pixel is {level:g}; a model of constant images has nothing to learn"
 
 
 def _pieces(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:

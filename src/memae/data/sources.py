@@ -65,12 +65,16 @@ class Expected:
     """Of images."""
     size: tuple[int, int] | None = None
     """(height, width) px that images in files are brought to."""
+    own_size: bool = False
+    """Images keep their own sizes, as they are cut into tiles."""
 
 
 def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess) -> Expected:
     """How a source must be read for a model with this preprocessing."""
     if isinstance(preprocess, VideoPreprocess):
         return Expected("video")
+    if isinstance(preprocess, ImagePreprocess) and preprocess.overlap is not None:
+        return Expected("image", channels=preprocess.channels, own_size=True)
     if isinstance(preprocess, ImagePreprocess):
         return Expected("image", channels=preprocess.channels, size=(preprocess.height, preprocess.width))
     return Expected("table", kinds={column.name: column.kind for column in preprocess.columns})
@@ -200,7 +204,7 @@ def _images(paths: Sequence[Path], expected: Expected | None) -> ImageSource:
         return ImageSource([layout.train], remark=remark)
     if layout:
         paths = [layout.test]
-    return ImageSource(paths, channels=wanted.channels, size=wanted.size)
+    return ImageSource(paths, channels=wanted.channels, size=wanted.size, own_size=wanted.own_size)
 
 
 def _open_path(path: Path, expected: Expected | None) -> Source:

@@ -23,7 +23,7 @@ from memae.models.image import ConvLayer, conv_decoder, conv_encoder, encoded_sh
 from memae.models.table import fully_connected
 from memae.models.video import ClipLayer, clip_decoder, clip_encoder, encoded_clip
 
-__all__ = ["NETWORKS", "VARIANTS", "build", "modality_of", "preset_config"]
+__all__ = ["NETWORKS", "VARIANTS", "build", "modality_of", "preset_config", "settled"]
 
 NETWORKS: tuple[str, ...] = get_args(Network)
 
@@ -31,6 +31,7 @@ MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 KDDCUP_WIDTHS = (60, 30, 10, 3)
 THUMBNAIL_CODE = 16  # numbers
+THING_PX = 64  # up to this longest side an image is a thing as a whole, above a scene or a texture
 CLIP_LAYERS = {
     "video-paper": (
         ClipLayer((1, 2, 2), 96),
@@ -76,6 +77,7 @@ IMAGE_DEFAULT: dict[str, dict[str, Any]] = {
         "warmup_epochs": 5,
     },
     "preprocess": {"image_scale": "unit"},
+    "score": {"pool": None},
 }
 THUMBNAIL_DEFAULT = IMAGE_DEFAULT | {"score": {"smooth_px": 1.0}, "train": {"epochs": 20}}
 # what tells a car from a lorry of its brightness is its shape; and photographs never fit to the px
@@ -205,7 +207,7 @@ def build(config: Config, shape: tuple[int, ...], samples: int | None = None) ->
         layers = _image_layers(config.network, height, width)
         code = encoded_shape(layers, height, width)
         # one prototype per image while an image is a thing; one per place where it is a scene or a texture
-        query = config.memory.query or ("whole" if max(height, width) <= 64 else "position")
+        query = config.memory.query or ("whole" if _is_thing(config, shape) else "position")
         memory = _memory(config, prod(code) if query == "whole" else code[0], query)
         return Autoencoder(conv_encoder(channels, layers), memory, conv_decoder(channels, layers, height, width))
     if modality_of(config.network) == "video":
@@ -213,6 +215,18 @@ def build(config: Config, shape: tuple[int, ...], samples: int | None = None) ->
     widths = (shape[0], *_row_widths(config.network, shape[0]))
     memory = _memory(config, widths[-1], "whole")
     return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
+
+
+def settled(config: Config, shape: tuple[int, ...]) -> Config:
+    """The same settings with what the preset left to the shape of the encoded samples: how an image is pooled."""
+    if config.score.pool:
+        return config
+    pool = "mean" if len(shape) != 3 or _is_thing(config, shape) else "max"
+    return config.model_copy(update={"score": config.score.model_copy(update={"pool": pool})})
+
+
+def _is_thing(config: Config, shape: tuple[int, ...]) -> bool:
+    return max(shape[1:]) <= THING_PX and not config.preprocess.tile
 
 
 def _build_video(config: Config, shape: tuple[int, ...]) -> Autoencoder:

@@ -18,7 +18,6 @@ from memae.evaluate_pixels import ImageMasks, PixelEvaluation, PixelMeter
 from memae.explain import Explanation
 from memae.files import atomic_file
 from memae.report.heat import draw_heat
-from memae.scoring import heat
 from memae.stages import Watcher
 
 __all__ = ["check_maps_folder", "judge_maps", "map_path", "save_map", "write_maps"]
@@ -35,7 +34,7 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
     """
     assert found.error_map is not None, "only images have error maps"
     drawn = Image.fromarray(_as_seen(found) if picture is None else picture)
-    draw_heat(drawn, heat(found.error_map), threshold)
+    draw_heat(drawn, found.heat, threshold)
     with atomic_file(path) as part:
         drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
 
@@ -94,8 +93,7 @@ def judge_maps(
     meter = PixelMeter()
     with closing(detector.explanations(source, skip_bad=skip_bad, watcher=watcher)) as explanations:
         for found in explanations:
-            assert found.error_map is not None
-            meter.add(heat(found.error_map), masks.read(str(found.key), source.size_of(found.key)))
+            meter.add(found.heat, masks.read(str(found.key), source.size_of(found.key)))
     return meter.result()
 
 

@@ -1,0 +1,124 @@
+"""Made-up pictures with made-up defects, to choose on how the errors of an image become its score.
+
+Three kinds of normal pictures (cloth, a part with holes, marble), and defects of three extents: small, large, and the
+whole image. One model a kind is trained, with the settings of the network `image`, and all ways are held against the
+same error maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from experiments.protocols import metrics
+from memae import Detector
+
+__all__ = ["choose_pool", "picture", "spoilt"]
+
+SIDE = 96  # px
+FITTED, NORMAL, EACH = 80, 60, 20  # pictures to fit, normal ones to rank, and ones to rank of each defect
+TRAINING = {"train": {"epochs": 30, "batch_size": 8}}
+KINDS = ("cloth", "part", "marble")
+
+
+def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
+    """AUROC for each extent of defects, the mean over the kinds of pictures.
+
+    Args:
+        settings: `heat`, the deviation of the Gaussian that smooths an error map, as a share of its side; `hottest`,
+            the share of the smoothed map whose mean is the score: 0 is its greatest value, 1 all of it.
+    """
+    figures: dict[str, list[float]] = {extent: [] for extent in DEFECTS}
+    for kind in KINDS:
+        maps = _maps(kind)
+        usual = _pooled(maps["normal"], **settings)
+        for extent in DEFECTS:
+            strange = _pooled(maps[extent], **settings)
+            labels = np.repeat([False, True], [len(usual), len(strange)])
+            found = metrics.ranking(labels, np.concatenate([usual, strange]))
+            figures[extent].append(found["auroc"])
+    return {extent: round(float(np.mean(values)), 5) for extent, values in figures.items()}
+
+
+def _pooled(maps: np.ndarray, heat: float, hottest: float) -> np.ndarray:
+    """(S,) scores of error maps (S, H, W)."""
+    smooth = gaussian_filter(maps, (0, heat * SIDE, heat * SIDE)) if heat else maps
+    flat = np.sort(smooth.reshape(len(smooth), -1), axis=1)
+    scores: np.ndarray = flat[:, -max(1, round(hottest * flat.shape[1])) :].mean(axis=1)
+    return scores
+
+
+@cache
+def _maps(kind: str) -> dict[str, np.ndarray]:
+    """Error maps (S, H, W) of normal pictures, and of spoilt ones by the extent of the defect."""
+    generator = np.random.default_rng(KINDS.index(kind))
+    draw = partial(picture, kind, generator)
+    detector = Detector("image", settings=TRAINING, device="cpu").fit(_stacked(draw() for _ in range(FITTED)))
+    ranked = {"normal": _stacked(draw() for _ in range(NORMAL))}
+    for extent, defects in DEFECTS.items():
+        ranked[extent] = _stacked(spoilt(draw(), defect, generator) for defect in defects for _ in range(EACH))
+    maps = {}
+    for name, pictures in ranked.items():
+        maps[name] = np.stack(
+            [found.error_map for found in detector.explain(pictures) if found.error_map is not None]
+        )
+    return maps
+
+
+def _stacked(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """(S, H, W) uint8."""
+    return np.round(np.stack(list(pictures)).clip(0, 255)).astype(np.uint8)
+
+
+def picture(kind: str, generator: np.random.Generator) -> np.ndarray:
+    """(H, W) grey of a normal picture, each a little different, from 0 to 255."""
+    y, x = np.mgrid[:SIDE, :SIDE].astype(float)
+    noise = generator.normal(0, 5, (SIDE, SIDE))
+    if kind == "cloth":
+        down, across = generator.uniform(0, 2 * np.pi, 2)
+        return np.asarray(128 + 35 * np.sin(x / 1.9 + across) + 35 * np.sin(y / 1.6 + down) + noise)
+    if kind == "marble":
+        rough = gaussian_filter(generator.normal(0, 1, (SIDE, SIDE)), 3, mode="wrap")
+        return np.asarray(150 + 25 * np.sin(x / 9 + 4 * rough / rough.std()) + noise)
+    down, across = generator.normal(0, 1.0, 2)
+    grey = np.full((SIDE, SIDE), 60.0)
+    grey[12 + round(down) : 84 + round(down), 12 + round(across) : 84 + round(across)] = 170
+    for row in (30, 66):
+        for column in (30, 66):
+            grey[(y - row - down) ** 2 + (x - column - across) ** 2 < 64] = 60
+    return np.asarray(gaussian_filter(grey, 0.7) + noise)
+
+
+def spoilt(grey: np.ndarray, defect: tuple[str, float], generator: np.random.Generator) -> np.ndarray:
+    """A picture (H, W) with a defect: its name and its extent, px; of `noise` the deviation, of `mixed` the share."""
+    name, size = defect
+    if name == "noise":
+        return np.asarray(grey + generator.normal(0, size, grey.shape))
+    if name == "mixed":
+        return np.asarray((1 - size) * grey + size * picture(str(generator.choice(KINDS)), generator))
+    y, x = np.mgrid[:SIDE, :SIDE].astype(float)
+    row, column = generator.uniform(20, SIDE - 20, 2)  # within the part
+    if name == "missing":
+        where = (abs(y - row) < size / 2) & (abs(x - column) < size / 2)
+        return np.asarray(np.where(where, grey.mean(), grey))
+    if name == "scratch":
+        angle = generator.uniform(0, np.pi)
+        along, beside = (
+            (y - row) * np.sin(angle) + (x - column) * np.cos(angle),
+            (y - row) * np.cos(angle) - (x - column) * np.sin(angle),
+        )
+        where = (abs(along) < size / 2) & (abs(beside) < 0.8)
+    else:
+        where = (y - row) ** 2 + (x - column) ** 2 < (size / 2) ** 2
+    return np.asarray(grey + generator.choice([-50, 50]) * gaussian_filter(where.astype(float), 0.5))
+
+
+DEFECTS: dict[str, tuple[tuple[str, float], ...]] = {
+    "small": (("scratch", 14), ("blob", 5), ("missing", 8)),
+    "large": (("scratch", 40), ("blob", 16), ("missing", 24)),
+    "whole": (("noise", 15), ("mixed", 0.4)),
+}
