@@ -198,6 +198,7 @@ def _kddcup_items() -> dict[str, Settings]:
         "plain autoencoder, rate falls": _with(start, **PLAIN, **falling),
         "2000 items, 20/N: as sharp as 500 with 5/N": _with(start, memory={"num_items": 2000, "shrinkage": 20.0}),
         "2000 items, not sparse": _with(start, memory={"num_items": 2000, "shrinkage": 0.0}),
+        "1000 items": _with(start, memory={"num_items": 1000}),
     }
 
 

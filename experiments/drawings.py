@@ -81,7 +81,7 @@ def draw_memory_size(root: Path, path: Path) -> bool:
     axis.set_xticks(sizes, [str(n) for n in sizes])
     axis.xaxis.set_minor_locator(NullLocator())
     low, high = axis.get_ylim()
-    axis.set_ylim(low, high + 0.05 * (high - low))
+    axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axis.set_xlabel("items N")
     axis.set_ylabel("AUROC")
     seeds = max(map(len, sized.values()))
@@ -167,12 +167,8 @@ def draw_training(root: Path, path: Path) -> bool:
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9
     )
-    first = _first(results)
-    figure.suptitle(
-        f"MNIST {first['data']['normal']}, {first['data']['fit']:,} images, "
-        f"{first['training']['epochs']} epochs with the memory",
-        fontsize=9,
-    )
+    data = _first(results)["data"]
+    figure.suptitle(f"MNIST {data['normal']}, {data['fit']:,} images, epochs with the memory", fontsize=9)
     _finish(figure, axes, path)
     return True
 

@@ -63,10 +63,9 @@ def draw_items(items: MemoryItems, path: Path) -> None:
         _show(axis, picture, float(low), float(high))
         use = items.uses[item] / total
         axis.set_title(f"{item}: {use:.1%}" if use else f"{item}: dead", fontsize=7, pad=2)
-    dead = int((items.uses == 0).sum())
-    figure.suptitle(
-        f"items decoded alone, with their share of all reads ({len(items.uses)} items, {dead} dead)", fontsize=9
-    )
+    count, dead = len(items.uses), int((items.uses == 0).sum())
+    which = f"the {len(order)} most used of {count} items" if len(order) < count else f"{count} items"
+    figure.suptitle(f"{which}, each decoded alone, with its share of all reads; {dead} are dead", fontsize=9)
     _save(figure, path)
 
 
