@@ -22,6 +22,7 @@ from memae.files import atomic_file
 __all__ = ["RESULTS", "Cell", "CellError", "cells_in", "provenance", "write_result"]
 
 RESULTS = Path(__file__).parent / "results"
+BEFORE = {"score.pool": "mean", "memory.trained": True}  # what was done before it was a setting
 
 
 class CellError(MemaeError):
@@ -150,7 +151,8 @@ def _python(value: Any) -> Any:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[str]:
     """The settings that differ. One that stands on one side only and is off (none, false, zero) makes no difference."""
     for key in sorted({*old, *new}):
-        was, now, name = old.get(key), new.get(key), f"{above}{key}"
+        name = f"{above}{key}"
+        was, now = old.get(key, BEFORE.get(name)), new.get(key)
         if isinstance(was, dict) or isinstance(now, dict):
             yield from _differences(was or {}, now or {}, f"{name}.")
         elif was != now and (was or now):
