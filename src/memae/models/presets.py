@@ -96,7 +96,7 @@ TABLE_DEFAULT: dict[str, dict[str, Any]] = {
 # for large tables of events, where most rows come again and again
 KDDCUP_DEFAULT: dict[str, dict[str, Any]] = {
     "memory": {
-        "num_items": 2000,
+        "num_items": 1000,
         "similarity": "cosine",
         "temperature": 1 / 30,
         "shrinkage": 5.0,
