@@ -480,6 +480,8 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
     assert equal(resumed, fitted)
     assert np.array_equal(resumed.threshold.calibration, fitted.threshold.calibration)
     assert np.array_equal(resumed.items().uses, fitted.items().uses)
+    assert any((tmp_path / "state").iterdir())
+    resumed.save(tmp_path / "model")
     assert not any((tmp_path / "state").iterdir())
 
 

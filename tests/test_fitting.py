@@ -203,6 +203,8 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memo
     assert np.array_equal(resumed.threshold.calibration, whole.threshold.calibration)
     assert np.array_equal(resumed.items().uses, whole.items().uses)
     assert [r.loss for r in resumed.history.records] == [r.loss for r in whole.history.records]
+    assert any((tmp_path / "state").iterdir())
+    resumed.save(tmp_path / "model")
     assert not any((tmp_path / "state").iterdir())
 
 

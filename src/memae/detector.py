@@ -25,7 +25,7 @@ from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule, EventThreshold, fit_event_threshold
 from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items_used
-from memae.fitting import fit_artifact
+from memae.fitting import fit_artifact, forget_training
 from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 from memae.hold_out import AnyPreprocess, take
 from memae.memory_room import Room
@@ -125,6 +125,7 @@ class Detector:
         self._settings = read_toml(settings) if isinstance(settings, str | Path) else dict(settings or {})
         self._artifact: Artifact | None = None
         self.history: History | None = None
+        self._checkpoint: Path | None = None  # of a complete training, which the model makes superfluous
         # a misspelt name or key should fail here, not after the data has been read
         self._check_settings()
 
@@ -151,7 +152,8 @@ class Detector:
             skip_bad: leave out samples that cannot be read, which are an error else; `facts["skipped"]` counts them.
             stream: rows of a table are encoded into a temporary file in passes over the source, or held in memory; None
                 decides by their size.
-            checkpoint: a directory to save the training's state in after every epoch; gone once it is complete.
+            checkpoint: a directory to save the training's state in after every epoch; `save` removes it once the
+                training is complete and the model is safe.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
             monitor: who is told how far the work is, such as `memae.progress.ProgressBar`.
 
@@ -183,6 +185,7 @@ class Detector:
             resume=resume,
             monitor=monitor,
         )
+        self._checkpoint = Path(checkpoint) if checkpoint is not None and not self.history.interrupted else None
         return self
 
     def score(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Scores:
@@ -334,13 +337,15 @@ class Detector:
         return MemoryItems(fitted.uses, fitted.model.memory.twins(), pictures, rows)
 
     def save(self, path: str | Path) -> None:
-        """Writes the model directory, whole or not at all.
+        """Writes the model directory, whole or not at all; then the checkpoint of its training goes.
 
         Raises:
             ArtifactError: the place is taken by something else.
             MemaeError: the detector is not fitted.
         """
         save_artifact(self._fitted, Path(path))
+        if self._checkpoint:
+            forget_training(self._checkpoint)
 
     @classmethod
     def load(cls, path: str | Path, *, device: Device = "auto") -> Detector:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from memae.errors import MemaeError, WriteError
 
-__all__ = ["atomic_directory", "atomic_file", "no_room", "unwritten"]
+__all__ = ["atomic_directory", "atomic_file", "check_writable", "no_room", "unwritten"]
+
+PROBE_BYTES = 4096  # one block: a disk that is full takes empty files and folders
 
 # no space left, over the quota, over the size that a file may have
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,10 +38,29 @@ def unwritten(path: Path | str, error: BaseException) -> str:
 
 def _free(path: Path) -> str:
     try:
-        there = next(folder for folder in path.absolute().parents if folder.exists())
+        there = _existing_folder(path)
         return f" ({shutil.disk_usage(there).free / 2**20:,.1f} MiB free in {there})"
     except OSError:
         return ""
+
+
+def check_writable(path: Path) -> None:
+    """Fails before the work if a file or directory could not be written to `path` after it.
+
+    A few bytes are written beside it and removed: rights alone tell neither of a full nor of a read-only disk.
+
+    Raises:
+        WriteError: the reason and the cure.
+    """
+    there = _existing_folder(path.resolve())
+    if not there.is_dir():
+        raise WriteError(f"{path}: {there} is no folder; check the path")
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".part", dir=there) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+    except OSError as error:
+        raise WriteError(unwritten(path, error)) from None
 
 
 @contextmanager
@@ -47,10 +68,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; what was written there replaces `path` if the block succeeds.
 
     Raises:
-        WriteError: the disk is full, or a file is where the folder should be; nothing is left behind.
+        WriteError: the disk is full or closed to writing, or a file is where the folder should be; nothing is left
+            behind.
     """
     _make_folder_of(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:  # would name the temporary file
+        raise WriteError(unwritten(path, error)) from None
     os.close(handle)
     part = Path(name)
     try:
@@ -73,11 +98,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     An old directory is moved aside first and removed last; if the move in between fails, it moves back.
 
     Raises:
-        WriteError: the disk is full, or a file is where the folder should be; nothing is left behind.
+        WriteError: the disk is full or closed to writing, or a file is where the folder should be; nothing is left
+            behind.
     """
     named, path = path, path.resolve()  # a link stays, and what it points to is replaced
     _make_folder_of(path)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise WriteError(unwritten(named, error)) from None
     old = part.with_suffix(".old")
     try:
         part.chmod(0o777 & ~_umask())
@@ -94,8 +123,11 @@ def atomic_directory(path: Path) -> Iterator[Path]:
                 old.rename(path)
             raise
     except Exception as error:
-        if no_room(error):
-            raise WriteError(unwritten(named, error)) from None
+        cause = (
+            error.__context__ if isinstance(error, WriteError) else error
+        )  # of a file in it: that has moved away
+        if cause and no_room(cause):
+            raise WriteError(unwritten(named, cause)) from None
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -107,6 +139,13 @@ def _make_folder_of(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise WriteError(f"{path}: {path.parent} is no folder; check the path") from None
+    except OSError as error:
+        raise WriteError(unwritten(path, error)) from None
+
+
+def _existing_folder(path: Path) -> Path:
+    """The nearest thing above `path` that is there."""
+    return next(folder for folder in path.absolute().parents if folder.exists())
 
 
 def _flush(path: Path) -> None:

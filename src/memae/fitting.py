@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -45,7 +46,9 @@ from memae.train import (
     train,
 )
 
-__all__ = ["calibrated", "fit_artifact"]
+__all__ = ["calibrated", "fit_artifact", "forget_training"]
+
+CHECKPOINTS = "warmup", "main"  # the parts of a training that are resumed
 
 INITIAL_SAMPLES = 10_000  # images or rows that the memory is started from
 INITIAL_BYTES = 256 << 20  # of input per forward pass for that
@@ -83,9 +86,6 @@ def fit_artifact(
     facts = _facts(prepared, seed, time.perf_counter() - started, history, model)
     uses = _uses(model, prepared.usual, monitor)
     artifact = calibrated(Artifact(config, prepared.preprocess, model, None, uses, facts), prepared, monitor)
-    if saved and not history.interrupted:
-        for part in saved:
-            part.remove()
     return artifact, history
 
 
@@ -320,6 +320,12 @@ def _series(artifact: Artifact, piece: Frames, done: Advance) -> tuple[ScoreSeri
     return ScoreSeries(np.array(times), np.array(scores)), np.array(peaks)
 
 
+def forget_training(checkpoint: Path) -> None:
+    """Removes the state of a training that was saved in `checkpoint`; the directory itself stays."""
+    for part in CHECKPOINTS:
+        shutil.rmtree(checkpoint / part, ignore_errors=True)
+
+
 def _checkpoints(
     path: str | Path | None, config: Config, seed: int, training: Encoded, resume: bool
 ) -> tuple[Checkpoint, Checkpoint] | None:
@@ -329,13 +335,12 @@ def _checkpoints(
             raise ConfigError("resume needs the checkpoint directory of the run to continue; pass checkpoint=")
         return None
     run = (config.model_dump(), seed)
-    places = checkpoint_of(Path(path) / "warmup", training, run), checkpoint_of(Path(path) / "main", training, run)
-    if resume and not any(place.exists() for place in places):
+    warm, main = (checkpoint_of(Path(path) / part, training, run) for part in CHECKPOINTS)
+    if resume and not (warm.exists() or main.exists()):
         raise ConfigError(f"{path}: holds no training to resume; leave --resume out to start one")
     if not resume:
-        for place in places:
-            place.remove()
-    return places
+        forget_training(Path(path))
+    return warm, main
 
 
 def _versions() -> dict[str, str]:

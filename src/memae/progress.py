@@ -20,7 +20,8 @@ from rich.progress_bar import ProgressBar as _Rule
 from rich.table import Table
 from rich.text import Text
 
-from memae.errors import MissingExtraError
+from memae.errors import MissingExtraError, WriteError
+from memae.files import unwritten
 from memae.stages import Count, Stage
 from memae.train import EpochRecord, Monitor
 
@@ -86,10 +87,10 @@ class _Pace:
 
 
 class Monitors(Monitor):
-    """Several monitors as one."""
+    """Several monitors as one. A log that can no longer be written is left out, as the training is worth more."""
 
     def __init__(self, members: Sequence[Monitor]) -> None:
-        self._members = members
+        self._members = list(members)
 
     def begin_stage(self, stage: Stage) -> None:
         """A stage begins."""
@@ -113,8 +114,7 @@ class Monitors(Monitor):
 
     def begin(self, epochs: int, samples: int, done: int) -> None:
         """Training starts."""
-        for member in self._members:
-            member.begin(epochs, samples, done)
+        self._logged(lambda member: member.begin(epochs, samples, done))
 
     def step(self, samples: int, loss: Callable[[], float]) -> None:
         """A step is done."""
@@ -123,13 +123,19 @@ class Monitors(Monitor):
 
     def epoch(self, record: EpochRecord) -> None:
         """An epoch is done."""
-        for member in self._members:
-            member.epoch(record)
+        self._logged(lambda member: member.epoch(record))
 
     def end(self) -> None:
         """Training is over."""
-        for member in self._members:
-            member.end()
+        self._logged(lambda member: member.end())
+
+    def _logged(self, tell: Callable[[Monitor], None]) -> None:
+        for member in tuple(self._members):
+            try:
+                tell(member)
+            except (OSError, WriteError) as error:
+                self._members.remove(member)
+                self.warn(f"{error}; the training goes on without this log")
 
 
 class _Bar(Progress):
@@ -391,7 +397,11 @@ class _EpochsOnly(Monitor):
 
 
 class JsonLines(_EpochsOnly):
-    """One JSON object per epoch, appended to a file: the fields of `EpochRecord`."""
+    """One JSON object per epoch, appended to a file: the fields of `EpochRecord`.
+
+    Raises:
+        WriteError: a line cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -407,8 +417,11 @@ class JsonLines(_EpochsOnly):
 
     def epoch(self, record: EpochRecord) -> None:
         """Adds the line."""
-        with self._path.open("a") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(asdict(record)) + "\n")
+        except OSError as error:
+            raise WriteError(unwritten(self._path, error)) from None
 
     def end(self) -> None:
         """Nothing is open."""

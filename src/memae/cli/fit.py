@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,6 +128,8 @@ def fit(
     """
     from memae.artifact import check_place
     from memae.detector import Detector
+    from memae.errors import OutOfMemoryError
+    from memae.files import check_writable
 
     main_process = os.environ.get("RANK", "0") == "0"
     voice = Voice(quiet=quiet or not main_process, log_json=log_json and main_process)
@@ -135,6 +138,9 @@ def fit(
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
     check_place(out)  # before the training, not after it
+    check_writable(out)
+    if log:
+        check_writable(log / "train.jsonl")
     x = x_from(sources, frame_rate)
     place = out.absolute()  # "." has no name of its own, and is another folder once the model has taken its place
     checkpoint = place.with_name(f"{place.name}.checkpoint")
@@ -148,16 +154,17 @@ def fit(
             resume=resume,
             monitor=_monitors(log, voice) if main_process else None,
         )
-    except KeyboardInterrupt:
-        if checkpoint.exists():
+        if main_process:  # all processes of a launch end with the same model
+            _save(detector, out, checkpoint)
+    except (KeyboardInterrupt, OutOfMemoryError, MemoryError, RuntimeError):
+        if main_process and _holds_training(checkpoint):
             voice.note(f"{checkpoint} holds the training so far; the same command with --resume continues it")
         raise
     finally:
         with suppress(OSError):
-            checkpoint.rmdir()  # empty once the training is complete
+            checkpoint.rmdir()  # empty once the model is saved
     if not main_process:
-        return  # all processes of a launch end with the same model; one writes it
-    detector.save(out)
+        return
     voice.result(_summary(detector, out), model=str(place), **detector.facts, **_decision(detector))
     if detector.history and detector.history.interrupted:
         voice.note(
@@ -165,6 +172,45 @@ def fit(
             f"{detector.history.kept_epoch} is saved. Continue with the same command and --resume"
         )
         raise typer.Exit(130)
+
+
+def _save(detector: Any, out: Path, checkpoint: Path) -> None:
+    """Writes the model; to another place if it cannot be written there, as the training is worth more than its name."""
+    from memae.errors import MemaeError
+
+    try:
+        detector.save(out)
+        return
+    except MemaeError as error:
+        failed = error
+    if kept := _kept(detector, out):
+        onwards = f"The trained model is safe in {kept}; " + (
+            f"put it in the place of {out}" if out.exists() else f"then:  mv {kept} {out}"
+        )
+    elif _holds_training(checkpoint):
+        onwards = f"{checkpoint} holds the training; the same command with --resume then writes the model"
+    else:
+        onwards = f"The trained model is lost: it fits neither there nor into {tempfile.gettempdir()}"
+    raise type(failed)(f"{failed}. {onwards}")
+
+
+def _holds_training(checkpoint: Path) -> bool:
+    return any(checkpoint.glob("*/state.json"))
+
+
+def _kept(detector: Any, out: Path) -> Path | None:
+    """A new directory with the model, beside `out` or among the temporary files; None if it fits into neither."""
+    from memae.errors import MemaeError
+
+    for folder in (out.absolute().parent, Path(tempfile.gettempdir())):
+        with suppress(OSError):  # no folder can be made, or it is not empty
+            place = Path(tempfile.mkdtemp(prefix=f"{out.name}.kept-", dir=folder))
+            try:
+                detector.save(place)
+                return place
+            except MemaeError:
+                place.rmdir()
+    return None
 
 
 def _monitors(log: Path | None, voice: Voice) -> Any:

@@ -293,12 +293,16 @@ def check_device(device: str) -> Any:
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], option: str = "--out") -> None:
-    """Fails before the work if the output cannot be written in a format that its name asks for.
+    """Fails before the work if the output cannot be written, or not in a format that its name asks for.
 
     Raises:
         ConfigError: an unknown suffix, or a directory of that name.
+        WriteError: nothing can be written there.
     """
+    from memae.files import check_writable
+
     if not path.name.lower().endswith(suffixes):
         raise ConfigError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
     if path.is_dir():
         raise ConfigError(f"{option} {path}: is a directory; name a file in it")
+    check_writable(path)

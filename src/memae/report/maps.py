@@ -16,7 +16,7 @@ from memae.detector import Detector
 from memae.errors import ConfigError
 from memae.evaluate_pixels import ImageMasks, PixelEvaluation, PixelMeter
 from memae.explain import Explanation
-from memae.files import atomic_file
+from memae.files import atomic_file, check_writable
 from memae.report.heat import draw_heat
 from memae.stages import Watcher
 
@@ -107,10 +107,11 @@ def map_path(key: Key) -> Path:
 
 
 def check_maps_folder(folder: Path, sources: Collection[str]) -> None:
-    """Fails if maps would be written among images.
+    """Fails if maps would be written among images, or cannot be written.
 
     Raises:
         ConfigError: it is a file, or lies in a folder of the sources.
+        WriteError: nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--maps {folder}: is a file; name a folder")
@@ -121,6 +122,7 @@ def check_maps_folder(folder: Path, sources: Collection[str]) -> None:
                 f"--maps {folder}: lies in {source}, so the next run would take the maps for images; name a folder "
                 "elsewhere"
             )
+    check_writable(folder / "a.png")
 
 
 def _as_seen(found: Explanation) -> np.ndarray:

@@ -18,11 +18,11 @@ from memae.data.preprocess import VideoPreprocess
 from memae.data.samples import FrameKey
 from memae.data.video import VIDEO_SUFFIXES, VideoSource
 from memae.detector import Detector, Verdicts
-from memae.errors import ConfigError, DataError
+from memae.errors import ConfigError, DataError, WriteError
 from memae.evaluate_video import VideoEvaluation, VideoMeter
 from memae.events import Event, EventFinder, EventRule, PeakDetail
 from memae.explain import ItemUse
-from memae.files import atomic_directory
+from memae.files import atomic_directory, check_writable, no_room
 from memae.frame_scoring import ScoredFrame
 from memae.regions import Region, find_regions, read_mask
 from memae.report.rows import write_verdicts
@@ -75,6 +75,8 @@ def watch_videos(
 ) -> Watched:
     """Scores videos once and writes all that is wanted of them; each file appears when it is complete.
 
+    Where there is no room for an overlay, or for stills and clips, all the rest is written before that is raised.
+
     Args:
         detector: a model of video.
         x: videos, or a source of them.
@@ -88,6 +90,7 @@ def watch_videos(
     Raises:
         DataError: a video or mask that cannot be used.
         ConfigError: an output that cannot hold what is wanted.
+        WriteError: an output that cannot be written.
         MissingExtraError: PyAV is not installed.
     """
     source = _videos(detector, x)
@@ -106,15 +109,20 @@ def watch_videos(
         else:
             counts = [(len(part), int(part.is_anomaly.sum())) for part in run.verdicts()]
             frames, flagged = (sum(column) for column in zip(*counts, strict=True))
-    events = run.events
+    events, failed = run.events, run.unwritten
     if outputs.events and media is not None:
         if events or media.exists():
-            with (
-                stage(watcher, "cutting stills and clips", "events", len(events)) as done,
-                atomic_directory(media) as part,
-            ):
-                events = _with_media(run, events, (part, media), before_s, after_s, done)
+            try:
+                with (
+                    stage(watcher, "cutting stills and clips", "events", len(events)) as done,
+                    atomic_directory(media) as part,
+                ):
+                    events = _with_media(run, events, (part, media), before_s, after_s, done)
+            except WriteError as error:  # the lines are small, and may have room yet
+                failed = error
         write_events(outputs.events, events)
+    if failed:
+        raise failed
     return Watched(frames, flagged, events)
 
 
@@ -174,6 +182,8 @@ class _Pass:
         done: Advance,
     ) -> None:
         self.events: list[Event] = []
+        self.unwritten: WriteError | None = None
+        """Why an overlay could not be written."""
         self.source, self.rule, self._detector = source, rule, detector
         self._overlays, self._watched, self._done = overlays, watched, done
         self.hot, self._warm = detector.place_level(rule.enter), detector.place_level(rule.stay)
@@ -197,7 +207,7 @@ class _Pass:
             keys = [frame.key for frame in part]
             yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
         self._add(self._finder.close())
-        self._stack.close()
+        self._end_overlay()
 
     def _seen(self, frame: ScoredFrame) -> ScoredFrame:
         if frame.key.video != self._video:
@@ -205,21 +215,40 @@ class _Pass:
         size = self.source.sizes[frame.key.video]
         regions = find_regions(frame.places, self._warm, *size)
         self._add(self._finder.push(frame.key, frame.score, lambda: _peak(frame, regions, size)))
-        if self._overlay:
-            key, picture = next(self._colour)
-            assert key.frame == frame.key.frame, "both readings of a video give the same frames"
-            caption = frame_caption(key.time_s, frame.score, self.rule.enter)
-            boxes = [region.box for region in regions if region.peak >= self.hot or self._finder.in_event]
-            self._overlay.write(key.time_s, picture, frame.places, boxes, caption, self._finder.in_event)
+        self._draw(frame, regions)
         self._done(1, frame.key)
         return frame
 
+    def _draw(self, frame: ScoredFrame, regions: Sequence[Region]) -> None:
+        if not self._overlay:
+            return
+        key, picture = next(self._colour)
+        assert key.frame == frame.key.frame, "both readings of a video give the same frames"
+        caption = frame_caption(key.time_s, frame.score, self.rule.enter)
+        boxes = [region.box for region in regions if region.peak >= self.hot or self._finder.in_event]
+        try:
+            self._overlay.write(key.time_s, picture, frame.places, boxes, caption, self._finder.in_event)
+        except Exception as error:
+            if not no_room(error):
+                raise
+            self._end_overlay(error)
+
     def _open(self, video: str) -> None:
-        self._stack.close()  # the overlay of the video before is complete
-        self._video, self._overlay = video, None
-        if path := self._overlays.get(video):
+        self._end_overlay()
+        self._video = video
+        if (path := self._overlays.get(video)) and not self.unwritten:
             self._colour = self._stack.enter_context(closing(self.source.colour(video)))
             self._overlay = self._stack.enter_context(OverlayWriter(path, self.hot))
+
+    def _end_overlay(self, error: Exception | None = None) -> None:
+        """The overlay is complete, or could not be: then the scores go on without it and those of videos to come."""
+        self._overlay = None
+        try:
+            self._stack.__exit__(type(error) if error else None, error, None)
+            if error:
+                raise error
+        except WriteError as failed:
+            self.unwritten = failed
 
     def _add(self, event: Event | None) -> None:
         if event:
@@ -276,6 +305,7 @@ def _check_files(outputs: Sequence[Path | None], source: VideoSource) -> None:
         if reason := taken.get(path.resolve()):
             raise ConfigError(f"{path}: cannot be written, because {reason}; name another file")
         taken[path.resolve()] = "another output has that name"
+        check_writable(path)
 
 
 def _check_media_folder(folder: Path, source: VideoSource) -> None:
