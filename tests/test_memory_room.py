@@ -39,7 +39,7 @@ from memae.scoring import sample_scores
 
 x = torch.randn(400_000, 64)
 wanted = sample_scores(model, x)
-memae.scoring.BATCH_BYTES = 1 << 40  # all at once
+memae.scoring.BATCH_BYTES = memae.scoring.WEIGHT_BYTES = 1 << 40  # all at once
 room = Room("scoring", watcher)
 limit(150)
 scores = sample_scores(model, x, room=room)

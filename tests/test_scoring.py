@@ -56,6 +56,14 @@ def test_small_batches_give_the_same_scores_in_order(net, monkeypatch):
     assert sample_scores(net, x) == pytest.approx(whole, rel=1e-5)
 
 
+def test_narrow_rows_do_not_take_more_memory_for_their_weights_than_is_meant(net, monkeypatch):
+    x = torch.randn(23, 6, generator=torch.Generator().manual_seed(0))
+    whole = sample_scores(net, x)
+    monkeypatch.setattr(memae.scoring, "WEIGHT_BYTES", 7 * 10 * 4)
+    assert [part.read.weights.shape for part in error_maps(net, x)] == [(7, 10)] * 3 + [(2, 10)]
+    assert sample_scores(net, x) == pytest.approx(whole, rel=1e-5)
+
+
 def test_a_sample_scores_the_same_alone_and_in_a_batch(net):
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
     alone = np.concatenate([sample_scores(net, row[None]) for row in x])

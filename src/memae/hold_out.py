@@ -28,7 +28,7 @@ from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreproc
 from memae.data.samples import Frames, Images, Samples, Skipped, Table
 from memae.data.sources import Source, collect
 from memae.data.stored import MEMORY_BYTES, StoredImages, store
-from memae.data.table_fit import TableSummary, hints, survey
+from memae.data.table_fit import TableSummary, check_varied, hints, survey
 from memae.data.table_rows import Rows
 from memae.data.tiles import OwnSizeImages, store_own_size
 from memae.data.windows import Windows
@@ -115,6 +115,8 @@ def prepare(
                 else {}
             ),
         )
+    if isinstance(preprocess, TablePreprocess):
+        check_varied(preprocess, samples.origin)
     with stage(watcher, "encoding", unit, len(samples)) as done:
         encoded = preprocess.encode(samples)
         done(len(samples))
@@ -243,6 +245,7 @@ def _prepare_streamed(
         summary.add(Table(table.columns.filter(here), range(int(here.true_count)), table.origin))
         start += len(table)
     preprocess = summary.preprocess(source.origin, dropped, missing)
+    check_varied(preprocess, source.origin)
     encoded = Rows.write(
         (preprocess.encode_rows(table).x for table in _tables(source, "encoding", watcher)),
         (rows, *preprocess.shape),

@@ -28,6 +28,7 @@ from memae.stages import Advance
 __all__ = ["ErrorMap", "JoinedMap", "Scores", "error_maps", "heat", "hottest", "sample_scores"]
 
 HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
+WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 
 
@@ -92,7 +93,7 @@ def error_maps(
     """
     model.eval()
     room = room or Room("scoring")
-    start, wanted = 0, fitting(x, BATCH_BYTES)
+    start, wanted = 0, _at_once(model, x)
     while start < len(x):
         size = min(room.fit(wanted), len(x) - start)
         try:
@@ -102,6 +103,14 @@ def error_maps(
             continue
         yield found
         start += size
+
+
+def _at_once(model: Autoencoder, x: Encoded) -> int:
+    """Samples per forward pass. A row is small beside its weights, one for each item."""
+    most = fitting(x, BATCH_BYTES)
+    if model.memory is None or len(x.shape) != 2:
+        return most
+    return max(1, min(most, WEIGHT_BYTES // (4 * model.memory.num_items)))
 
 
 def _error_map(model: Autoencoder, batch: Tensor, smooth_px: float, pool: Pool | None) -> ErrorMap:

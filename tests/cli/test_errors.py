@@ -50,6 +50,7 @@ def write_bad_files(folder, benign, digits):
     benign.rename(columns={"mean area": "area"}).to_csv("renamed.csv", index=False)
     benign.assign(day=1).to_csv("more.csv", index=False)
     benign.assign(day=pd.Timestamp("2024-01-01")).to_parquet("dates.parquet")
+    pd.DataFrame({"size": [2.5] * 40, "kind": ["a"] * 40}).to_csv("same.csv", index=False)
     (folder / "ragged.csv").write_text("a,b\n1,2\n3\n" * 20)
     benign.assign(**{"mean area": None}).to_csv("void.csv", index=False)
     area = benign["mean area"].astype(object)
@@ -119,6 +120,7 @@ SOURCES = [
     case("no such file", FIT.format("gone.csv"), "gone.csv: no such file or folder", "check the path"),
     case("an empty file", FIT.format("empty.csv"), "empty.csv: the file is empty", "check how it was written"),
     case("a header alone", FIT.format("none.csv"), "none.csv: ", "no samples|needs at least|give at least"),
+    case("constant rows", FIT.format("same.csv"), "same.csv: every training row is the same", "nothing to learn"),
     case("one sample", FIT.format("one.csv"), "one.csv: holds 1 sample, too few", "give at least 20"),
     case("an unknown kind", FIT.format("notes.md"), "notes.md: no reader for this kind of file", r"known: \.csv"),
     case(

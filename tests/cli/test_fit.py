@@ -243,12 +243,15 @@ def interruptible(folder, *words):
 def interrupt_when(process, ready, timeout_s=120):
     """Sends one SIGINT as soon as `ready()`; returns stdout and stderr."""
     deadline = time.monotonic() + timeout_s
-    while not ready():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    return process.communicate(timeout=timeout_s)
+    try:
+        while not ready():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()  # does nothing to one that has ended
 
 
 LONG = ("--preset", "table-paper", "--set", "train.epochs=25", "--set", "train.batch_size=8", "--seed", "5")

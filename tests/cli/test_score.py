@@ -287,6 +287,27 @@ def test_a_model_of_holes_scores_and_explains_them_by_column(memae, folder, beni
     assert columns["mean radius"]["rule"].endswith("never missing")
 
 
+def test_columns_in_another_order_score_the_same(memae, benign, model):
+    model("table")
+    benign.to_csv("rows.csv", index=False)
+    benign[benign.columns[::-1]].to_csv("turned.csv", index=False)
+    rows, turned = (memae("score", "model", name, "--quiet") for name in ("rows.csv", "turned.csv"))
+    assert (rows.code, turned.code) == (0, 0)
+    assert rows.out == turned.out
+
+
+def test_a_loop_of_links_ends_and_each_image_is_scored_once(memae, folder, digits, write_pngs, model):
+    model("image")
+    write_pngs(digits(0)[:4], folder / "zeros")
+    write_pngs(digits(0)[4:6], folder / "zeros" / "more")
+    plain = memae("score", "model", "zeros", "--quiet")
+    (folder / "zeros" / "more" / "back").symlink_to(folder / "zeros")
+    looped = memae("score", "model", "zeros", "--quiet")
+    assert (plain.code, looped.code) == (0, 0)
+    assert plain.out == looped.out
+    assert len(looped.out.splitlines()) == 7
+
+
 def test_an_interrupted_score_leaves_the_old_output_and_no_half_file(folder, benign, model, tree):
     model("table")
     rows = pa.Table.from_pandas(benign, preserve_index=False)

@@ -32,6 +32,7 @@ __all__ = [
     "MAX_CATEGORIES",
     "NO_VALUE_WORDS",
     "TableSummary",
+    "check_varied",
     "fit_table",
     "hints",
     "survey",
@@ -314,3 +315,21 @@ def _empty(origin: str, name: str, rows: int) -> str:
         f"{origin}: column {name!r} is empty in all {rows:,} training rows: there is nothing to learn; leave it out "
         f"with --drop {name}"
     )
+
+
+def check_varied(preprocess: TablePreprocess, origin: str) -> None:
+    """Refuses rows that are all alike.
+
+    Raises:
+        DataError: no column held two values in training.
+    """
+    if all(map(_says_nothing, preprocess.columns)):
+        raise DataError(
+            f"{origin}: every training row is the same; a model of constant rows has nothing to learn. Check the file, "
+            "or drop fewer columns"
+        )
+
+
+def _says_nothing(column: Column) -> bool:
+    """Whether it held one and the same value in all rows, and never none."""
+    return (column.constant and not column.missing) if column.kind == "number" else len(column.categories) == 1
