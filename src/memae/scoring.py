@@ -20,6 +20,7 @@ from memae.data.encoded import Encoded, fitting
 from memae.data.samples import Key, Skipped
 from memae.data.tiles import Tiles
 from memae.losses import squared_error
+from memae.memory import MemoryModule
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
@@ -108,9 +109,10 @@ def error_maps(
 def _at_once(model: Autoencoder, x: Encoded) -> int:
     """Samples per forward pass. A row is small beside its weights, one for each item."""
     most = fitting(x, BATCH_BYTES)
-    if model.memory is None or len(x.shape) != 2:
+    memory: MemoryModule | None = getattr(model, "memory", None)
+    if memory is None or len(x.shape) != 2:
         return most
-    return max(1, min(most, WEIGHT_BYTES // (4 * model.memory.num_items)))
+    return max(1, min(most, WEIGHT_BYTES // (4 * memory.num_items)))
 
 
 def _error_map(model: Autoencoder, batch: Tensor, smooth_px: float, pool: Pool | None) -> ErrorMap:
