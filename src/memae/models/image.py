@@ -51,22 +51,29 @@ class Fold(nn.Module):
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        """Folds."""
-        height, width = x.shape[2:]
-        beyond = (0, -width % self.side, 0, -height % self.side)
-        return F.pixel_unshuffle(F.pad(x, beyond, "replicate") if any(beyond) else x, self.side)
+        """Folds; channels come last in memory."""
+        side, beyond = self.side, (0, -x.shape[3] % self.side, 0, -x.shape[2] % self.side)
+        if any(beyond):
+            x = F.pad(x, beyond, "replicate")
+        batch, channels, height, width = x.shape
+        squares = x.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
+        return squares.reshape(batch, height // side, width // side, channels * side * side).movedim(-1, 1)
 
 
 class Unfold(nn.Module):
-    """The inverse of `Fold` for images of height x width px; the result is contiguous."""
+    """The inverse of `Fold` for images of height x width px."""
 
     def __init__(self, side: int, height: int, width: int) -> None:
         super().__init__()
         self.side, self.height, self.width = side, height, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Unfolds."""
-        return F.pixel_shuffle(x, self.side)[:, :, : self.height, : self.width].contiguous()
+        """Unfolds; the result is contiguous."""
+        batch, channels, height, width = x.shape
+        side = self.side
+        squares = x.movedim(1, -1).reshape(batch, height, width, channels // side**2, side, side)
+        whole = squares.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height * side, width * side)
+        return whole[:, :, : self.height, : self.width].contiguous()
 
 
 def encoded_shape(layers: Sequence[ConvLayer], height: int, width: int, fold: int = 1) -> tuple[int, int, int]:

@@ -219,8 +219,8 @@ def build(config: Config, shape: tuple[int, ...], samples: int | None = None) ->
         # one prototype per image while an image is a thing; one per place where it is a scene or a texture
         query = config.memory.query or ("whole" if _is_thing(config, shape) else "position")
         memory = _memory(config, prod(code) if query == "whole" else code[0], query)
-        decoder = conv_decoder(channels, layers, height, width, fold)
-        return Autoencoder(conv_encoder(channels, layers, fold), memory, decoder)
+        encoder = conv_encoder(channels, layers, fold)
+        return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, fold))
     if modality_of(config.network) == "video":
         return _build_video(config, shape)
     widths = (shape[0], *_row_widths(config.network, shape[0]))
