@@ -1,11 +1,11 @@
 """Every number of every network and preset, and nothing else holds one.
 
 A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's; `image`
-fits any image, `thumbnail` makes a narrow code of a small one, `table` and `wide` fit any columns, `video` any footage,
-on a CPU too. For MNIST and CIFAR-10 our default takes `thumbnail`, for KDDCUP99 `table`, for tables `wide`. Variants:
-`paper` is the paper's text, `released` is what the authors' code does, and no variant is our default. "mnist-paper",
-"table", "released" (network by the data) all name one. For video the variants go with the paper's network:
-"video-paper", "video-released".
+fits any image, `scene` is the same up to 64 px and folds larger ones for a ninth of the work, `thumbnail` makes a narrow
+code of a small one, `table` and `wide` fit any columns, `video` any footage, on a CPU too. For MNIST and CIFAR-10 our
+default takes `thumbnail`, for images `scene`, for KDDCUP99 `table`, for tables `wide`. Variants: `paper` is the paper's
+text, `released` is what the authors' code does, and no variant is our default. "mnist-paper", "table", "released"
+(network by the data) all name one. For video the variants go with the paper's network: "video-paper", "video-released".
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ NETWORKS: tuple[str, ...] = get_args(Network)
 MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 KDDCUP_WIDTHS = (60, 30, 10, 3)
+# Three layers at any size: a place of the code is 32 px of the image.
 SCENE_LAYERS = (ConvLayer(3, 2, 32), ConvLayer(3, 2, 64), ConvLayer(3, 2, 128))
 SCENE_FOLD = 4  # px of each side of an image above THING_PX that become channels before the first layer
 THUMBNAIL_CODE = 16  # numbers
