@@ -1,11 +1,12 @@
 """Every number of every network and preset, and nothing else holds one.
 
-A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's; `image`
-fits any image, `scene` is the same up to 64 px and folds larger ones for a ninth of the work, `thumbnail` makes a narrow
-code of a small one, `table` and `wide` fit any columns, `video` any footage, on a CPU too. For MNIST and CIFAR-10 our
-default takes `thumbnail`, for images `scene`, for KDDCUP99 `table`, for tables `wide`. Variants: `paper` is the paper's
-text, `released` is what the authors' code does, and no variant is our default. "mnist-paper", "table", "released"
-(network by the data) all name one. For video the variants go with the paper's network: "video-paper", "video-released".
+A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's;
+`image` fits any image, `scene` is the same up to 64 px and folds larger ones for a ninth of the work, `thumbnail`
+makes a narrow code of a small one, `table` and `wide` fit any columns, `video` any footage, on a CPU too. For
+MNIST and CIFAR-10 our default takes `thumbnail`, for images `scene`, for KDDCUP99 `table`, for tables `wide`.
+Variants: `paper` is the paper's text, `released` is what the authors' code does, and no variant is our default.
+"mnist-paper", "table", "released" (network by the data) all name one. For video the variants go with the paper's
+network: "video-paper", "video-released".
 """
 
 from __future__ import annotations
