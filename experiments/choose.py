@@ -301,6 +301,7 @@ def _defects() -> dict[str, Settings]:
         "smoothed by 1/64, mean of the greatest 5 %": {"heat": 1 / 64, "hottest": 0.05},
         "smoothed by 1/32, greatest": {"heat": 1 / 32, "hottest": 0},
         "smoothed by 1/16, greatest": {"heat": 1 / 16, "hottest": 0},
+        "smoothed by 1/64, greatest, network `scene`": {"heat": 1 / 64, "hottest": 0, "network": "scene"},
     }
 
 

@@ -1,8 +1,8 @@
 """Made-up pictures with made-up defects, to choose on how the errors of an image become its score.
 
 Three kinds of normal pictures (cloth, a part with holes, marble), and defects of three extents: small, large, and the
-whole image. One model a kind is trained, with the settings of the network `image`, and all ways are held against the
-same error maps.
+whole image. One model is trained for each kind and network, with the settings of the preset `image`, and all ways of a
+network are held against the same error maps.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
 
     Args:
         settings: `heat`, the deviation of the Gaussian that smooths an error map, as a share of its side; `hottest`,
-            the share of the smoothed map whose mean is the score: 0 is its greatest value, 1 all of it.
+            the share of the smoothed map whose mean is the score: 0 is its greatest value, 1 all of it; `network`,
+            by which the images are rebuilt, `image` where it is left out.
     """
+    way = dict(settings)
+    network = way.pop("network", "image")
     figures: dict[str, list[float]] = {extent: [] for extent in DEFECTS}
     for kind in KINDS:
-        maps = _maps(kind)
-        usual = _pooled(maps["normal"], **settings)
+        maps = _maps(kind, network)
+        usual = _pooled(maps["normal"], **way)
         for extent in DEFECTS:
-            strange = _pooled(maps[extent], **settings)
+            strange = _pooled(maps[extent], **way)
             labels = np.repeat([False, True], [len(usual), len(strange)])
             found = metrics.ranking(labels, np.concatenate([usual, strange]))
             figures[extent].append(found["auroc"])
@@ -53,11 +56,13 @@ def _pooled(maps: np.ndarray, heat: float, hottest: float) -> np.ndarray:
 
 
 @cache
-def _maps(kind: str) -> dict[str, np.ndarray]:
+def _maps(kind: str, network: str) -> dict[str, np.ndarray]:
     """Error maps (S, H, W) of normal pictures, and of spoilt ones by the extent of the defect."""
     generator = np.random.default_rng(KINDS.index(kind))
     draw = partial(picture, kind, generator)
-    detector = Detector("image", settings=TRAINING, device="cpu").fit(_stacked(draw() for _ in range(FITTED)))
+    detector = Detector("image", settings={**TRAINING, "network": network}, device="cpu").fit(
+        _stacked(draw() for _ in range(FITTED))
+    )
     ranked = {"normal": _stacked(draw() for _ in range(NORMAL))}
     for extent, defects in DEFECTS.items():
         ranked[extent] = _stacked(spoilt(draw(), defect, generator) for defect in defects for _ in range(EACH))

@@ -351,6 +351,17 @@ def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
     assert detector.event_threshold(3600).enter > detector.event_threshold(36_000).enter
 
 
+def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (24, 66, 70), dtype=np.uint8)
+    before = Detector("image", settings={**BRIEF, "network": "image"}, device="cpu").fit(pictures)
+    before.save(tmp_path / "model")
+    rewrite(tmp_path / "model", lambda settings: settings.update(format=5))
+    after = Detector.load(tmp_path / "model", device="cpu")
+    assert next(after.model.encoder.children()).in_channels == 1
+    assert np.array_equal(after.score(pictures).values, before.score(pictures).values)
+
+
 def test_golden_models_are_small_and_tell_nothing_of_the_machine_they_came_from():
     for name in ("image", "table", "video"):
         assert sum(len(content) for content in contents(GOLDEN / name).values()) < 50_000

@@ -30,7 +30,7 @@ def fitted(request, of_images, of_rows):
 
 
 def test_without_a_preset_the_data_chooses(of_images, of_rows):
-    assert of_images.config.network == "image"
+    assert of_images.config.network == "scene"
     assert of_rows.config.network == "wide"
 
 

@@ -31,9 +31,9 @@ from memae.threshold import Threshold
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
-# 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles;
-# such models still load
-FORMAT = 5
+# 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
+# 5 no network `scene`; such models still load
+FORMAT = 6
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")

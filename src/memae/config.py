@@ -34,7 +34,9 @@ __all__ = [
     "read_toml",
 ]
 
-Network = Literal["mnist", "cifar10", "image", "thumbnail", "kddcup", "table", "wide", "video", "video-paper"]
+Network = Literal[
+    "mnist", "cifar10", "image", "scene", "thumbnail", "kddcup", "table", "wide", "video", "video-paper"
+]
 
 
 FrameScore = Literal["mean", "place"]

@@ -28,7 +28,7 @@ def test_ways_to_pool_are_held_against_the_same_maps(monkeypatch):
     strange = maps * 0.95
     strange[:, 40:44, 40:44] = 9
     found = {"normal": maps, "small": strange, "large": strange, "whole": maps * 2}
-    monkeypatch.setattr(made_up_defects, "_maps", lambda kind: found)
+    monkeypatch.setattr(made_up_defects, "_maps", lambda kind, network: found)
     by_place = choose_pool({"heat": 1 / 64, "hottest": 0})
     assert by_place == {"small": 1, "large": 1, "whole": 1}
     assert choose_pool({"heat": 0, "hottest": 0.5})["whole"] == 1

@@ -13,25 +13,26 @@ from torch.testing import assert_close
 
 from memae.models import image
 from memae.models.autoencoder import Autoencoder
-from memae.models.image import ConvLayer, conv_decoder, conv_encoder, encoded_shape
+from memae.models.image import ConvLayer, Fold, Unfold, conv_decoder, conv_encoder, encoded_shape
 
 LAYERS = (ConvLayer(1, 2, 4), ConvLayer(3, 2, 6), ConvLayer(3, 2, 8))
 SIZES = [(4, 4), (5, 7), (8, 4), (27, 28), (28, 28), (32, 32), (33, 64), (100, 37), (1, 1), (1, 9)]
 
 
-def rebuilt(layers: tuple[ConvLayer, ...], channels: int, height: int, width: int) -> None:
+def rebuilt(layers: tuple[ConvLayer, ...], channels: int, height: int, width: int, fold: int = 1) -> None:
     x = torch.zeros(2, channels, height, width)
-    encoder = conv_encoder(channels, layers).eval()
-    decoder = conv_decoder(channels, layers, height, width).eval()
+    encoder = conv_encoder(channels, layers, fold).eval()
+    decoder = conv_decoder(channels, layers, height, width, fold).eval()
     encoding = encoder(x)
-    assert encoding.shape[1:] == encoded_shape(layers, height, width)
+    assert encoding.shape[1:] == encoded_shape(layers, height, width, fold)
     assert decoder(encoding).shape == x.shape
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_rebuilt_image_has_the_exact_size(channels: int, height: int, width: int) -> None:
-    rebuilt(LAYERS, channels, height, width)
+@pytest.mark.parametrize("fold", [1, 4])
+def test_the_rebuilt_image_has_the_exact_size(fold: int, channels: int, height: int, width: int) -> None:
+    rebuilt(LAYERS, channels, height, width, fold)
 
 
 @settings(max_examples=40, deadline=None)
@@ -44,9 +45,36 @@ def test_the_rebuilt_image_has_the_exact_size(channels: int, height: int, width:
     channels=st.sampled_from([1, 2, 3]),
     height=st.integers(1, 70),
     width=st.integers(1, 70),
+    fold=st.integers(1, 5),
 )
-def test_any_stack_of_strides_one_and_two_is_undone(layers, channels, height, width) -> None:
-    rebuilt(tuple(layers), channels, height, width)
+def test_any_stack_of_strides_one_and_two_is_undone(layers, channels, height, width, fold) -> None:
+    rebuilt(tuple(layers), channels, height, width, fold)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(8, 12), (9, 14), (1, 3)])
+def test_folding_keeps_every_pixel_of_a_square_in_its_place(channels: int, size: tuple[int, int]) -> None:
+    x = torch.rand(2, channels, *size)
+    folded = Fold(4)(x)
+    assert folded.shape == (2, 16 * channels, -(-size[0] // 4), -(-size[1] // 4))
+    assert torch.equal(folded[:, :, 0, 0].view(2, channels, 4, 4)[:, :, 0, :2], x[:, :, 0, :2])
+    restored = Unfold(4, *size)(folded)
+    assert torch.equal(restored, x)
+    assert restored.is_contiguous()
+
+
+def test_sides_that_do_not_fold_are_continued_by_their_last_line() -> None:
+    x = torch.arange(30.0).view(1, 1, 5, 6)
+    last = Fold(4)(x)[0, :, 1, 1].view(4, 4)
+    assert torch.equal(last, torch.tensor([28.0, 29, 29, 29]).expand(4, 4))
+
+
+def test_a_folded_image_is_seen_whole() -> None:
+    torch.manual_seed(0)
+    encoder = conv_encoder(1, (ConvLayer(3, 2, 8), ConvLayer(3, 2, 8)), 4).eval()
+    x = torch.rand(1, 1, 37, 41, requires_grad=True)
+    encoder(x).square().sum().backward()
+    assert (x.grad != 0).all()
 
 
 def test_the_encoder_is_convolution_batchnorm_relu_throughout() -> None:

@@ -7,12 +7,13 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from memae.config import Config, MemoryConfig, override
 from memae.errors import ConfigError, DataError
 from memae.models.presets import NETWORKS, build, modality_of, preset_config, settled
 
-IMAGES = ("mnist", "cifar10", "image", "thumbnail")
+IMAGES = ("mnist", "cifar10", "image", "scene", "thumbnail")
 TABLES = ("kddcup", "table", "wide")
 VIDEOS = ("video", "video-paper")
 NAMED = [network for network in NETWORKS if network != "video-paper"]  # which is a network and a variant in one
@@ -88,7 +89,7 @@ def test_kddcup_is_the_network_of_the_paper() -> None:
 
 @pytest.mark.parametrize("network", IMAGES)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [(4, 4), (5, 7), (27, 28), (33, 64), (100, 37)])
+@pytest.mark.parametrize("size", [(4, 4), (5, 7), (27, 28), (33, 64), (100, 37), (65, 4)])
 def test_every_image_network_rebuilds_any_size(network: str, channels: int, size: tuple[int, int]) -> None:
     model = build(preset_config(network, "image"), (channels, *size)).eval()
     with torch.no_grad():
@@ -126,13 +127,45 @@ def test_a_memory_that_is_not_trained_has_no_more_items_than_there_are_samples()
     assert build(learnt, (9,), 30).memory.num_items == 2000
 
 
+@pytest.mark.parametrize("size", [(4, 4), (28, 28), (64, 37)])
+def test_up_to_64_px_a_scene_is_the_network_image(size: tuple[int, int]) -> None:
+    models = []
+    for network in ("image", "scene"):
+        torch.manual_seed(0)
+        models.append(build(override(preset_config("image", "image"), {"network": network}, "test"), (1, *size)))
+    assert preset_config("image", "image").network == "scene"
+    image, scene = (model.state_dict() for model in models)
+    assert list(image) == list(scene)
+    assert all(torch.equal(image[name], scene[name]) for name in image)
+
+
+def test_above_64_px_a_scene_is_folded() -> None:
+    model = build(preset_config("image", "image"), (3, 256, 256)).eval()
+    assert convolutions(model.encoder, nn.Conv2d) == [(3, 2, 48, 32), (3, 2, 32, 64), (3, 2, 64, 128)]
+    assert convolutions(model.decoder, nn.ConvTranspose2d) == [(3, 2, 128, 128), (3, 2, 128, 64), (3, 2, 64, 48)]
+    assert model(torch.rand(1, 3, 256, 256)).positions == (8, 8)
+    paper = build(preset_config("image-paper", "image"), (3, 256, 256))
+    assert convolutions(paper.encoder, nn.Conv2d)[0] == (3, 2, 3, 32)
+
+
+def test_a_scene_takes_a_ninth_of_the_work() -> None:
+    work = {}
+    for network in ("image", "scene"):
+        model = build(override(preset_config("image", "image"), {"network": network}, "test"), (3, 256, 256))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(torch.rand(1, 3, 256, 256))
+        work[network] = counter.get_total_flops()
+    assert 1.3e9 < work["image"] < 1.6e9
+    assert work["scene"] < work["image"] / 8
+
+
 def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole() -> None:
     small = build(preset_config("image", "image"), (1, 64, 64))
     assert (small.memory.query, small.memory.item_dim) == ("whole", 128 * 4 * 4)
     large = build(preset_config("image", "image"), (1, 64, 65))
     assert (large.memory.query, large.memory.item_dim) == ("position", 128)
     read = large.eval()(torch.rand(1, 1, 64, 65)).read
-    assert read.weights.shape == (4 * 5, 100)
+    assert read.weights.shape == (2 * 3, 100)
     asked = override(preset_config("mnist-paper", "image"), {"memory": {"query": "position"}}, "test")
     assert build(asked, (1, 28, 28)).memory.items.shape == (100, 64)
 
@@ -193,7 +226,8 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
 @pytest.mark.parametrize("variant", ["", "-paper", "-released"])
 def test_every_preset_lets_an_item_pass_the_shrinkage(network: str, variant: str) -> None:
     config = preset_config(network + variant, MODALITY[network])
-    ours = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table", "table": "wide"}.get(network, network)
+    others = {"mnist": "thumbnail", "cifar10": "thumbnail", "image": "scene", "kddcup": "table", "table": "wide"}
+    ours = others.get(network, network)
     assert config.network == ("video-paper" if network == "video" and variant else network if variant else ours)
     memory = config.memory
     assert memory.shrinkage < built_items(config)

@@ -1,5 +1,8 @@
 """Convolutional encoders and decoders for images of any size, channel count and aspect.
 
+Most of the work of such a network is where its maps are largest. One that folds leaves those out: squares of pixels are
+channels from the start, and a layer on them is a large matrix product.
+
 Between the layers channels lie last in memory: there a CPU runs BatchNorm and most convolutions up to five times
 faster. Only layers that have few channels on one side starve there, and are written as matrix products.
 """
@@ -37,16 +40,60 @@ class ConvLayer:
         return (self.kernel - 1) // 2
 
 
-def encoded_shape(layers: Sequence[ConvLayer], height: int, width: int) -> tuple[int, int, int]:
-    """(C, H, W) of the encoding of a height x width image."""
+class Fold(nn.Module):
+    """(B, C, H, W) to (B, C side^2, H / side, W / side), rounded up: squares of side x side px become channels.
+
+    Sides that do not divide are continued by their last line.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Folds; channels come last in memory."""
+        side, beyond = self.side, (0, -x.shape[3] % self.side, 0, -x.shape[2] % self.side)
+        if any(beyond):
+            x = F.pad(x, beyond, "replicate")
+        batch, channels, height, width = x.shape
+        squares = x.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
+        return squares.reshape(batch, height // side, width // side, channels * side * side).movedim(-1, 1)
+
+
+class Unfold(nn.Module):
+    """The inverse of `Fold` for images of height x width px."""
+
+    def __init__(self, side: int, height: int, width: int) -> None:
+        super().__init__()
+        self.side, self.height, self.width = side, height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Unfolds; the result is contiguous."""
+        batch, channels, height, width = x.shape
+        side = self.side
+        squares = x.movedim(1, -1).reshape(batch, height, width, channels // side**2, side, side)
+        whole = squares.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height * side, width * side)
+        return whole[:, :, : self.height, : self.width].contiguous()
+
+
+def encoded_shape(layers: Sequence[ConvLayer], height: int, width: int, fold: int = 1) -> tuple[int, int, int]:
+    """(C, H, W) of the encoding of a height x width image that is folded first."""
+    height, width = -(-height // fold), -(-width // fold)
     for layer in layers:
         height, width = layer.shrink(height), layer.shrink(width)
     return layers[-1].channels, height, width
 
 
-def conv_encoder(channels: int, layers: Sequence[ConvLayer]) -> nn.Sequential:
-    """Convolutions, each with BatchNorm and ReLU behind it (paper, section 4.1)."""
-    stages: list[nn.Module] = []
+def conv_encoder(channels: int, layers: Sequence[ConvLayer], fold: int = 1) -> nn.Sequential:
+    """Convolutions, each with BatchNorm and ReLU behind it (paper, section 4.1).
+
+    Args:
+        channels: of the image.
+        layers: in the order of the data.
+        fold: px of each side that become channels first; see `Fold`.
+    """
+    stages: list[nn.Module] = [Fold(fold)] if fold > 1 else []
+    channels *= fold * fold
     for layer in layers:
         stages += [
             _Conv(channels, layer.channels, layer.kernel, layer.stride, layer.padding, bias=False),
@@ -58,7 +105,9 @@ def conv_encoder(channels: int, layers: Sequence[ConvLayer]) -> nn.Sequential:
     return nn.Sequential(*stages)
 
 
-def conv_decoder(channels: int, encoder: Sequence[ConvLayer], height: int, width: int) -> nn.Sequential:
+def conv_decoder(
+    channels: int, encoder: Sequence[ConvLayer], height: int, width: int, fold: int = 1
+) -> nn.Sequential:
     """Transposed 3 x 3 convolutions that undo the encoder layer by layer; nothing behind the last one.
 
     Args:
@@ -66,13 +115,14 @@ def conv_decoder(channels: int, encoder: Sequence[ConvLayer], height: int, width
         encoder: the encoder's layers, in the order of the data; strides of 1 or 2.
         height: of the image, px.
         width: of the image, px.
+        fold: the encoder's.
     """
-    sizes = [(height, width)]
+    sizes = [(-(-height // fold), -(-width // fold))]
     for layer in encoder[:-1]:
         sizes.append((layer.shrink(sizes[-1][0]), layer.shrink(sizes[-1][1])))
     # the paper mirrors the list of widths and not the layers: 16-32-64 is undone by 64-32-1, not by 32-16-1
-    outputs = [channels] + [layer.channels for layer in encoder[1:]]
-    into, *here = encoded_shape(encoder, height, width)
+    outputs = [channels * fold * fold] + [layer.channels for layer in encoder[1:]]
+    into, *here = encoded_shape(encoder, height, width, fold)
     stages: list[nn.Module] = []
     for left, layer, target, out in zip(
         range(len(encoder), 0, -1), reversed(encoder), reversed(sizes), reversed(outputs), strict=True
@@ -86,6 +136,8 @@ def conv_decoder(channels: int, encoder: Sequence[ConvLayer], height: int, width
         if not last:
             stages += [nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
         into, here = out, list(target)
+    if fold > 1:
+        stages.append(Unfold(fold, height, width))
     return nn.Sequential(*stages)
 
 

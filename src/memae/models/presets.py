@@ -1,11 +1,12 @@
 """Every number of every network and preset, and nothing else holds one.
 
-A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's; `image`
-fits any image, `thumbnail` makes a narrow code of a small one, `table` and `wide` fit any columns, `video` any footage,
-on a CPU too. For MNIST and CIFAR-10 our default takes `thumbnail`, for KDDCUP99 `table`, for tables `wide`. Variants:
-`paper` is the paper's text, `released` is what the authors' code does, and no variant is our default. "mnist-paper",
-"table", "released" (network by the data) all name one. For video the variants go with the paper's network:
-"video-paper", "video-released".
+A preset is a network and a variant. Networks: `mnist`, `cifar10`, `kddcup` and `video-paper` are the paper's;
+`image` fits any image, `scene` is the same up to 64 px and folds larger ones for a ninth of the work, `thumbnail`
+makes a narrow code of a small one, `table` and `wide` fit any columns, `video` any footage, on a CPU too. For
+MNIST and CIFAR-10 our default takes `thumbnail`, for images `scene`, for KDDCUP99 `table`, for tables `wide`.
+Variants: `paper` is the paper's text, `released` is what the authors' code does, and no variant is our default.
+"mnist-paper", "table", "released" (network by the data) all name one. For video the variants go with the paper's
+network: "video-paper", "video-released".
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ NETWORKS: tuple[str, ...] = get_args(Network)
 MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 KDDCUP_WIDTHS = (60, 30, 10, 3)
+# Three layers at any size: a place of the code is 32 px of the image.
+SCENE_LAYERS = (ConvLayer(3, 2, 32), ConvLayer(3, 2, 64), ConvLayer(3, 2, 128))
+SCENE_FOLD = 4  # px of each side of an image above THING_PX that become channels before the first layer
 THUMBNAIL_CODE = 16  # numbers
 THING_PX = 64  # up to this longest side an image is a thing as a whole, above a scene or a texture
 CLIP_LAYERS = {
@@ -47,7 +51,7 @@ NORMS = {"video-paper": True, "video": False}
 
 # N of each network where the memory section leaves it open
 NUM_ITEMS = {
-    "mnist": 100, "cifar10": 500, "image": 100, "thumbnail": 300, "kddcup": 50, "table": 50, "wide": 2000,
+    "mnist": 100, "cifar10": 500, "image": 100, "scene": 100, "thumbnail": 300, "kddcup": 50, "table": 50, "wide": 2000,
     "video": 500, "video-paper": 2000,
 }  # fmt: skip
 
@@ -118,11 +122,18 @@ VIDEO_DEFAULT: dict[str, dict[str, Any]] = {
 }
 # The paper's network for MNIST makes 1,024 numbers of 784 pixels, which lets a plain autoencoder rebuild any digit;
 # that for CIFAR-10 makes 1,024, too; that for KDDCUP99 has a code of three numbers. See docs/log.md.
-DEFAULT_NETWORKS = {"mnist": "thumbnail", "cifar10": "thumbnail", "kddcup": "table", "table": "wide"}
+DEFAULT_NETWORKS = {
+    "mnist": "thumbnail",
+    "cifar10": "thumbnail",
+    "image": "scene",
+    "kddcup": "table",
+    "table": "wide",
+}
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": THUMBNAIL_DEFAULT,
     "cifar10": CIFAR10_DEFAULT,
     "image": IMAGE_DEFAULT,
+    "scene": IMAGE_DEFAULT,
     "thumbnail": THUMBNAIL_DEFAULT,
     "kddcup": KDDCUP_DEFAULT,
     "table": TABLE_DEFAULT,
@@ -135,6 +146,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "mnist": {"epochs": 30, "batch_size": 128, "learning_rate": 1e-3},
     "cifar10": {"epochs": 50, "batch_size": 128, "learning_rate": 1e-3},
     "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
+    "scene": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "thumbnail": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
     "kddcup": {"epochs": 5, "batch_size": 1024, "learning_rate": 1e-3},
     "table": {"epochs": 200, "learning_rate": 1e-3, "patience": 20},
@@ -204,12 +216,13 @@ def build(config: Config, shape: tuple[int, ...], samples: int | None = None) ->
         config = config.model_copy(update={"memory": few})
     if modality_of(config.network) == "image":
         channels, height, width = shape
-        layers = _image_layers(config.network, height, width)
-        code = encoded_shape(layers, height, width)
+        layers, fold = _image_layers(config.network, height, width)
+        code = encoded_shape(layers, height, width, fold)
         # one prototype per image while an image is a thing; one per place where it is a scene or a texture
         query = config.memory.query or ("whole" if _is_thing(config, shape) else "position")
         memory = _memory(config, prod(code) if query == "whole" else code[0], query)
-        return Autoencoder(conv_encoder(channels, layers), memory, conv_decoder(channels, layers, height, width))
+        encoder = conv_encoder(channels, layers, fold)
+        return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, fold))
     if modality_of(config.network) == "video":
         return _build_video(config, shape)
     widths = (shape[0], *_row_widths(config.network, shape[0]))
@@ -278,13 +291,16 @@ def _memory(config: Config, item_dim: int, query: Any) -> MemoryModule | None:
     )
 
 
-def _image_layers(network: str, height: int, width: int) -> tuple[ConvLayer, ...]:
+def _image_layers(network: str, height: int, width: int) -> tuple[tuple[ConvLayer, ...], int]:
+    """Of the encoder, and the px of each side that become channels before them."""
     if min(height, width) < 4:
         raise DataError(f"images of {height} x {width} px are too small; the networks need at least 4 x 4")
     if network == "mnist":
-        return MNIST_LAYERS
+        return MNIST_LAYERS, 1
     if network == "cifar10":
-        return CIFAR10_LAYERS
+        return CIFAR10_LAYERS, 1
+    if network == "scene" and max(height, width) > THING_PX:
+        return SCENE_LAYERS, SCENE_FOLD
     # halve at least once: until the shorter side is at most 4 px long, or a thumbnail is a single place
     layers: list[ConvLayer] = []
     narrow = network == "thumbnail"
@@ -295,7 +311,7 @@ def _image_layers(network: str, height: int, width: int) -> tuple[ConvLayer, ...
         channels, side = min(2 * channels, most), (side + 1) // 2
     if narrow:  # a code as wide as the picture copies any picture, normal or not
         layers[-1] = ConvLayer(3, 2, THUMBNAIL_CODE)
-    return tuple(layers)
+    return tuple(layers), 1
 
 
 def _row_widths(network: str, features: int) -> tuple[int, ...]:
