@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from experiments.choose import VARIANTS, log_table
 from experiments.data import DATA, WHOLE
+from experiments.markdown import markdown
 from experiments.records import RESULTS
+from experiments.speed import speed_tables
 from experiments.summary import DataTree, Summary, Tree, summarise
 from experiments.tables import Block, Column, Reported, Row, all_tables
 
-__all__ = ["ROOT", "by_part", "comparison", "demo_table", "markdown", "overview", "rendered", "speed_table"]
+__all__ = ["ROOT", "by_part", "comparison", "demo_table", "overview", "rendered"]
 
 ROOT = Path(__file__).parents[1]
 _MARKED = re.compile(r"(<!-- ([\w-]+):begin -->)\n.*?(<!-- \2:end -->)", re.DOTALL)
@@ -70,13 +72,6 @@ STRIDES: tuple[Figure, ...] = (
     ("table2", "ped2", "served", "auroc", "stride 8 (middle half of each clip)"),
     ("table2", "ped2", "served 16", "auroc", "stride 16 (clips end to end)"),
 )
-
-
-def markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    head, rule, *body = ("| " + " | ".join(line) + " |" for line in lines)
-    return "\n".join([head, rule.replace(" ", ""), *body])
 
 
 def comparison(block: Block, rows: Sequence[Row], data: DataTree) -> str:
@@ -180,31 +175,14 @@ def demo_table(root: Path = RESULTS / "demo") -> str:
     )
 
 
-def speed_table(path: Path = ROOT / "benchmarks" / "results" / "video.json") -> str:
-    """The committed speed of video scoring as a Markdown table."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    rows = {
-        "frames/s, from the file to the last score": f"{found['frames_per_second']:.1f}",
-        "the same in eager float32": f"{found['eager_float32']:.1f}",
-        "limit by the 8-bit matrix rate": _limit(found["limit"], found.get("matrix_rate_int8_tops")),
-        "limit by the bfloat16 matrix rate": _limit(found["limit_bfloat16"], found["matrix_rate_tflops"]),
-        "share of the limit": f"{found['share_of_limit']:.0%}",
-        "frame AUROC, difference to float32": f"{found['auroc_difference']:.4f}",
-        "scores, correlation with float32": f"{found['score_correlation']:.6f}",
-        "hardware": found["hardware"],
-    }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
-
-
-def _limit(frames_per_second: float, tera: float | None) -> str:
-    return "–" if tera is None else f"{frames_per_second:.1f} ({tera:.2f} T/s)"
-
-
 def rendered() -> dict[Path, str]:
     """The pages that hold tables, with what stands between their markers made anew."""
     blocks = _blocks(summarise())
     pages = {}
-    for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in ("tables.md", "log.md", "video.md"))):
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs" / name for name in ("tables.md", "log.md", "video.md", "speed.md")),
+    ):
         if not path.exists():
             continue
         text = path.read_text(encoding="utf-8")
@@ -219,7 +197,7 @@ def _filled(found: re.Match[str], blocks: Mapping[str, str]) -> str:
 
 def _blocks(tree: Tree) -> dict[str, str]:
     """What stands between the markers, by their name."""
-    blocks = {"demo": demo_table(), "video-speed": speed_table()}
+    blocks = {"demo": demo_table(), **speed_tables()}
     blocks["evidence"] = overview(tree, OVERVIEW, OVERVIEW_ROWS)
     blocks["video"] = overview(tree, VIDEO, VIDEO_ROWS, empty=True)
     blocks["video-stride"] = overview(tree, STRIDES, VIDEO_ROWS[:3])

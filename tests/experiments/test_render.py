@@ -6,9 +6,10 @@ from test_summary import images, write
 
 from experiments import data, render
 from experiments.data import DATA, ArrayData
+from experiments.markdown import markdown
 from experiments.protocols.images import judge
 from experiments.records import RESULTS
-from experiments.render import ROOT, by_part, comparison, demo_table, markdown, overview, rendered
+from experiments.render import ROOT, by_part, comparison, demo_table, overview, rendered
 from experiments.summary import Summary, summarise
 from experiments.tables import TABLES, all_tables
 

@@ -1,0 +1,141 @@
+"""The committed results of the benchmarks as Markdown tables, by the marker that they stand behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.markdown import markdown
+
+__all__ = ["speed_tables"]
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "results"
+TRAININGS = {
+    "kdd_autoencoder": "KDDCUP99, plain autoencoder of the paper",
+    "kdd": "KDDCUP99, MemAE, preset `paper`",
+    "mnist_autoencoder": "MNIST, plain autoencoder, our default",
+    "mnist": "MNIST, MemAE, our default",
+    "mnist-paper_autoencoder": "MNIST, plain autoencoder of the paper",
+    "mnist-paper": "MNIST, MemAE, preset `paper`",
+}
+
+
+def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
+    """One table for each result that is there."""
+    makers = {
+        "video": ("video-speed", _video),
+        "training": ("training-speed", _training),
+        "tables": ("tables-speed", _tables),
+        "long-table": ("long-table-speed", _long_table),
+        "pictures": ("pictures-speed", _listed),
+        "startup": ("startup-speed", _startup),
+    }
+    found = {}
+    for name, (marker, make) in makers.items():
+        path = root / f"{name}.json"
+        if path.exists():
+            result = json.loads(path.read_text(encoding="utf-8"))
+            found[marker] = make(result)
+            if name == "training" and result.get("times_pyod"):
+                found["pyod-speed"] = _pyod(result)
+    return found
+
+
+def _video(found: Mapping[str, Any]) -> str:
+    return _pairs(
+        {
+            "frames/s, from the file to the last score": f"{found['frames_per_second']:.1f}",
+            "the same in eager float32": f"{found['eager_float32']:.1f}",
+            "limit by the 8-bit matrix rate": _limit(found["limit"], found.get("matrix_rate_int8_tops")),
+            "limit by the bfloat16 matrix rate": _limit(found["limit_bfloat16"], found["matrix_rate_tflops"]),
+            "share of the limit": f"{found['share_of_limit']:.0%}",
+            "frame AUROC, difference to float32": f"{found['auroc_difference']:.4f}",
+            "scores, correlation with float32": f"{found['score_correlation']:.6f}",
+            "hardware": found["hardware"],
+        }
+    )
+
+
+def _training(found: Mapping[str, Any]) -> str:
+    one, wall, times = found["one_thread"], found["wall"], found["times_plain"]
+    rows = [
+        (
+            title,
+            f"{one[f'{name}_ours']:,}",
+            f"{one[f'{name}_plain']:,}",
+            f"{times['one_thread'][name]:.2f}",
+            f"{wall[f'{name}_ours']:,}",
+            f"{wall[f'{name}_plain']:,}",
+            f"{times['wall'][name]:.2f}",
+            f"{found['share_of_limit'][name]:.0%}",
+        )
+        for name, title in TRAININGS.items()
+    ]
+    titles = (
+        "training",
+        "ours",
+        "plain",
+        "times",
+        "ours, by the clock",
+        "plain, by the clock",
+        "times",
+        "of the limit",
+    )
+    return markdown(titles, rows)
+
+
+def _pyod(found: Mapping[str, Any]) -> str:
+    wall = found["wall"]
+    rows = []
+    for size in (32, 1024):
+        ours = wall[f"kdd_autoencoder_ours_{size}"]
+        for way, title in (("pyod", "as it comes"), ("pyod-bare", "bare")):
+            theirs = wall[f"kdd_autoencoder_{way}_{size}"]
+            rows.append((f"batches of {size}, PyOD {title}", f"{ours:,}", f"{theirs:,}", f"{ours / theirs:.1f}"))
+    return markdown(("KDDCUP99, plain autoencoder", "ours", "PyOD", "times"), rows)
+
+
+def _tables(found: Mapping[str, Any]) -> str:
+    low, high = found["spread"]["end_to_end"]
+    return _pairs(
+        {
+            "rows/s, Parquet to Parquet": f"{found['end_to_end']:,} ({low:,} to {high:,})",
+            "rows/s, reading and encoding alone": f"{found['read_and_encode']:,}",
+            "peak memory, MB": f"{found['peak_mb']['short']:,}",
+            f"the same, a file {found['times_longer']} times as long": f"{found['peak_mb']['long']:,}",
+            "hardware": found["hardware"],
+        }
+    )
+
+
+def _long_table(found: Mapping[str, Any]) -> str:
+    score, fit = found["score"], found["fit_one_epoch"]
+    return _pairs(
+        {
+            "rows, of 10 numbers": f"{found['rows']:,}",
+            "size of the file, MB": f"{found['file_mb']:,}",
+            "`memae score`": f"{score['seconds']:,} s, {score['rows_per_second']:,} rows/s, "
+            f"peak {score['peak_mb']:,} MB",
+            "`memae fit`, one epoch": f"{fit['seconds']:,} s, peak {fit['peak_mb']:,} MB",
+            "hardware": found["hardware"],
+        }
+    )
+
+
+def _startup(found: Mapping[str, Any]) -> str:
+    return _pairs({name.replace("_", " "): f"{seconds:.3f} s" for name, seconds in found["real_s"].items()})
+
+
+def _listed(found: Mapping[str, Any]) -> str:
+    hidden = ("seed", "command", "commit", "spread")
+    return _pairs({name.replace("_", " "): str(value) for name, value in found.items() if name not in hidden})
+
+
+def _limit(frames_per_second: float, tera: float | None) -> str:
+    return "–" if tera is None else f"{frames_per_second:.1f} ({tera:.2f} T/s)"
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return markdown(("", ""), list(values.items())).replace("|  |  |", "| | |", 1)
