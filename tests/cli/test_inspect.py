@@ -92,7 +92,7 @@ def test_json_holds_it_all(memae, model, kind):
     assert done.out.count("\n") == 1
     found = json.loads(done.out)
     assert {*found} == {"config", "input", "facts", "threshold", "items"}
-    assert found["config"]["network"] == {"table": "wide"}.get(kind, kind)
+    assert found["config"]["network"] == {"table": "wide", "image": "scene"}.get(kind, kind)
     assert found["input"]["kind"] == kind
     assert found["facts"] == detector.facts
     assert found["threshold"] == {
@@ -126,5 +126,5 @@ def test_the_items_of_an_image_model_are_drawn(memae, folder, model):
 def test_json_and_picture_come_together(memae, folder, model):
     model("image")
     done = memae("inspect", "model", "--json", "--out", "items.png")
-    assert json.loads(done.out)["config"]["network"] == "image"
+    assert json.loads(done.out)["config"]["network"] == "scene"
     assert (folder / "items.png").stat().st_size > 1000
