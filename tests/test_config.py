@@ -124,8 +124,8 @@ def test_an_unknown_key_names_the_close_one_or_all(settings: dict, message: str)
         ({"memory": 3}, r"memory = 3: should be a valid dictionary"),
         (
             {"network": "resnet"},
-            r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'scene', 'thumbnail', 'kddcup', 'table', 'wide', "
-            "'video' or 'video-paper'",
+            r"network = 'resnet': should be 'mnist', 'cifar10', 'image', 'scene', 'thumbnail', 'kddcup', 'table', "
+            "'wide', 'video' or 'video-paper'",
         ),
     ],
 )
