@@ -32,14 +32,6 @@ def clear_rows(query: Tensor, items: Tensor, least: float = 0.01, **kind: object
     return query.detach()[clear].requires_grad_()
 
 
-@pytest.fixture(scope="module", autouse=True, params=[1, 10**9], ids=["few", "all"])
-def both_ways(request):
-    """Every test runs on the weights above 0 alone, where there is a shrinkage, and on all of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocked, "FEW", request.param)
-        yield
-
-
 def test_dot_weights_of_a_hand_written_memory() -> None:
     items = torch.tensor([[math.log(2.0), 0.0], [0.0, 5.0], [math.log(5.0), 1.0]], dtype=torch.float64)
     # logits log 2, 0, log 5: weights 2/8, 1/8, 5/8

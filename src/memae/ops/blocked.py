@@ -1,4 +1,4 @@
-"""The sparse read in blocks of rows, and its gradient; where few weights are above 0, that of these alone.
+"""The sparse read in blocks of rows: two T x N tensors, the weights, and the logits where a gradient wants them.
 
 Forward, for logits s = d(q, k) / temperature, with K the kept set { i : softmax(s)_i > lambda } (or the best item alone
 where that is empty):
@@ -11,10 +11,8 @@ it is almost everywhere:
     u = g M^T - h log w + r,   ds = w (u - sum(w u))
     dq = ds k / temperature,   dk = ds^T q / temperature,   dM = w^T g
 
-A shrunken read keeps a handful of hundreds or thousands of items. On a CPU their places are found once, and all that
-follows the softmax is computed for them alone (`_Few`). A GPU, and a read that keeps many, works on all of T x N. Then
-log w is s less a constant of the row, which falls out of u - sum(w u), and sum(w g M^T) is g value. So, but for r,
-u - sum(w u) = g M^T + c - h s with c = h sum(w s) - g value: no logarithm and no mean over T x N.
+Over K log w is s less a constant of the row, which falls out of u - sum(w u), and sum(w g M^T) is g value. So, but
+for r, u - sum(w u) = g M^T + c - h s with c = h sum(w s) - g value: no logarithm and no mean over T x N.
 
 For cosine q and k are directions, x / |x|, and a gradient d of a direction e is (d - e (e d)) / |x| of the vector. It
 is all one function, because each step of autograd costs more than its work on a small batch. A block is small enough
@@ -23,11 +21,9 @@ that its logits stay in the cache between the matrix product and the softmax.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["sparse_read"]
@@ -35,7 +31,6 @@ __all__ = ["sparse_read"]
 BLOCK_ELEMENTS = 1 << 18  # logits per block: 1 MiB in float32, about one core's second-level cache
 SHORTEST = 1e-12  # vectors shorter than this are divided by it
 NARROW = 16  # matrices of fewer columns are multiplied faster from the other side
-FEW = 64  # at most one weight in so many is above 0: then these alone are gone through
 
 
 def sparse_read(
@@ -55,8 +50,11 @@ def _blocks(rows: int, num_items: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> Tensor:
-    """Writes the masked-softmax weights of logits, from which it takes the greatest of each row; the rescued rows."""
+def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Writes the masked-softmax weights of logits, from which it takes the greatest of each row.
+
+    Gives the entropies, sum(w s), and the rescued rows.
+    """
     logits -= logits.amax(dim=1, keepdim=True)
     torch.softmax(logits, dim=1, out=weights)
     rescued = torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
@@ -72,7 +70,9 @@ def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> Tensor:
             weights[rows, logits[rows].argmax(dim=1)] = 1
             kept[rows] = 1
         weights /= kept
-    return rescued
+    # log w = s + log(greatest w), as the greatest s is 0 now: no logarithm of all the weights, most of which are 0
+    mean = (logits * weights).sum(dim=1)
+    return -(mean + weights.amax(dim=1).log_()), mean, rescued
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -93,79 +93,6 @@ def _through_directions(grad: Tensor, directions: Tensor, inverse: Tensor) -> Te
     return grad.addcmul(directions, along, value=-1).mul_(inverse)
 
 
-class _Few(NamedTuple):
-    """The weights above 0 of a read of T queries, n in all, row by row."""
-
-    weights: Tensor
-    """(n,)"""
-    rows: Tensor
-    """(n,) the query of each"""
-    items: Tensor
-    """(n,) the item of each"""
-    starts: Tensor
-    """(T,) where each row begins"""
-
-    @classmethod
-    def at(cls, places: Tensor, weights: Tensor) -> _Few:
-        """Those at the places (n,) of the flat weights (T, N)."""
-        rows = places.div(weights.shape[1], rounding_mode="floor")
-        items = places - rows * weights.shape[1]
-        return cls(weights.view(-1).index_select(0, places), rows, items, _starts(rows, len(weights)))
-
-    def by_query(self, factors: Tensor, x: Tensor) -> Tensor:
-        """(T, C): for each query the sum of the rows of x (N, C) of its items, times factors (n,)."""
-        return F.embedding_bag(self.items, x, self.starts, mode="sum", per_sample_weights=factors)
-
-    def by_item(self, num_items: int, *sums: tuple[Tensor, Tensor]) -> list[Tensor]:
-        """(N, C) for each (factors (n,), x (T, C)): for each item the sum of the rows of x of its queries."""
-        # of 16 bits numpy sorts by the digits, in a third of the time
-        numbers = self.items.numpy().astype(np.uint16 if num_items <= 1 << 16 else np.int64)
-        order = torch.from_numpy(np.argsort(numbers, kind="stable"))
-        rows, starts = self.rows.index_select(0, order), _starts(self.items, num_items)
-        return [
-            F.embedding_bag(rows, x, starts, mode="sum", per_sample_weights=factors.index_select(0, order))
-            for factors, x in sums
-        ]
-
-    def row_sums(self, x: Tensor) -> Tensor:
-        """(T,) of x (n,)."""
-        return x.new_zeros(len(self.starts)).index_add_(0, self.rows, x)
-
-
-class _All(NamedTuple):
-    """All weights of a read, and what their gradient wants besides."""
-
-    weights: Tensor
-    """(T, N)"""
-    logits: Tensor
-    """(T, N) less the greatest of each row"""
-    value: Tensor
-    """(T, C)"""
-    mean: Tensor
-    """(T,) sum(w s)"""
-    entropy: Tensor
-    """(T,)"""
-
-
-class _Upstream(NamedTuple):
-    """Gradients of what a read gives."""
-
-    value: Tensor
-    weights: Tensor | None
-    entropy: Tensor | None
-
-
-def _starts(groups: Tensor, count: int) -> Tensor:
-    """Where each of `count` groups begins, if the elements (n,) lie group by group."""
-    sizes = torch.bincount(groups, minlength=count)
-    return sizes.cumsum(0) - sizes
-
-
-def _not_zero(weights: Tensor) -> Tensor:
-    """The flat places of what is not 0, in order; numpy finds them in a tenth of the time of torch."""
-    return torch.from_numpy(np.flatnonzero(np.not_equal(weights.numpy(), 0)))
-
-
 class _SparseRead(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -180,32 +107,16 @@ class _SparseRead(torch.autograd.Function):
         rows, num_items = query.shape[0], keys.shape[0]
         blocks = _blocks(rows, num_items)
         weights = query.new_empty(rows, num_items)
-        rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
-        few = rows > 0 and threshold > 0 and query.device.type == "cpu"
-        places: list[Tensor] = []
         logits = torch.empty_like(weights[: rows if learning else blocks[0].stop])
         entropy, mean = query.new_empty(rows), query.new_empty(rows)
+        rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
         value = query.new_empty(rows, items.shape[1])
         for block in blocks:
-            w = weights[block]
-            some = logits[block] if learning and not few else logits[: len(w)]
-            rescued[block] = _weigh(torch.mm(query[block], keys.T, out=some), threshold, w)
-            if few:
-                found = _not_zero(w)
-                few = bool(places) or len(found) * FEW <= w.numel()  # the first block speaks for all
-                places.append(found + block.start * num_items)
-            if not few:
-                value[block] = _product(w, items)
-                # log w = s + log(greatest w), as the greatest s is 0 now: no logarithm of all the weights
-                mean[block] = (some * w).sum(dim=1)
-                entropy[block] = -(mean[block] + w.amax(dim=1).log_())
-        kept: _Few | _All = _All(weights, logits, value, mean, entropy)
-        if few:
-            kept = _Few.at(torch.cat(places), weights)
-            value = kept.by_query(kept.weights, items)
-            entropy = -kept.row_sums(kept.weights * kept.weights.log())
-        ctx.save_for_backward(query, keys, items, *kept, *lengths)
-        ctx.few, ctx.temperature = few, temperature
+            some = torch.mm(query[block], keys.T, out=logits[block if learning else slice(len(query[block]))])
+            entropy[block], mean[block], rescued[block] = _weigh(some, threshold, weights[block])
+            value[block] = _product(weights[block], items)
+        ctx.save_for_backward(query, keys, items, weights, logits, value, mean, entropy, *lengths)
+        ctx.temperature = temperature
         ctx.mark_non_differentiable(rescued)
         ctx.set_materialize_grads(False)
         return value, weights, entropy, rescued
@@ -219,64 +130,31 @@ class _SparseRead(torch.autograd.Function):
         grad_entropy: Tensor | None,
         _grad_rescued: None,
     ) -> tuple[Tensor, Tensor, None, None, None, None]:
-        query, keys, items, *more = ctx.saved_tensors
+        query, keys, items, weights, logits, value, mean, entropy, *lengths = ctx.saved_tensors
+        grad_query = torch.empty_like(query)
+        grad_keys = torch.zeros_like(keys)
         with torch.autocast(query.device.type, enabled=False):  # backward may be called inside autocast, too
-            upstream = _Upstream(
-                torch.zeros_like(query) if grad_value is None else grad_value, grad_weights, grad_entropy
-            )
-            if ctx.few:
-                lengths = more[len(_Few._fields) :]
-                kept = _Few(*more[: len(_Few._fields)])
-                grad_query, grad_keys, grad_items = _few_gradients(query, keys, items, kept, upstream)
-            else:
-                lengths = more[len(_All._fields) :]
-                every = _All(*more[: len(_All._fields)])
-                grad_query, grad_keys, grad_items = _gradients(query, keys, items, every, upstream)
+            if grad_value is None:
+                grad_value = torch.zeros_like(value)
+            constant = -(grad_value * value).sum(dim=1, keepdim=True)
+            if grad_entropy is not None:
+                constant += (grad_entropy * mean)[:, None]
+            # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
+            several = (entropy > 0)[:, None].to(value)
+            left, constant = grad_value * several, constant * several
+            for block in _blocks(query.shape[0], keys.shape[0]):
+                w = weights[block]
+                grad_logits = torch.addmm(constant[block], left[block], items.T)
+                if grad_entropy is not None:
+                    grad_logits.addcmul_(logits[block], (grad_entropy[block, None] * several[block]), value=-1)
+                if grad_weights is not None:
+                    grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
+                grad_logits *= w
+                grad_query[block] = _product(grad_logits, keys)
+                grad_keys += _product(grad_logits.T, query[block])
             grad_keys /= ctx.temperature
             if lengths:
                 grad_query = _through_directions(grad_query, query, lengths[0])
                 grad_keys = _through_directions(grad_keys, keys * ctx.temperature, lengths[1])
-        return grad_query, grad_keys.add_(grad_items), None, None, None, None
-
-
-def _few_gradients(
-    query: Tensor, keys: Tensor, items: Tensor, few: _Few, upstream: _Upstream
-) -> tuple[Tensor, Tensor, Tensor]:
-    """With respect to the query, the keys (times the temperature) and the items as values."""
-    w = few.weights
-    # index_select, as x[index] takes three times as long
-    pull = upstream.value.index_select(0, few.rows).mul_(items.index_select(0, few.items)).sum(dim=1)
-    if upstream.entropy is not None:
-        pull -= upstream.entropy.index_select(0, few.rows) * w.log()
-    if upstream.weights is not None:
-        pull += upstream.weights[few.rows, few.items]
-    # of a weight of 1 nothing is left, not even rounding, of which Adam would make much
-    grad_logits = w * (pull - few.row_sums(w * pull).index_select(0, few.rows))
-    grad_keys, grad_items = few.by_item(len(items), (grad_logits, query), (w, upstream.value))
-    return few.by_query(grad_logits, keys), grad_keys, grad_items
-
-
-def _gradients(
-    query: Tensor, keys: Tensor, items: Tensor, every: _All, upstream: _Upstream
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same from all weights, block by block."""
-    grad_query, grad_keys = torch.empty_like(query), torch.zeros_like(keys)
-    constant = -(upstream.value * every.value).sum(dim=1, keepdim=True)
-    if upstream.entropy is not None:
-        constant += (upstream.entropy * every.mean)[:, None]
-    # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
-    several = (every.entropy > 0)[:, None].to(query)
-    left, constant = upstream.value * several, constant * several
-    for block in _blocks(query.shape[0], keys.shape[0]):
-        w = every.weights[block]
-        grad_logits = torch.addmm(constant[block], left[block], items.T)
-        if upstream.entropy is not None:
-            pull = upstream.entropy[block, None] * several[block]
-            grad_logits.addcmul_(every.logits[block], pull, value=-1)
-        if upstream.weights is not None:
-            given = upstream.weights[block]
-            grad_logits += given - (given * w).sum(dim=1, keepdim=True)
-        grad_logits *= w
-        grad_query[block] = _product(grad_logits, keys)
-        grad_keys += _product(grad_logits.T, query[block])
-    return grad_query, grad_keys, _product(every.weights.T, upstream.value)
+            grad_items = grad_keys.add_(_product(weights.T, grad_value))
+        return grad_query, grad_items, None, None, None, None
