@@ -70,7 +70,7 @@ class Tiling:
     @cached_property
     def _windows(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
         """The weights (tile,) float32 along the rows and columns of a tile that begins there."""
-        return tuple(_windows(side, self.tile, self.overlap) for side in (self.height, self.width))  # type: ignore[return-value]
+        return _windows(self.height, self.tile, self.overlap), _windows(self.width, self.tile, self.overlap)
 
     def _continued(self, pixels: np.ndarray) -> np.ndarray:
         below, right = max(0, self.tile - self.height), max(0, self.tile - self.width)
