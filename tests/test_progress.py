@@ -469,6 +469,17 @@ def test_tensorboard_shows_one_curve_after_a_resume_and_after_a_warm_up(tmp_path
     assert points(tmp_path) == shown
 
 
+def test_tensorboard_reads_trainings_in_their_order(tmp_path):
+    board = TensorBoard(tmp_path)
+    for loss in (0.5, 0.25):
+        board.begin(9, 100, 0)
+        board.epoch(record(1, loss=loss))
+        board.end()
+    # within a second the order of the names hangs on a counter, and "10" comes before "9"
+    assert len({file.name.split(".")[3] for file in tmp_path.glob("events.out.tfevents.*")}) == 2
+    assert points(tmp_path) == [(1, 0.25)]
+
+
 def test_logs_of_a_training_with_a_warm_up_hold_the_main_training(tmp_path):
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 5}}
     monitor = Monitors([JsonLines(tmp_path / "train.jsonl"), TensorBoard(tmp_path)])

@@ -440,10 +440,14 @@ class TensorBoard(_EpochsOnly):
         except ImportError:
             raise MissingExtraError("writing TensorBoard logs", "tensorboard") from None
         self._open: Callable[[int], Any] = lambda step: SummaryWriter(str(path), purge_step=step)
+        self._path = path
         self._writer: Any = None
 
     def begin(self, epochs: int, samples: int, done: int) -> None:
         """Training starts; points of epochs beyond a resumed one, or of a warm-up before, are not shown."""
+        # files are read in the order of their names, which is that of time only from one second to the next
+        while any(self._path.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+            time.sleep(0.05)
         self._writer = self._open(done + 1)
 
     def step(self, samples: int, loss: Callable[[], float]) -> None:
