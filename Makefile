@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/memae demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not real'
+	$(BIN)/python -m pytest -m 'not real' -n 2
 
 test-real: $(STAMP)
 	$(BIN)/python -m pytest -m real --timeout 3600

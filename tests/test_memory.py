@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from memae.memory import HealthMeter, MemoryHealth, MemoryModule
+from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
 from memae.ops import MemoryRead, read_memory
 
 
@@ -236,6 +236,19 @@ def test_twins_are_the_pairs_that_point_the_same_way() -> None:
     assert memory.twins() == [(0, 1), (2, 4)]
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+@pytest.mark.parametrize("pairs", [1, 40])  # compared at a time: one row, three rows and a last one of one
+def test_twins_are_found_over_blocks(monkeypatch, similarity: str, pairs: int) -> None:
+    memory = MemoryModule(10, 3, similarity=similarity, shrinkage=0.0)
+    with torch.no_grad():
+        memory.items[[4, 9]] = memory.items[[0, 7]] * 1.001
+    wanted, count = memory.twins(), memory.twin_count()
+    monkeypatch.setattr("memae.memory.TWIN_ELEMENTS", pairs)
+    assert memory.twins() == wanted
+    assert {(0, 4), (7, 9)} <= set(wanted)
+    assert memory.twin_count() == count
+
+
 def made_up_read(weights: list[list[float]], rescued: list[bool]) -> MemoryRead:
     table = torch.tensor(weights)
     return MemoryRead(torch.zeros(len(table), 2), table, torch.zeros(len(table)), torch.tensor(rescued))
@@ -245,32 +258,30 @@ def test_health_of_a_hand_made_case() -> None:
     memory = MemoryModule(4, 2)
     with torch.no_grad():
         memory.items.copy_(torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
-    meter = HealthMeter(memory)
-    meter.update(made_up_read([[0.5, 0, 0.5, 0], [0, 0, 1, 0], [0.2, 0, 0.8, 0]], [False, True, False]))
-    meter.update(made_up_read([[0, 0, 1, 0]], [False]))
-    assert meter.counts().tolist() == [2, 0, 4, 0, 4, 1]
-    assert HealthMeter.health(memory, meter.counts()) == MemoryHealth(
+    counts = use_counts(made_up_read([[0.5, 0, 0.5, 0], [0, 0, 1, 0], [0.2, 0, 0.8, 0]], [False, True, False]))
+    assert counts.tolist() == [2, 0, 3, 0, 3, 1]
+    counts += use_counts(made_up_read([[0, 0, 1, 0]], [False]))
+    assert counts.tolist() == [2, 0, 4, 0, 4, 1]
+    assert memory_health(memory, counts) == MemoryHealth(
         items=4, items_used=2, items_dead=2, items_twin=2, items_per_query=6 / 4, rescued_share=1 / 4
     )
     # two processes add up their counts
-    both = HealthMeter.health(memory, meter.counts() + torch.tensor([0, 1, 0, 0, 1, 1]))
+    both = memory_health(memory, counts + torch.tensor([0, 1, 0, 0, 1, 1]))
     assert (both.items_used, both.items_dead, both.items_per_query, both.rescued_share) == (3, 1, 7 / 5, 2 / 5)
 
 
 def test_health_before_any_read() -> None:
     memory = MemoryModule(4, 2)
-    health = HealthMeter.health(memory, HealthMeter(memory).counts())
+    health = memory_health(memory, torch.zeros(6, dtype=torch.long))
     assert (health.items_used, health.items_dead, health.items_per_query, health.rescued_share) == (0, 4, 0, 0)
 
 
-def test_the_meter_agrees_with_the_reads_of_a_real_memory() -> None:
+def test_health_agrees_with_the_reads_of_a_real_memory() -> None:
     memory = MemoryModule(12, 3, temperature=0.2, shrinkage=4.0)
     memory.initialise(torch.zeros(0, 3), "uniform", source(2))
-    meter, reads = HealthMeter(memory), [memory(torch.randn(8, 3, 2, generator=source(seed))) for seed in (0, 1)]
-    for read in reads:
-        meter.update(read)
+    reads = [memory(torch.randn(8, 3, 2, generator=source(seed))) for seed in (0, 1)]
     weights = torch.cat([read.weights for read in reads])
-    health = HealthMeter.health(memory, meter.counts())
+    health = memory_health(memory, use_counts(reads[0]) + use_counts(reads[1]))
     assert health.items_used == int((weights > 0).any(dim=0).sum())
     assert health.items_per_query == pytest.approx(float((weights > 0).sum()) / 32)
     assert health.rescued_share == pytest.approx(float(torch.cat([read.rescued for read in reads]).float().mean()))

@@ -71,6 +71,42 @@ print(json.dumps({**facts, "off": off, "loss": loss, "rate": settings.learning_r
 """
 
 
+START = """
+import memae.fitting
+from memae.models.presets import build, preset_config
+
+x = torch.randn(400_000, 64)
+order = torch.arange(len(x))
+wanted = memae.fitting._encodings(model, x, order[:1000], None, trained=True)
+memae.fitting.INITIAL_SAMPLES, memae.fitting.INITIAL_BYTES = len(x), 1 << 40  # all at once
+limit(150)
+found = memae.fitting._encodings(model, x, order, watcher, trained=True)
+print(json.dumps({"said": watcher.said, "found": len(found), "off": float((found[:1000] - wanted).abs().max())}))
+"""
+
+HELD_OUT = """
+import memae.train
+from memae.config import TrainConfig
+from memae.train import Monitor, reconstruction_objective, train
+
+class Monitored(Warnings, Monitor):
+    pass
+
+x, held_out, monitor = torch.randn(1000, 64), torch.randn(400_000, 64), Monitored()
+settings = TrainConfig(epochs=1, patience=1)
+objective = reconstruction_objective(alpha=0.0, reduction="mean")
+both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"}
+state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+wanted = train(model, x, held_out, **both).records[0].held_out_loss
+model.load_state_dict(state)
+memae.train.HELD_OUT_BATCH["rows"] = len(held_out)
+memae.train.HELD_OUT_BYTES = 1 << 40  # all at once
+limit(150)
+found = train(model, x, held_out, monitor=monitor, **both).records[0].held_out_loss
+print(json.dumps({"said": monitor.said, "found": found, "wanted": wanted}))
+"""
+
+
 def run(code):
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, check=False, timeout=280
@@ -98,6 +134,23 @@ def test_training_takes_a_batch_in_parts_whose_gradients_add_up_to_the_same_step
     assert found["before"] is None
     assert found["loss"] == pytest.approx(1, rel=1e-5)
     assert found["off"] < 0.1 * found["rate"]  # a step of Adam is as long as the rate
+
+
+@needs_limit
+def test_a_memory_is_started_from_fewer_samples_at_once():
+    found = run(START)
+    assert found["said"][0] == "out of memory while starting the memory from 400,000 samples at once; now 200,000"
+    assert found["found"] == 400_000
+    assert found["off"] < 1e-6
+
+
+@needs_limit
+def test_the_held_out_loss_is_found_of_fewer_samples_at_once():
+    found = run(HELD_OUT)
+    assert (
+        found["said"][0] == "out of memory while finding the held-out loss of 400,000 samples at once; now 200,000"
+    )
+    assert found["found"] == pytest.approx(found["wanted"], rel=1e-5)
 
 
 def test_what_is_no_lack_of_memory_passes_through():

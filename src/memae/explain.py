@@ -79,11 +79,12 @@ class MemoryItems:
 
 def items_used(read: MemoryRead, samples: int) -> list[tuple[ItemUse, ...]]:
     """For each of the samples of a batch the items read, strongest first; weights averaged over its queries."""
-    weights = read.weights.view(samples, -1, read.weights.shape[1]).mean(dim=1).cpu()
     found = []
-    for row in weights:
-        order = row.argsort(descending=True)[: int((row > 0).sum())]
-        found.append(tuple(ItemUse(int(item), float(row[item])) for item in order))
+    for queries in read.weights.view(samples, -1, read.weights.shape[1]):  # a copy of all weights may not fit
+        weights = queries.mean(dim=0).cpu()
+        used = weights.nonzero().squeeze(1)
+        used = used[weights[used].argsort(descending=True, stable=True)]
+        found.append(tuple(map(ItemUse, used.tolist(), weights[used].tolist())))
     return found
 
 

@@ -28,7 +28,7 @@ from memae.errors import ConfigError
 from memae.events import ScoreSeries
 from memae.frame_scoring import FrameScorer
 from memae.hold_out import Prepared, prepare
-from memae.memory import HealthMeter, MemoryModule
+from memae.memory import MemoryModule, use_counts
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build, settled
@@ -225,27 +225,26 @@ def _encodings(
 
 
 def _with_room(model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, room: Room) -> Tensor:
-    """Encodings of the samples `part`; of fewer of them where memory runs out."""
+    """Encodings of the samples `part`, at once or, where memory runs out, in equal pieces."""
     while True:
-        part = part[: room.fit(len(part))]
+        pieces = part.tensor_split(-(-len(part) // room.fit(len(part))))
         try:
-            encodings: Tensor = model.encoder(training[part.to(training.device)].to(device))
-            return encodings
+            return torch.cat([model.encoder(training[piece.to(training.device)].to(device)) for piece in pieces])
         except (MemoryError, RuntimeError) as error:
-            room.halve(error, len(part))
+            room.halve(error, len(pieces[0]))
 
 
 def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.ndarray:
     if model.memory is None:
         return np.empty(0, dtype=np.int64)
-    meter = HealthMeter(model.memory)
+    counts = torch.zeros(model.memory.num_items + 2, dtype=torch.long, device=model.memory.items.device)
     unit = "clips" if len(usual.shape) == 5 else "samples"
     with stage(watcher, "counting the use of items", unit, len(usual)) as done:
         for part in error_maps(model, usual, room=Room("counting the use of items by", watcher)):
             assert part.read is not None
-            meter.update(part.read)
+            counts += use_counts(part.read)
             done(len(part.errors))
-    return meter.uses.cpu().numpy()
+    return counts[:-2].cpu().numpy()
 
 
 def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) -> Artifact:

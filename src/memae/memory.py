@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 
 from memae.ops import MemoryRead, Similarity, read_memory
 
-__all__ = ["HealthMeter", "Initialisation", "MemoryHealth", "MemoryModule", "Query"]
+__all__ = ["Initialisation", "MemoryHealth", "MemoryModule", "Query", "memory_health", "use_counts"]
 
 Query = Literal["whole", "position"]
 Initialisation = Literal["uniform", "data", "kmeans"]
 
 TWIN_COSINE = 0.99  # two items at least this alike say the same thing
+TWIN_ELEMENTS = 1 << 22  # pairs of items compared at a time
+COUNTED_ELEMENTS = 1 << 20  # weights whose signs are taken at a time: a copy of all of them may not fit
 
 
 @dataclass(frozen=True)
@@ -149,21 +152,32 @@ class MemoryModule(nn.Module):
         Their cosine is at least 0.99; by distance, the square of theirs is at most a hundredth of the mean square of
         the distance between two items, which is what that cosine is among random directions.
         """
-        return [(first, second) for first, second in self._alike().triu(diagonal=1).nonzero().tolist()]
-
-    def _alike(self) -> Tensor:
-        """(N, N) bool: two different items are twins."""
-        items = self.items.float()
-        if self.similarity == "euclidean":
-            usual = 2 * items.var(dim=0, correction=0).sum()
-            return (torch.cdist(items, items).square() <= (1 - TWIN_COSINE) * usual).fill_diagonal_(False)
-        directions = F.normalize(items, dim=1)
-        return (directions @ directions.T >= TWIN_COSINE).fill_diagonal_(False)
+        return [
+            (start + row, second)
+            for start, alike in self._alike()
+            for row, second in alike.nonzero().tolist()
+            if start + row < second
+        ]
 
     @torch.no_grad()
     def twin_count(self) -> int:
         """The items that have a twin."""
-        return int(self._alike().any(dim=1).sum())
+        return int(sum(alike.any(dim=1).sum() for _, alike in self._alike()))
+
+    def _alike(self) -> Iterator[tuple[int, Tensor]]:
+        """(first row, (rows, N) bool) of the table that tells which two different items are twins, block by block."""
+        items = self.items.float()
+        usual = 2 * items.var(dim=0, correction=0).sum()
+        directions = F.normalize(items, dim=1)
+        rows = max(1, TWIN_ELEMENTS // self.num_items)
+        for start in range(0, self.num_items, rows):
+            some = slice(start, start + rows)
+            if self.similarity == "euclidean":
+                alike = torch.cdist(items[some], items).square() <= (1 - TWIN_COSINE) * usual
+            else:
+                alike = directions[some] @ directions.T >= TWIN_COSINE
+            alike[:, some].fill_diagonal_(False)
+            yield start, alike
 
     def extra_repr(self) -> str:
         """The settings, for print(model)."""
@@ -173,37 +187,26 @@ class MemoryModule(nn.Module):
         )
 
 
-class HealthMeter:
-    """Gathers the use of a memory over many reads, on the device of the reads."""
+@torch.no_grad()
+def use_counts(read: MemoryRead) -> Tensor:
+    """(N + 2,) int64: how many queries took each item, how many there were, and how many were rescued; reads add up."""
+    parts = torch.split(read.weights, max(1, COUNTED_ELEMENTS // read.weights.shape[1]))
+    uses = torch.stack([part.sign().sum(dim=0) for part in parts]).sum(dim=0)  # exact: no read has 2^24 queries
+    return torch.cat([uses, uses.new_tensor([len(read.rescued)]), read.rescued.sum().to(uses)[None]]).long()
 
-    def __init__(self, memory: MemoryModule) -> None:
-        self.uses = torch.zeros(memory.num_items, dtype=torch.long, device=memory.items.device)
-        self._totals = torch.zeros(2, dtype=torch.long, device=memory.items.device)  # queries, rescued
 
-    @torch.no_grad()
-    def update(self, read: MemoryRead) -> None:
-        """Adds one read."""
-        self.uses += read.weights.sign().sum(dim=0).long()  # exact: no read has 2^24 queries
-        self._totals[0] += len(read.rescued)
-        self._totals[1] += read.rescued.sum()
-
-    def counts(self) -> Tensor:
-        """(N + 2,) all counts in one tensor, to be added up over processes: uses, queries, rescued."""
-        return torch.cat([self.uses, self._totals])
-
-    @staticmethod
-    def health(memory: MemoryModule, counts: Tensor) -> MemoryHealth:
-        """The health behind `counts`, as `counts()` gives them."""
-        uses, (queries, rescued) = counts[:-2], counts[-2:].tolist()
-        used = int((uses > 0).sum())
-        return MemoryHealth(
-            items=memory.num_items,
-            items_used=used,
-            items_dead=memory.num_items - used,
-            items_twin=memory.twin_count(),
-            items_per_query=float(uses.sum()) / max(1, queries),
-            rescued_share=rescued / max(1, queries),
-        )
+def memory_health(memory: MemoryModule, counts: Tensor) -> MemoryHealth:
+    """The health behind the sum of `use_counts` over many reads."""
+    uses, (queries, rescued) = counts[:-2], counts[-2:].tolist()
+    used = int((uses > 0).sum())
+    return MemoryHealth(
+        items=memory.num_items,
+        items_used=used,
+        items_dead=memory.num_items - used,
+        items_twin=memory.twin_count(),
+        items_per_query=float(uses.sum()) / max(1, queries),
+        rescued_share=rescued / max(1, queries),
+    )
 
 
 def _sample(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:

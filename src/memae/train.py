@@ -33,7 +33,7 @@ from memae.data.encoded import Encoded, fitting
 from memae.errors import ArtifactError, ConfigError, WriteError
 from memae.files import atomic_directory, unwritten
 from memae.losses import Reduction, squared_error, total_loss
-from memae.memory import HealthMeter, MemoryHealth, MemoryModule
+from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
 from memae.memory_room import Room
 from memae.ops import MemoryRead
 from memae.stages import Watcher
@@ -375,8 +375,7 @@ class _Loop:
         epoch = len(self.state.records) + 1
         torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
         started = time.perf_counter()
-        meter = HealthMeter(self.memory) if self.memory else None
-        loss = self._pass_over(x, epoch, meter, monitor)
+        loss, counts = self._pass_over(x, epoch, monitor)
         self._share_buffers()
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
@@ -385,14 +384,14 @@ class _Loop:
                 f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
             )
         held_out_loss = None if held_out is None else self._held_out_loss(held_out)
-        counts = self.accelerator.reduce(meter.counts(), "sum") if meter else None
+        counts = None if counts is None else self.accelerator.reduce(counts, "sum")
         record = EpochRecord(
             epoch=epoch,
             loss=loss,
             held_out_loss=held_out_loss,
             seconds=seconds,
             samples_per_second=len(x) / seconds,
-            memory=HealthMeter.health(self.memory, counts) if self.memory and counts is not None else None,
+            memory=memory_health(self.memory, counts) if self.memory and counts is not None else None,
         )
         self._finish_epoch(record, x, counts)
         try:  # the log first: a resume can cut lines beyond the checkpoint, and not add a missing one
@@ -408,29 +407,30 @@ class _Loop:
                     )
                     self._warn(f"no checkpoint of epoch {epoch}: {message}; the training goes on")
 
-    def _pass_over(self, x: Encoded, epoch: int, meter: HealthMeter | None, monitor: Monitor | None) -> float:
+    def _pass_over(self, x: Encoded, epoch: int, monitor: Monitor | None) -> tuple[float, Tensor | None]:
+        """The mean loss of an epoch, and the `use_counts` of this process."""
         self.model.train()
         total, done = torch.zeros((), device=x.device), 0
+        counts: Tensor | None = None
         for place, index in enumerate(orders := self._batches(x, epoch)):
             self._set_learning_rate(epoch - 1 + place / len(orders))
-            loss, reads = self._gradients(x, index)
+            loss, used = self._gradients(x, index)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             total += loss * len(index)
             done += len(index)
-            if meter:
-                for read in reads:
-                    meter.update(read)
+            if used is not None:
+                counts = used if counts is None else counts.add_(used)
             if monitor:
                 monitor.step(len(index) * self.accelerator.num_processes, partial(_mean, total, done))
             if (
                 self.accelerator.num_processes == 1
             ):  # of several, one that left would be waited for until the epoch ends
                 self.interrupt.check()
-        return _mean(self.accelerator.reduce(total, "sum"), done * self.accelerator.num_processes)
+        return _mean(self.accelerator.reduce(total, "sum"), done * self.accelerator.num_processes), counts
 
-    def _gradients(self, x: Encoded, index: Tensor) -> tuple[Tensor, list[MemoryRead]]:
-        """The loss of a batch, its gradients left in the parameters, and the reads; in parts if memory runs out."""
+    def _gradients(self, x: Encoded, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Loss and `use_counts` of a batch, its gradients left in the parameters; in parts where memory runs out."""
         while True:
             most = self.room.fit(len(index))
             try:
@@ -438,21 +438,21 @@ class _Loop:
                     return self._part(x, index, 1.0)
                 # rounded down, so that no part is smaller than the least
                 parts = index.tensor_split(max(-(-len(index) // most), 2))
-                losses, reads = zip(*(self._part(x, part, len(part) / len(index)) for part in parts), strict=True)
-                return torch.stack(losses).sum(), [read for some in reads for read in some]
+                losses, used = zip(*(self._part(x, part, len(part) / len(index)) for part in parts), strict=True)
+                return torch.stack(losses).sum(), None if used[0] is None else torch.stack(used).sum(dim=0)
             except (MemoryError, RuntimeError) as error:
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.accelerator.num_processes > 1:
                     raise
                 self.room.halve(error, most)
 
-    def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor, list[MemoryRead]]:
+    def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
         batch = _take(x, index.to(x.device))
         with self.accelerator.autocast():
             terms = self.objective(self.wrapped, batch)
         loss = terms.loss if share == 1 else terms.loss * share
         self.accelerator.backward(loss)
-        return loss.detach(), [] if terms.read is None else [terms.read]
+        return loss.detach(), None if terms.read is None else use_counts(terms.read)
 
     def _share_buffers(self) -> None:
         """Gives every process the main one's buffers: each has kept BatchNorm statistics of its own batches."""
