@@ -24,11 +24,11 @@ from memae.data.csv_tables import CsvSource
 from memae.data.encoded import Encoded
 from memae.data.footage import Clips, Footage, Span
 from memae.data.images import ImageSource
-from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, fit_preprocess
+from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import Frames, Images, Samples, Skipped, Table
 from memae.data.sources import Source, collect
 from memae.data.stored import MEMORY_BYTES, StoredImages, store
-from memae.data.table_fit import TableSummary, check_varied, hints, survey
+from memae.data.table_fit import TableSummary, check_varied, fit_table, hints, survey
 from memae.data.table_rows import Rows
 from memae.data.tiles import OwnSizeImages, store_own_size
 from memae.data.windows import Windows
@@ -103,23 +103,31 @@ def prepare(
     if config.preprocess.duplicates == "drop" and isinstance(samples, Table):
         # held out as it is trained: early stopping should weigh rows as the loss does
         train, held_out = _each_once(samples, train), _each_once(samples, held_out)
-    unit = unit_of(source.modality)
-    with stage(watcher, "fitting scales", unit):
-        preprocess = fit_preprocess(
-            take(samples, train),
-            image_scale=config.preprocess.image_scale,
-            number_scale=config.preprocess.number_scale,
-            **(
-                {"dropped": dropped, "categorical": categorical, "missing": survey([samples], categorical)}
-                if isinstance(samples, Table)
-                else {}
-            ),
-        )
-    if isinstance(preprocess, TablePreprocess):
+    scales = config.preprocess
+    preprocess: ImagePreprocess | TablePreprocess
+    if isinstance(samples, Table):
+        missing, rows = survey([samples], categorical), take(samples, train)
+        assert isinstance(rows, Table)
+        with stage(watcher, "fitting scales", "columns", samples.columns.num_columns) as done:
+            preprocess = fit_table(
+                rows,
+                scales.number_scale,
+                dropped=dropped,
+                categorical=categorical,
+                missing=missing,
+                done=done,
+            )
         check_varied(preprocess, samples.origin)
-    with stage(watcher, "encoding", unit, len(samples)) as done:
-        encoded = preprocess.encode(samples)
-        done(len(samples))
+        with stage(watcher, "encoding", "columns", len(preprocess.columns)) as done:
+            encoded = preprocess.encode(samples, done)
+    else:
+        assert isinstance(samples, Images)
+        with stage(watcher, "fitting scales", "images", len(train)) as done:
+            preprocess = ImagePreprocess.fit(samples, scales.image_scale, train.numpy())
+            done(len(train))
+        with stage(watcher, "encoding", "images", len(samples)) as done:
+            encoded = preprocess.encode(samples)
+            done(len(samples))
     training = encoded[train]
     return Prepared(
         preprocess=preprocess,

@@ -8,11 +8,11 @@ import torch
 from memae.data.preprocess import (
     ImagePreprocess,
     VideoPreprocess,
-    fit_preprocess,
     load_preprocess,
 )
-from memae.data.samples import Images
+from memae.data.samples import Images, Table
 from memae.data.sources import collect, expected_by, open_source
+from memae.data.table_fit import fit_table
 from memae.errors import DataError
 
 FRAME = pd.DataFrame(
@@ -31,7 +31,10 @@ def samples(x):
 
 
 def fit(x, image_scale="none", number_scale="standard", dropped=()):
-    return fit_preprocess(samples(x), image_scale=image_scale, number_scale=number_scale, dropped=dropped)
+    found = samples(x)
+    if isinstance(found, Table):
+        return fit_table(found, number_scale, dropped=dropped)
+    return ImagePreprocess.fit(found, image_scale)
 
 
 def encode(preprocess, x):

@@ -8,16 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from memae.data.preprocess import fit_preprocess
+from memae.data.preprocess import ImagePreprocess
 from memae.data.samples import Images, Table
 from memae.data.sources import collect, expected_by, open_source
+from memae.data.table_fit import fit_table
 from memae.errors import DataError
 
 ROWS = np.random.default_rng(0).random((6, 3))
 
 
 def fit(x):
-    return fit_preprocess(collect(open_source(x)), image_scale="none", number_scale="standard")
+    found = collect(open_source(x))
+    return fit_table(found, "standard") if isinstance(found, Table) else ImagePreprocess.fit(found, "none")
 
 
 @pytest.mark.parametrize(

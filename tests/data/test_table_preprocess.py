@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from memae.data.preprocess import fit_preprocess
+from memae.data.preprocess import ImagePreprocess
 from memae.data.samples import Table
 from memae.data.sources import collect, expected_by, open_source
 from memae.data.table_fit import TableSummary, fit_table, hints, survey
@@ -28,7 +28,10 @@ def samples(x):
 
 
 def fit(x, image_scale="none", number_scale="standard", dropped=()):
-    return fit_preprocess(samples(x), image_scale=image_scale, number_scale=number_scale, dropped=dropped)
+    found = samples(x)
+    if isinstance(found, Table):
+        return fit_table(found, number_scale, dropped=dropped)
+    return ImagePreprocess.fit(found, image_scale)
 
 
 def encode(preprocess, x):

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
 from memae.data.encoded import FAR
-from memae.data.samples import Images, Samples, Table
-from memae.data.table_fit import fit_table
+from memae.data.samples import Images, Samples
 from memae.data.table_preprocess import NumberScale, TablePreprocess
 from memae.errors import DataError
 
@@ -29,7 +28,6 @@ __all__ = [
     "Preprocess",
     "TablePreprocess",
     "VideoPreprocess",
-    "fit_preprocess",
     "levels_of",
     "load_preprocess",
 ]
@@ -78,7 +76,7 @@ class ImagePreprocess(_Fitted):
             rows: (S,) which of the images to train on; None is all.
 
         Raises:
-            DataError: every pixel is the same.
+            DataError: every pixel is the same, or one is NaN or infinite.
         """
         pixels = images.pixels
         rows = np.arange(len(pixels)) if rows is None else rows
@@ -92,7 +90,9 @@ class ImagePreprocess(_Fitted):
         else:
             low, high = np.inf, -np.inf
             for part in _pieces(pixels, rows):
-                low, high = min(low, float(part.min())), max(high, float(part.max()))
+                low, high = float(np.minimum(low, part.min())), float(np.maximum(high, part.max()))
+            if not np.isfinite(high - low):
+                _check_finite(images)
             constant, least = low == high, low
         if constant:
             raise DataError(_constant(images.origin, least))
@@ -235,17 +235,6 @@ class VideoPreprocess(_Fitted):
 
 Preprocess = Annotated[ImagePreprocess | TablePreprocess | VideoPreprocess, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess | VideoPreprocess] = TypeAdapter(Preprocess)
-
-
-def fit_preprocess(
-    samples: Samples, *, image_scale: ImageScale, number_scale: NumberScale, **table: Any
-) -> ImagePreprocess | TablePreprocess:
-    """The preprocessing fitted on training samples of either kind; `table` goes on to `table_fit.fit_table`."""
-    if isinstance(samples, Images):
-        _check_finite(samples)
-        return ImagePreprocess.fit(samples, image_scale)
-    assert isinstance(samples, Table)  # video is fitted to nothing
-    return fit_table(samples, number_scale, **table)
 
 
 def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:

@@ -27,6 +27,7 @@ from memae.data.table_preprocess import (
     signed_log,
 )
 from memae.errors import DataError
+from memae.stages import Advance
 
 __all__ = [
     "MAX_CATEGORIES",
@@ -110,8 +111,8 @@ class TableSummary:
     _text_rows: dict[str, int] = field(default_factory=dict)
     """Rows that the texts were taken from: no more, once there are too many of them."""
 
-    def add(self, table: Table) -> None:
-        """Takes more rows in.
+    def add(self, table: Table, done: Advance | None = None) -> None:
+        """Takes more rows in; `done` is told of each column.
 
         Raises:
             DataError: no column, names given twice, a column without a rule, a categorical one that is not there.
@@ -127,6 +128,8 @@ class TableSummary:
             elif len(known_texts := self._texts.setdefault(name, set())) <= MAX_CATEGORIES:
                 known_texts.update(pc.unique(category_texts(table, name, kind)).to_pylist())
                 self._text_rows[name] = self.rows
+            if done:
+                done(1, name)
 
     def preprocess(
         self, origin: str, dropped: Sequence[str] = (), missing: Mapping[str, float] | None = None
@@ -214,6 +217,7 @@ def fit_table(
     dropped: Sequence[str] = (),
     categorical: Sequence[str] = (),
     missing: Mapping[str, float] | None = None,
+    done: Advance | None = None,
 ) -> TablePreprocess:
     """The schema of training rows.
 
@@ -224,12 +228,13 @@ def fit_table(
         categorical: columns of numbers that are names of kinds, such as codes and ports.
         missing: share of rows without a value, for columns that have such rows, among all that was given to fit: held
             out rows may lack what no training row lacks. None takes them from `table`.
+        done: told of each column.
 
     Raises:
         DataError: no column left, a column of dates or free text, or one without any value.
     """
     summary = TableSummary(scale, categorical)
-    summary.add(table)
+    summary.add(table, done)
     return summary.preprocess(table.origin, dropped, survey([table]) if missing is None else missing)
 
 

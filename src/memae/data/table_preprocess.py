@@ -20,6 +20,7 @@ from torch import Tensor
 from memae.data.encoded import FAR
 from memae.data.samples import Samples, Table
 from memae.errors import DataError
+from memae.stages import Advance
 
 __all__ = [
     "MISSING",
@@ -133,14 +134,14 @@ class TablePreprocess(_Fitted):
         """(features,) of one encoded row."""
         return (sum(column.width for column in self.columns),)
 
-    def encode(self, samples: Samples) -> Tensor:
-        """(S, features) float32.
+    def encode(self, samples: Samples, done: Advance | None = None) -> Tensor:
+        """(S, features) float32; `done` is told of each column.
 
         Raises:
             DataError: no table, a missing or unknown column, text in a number column, or a number that is missing or
                 infinite where in training none was.
         """
-        x, bad = self.encode_rows(samples)
+        x, bad = self.encode_rows(samples, done)
         if bad:
             row, reason = next(iter(bad.items()))
             more = f" (and in {len(bad) - 1:,} of the rows after it)" if len(bad) > 1 else ""
@@ -150,7 +151,7 @@ class TablePreprocess(_Fitted):
             )
         return x
 
-    def encode_rows(self, samples: Samples) -> EncodedRows:
+    def encode_rows(self, samples: Samples, done: Advance | None = None) -> EncodedRows:
         """As `encode`, with the rows that cannot be encoded named beside the others.
 
         Raises:
@@ -171,6 +172,8 @@ class TablePreprocess(_Fitted):
                 place = pc.fill_null(index, len(column.categories)).to_numpy()
                 part[np.arange(len(part)), place] = 1.0
             start += column.width
+            if done:
+                done(1, column.name)
         if bad:
             x[list(bad)] = 0.0
         return EncodedRows(torch.from_numpy(x), dict(sorted(bad.items())))
