@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from memae.config import Pool
@@ -134,9 +134,9 @@ def sample_scores(
     with _one_thread() if len(x.shape) == 2 else nullcontext():
         parts = []
         for part in error_maps(model, x, smooth_px, room, pool):
-            parts.append(part.scores)
+            parts.append(scores := part.scores)
             if done:
-                done(len(part.scores))
+                done(len(scores))
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -177,8 +177,23 @@ def heat(errors: np.ndarray, seen_px: int | None = None) -> np.ndarray:
         seen_px: the longer side of what the network sees at once; None where it sees all of the map.
     """
     sigma = HEAT_PX * (seen_px or max(errors.shape[-2:]))
-    smooth: np.ndarray = gaussian_filter(errors, (0,) * (errors.ndim - 2) + (sigma, sigma))
-    return smooth
+    down, across = (_mirrored_gaussian(size, sigma) for size in errors.shape[-2:])
+    maps = torch.from_numpy(np.ascontiguousarray(errors, dtype=np.float32))
+    return (down @ maps @ across.T).numpy()
+
+
+@lru_cache(maxsize=16)
+def _mirrored_gaussian(size: int, sigma: float) -> Tensor:
+    """(size, size): row i weighs the px of a line around px i, up to 4 sigma from it; beyond its ends lies its mirror.
+
+    Half of the product with it meets zeros, and still it takes half the time of a loop over the weights.
+    """
+    reach = int(4 * sigma + 0.5)
+    weights = torch.exp(torch.arange(-reach, reach + 1, dtype=torch.float64) ** 2 / (-2 * sigma**2))
+    place = (torch.arange(size)[:, None] + torch.arange(-reach, reach + 1)) % (2 * size)
+    place = torch.minimum(place, 2 * size - 1 - place)
+    table = torch.zeros(size, size, dtype=torch.float64)
+    return table.scatter_add_(1, place, (weights / weights.sum()).expand(size, -1)).float()
 
 
 def hottest(errors: np.ndarray) -> np.ndarray:
