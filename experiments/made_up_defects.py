@@ -19,7 +19,6 @@ from memae import Detector
 
 __all__ = ["choose_pool", "picture", "spoilt"]
 
-SIDE = 96  # px
 FITTED, NORMAL, EACH = 80, 60, 20  # pictures to fit, normal ones to rank, and ones to rank of each defect
 TRAINING = {"train": {"epochs": 30, "batch_size": 8}}
 KINDS = ("cloth", "part", "marble")
@@ -31,13 +30,14 @@ def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
     Args:
         settings: `heat`, the deviation of the Gaussian that smooths an error map, as a share of its side; `hottest`,
             the share of the smoothed map whose mean is the score: 0 is its greatest value, 1 all of it; `network`,
-            by which the images are rebuilt, `image` where it is left out.
+            by which the images are rebuilt, `image` where it is left out; `side` of the pictures, px, 96 where it is
+            left out: the part grows with it, the cloth, the marble and the defects do not; `seed`, or 0.
     """
     way = dict(settings)
-    network = way.pop("network", "image")
+    network, side, seed = way.pop("network", "image"), way.pop("side", 96), way.pop("seed", 0)
     figures: dict[str, list[float]] = {extent: [] for extent in DEFECTS}
     for kind in KINDS:
-        maps = _maps(kind, network)
+        maps = _maps(kind, network, side, seed)
         usual = _pooled(maps["normal"], **way)
         for extent in DEFECTS:
             strange = _pooled(maps[extent], **way)
@@ -49,18 +49,19 @@ def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
 
 def _pooled(maps: np.ndarray, heat: float, hottest: float) -> np.ndarray:
     """(S,) scores of error maps (S, H, W)."""
-    smooth = gaussian_filter(maps, (0, heat * SIDE, heat * SIDE)) if heat else maps
+    sigma = heat * maps.shape[-1]
+    smooth = gaussian_filter(maps, (0, sigma, sigma)) if heat else maps
     flat = np.sort(smooth.reshape(len(smooth), -1), axis=1)
     scores: np.ndarray = flat[:, -max(1, round(hottest * flat.shape[1])) :].mean(axis=1)
     return scores
 
 
 @cache
-def _maps(kind: str, network: str) -> dict[str, np.ndarray]:
+def _maps(kind: str, network: str, side: int, seed: int) -> dict[str, np.ndarray]:
     """Error maps (S, H, W) of normal pictures, and of spoilt ones by the extent of the defect."""
-    generator = np.random.default_rng(KINDS.index(kind))
-    draw = partial(picture, kind, generator)
-    detector = Detector("image", settings={**TRAINING, "network": network}, device="cpu").fit(
+    generator = np.random.default_rng([KINDS.index(kind), seed] if seed else KINDS.index(kind))
+    draw = partial(picture, kind, side, generator)
+    detector = Detector("image", seed=seed, settings={**TRAINING, "network": network}, device="cpu").fit(
         _stacked(draw() for _ in range(FITTED))
     )
     ranked = {"normal": _stacked(draw() for _ in range(NORMAL))}
@@ -79,22 +80,24 @@ def _stacked(pictures: Iterable[np.ndarray]) -> np.ndarray:
     return np.round(np.stack(list(pictures)).clip(0, 255)).astype(np.uint8)
 
 
-def picture(kind: str, generator: np.random.Generator) -> np.ndarray:
-    """(H, W) grey of a normal picture, each a little different, from 0 to 255."""
-    y, x = np.mgrid[:SIDE, :SIDE].astype(float)
-    noise = generator.normal(0, 5, (SIDE, SIDE))
+def picture(kind: str, side: int, generator: np.random.Generator) -> np.ndarray:
+    """(side, side) grey of a normal picture, each a little different, from 0 to 255."""
+    y, x = np.mgrid[:side, :side].astype(float)
+    noise = generator.normal(0, 5, (side, side))
     if kind == "cloth":
         down, across = generator.uniform(0, 2 * np.pi, 2)
         return np.asarray(128 + 35 * np.sin(x / 1.9 + across) + 35 * np.sin(y / 1.6 + down) + noise)
     if kind == "marble":
-        rough = gaussian_filter(generator.normal(0, 1, (SIDE, SIDE)), 3, mode="wrap")
+        rough = gaussian_filter(generator.normal(0, 1, (side, side)), 3, mode="wrap")
         return np.asarray(150 + 25 * np.sin(x / 9 + 4 * rough / rough.std()) + noise)
     down, across = generator.normal(0, 1.0, 2)
-    grey = np.full((SIDE, SIDE), 60.0)
-    grey[12 + round(down) : 84 + round(down), 12 + round(across) : 84 + round(across)] = 170
-    for row in (30, 66):
-        for column in (30, 66):
-            grey[(y - row - down) ** 2 + (x - column - across) ** 2 < 64] = 60
+    unit = side / 96
+    first, last = round(12 * unit), round(84 * unit)
+    grey = np.full((side, side), 60.0)
+    grey[first + round(down) : last + round(down), first + round(across) : last + round(across)] = 170
+    for row in (30 * unit, 66 * unit):
+        for column in (30 * unit, 66 * unit):
+            grey[(y - row - down) ** 2 + (x - column - across) ** 2 < (8 * unit) ** 2] = 60
     return np.asarray(gaussian_filter(grey, 0.7) + noise)
 
 
@@ -104,9 +107,9 @@ def spoilt(grey: np.ndarray, defect: tuple[str, float], generator: np.random.Gen
     if name == "noise":
         return np.asarray(grey + generator.normal(0, size, grey.shape))
     if name == "mixed":
-        return np.asarray((1 - size) * grey + size * picture(str(generator.choice(KINDS)), generator))
-    y, x = np.mgrid[:SIDE, :SIDE].astype(float)
-    row, column = generator.uniform(20, SIDE - 20, 2)  # within the part
+        return np.asarray((1 - size) * grey + size * picture(str(generator.choice(KINDS)), len(grey), generator))
+    y, x = np.mgrid[: len(grey), : len(grey)].astype(float)
+    row, column = generator.uniform(len(grey) * 20 / 96, len(grey) * 76 / 96, 2)  # within the part
     if name == "missing":
         where = (abs(y - row) < size / 2) & (abs(x - column) < size / 2)
         return np.asarray(np.where(where, grey.mean(), grey))
