@@ -51,6 +51,7 @@ PRESETS = {
     "ped2": "video",
     "ped2-read": "video",
     "defects": "image",
+    "defects-256": "image",
 }
 TABLE_SEEDS = (0, 1, 2)
 PED2_SEEDS = (0, 1)
@@ -305,6 +306,17 @@ def _defects() -> dict[str, Settings]:
     }
 
 
+def _defects_256() -> dict[str, Settings]:
+    """The networks for images on pictures of 256 px, with the score as served and one that is smoothed more."""
+    served, smoother = {"heat": 1 / 64, "hottest": 0, "side": 256}, {"heat": 1 / 32, "hottest": 0, "side": 256}
+    return {
+        f"network `{network}`{note}, seed {seed}": {**way, "network": network, "seed": seed}
+        for seed in (0, 1)
+        for network in ("scene", "image")
+        for way, note in ((served, ""), (smoother, ", smoothed by 1/32"))
+    }
+
+
 VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
     "mnist": _mnist,
     "mnist-code": _mnist_code,
@@ -317,6 +329,7 @@ VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
     "ped2": _ped2,
     "ped2-read": _ped2_read,
     "defects": _defects,
+    "defects-256": _defects_256,
 }
 
 
@@ -335,7 +348,7 @@ def choose(data: str, root: Path = RESULTS / "choose") -> Iterator[tuple[str, di
         elif data == "ped2-read":
             for seed in PED2_SEEDS:
                 figures[f"seed {seed}"] = round(choose_score(settings, seed=seed)["served"], 5)
-        elif data == "defects":
+        elif data.startswith("defects"):
             figures = choose_pool(settings)
         elif data == "tables-2":
             figures, more = _over_seeds(preset, settings)
