@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from video_files import CODECS, cut, moving_digits, write_frames, write_sound, write_video
 
-from memae.data import video
+from memae.data import video, video_decoding
 from memae.data.samples import EVERYTHING, FrameKey
 from memae.data.sources import Source
-from memae.data.video import VideoSource, holds_videos
+from memae.data.video import VideoSource
+from memae.data.video_paths import holds_videos
 from memae.errors import DataError, MissingExtraError
 
 SECONDS, RATE = 4, 25
@@ -36,7 +37,7 @@ def files(tmp_path_factory):
 @pytest.fixture
 def seeking(monkeypatch):
     """Seeks in short files too."""
-    monkeypatch.setattr(video, "SEEK_FROM_S", 0.5)
+    monkeypatch.setattr(video_decoding, "SEEK_FROM_S", 0.5)
 
 
 def grey_of(source):

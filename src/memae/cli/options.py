@@ -131,7 +131,8 @@ def x_from(sources: list[str], frame_rate: float | None) -> Any:
     if frame_rate is not None and not (math.isfinite(frame_rate) and frame_rate > 0):
         raise ConfigError(f"--frame-rate {frame_rate:g}: give frames per second, above 0")
     from memae.data.listing import IMAGE_SUFFIXES, LIST_SUFFIX
-    from memae.data.video import VideoSource, holds_videos
+    from memae.data.video import VideoSource
+    from memae.data.video_paths import holds_videos
 
     paths = [Path(source) for source in sources]
     for path in paths:

@@ -21,7 +21,8 @@ from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreproc
 from memae.data.samples import EVERYTHING, Images, Key, Modality, Samples, Table
 from memae.data.table_preprocess import ColumnKind
 from memae.data.tables import TABLE_SUFFIXES, ArrowSource, ParquetSource, TableSource, from_frame
-from memae.data.video import VIDEO_SUFFIXES, VideoSource, holds_videos
+from memae.data.video import VideoSource
+from memae.data.video_paths import VIDEO_SUFFIXES, holds_videos
 from memae.errors import DataError
 from memae.stages import Advance, Watcher, stage
 

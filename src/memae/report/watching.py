@@ -16,7 +16,8 @@ import numpy as np
 from memae.data.counts import count
 from memae.data.preprocess import VideoPreprocess
 from memae.data.samples import FrameKey
-from memae.data.video import VIDEO_SUFFIXES, VideoSource
+from memae.data.video import VideoSource
+from memae.data.video_paths import VIDEO_SUFFIXES
 from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError, DataError, WriteError
 from memae.evaluate_video import VideoEvaluation, VideoMeter
