@@ -303,6 +303,12 @@ def _defects() -> dict[str, Settings]:
         "smoothed by 1/32, greatest": {"heat": 1 / 32, "hottest": 0},
         "smoothed by 1/16, greatest": {"heat": 1 / 16, "hottest": 0},
         "smoothed by 1/64, greatest, network `scene`": {"heat": 1 / 64, "hottest": 0, "network": "scene"},
+        "the same, errors as multiples of the usual ones": {
+            "heat": 1 / 64,
+            "hottest": 0,
+            "network": "scene",
+            "relative": True,
+        },
     }
 
 
@@ -314,6 +320,15 @@ def _defects_256() -> dict[str, Settings]:
         for seed in (0, 1)
         for network in ("scene", "image")
         for way, note in ((served, ""), (smoother, ", smoothed by 1/32"))
+    } | {
+        f"network `{network}`, errors as multiples of the usual ones, seed {seed}": {
+            **served,
+            "network": network,
+            "seed": seed,
+            "relative": True,
+        }
+        for seed in (0, 1)
+        for network in ("scene", "image")
     }
 
 

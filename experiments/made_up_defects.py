@@ -31,13 +31,15 @@ def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
         settings: `heat`, the deviation of the Gaussian that smooths an error map, as a share of its side; `hottest`,
             the share of the smoothed map whose mean is the score: 0 is its greatest value, 1 all of it; `network`,
             by which the images are rebuilt, `image` where it is left out; `side` of the pictures, px, 96 where it is
-            left out: the part grows with it, the cloth, the marble and the defects do not; `seed`, or 0.
+            left out: the part grows with it, the cloth, the marble and the defects do not; `seed`, or 0; `relative`
+            for errors as multiples of the usual ones.
     """
     way = dict(settings)
     network, side, seed = way.pop("network", "image"), way.pop("side", 96), way.pop("seed", 0)
+    relative = way.pop("relative", False)
     figures: dict[str, list[float]] = {extent: [] for extent in DEFECTS}
     for kind in KINDS:
-        maps = _maps(kind, network, side, seed)
+        maps = _maps(kind, network, side, seed, relative)
         usual = _pooled(maps["normal"], **way)
         for extent in DEFECTS:
             strange = _pooled(maps[extent], **way)
@@ -57,11 +59,12 @@ def _pooled(maps: np.ndarray, heat: float, hottest: float) -> np.ndarray:
 
 
 @cache
-def _maps(kind: str, network: str, side: int, seed: int) -> dict[str, np.ndarray]:
+def _maps(kind: str, network: str, side: int, seed: int, relative: bool) -> dict[str, np.ndarray]:
     """Error maps (S, H, W) of normal pictures, and of spoilt ones by the extent of the defect."""
     generator = np.random.default_rng([KINDS.index(kind), seed] if seed else KINDS.index(kind))
     draw = partial(picture, kind, side, generator)
-    detector = Detector("image", seed=seed, settings={**TRAINING, "network": network}, device="cpu").fit(
+    settings = {**TRAINING, "network": network, "score": {"relative": relative}}
+    detector = Detector("image", seed=seed, settings=settings, device="cpu").fit(
         _stacked(draw() for _ in range(FITTED))
     )
     ranked = {"normal": _stacked(draw() for _ in range(NORMAL))}

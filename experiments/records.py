@@ -22,7 +22,11 @@ from memae.files import atomic_file
 __all__ = ["RESULTS", "Cell", "CellError", "cells_in", "provenance", "write_result"]
 
 RESULTS = Path(__file__).parent / "results"
-BEFORE = {"score.pool": "mean", "memory.trained": True}  # what was done before it was a setting
+BEFORE = {
+    "score.pool": "mean",
+    "score.relative": False,
+    "memory.trained": True,
+}  # what was done before it was a setting
 
 
 class CellError(MemaeError):

@@ -354,9 +354,15 @@ def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
 def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
     generator = np.random.default_rng(0)
     pictures = generator.integers(0, 256, (24, 66, 70), dtype=np.uint8)
-    before = Detector("image", settings={**BRIEF, "network": "image"}, device="cpu").fit(pictures)
+    old = {**BRIEF, "network": "image", "score": {"relative": False}}
+    before = Detector("image", settings=old, device="cpu").fit(pictures)
     before.save(tmp_path / "model")
-    rewrite(tmp_path / "model", lambda settings: settings.update(format=5))
+
+    def of_before(settings):
+        settings.update(format=5)
+        del settings["config"]["score"]["relative"]
+
+    rewrite(tmp_path / "model", of_before)
     after = Detector.load(tmp_path / "model", device="cpu")
     assert next(after.model.encoder.children()).in_channels == 1
     assert np.array_equal(after.score(pictures).values, before.score(pictures).values)

@@ -51,6 +51,15 @@ def detector(root):
     return Detector(settings=BRIEF, device="cpu").fit(root)
 
 
+def test_errors_are_multiples_of_what_is_usual_at_that_place_of_a_tile(detector, root):
+    detector.save(root.parent / "tiles.model")
+    artifact = load_artifact(root.parent / "tiles.model")
+    assert artifact.config.score.relative is True
+    assert artifact.usual_error.shape == (32, 32)
+    found = detector.explain(root / "test/good")
+    assert np.mean([one.joined.errors.mean() for one in found]) == pytest.approx(1, abs=0.4)
+
+
 def test_one_score_an_image_by_its_path(detector, root):
     scores = detector.score(root)
     assert scores.keys == [f"{kind}/{place}.png" for kind in ("good", "spot") for place in range(4)]

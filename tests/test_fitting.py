@@ -68,6 +68,33 @@ def test_the_use_of_items_is_that_of_the_training_samples(of_rows):
     assert 0.5 * uses.sum() < found.sum() < 0.9 * uses.sum()  # 80 % of the samples are trained on
 
 
+def pictures(count, seed=0):
+    """Images (S, 66, 70) of stripes, brighter and so harder to rebuild to the right."""
+    generator = np.random.default_rng(seed)
+    stripes = np.sin(np.arange(66)[:, None] / 3 + generator.uniform(0, 6, (count, 1, 1)))
+    return (
+        (128 + np.linspace(5, 100, 70) * stripes + generator.normal(0, 4, (count, 66, 70)))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_path, memory):
+    x, brief = pictures(40), {"train": {"epochs": 2}, "memory": {"enabled": memory, "num_items": 8}}
+    plain = Detector("image", settings={**brief, "score": {"relative": False}}, device="cpu").fit(x)
+    detector = Detector("image", settings=brief, device="cpu").fit(x)
+    assert equal(weights(detector), weights(plain))  # a matter of scoring alone
+    maps, errors = (np.stack([found.error_map for found in one.explain(x)]) for one in (detector, plain))
+    usual = errors.mean(axis=0)  # of all samples, of which 70 % were trained on
+    assert maps == pytest.approx(errors / (usual + 0.1 * usual.mean()), rel=0.5)
+    assert 0.85 < maps.mean() < 1
+    factor = (errors / maps).reshape(len(x), -1)
+    assert factor == pytest.approx(np.broadcast_to(factor[0], factor.shape), rel=1e-4)
+    detector.save(tmp_path / "model")
+    assert np.array_equal(Detector.load(tmp_path / "model").score(x).values, detector.score(x).values)
+
+
 def test_every_sample_has_one_part(fitted):
     detector, normal, _ = fitted
     parts = detector.facts["samples"]

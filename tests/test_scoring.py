@@ -10,7 +10,7 @@ from memae.data.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder, Reconstruction
-from memae.scoring import JoinedMap, Scores, error_maps, sample_scores
+from memae.scoring import JoinedMap, Measure, Scores, error_maps, sample_scores
 
 
 @pytest.fixture
@@ -101,15 +101,15 @@ def blind():
 
 def test_smoothing_is_a_gaussian_over_the_residual(blind):
     x = torch.randn(3, 1, 20, 24, generator=torch.Generator().manual_seed(0))
-    (part,) = error_maps(blind, x, 1.5)
+    (part,) = error_maps(blind, x, Measure(1.5))
     expected = gaussian_filter(x.numpy(), (0, 0, 1.5, 1.5), truncate=8, mode="constant") ** 2
     assert part.errors.numpy()[..., 8:-8, 8:-8] == pytest.approx(expected[..., 8:-8, 8:-8], abs=1e-5)
-    assert np.array_equal(part.scores, sample_scores(blind, x, 1.5))
+    assert np.array_equal(part.scores, sample_scores(blind, x, Measure(1.5)))
 
 
 def test_smoothing_keeps_what_is_everywhere_to_the_edges(blind):
     x = torch.full((1, 1, 9, 12), 3.0)
-    assert sample_scores(blind, x, 2.0) == pytest.approx(9.0, rel=1e-5)
+    assert sample_scores(blind, x, Measure(2.0)) == pytest.approx(9.0, rel=1e-5)
 
 
 def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind):
@@ -119,7 +119,7 @@ def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind
     moved, added = there - beside, there - more
 
     def ratio(smooth_px):
-        a, b = sample_scores(blind, torch.stack([moved[0], added[0]]), smooth_px)
+        a, b = sample_scores(blind, torch.stack([moved[0], added[0]]), Measure(smooth_px))
         return a / b
 
     assert ratio(0.0) == pytest.approx(2.0)
@@ -128,7 +128,7 @@ def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind
 
 def test_rows_are_never_smoothed(net):
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
-    assert np.array_equal(sample_scores(net, x, 1.0), sample_scores(net, x))
+    assert np.array_equal(sample_scores(net, x, Measure(1.0)), sample_scores(net, x))
 
 
 @pytest.mark.parametrize(("shape", "threads"), [((6,), 1), ((1, 2, 3), 2)])
@@ -170,13 +170,13 @@ def test_the_hottest_place_is_the_score_where_that_is_asked_for():
     x[1, :, 20:30, 40:50] *= 3
     maps = x.square().mean(dim=1).numpy()
     wanted = [gaussian_filter(errors, 96 / 64).max() for errors in maps]
-    found = sample_scores(Dark(), x, pool="max")
+    found = sample_scores(Dark(), x, Measure(pool="max"))
     assert found == pytest.approx(wanted, rel=1e-5)
     assert found.argmax() == 1
     assert found.dtype == np.float64
-    assert sample_scores(Dark(), x, pool="mean").tolist() == sample_scores(Dark(), x).tolist()
+    assert sample_scores(Dark(), x, Measure(pool="mean")).tolist() == sample_scores(Dark(), x).tolist()
     rows = torch.randn(5, 6)
-    assert sample_scores(Dark(), rows, pool="max").tolist() == sample_scores(Dark(), rows).tolist()
+    assert sample_scores(Dark(), rows, Measure(pool="max")).tolist() == sample_scores(Dark(), rows).tolist()
 
 
 def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
@@ -184,7 +184,7 @@ def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
     x = torch.randn(40, 1, 96, 96, generator=generator) * torch.linspace(0.9, 1.1, 40)[:, None, None, None]
     x[:20, :, 40:46, 40:46] += 4
     defect = np.arange(40) < 20
-    by_place, by_mean = (sample_scores(Dark(), x, pool=pool) for pool in ("max", "mean"))
+    by_place, by_mean = (sample_scores(Dark(), x, Measure(pool=pool)) for pool in ("max", "mean"))
     assert by_place[defect].min() > by_place[~defect].max()
     assert np.median(by_mean[defect]) < np.median(by_mean[~defect])
 
@@ -217,3 +217,16 @@ def test_tiles_are_scored_batch_by_batch(monkeypatch):
     monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 7 * 32 * 32 * 4)
     assert np.allclose(JoinedMap.of(Watched(), tiles).errors, whole)
     assert max(seen[1:]) == 7
+
+
+def test_errors_are_multiples_of_the_usual_one_and_of_a_tenth_of_its_mean_where_there_is_none():
+    usual = torch.tensor([[0.0, 1.0], [3.0, 4.0]])  # 2 on average
+    x = torch.stack([torch.full((2, 2, 2), 2.0), torch.zeros(2, 2, 2)])
+    (part,) = error_maps(Dark(), x, Measure(usual=usual))
+    wanted = 4 / (usual + 0.2)
+    assert part.maps[0] == pytest.approx(wanted.numpy(), rel=1e-6)
+    assert part.scores == pytest.approx([float(wanted.mean()), 0], rel=1e-6)
+    rows = torch.ones(3, 4)
+    assert sample_scores(Dark(), rows, Measure(usual=usual)).tolist() == [1, 1, 1]  # rows have no places
+    nothing = sample_scores(Dark(), x, Measure(usual=torch.zeros(2, 2)))
+    assert np.isfinite(nothing).all()

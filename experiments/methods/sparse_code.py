@@ -19,7 +19,7 @@ from experiments.methods.neural import Problem, facts_of
 from memae.data.encoded import Encoded, fitting
 from memae.losses import Reduction, squared_error, total_loss
 from memae.models.autoencoder import Autoencoder
-from memae.scoring import sample_scores
+from memae.scoring import Measure, sample_scores
 from memae.train import LossTerms, Objective, train
 
 __all__ = ["penalised", "sparse_code", "weight_for"]
@@ -70,7 +70,7 @@ def sparse_code(share: float = 0.1, *, epochs: int | None = None) -> Method:
             seed=seed,
         )
         return Fitted(
-            lambda x: sample_scores(model, problem.encoded(x), problem.config.score.smooth_px),
+            lambda x: sample_scores(model, problem.encoded(x), Measure(problem.config.score.smooth_px)),
             settings={**problem.config.model_dump(), "share": share},
             facts={**facts_of(history, model), "weight": weight},
         )

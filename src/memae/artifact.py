@@ -27,13 +27,14 @@ from memae.events import ScoreSeries
 from memae.files import atomic_directory, unwritten
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build
+from memae.scoring import Measure
 from memae.threshold import Threshold
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
-# 5 no network `scene`; such models still load
-FORMAT = 6
+# 5 no network `scene`, 6 no error that is relative to the usual one; such models still load
+FORMAT = 7
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
@@ -58,6 +59,13 @@ class Artifact:
     peaks: np.ndarray = field(default_factory=lambda: np.empty(0))
     """(n,) the greatest heat in each image, or error of a place in each frame, that the threshold was set from; empty
     for rows and in models of before."""
+    usual_error: Tensor | None = None
+    """(H, W) float32 of images with `score.relative`: the mean squared error of those trained on at each px."""
+
+    @property
+    def measure(self) -> Measure:
+        """How images are scored."""
+        return Measure(self.config.score.smooth_px, self.config.score.pool, self.usual_error)
 
 
 def save_artifact(artifact: Artifact, path: Path) -> None:
@@ -73,6 +81,8 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
     if len(artifact.peaks):
         tensors["calibration_peaks"] = torch.from_numpy(artifact.peaks)
+    if artifact.usual_error is not None:
+        tensors["usual_error"] = artifact.usual_error.cpu().contiguous()
     for number, series in enumerate(artifact.normal_footage):
         tensors[f"normal.{number}.times_s"] = torch.from_numpy(np.asarray(series.times_s, dtype=np.float64))
         tensors[f"normal.{number}.scores"] = torch.from_numpy(np.asarray(series.scores, dtype=np.float64))
@@ -149,6 +159,7 @@ def load_artifact(path: Path) -> Artifact:
             settings["facts"],
             _normal_footage(tensors),
             tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0),
+            tensors["usual_error"] if config.score.relative else None,
         )
     except (
         SafetensorError,

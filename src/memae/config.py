@@ -193,6 +193,11 @@ class ScoreConfig(_Section):
         "finds defects however small: the greatest squared error, smoothed by 1/64 of the longer side; unset: 'max' "
         "where an image is larger than 64 px",
     )
+    relative: bool | None = Field(
+        False,
+        description="divide the error at each px of an image by the one that the training images have there, so that "
+        "what is hard to rebuild does not outshine what is unusual; unset: where an image is larger than 64 px",
+    )
 
 
 class VideoConfig(_Section):

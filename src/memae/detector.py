@@ -447,8 +447,7 @@ class Detector:
                     yield _Part([key for key, *_ in some], np.array([score for _, score, _ in some]), skipped)
                 return
             for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
-                settings = self.config.score
-                values = sample_scores(self.model, encoded, settings.smooth_px, done, room, settings.pool)
+                values = sample_scores(self.model, encoded, self._fitted.measure, done, room)
                 values[list(bad)] = np.nan
                 yield _Part(
                     samples.keys, values, tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
@@ -477,16 +476,16 @@ class Detector:
     ) -> Iterator[tuple[Key, float, str]]:
         settings = self.config.score
         for key, tiles, why in self._tiles(source, skip_bad):
-            joined = JoinedMap.of(self.model, tiles, settings.smooth_px, room) if tiles else None
+            joined = JoinedMap.of(self.model, tiles, self._fitted.measure, room) if tiles else None
             yield key, joined.score(settings.pool) if joined else math.nan, why
             done(1, key)
 
     def _explained_tiles(self, key: Key, tiles: Tiles, room: Room) -> Explanation:
-        threshold, settings, tiling = self._fitted.threshold, self.config.score, tiles.tiling
-        joined = JoinedMap.of(self.model, tiles, settings.smooth_px, room)
-        score, worst = joined.score(settings.pool), tiling.nearest(joined.heat)
+        threshold, measure, tiling = self._fitted.threshold, self._fitted.measure, tiles.tiling
+        joined = JoinedMap.of(self.model, tiles, measure, room)
+        score, worst = joined.score(measure.pool), tiling.nearest(joined.heat)
         x = tiles[worst : worst + 1]
-        (part,) = error_maps(self.model, x, settings.smooth_px, room)
+        (part,) = error_maps(self.model, x, measure, room)
         row, column = tiling.places[worst].tolist()
         return Explanation(
             key=key,
@@ -566,8 +565,7 @@ class Detector:
     ) -> Iterator[Explanation]:
         threshold = self._fitted.threshold
         row = 0
-        settings = self.config.score
-        for part in error_maps(self.model, encoded, settings.smooth_px, room, settings.pool):
+        for part in error_maps(self.model, encoded, self._fitted.measure, room):
             scores = part.scores
             p_values: list[float | None] = (
                 threshold.p_values(scores).tolist() if threshold else [None] * len(scores)

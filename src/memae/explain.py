@@ -49,7 +49,8 @@ class Explanation:
     reconstruction: np.ndarray | None
     """Images: (C, H, W) as the network rebuilt it."""
     error_map: np.ndarray | None
-    """Images: (H, W) squared error, the mean over the channels. Video: of the frame."""
+    """Images: (H, W) squared error, the mean over the channels; with `score.relative` how many times the usual one.
+    Video: of the frame."""
     joined: JoinedMap | None = None
     """The error map of the whole of an image that was cut into tiles; x, reconstruction, error_map and items are then
     those of its hottest tile."""

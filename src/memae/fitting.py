@@ -84,9 +84,8 @@ def fit_artifact(
     saved = _checkpoints(checkpoint, config, seed, prepared.training, resume)
     history = _train(model, config, prepared, seed, device, saved, monitor)
     facts = _facts(prepared, seed, time.perf_counter() - started, history, model)
-    uses = _uses(model, prepared.usual, monitor)
-    artifact = calibrated(Artifact(config, prepared.preprocess, model, None, uses, facts), prepared, monitor)
-    return artifact, history
+    artifact = Artifact(config, prepared.preprocess, model, None, np.empty(0, dtype=np.int64), facts)
+    return calibrated(_looked_over(artifact, prepared.usual, monitor), prepared, monitor), history
 
 
 def _sized(source: Source, config: Config, monitor: Monitor | None) -> Source:
@@ -234,17 +233,30 @@ def _with_room(model: Autoencoder, training: Encoded, part: Tensor, device: torc
             room.halve(error, len(pieces[0]))
 
 
-def _uses(model: Autoencoder, usual: Encoded, watcher: Watcher | None) -> np.ndarray:
-    if model.memory is None:
-        return np.empty(0, dtype=np.int64)
-    counts = torch.zeros(model.memory.num_items + 2, dtype=torch.long, device=model.memory.items.device)
+def _looked_over(artifact: Artifact, usual: Encoded, watcher: Watcher | None) -> Artifact:
+    """The artifact with what the trained model makes of what it was trained on: uses of items, and the usual error."""
+    model, relative = artifact.model, artifact.config.score.relative and len(usual.shape) == 4
+    if model.memory is None and not relative:
+        return artifact
+    device = next(model.parameters()).device
+    counts = torch.zeros(
+        0 if model.memory is None else model.memory.num_items + 2, dtype=torch.long, device=device
+    )
+    total = torch.zeros(usual.shape[2:] if relative else (), dtype=torch.float64)
+    doing = "finding the usual error of" if model.memory is None else "counting the use of items by"
     unit = "clips" if len(usual.shape) == 5 else "samples"
-    with stage(watcher, "counting the use of items", unit, len(usual)) as done:
-        for part in error_maps(model, usual, room=Room("counting the use of items by", watcher)):
-            assert part.read is not None
-            counts += use_counts(part.read)
+    with stage(watcher, doing.rsplit(" ", 1)[0], unit, len(usual)) as done:
+        for part in error_maps(model, usual, artifact.measure, Room(doing, watcher)):
+            if part.read is not None:
+                counts += use_counts(part.read)
+            if relative:
+                total += torch.from_numpy(part.maps.sum(axis=0, dtype=np.float64))
             done(len(part.errors))
-    return counts[:-2].cpu().numpy()
+    return replace(
+        artifact,
+        uses=counts[:-2].cpu().numpy(),
+        usual_error=(total / len(usual)).float() if relative else None,
+    )
 
 
 def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) -> Artifact:
@@ -256,10 +268,8 @@ def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) 
         if not len(prepared.calibration):
             return artifact
         with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
-            settings, room = artifact.config.score, Room("setting the threshold from", watcher)
-            scores = sample_scores(
-                artifact.model, prepared.calibration, settings.smooth_px, done, room, settings.pool
-            )
+            room = Room("setting the threshold from", watcher)
+            scores = sample_scores(artifact.model, prepared.calibration, artifact.measure, done, room)
         peaks = _peaks(artifact, prepared.calibration, scores, watcher)
         return replace(artifact, threshold=Threshold.fit(scores, rate), peaks=peaks)
     if not prepared.calibration:
@@ -280,7 +290,7 @@ def _calibrated_on_tiles(artifact: Artifact, images: OwnSizeImages, watcher: Wat
     with stage(watcher, "setting the threshold", "images", len(images)) as done:
         for pixels in images.images:
             tiles = Tiles.of(pixels, artifact.preprocess, images.origin)
-            joined = JoinedMap.of(artifact.model, tiles, artifact.config.score.smooth_px, room)
+            joined = JoinedMap.of(artifact.model, tiles, artifact.measure, room)
             found.append((joined.score(artifact.config.score.pool), joined.score("max")))
             done(1)
     scores, peaks = (np.array(values) for values in zip(*found, strict=True))
@@ -298,7 +308,7 @@ def _peaks(artifact: Artifact, x: Encoded, scores: np.ndarray, watcher: Watcher 
     peaks = []
     with stage(watcher, "setting the scale of maps", "samples", len(x)) as done:
         room = Room("setting the scale of maps from", watcher)
-        for part in error_maps(artifact.model, x, artifact.config.score.smooth_px, room):
+        for part in error_maps(artifact.model, x, artifact.measure, room):
             peaks.append(hottest(part.maps))
             done(len(part.errors))
     return np.concatenate(peaks)

@@ -26,11 +26,40 @@ from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
 from memae.stages import Advance
 
-__all__ = ["ErrorMap", "JoinedMap", "Scores", "error_maps", "heat", "hottest", "sample_scores"]
+__all__ = ["ErrorMap", "JoinedMap", "Measure", "Scores", "error_maps", "heat", "hottest", "sample_scores"]
 
+SMALLEST = 1e-12  # usual error that is divided by
 HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
+FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How what is left of a rebuilt image becomes its error map and its score; rows have one way only."""
+
+    smooth_px: float = 0.0
+    """Standard deviation of the Gaussian that smooths what is left (S, C, H, W) before it is squared, px."""
+    pool: Pool | None = None
+    """What of its map is the score of an image; None is the mean."""
+    usual: Tensor | None = None
+    """(H, W) float32: the squared error that normal images have at each px. Where it is given, maps and scores are
+    multiples of it."""
+
+    def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
+        """(B, ...) of encoded samples and their reconstructions."""
+        if x.ndim != 4:
+            return squared_error(x, rebuilt)
+        found = (
+            squared_error(*smoothed(x, rebuilt, self.smooth_px)) if self.smooth_px else squared_error(x, rebuilt)
+        )
+        if self.usual is None:
+            return found
+        return found / (self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST).to(found)
+
+
+ERRORS = Measure()  # as they are, and their mean
 
 
 @dataclass(frozen=True)
@@ -38,8 +67,8 @@ class Scores:
     """Reconstruction errors, one a sample."""
 
     values: np.ndarray
-    """(S,) float64: mean squared error over the elements of the encoded sample, of an image smoothed by
-    `score.smooth_px`, or, by `score.pool`, its hottest place; higher = more anomalous."""
+    """(S,) float64: mean squared error over the elements of the encoded sample; of an image what `Measure` makes of its
+    errors; higher = more anomalous."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
     skipped: tuple[Skipped, ...] = ()
@@ -55,7 +84,7 @@ class ErrorMap(NamedTuple):
     reconstruction: Tensor
     """(B, ...) in encoded units."""
     errors: Tensor
-    """(B, ...) squared error of each element."""
+    """(B, ...) squared error of each element, or by which factor it is above the usual one."""
     read: MemoryRead | None
     pool: Pool | None = None
     """What of its errors is the score of an image; None, and that of a row, is the mean."""
@@ -77,17 +106,15 @@ class ErrorMap(NamedTuple):
 
 @torch.inference_mode()
 def error_maps(
-    model: Autoencoder, x: Encoded, smooth_px: float = 0.0, room: Room | None = None, pool: Pool | None = None
+    model: Autoencoder, x: Encoded, measure: Measure = ERRORS, room: Room | None = None
 ) -> Iterator[ErrorMap]:
     """The error maps of encoded samples (S, ...), in batches, on the device of the model.
 
     Args:
         model: what rebuilds them.
         x: the samples.
-        smooth_px: standard deviation of the Gaussian that smooths what is left of an image (S, C, H, W) before it is
-            squared, px. Rows know no neighbours and are never smoothed.
+        measure: what becomes of the errors of images.
         room: remembers how many samples fit, where memory ran out before; the batch is halved where it does.
-        pool: what of its errors is the score of an image; None is the mean.
 
     Raises:
         OutOfMemoryError: there is no room for one sample.
@@ -98,7 +125,7 @@ def error_maps(
     while start < len(x):
         size = min(room.fit(wanted), len(x) - start)
         try:
-            found = _error_map(model, x[start : start + size], smooth_px, pool)
+            found = _error_map(model, x[start : start + size], measure)
         except (MemoryError, RuntimeError) as error:
             room.halve(error, size)
             continue
@@ -115,25 +142,23 @@ def _at_once(model: Autoencoder, x: Encoded) -> int:
     return max(1, min(most, WEIGHT_BYTES // (4 * memory.num_items)))
 
 
-def _error_map(model: Autoencoder, batch: Tensor, smooth_px: float, pool: Pool | None) -> ErrorMap:
+def _error_map(model: Autoencoder, batch: Tensor, measure: Measure) -> ErrorMap:
     batch = batch.to(next(model.parameters()).device)
     rebuilt = model(batch)
-    seen = (batch, rebuilt.x) if not smooth_px or batch.ndim != 4 else smoothed(batch, rebuilt.x, smooth_px)
-    return ErrorMap(rebuilt.x, squared_error(*seen), rebuilt.read, pool)
+    return ErrorMap(rebuilt.x, measure.errors(batch, rebuilt.x), rebuilt.read, measure.pool)
 
 
 def sample_scores(
     model: Autoencoder,
     x: Encoded,
-    smooth_px: float = 0.0,
+    measure: Measure = ERRORS,
     done: Advance | None = None,
     room: Room | None = None,
-    pool: Pool | None = None,
 ) -> np.ndarray:
     """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch."""
     with _one_thread() if len(x.shape) == 2 else nullcontext():
         parts = []
-        for part in error_maps(model, x, smooth_px, room, pool):
+        for part in error_maps(model, x, measure, room):
             parts.append(scores := part.scores)
             if done:
                 done(len(scores))
@@ -150,11 +175,13 @@ class JoinedMap:
     """The longer side of a tile."""
 
     @classmethod
-    def of(cls, model: Autoencoder, tiles: Tiles, smooth_px: float = 0.0, room: Room | None = None) -> JoinedMap:
+    def of(
+        cls, model: Autoencoder, tiles: Tiles, measure: Measure = ERRORS, room: Room | None = None
+    ) -> JoinedMap:
         """From the maps of all tiles of one image; further arguments as of `error_maps`."""
         tiling = tiles.tiling
         joined, places = tiling.empty(), iter(tiling.places.tolist())
-        for part in error_maps(model, tiles, smooth_px, room):
+        for part in error_maps(model, tiles, measure, room):
             for errors, (row, column) in zip(part.maps, places, strict=False):
                 tiling.add(joined, row, column, errors)
         return cls(tiling.trimmed(joined), max(tiles.shape[2:]))

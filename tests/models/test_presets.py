@@ -371,7 +371,8 @@ def test_larger_images_are_scored_by_their_worst_place(
 ) -> None:
     config = preset_config(name, "image")
     assert settled(config, shape).score.pool == pool
-    whole = override(config, {"score": {"pool": "mean"}}, "test")
+    assert settled(config, shape).score.relative is (pool == "max")
+    whole = override(config, {"score": {"pool": "mean", "relative": False}}, "test")
     assert settled(whole, shape) == whole
 
 

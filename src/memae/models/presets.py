@@ -81,7 +81,7 @@ IMAGE_DEFAULT: dict[str, dict[str, Any]] = {
         "warmup_epochs": 5,
     },
     "preprocess": {"image_scale": "unit"},
-    "score": {"pool": None},
+    "score": {"pool": None, "relative": None},
 }
 THUMBNAIL_DEFAULT = IMAGE_DEFAULT | {"score": {"smooth_px": 1.0}, "train": {"epochs": 20}}
 # what tells a car from a lorry of its brightness is its shape; and photographs never fit to the px
@@ -231,11 +231,15 @@ def build(config: Config, shape: tuple[int, ...], samples: int | None = None) ->
 
 
 def settled(config: Config, shape: tuple[int, ...]) -> Config:
-    """The same settings with what the preset left to the shape of the encoded samples: how an image is pooled."""
-    if config.score.pool:
-        return config
-    pool = "mean" if len(shape) != 3 or _is_thing(config, shape) else "max"
-    return config.model_copy(update={"score": config.score.model_copy(update={"pool": pool})})
+    """The same settings with what the preset left to the shape of the encoded samples: how images are scored."""
+    large = len(shape) == 3 and not _is_thing(config, shape)
+    score = config.score
+    left: dict[str, Any] = {}
+    if score.pool is None:
+        left["pool"] = "max" if large else "mean"
+    if score.relative is None:
+        left["relative"] = large
+    return config.model_copy(update={"score": score.model_copy(update=left)})
 
 
 def _is_thing(config: Config, shape: tuple[int, ...]) -> bool:
