@@ -95,6 +95,20 @@ def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_p
     assert np.array_equal(Detector.load(tmp_path / "model").score(x).values, detector.score(x).values)
 
 
+def test_rows_have_no_usual_error_though_it_is_asked_for(tmp_path):
+    asked, plain = fit(ROWS, score={"relative": True}), fit(ROWS)
+    asked.save(tmp_path / "model")
+    assert np.array_equal(Detector.load(tmp_path / "model").score(ROWS).values, plain.score(ROWS).values)
+
+
+def test_small_images_may_have_it(tmp_path):
+    detector = fit(ONES, score={"relative": True})
+    detector.save(tmp_path / "model")
+    scores = Detector.load(tmp_path / "model").score(ONES).values
+    assert np.array_equal(scores, detector.score(ONES).values)
+    assert 0.3 < np.median(scores) < 3
+
+
 def test_every_sample_has_one_part(fitted):
     detector, normal, _ = fitted
     parts = detector.facts["samples"]

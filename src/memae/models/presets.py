@@ -237,7 +237,7 @@ def settled(config: Config, shape: tuple[int, ...]) -> Config:
     left: dict[str, Any] = {}
     if score.pool is None:
         left["pool"] = "max" if large else "mean"
-    if score.relative is None:
+    if score.relative is None or len(shape) != 3:  # rows have no places, and video has a score of its own
         left["relative"] = large
     return config.model_copy(update={"score": score.model_copy(update=left)})
 
