@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from memae import train as training
+from memae.checkpoint import Checkpoint, checkpoint_of
 from memae.config import TrainConfig
 from memae.data.footage import Clips
 from memae.data.preprocess import VideoPreprocess
@@ -40,11 +41,9 @@ from memae.models.image import ConvLayer, conv_decoder, conv_encoder
 from memae.models.table import fully_connected
 from memae.models.video import ClipLayer, clip_decoder, clip_encoder
 from memae.train import (
-    Checkpoint,
     EpochRecord,
     History,
     LossTerms,
-    checkpoint_of,
     local_seed,
     reconstruction_objective,
 )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from memae.artifact import Artifact
+from memae.checkpoint import Checkpoint, checkpoint_of
 from memae.config import Config
 from memae.data.encoded import Encoded, fitting
 from memae.data.images import ImageSource
@@ -36,11 +37,9 @@ from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
 from memae.train import (
-    Checkpoint,
     Device,
     History,
     Monitor,
-    checkpoint_of,
     local_seed,
     reconstruction_objective,
     train,

@@ -7,10 +7,7 @@ that was not.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -18,20 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from memae.allocator import keep_large_blocks
+from memae.checkpoint import Checkpoint
 from memae.config import TrainConfig
 from memae.data.encoded import Encoded, fitting
-from memae.errors import ArtifactError, ConfigError, WriteError
-from memae.files import atomic_directory, unwritten
+from memae.errors import ConfigError, WriteError
+from memae.files import unwritten
 from memae.losses import Reduction, squared_error, total_loss
 from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
 from memae.memory_room import Room
@@ -39,14 +35,12 @@ from memae.ops import MemoryRead
 from memae.stages import Watcher
 
 __all__ = [
-    "Checkpoint",
     "Device",
     "EpochRecord",
     "History",
     "LossTerms",
     "Monitor",
     "Objective",
-    "checkpoint_of",
     "local_seed",
     "reconstruction_objective",
     "train",
@@ -60,8 +54,6 @@ LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a 
 HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
 HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
-FINGERPRINT_CLIPS = 16
-FINGERPRINT_BYTES = 1 << 20
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
 
 
@@ -137,69 +129,6 @@ class Monitor(Watcher, Protocol):
 
     def end(self) -> None:
         """Training is over, however it ended."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where the state of a training lives, so that it can be resumed; safetensors and JSON, no pickle.
-
-    Accelerate's own checkpoints pickle the optimiser and the random state, so they are not used.
-    """
-
-    path: Path
-    fingerprint: str
-    """Says which run this is: data, settings, seed. Another run's checkpoint is refused."""
-
-    def exists(self) -> bool:
-        """A state was saved."""
-        return (self.path / "state.json").exists()
-
-    def remove(self) -> None:
-        """Forgets the saved state."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Replaces the saved state, atomically."""
-        with atomic_directory(self.path) as part:
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                part / "state.safetensors",
-            )
-            (part / "state.json").write_text(json.dumps({"fingerprint": self.fingerprint, **facts}))
-
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The saved state.
-
-        Raises:
-            ConfigError: it is of another run.
-            ArtifactError: it is damaged.
-        """
-        try:
-            facts = json.loads((self.path / "state.json").read_text())
-            fingerprint = facts["fingerprint"]
-            tensors = load_file(self.path / "state.safetensors")
-        except Exception as error:
-            raise ArtifactError(
-                f"{self.path}: this checkpoint cannot be read ({error}); remove it and train anew"
-            ) from None
-        if fingerprint != self.fingerprint:
-            raise ConfigError(
-                f"{self.path}: the checkpoint is of a training with other data, settings or seed; resume with the "
-                "same ones, or remove it to train anew"
-            )
-        return tensors, facts
-
-
-def checkpoint_of(path: Path, training: Encoded, run: Any) -> Checkpoint:
-    """The checkpoint at `path` of a training on these samples with these plain settings."""
-    digest = hashlib.sha256(json.dumps([run, list(training.shape)]).encode())
-    if isinstance(training, Tensor):
-        digest.update(training.numpy().tobytes())
-    else:  # clips or rows in a file: some from all over tell the data
-        count = min(len(training), max(FINGERPRINT_CLIPS, fitting(training, FINGERPRINT_BYTES)))
-        some = torch.linspace(0, len(training) - 1, count, dtype=torch.float64).long()
-        digest.update(training[some].numpy().tobytes())
-    return Checkpoint(path, digest.hexdigest())
 
 
 def local_seed(*place: int) -> int:
