@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from memae.config import Pool
@@ -31,6 +32,9 @@ __all__ = ["ErrorMap", "JoinedMap", "Measure", "Scores", "error_maps", "heat", "
 SMALLEST = 1e-12  # usual error that is divided by
 HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
+DENSE_PX = (
+    1024  # maps with a longer side, such as joined ones, are smoothed weight by weight: tables would be huge
+)
 FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 
@@ -204,6 +208,9 @@ def heat(errors: np.ndarray, seen_px: int | None = None) -> np.ndarray:
         seen_px: the longer side of what the network sees at once; None where it sees all of the map.
     """
     sigma = HEAT_PX * (seen_px or max(errors.shape[-2:]))
+    if max(errors.shape[-2:]) > DENSE_PX:
+        smooth: np.ndarray = gaussian_filter(errors, (0,) * (errors.ndim - 2) + (sigma, sigma))
+        return smooth
     down, across = (_mirrored_gaussian(size, sigma) for size in errors.shape[-2:])
     maps = torch.from_numpy(np.ascontiguousarray(errors, dtype=np.float32))
     return (down @ maps @ across.T).numpy()
