@@ -46,6 +46,7 @@ PRESETS = {
     "kddcup99": "kddcup-paper",
     "kddcup99-distinct": "kddcup",
     "kddcup99-items": "kddcup",
+    "kddcup99-length": "kddcup",
     "tables": "table-paper",  # as above
     "tables-2": "table",
     "ped2": "video",
@@ -203,6 +204,24 @@ def _kddcup_items() -> dict[str, Settings]:
     }
 
 
+def _kddcup_length() -> dict[str, Settings]:
+    """A fourth round, three seeds: how much of the training goes without the memory, and how short it may be."""
+
+    def lengths(warm: int, epochs: int, **train: Any) -> Settings:
+        return {"memory": {"warmup_epochs": warm}, "train": {"epochs": epochs, **train}}
+
+    return {
+        "start: 1000 items, 80 epochs after 20 warm ones": {},
+        "60 after 20 warm ones": lengths(20, 60),
+        "40 after 40 warm ones": lengths(40, 40),
+        "20 after 60 warm ones": lengths(60, 20),
+        "40 after 60 warm ones": lengths(60, 40),
+        "20 after 80 warm ones": lengths(80, 20),
+        "10 after 90 warm ones": lengths(90, 10),
+        "40 after 20 warm ones, twice the rate": lengths(20, 40, learning_rate=6e-3),
+    }
+
+
 def _ped2_read() -> dict[str, Settings]:
     """A second round: how sharp the read is."""
     brief: Settings = {"train": {"epochs": 3}, "memory": {"warmup_epochs": 1}}
@@ -339,6 +358,7 @@ VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
     "kddcup99": _kddcup,
     "kddcup99-distinct": _kddcup_distinct,
     "kddcup99-items": _kddcup_items,
+    "kddcup99-length": _kddcup_length,
     "tables": _tables,
     "tables-2": _tables_2,
     "ped2": _ped2,
