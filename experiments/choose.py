@@ -334,21 +334,32 @@ def _defects() -> dict[str, Settings]:
 def _defects_256() -> dict[str, Settings]:
     """The networks for images on pictures of 256 px, with the score as served and one that is smoothed more."""
     served, smoother = {"heat": 1 / 64, "hottest": 0, "side": 256}, {"heat": 1 / 32, "hottest": 0, "side": 256}
-    return {
-        f"network `{network}`{note}, seed {seed}": {**way, "network": network, "seed": seed}
-        for seed in (0, 1)
-        for network in ("scene", "image")
-        for way, note in ((served, ""), (smoother, ", smoothed by 1/32"))
-    } | {
-        f"network `{network}`, errors as multiples of the usual ones, seed {seed}": {
-            **served,
-            "network": network,
-            "seed": seed,
-            "relative": True,
+    relative = {**served, "relative": True}
+    return (
+        {
+            f"network `{network}`{note}, seed {seed}": {**way, "network": network, "seed": seed}
+            for seed in (0, 1)
+            for network in ("scene", "image")
+            for way, note in ((served, ""), (smoother, ", smoothed by 1/32"))
         }
-        for seed in (0, 1)
-        for network in ("scene", "image")
-    }
+        | {
+            f"network `{network}`, errors as multiples of the usual ones, seed {seed}": {
+                **relative,
+                "network": network,
+                "seed": seed,
+            }
+            for seed in (0, 1)
+            for network in ("scene", "image")
+        }
+        | {  # the rows before had a wider decoder
+            f"the same, network `scene` whose decoder mirrors the layers, seed {seed}": {
+                **relative,
+                "network": "scene",
+                "seed": seed,
+            }
+            for seed in (0, 1)
+        }
+    )
 
 
 VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {

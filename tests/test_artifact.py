@@ -368,6 +368,20 @@ def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
     assert np.array_equal(after.score(pictures).values, before.score(pictures).values)
 
 
+@pytest.mark.parametrize("side", [64, 66])
+def test_a_scene_of_before_is_refused_where_its_layers_were_others(tmp_path, side):
+    pictures = np.random.default_rng(0).integers(0, 256, (24, side, side), dtype=np.uint8)
+    Detector("image", settings=BRIEF, device="cpu").fit(pictures).save(tmp_path / "model")
+    rewrite(tmp_path / "model", lambda settings: settings.update(format=7))
+    if side == 64:  # nothing is folded there
+        assert len(Detector.load(tmp_path / "model", device="cpu").score(pictures)) == 24
+    else:
+        with pytest.raises(
+            ArtifactError, match="of format 7, whose network `scene` was wider; train the model again"
+        ):
+            Detector.load(tmp_path / "model", device="cpu")
+
+
 def test_golden_models_are_small_and_tell_nothing_of_the_machine_they_came_from():
     for name in ("image", "table", "video"):
         assert sum(len(content) for content in contents(GOLDEN / name).values()) < 50_000

@@ -26,6 +26,7 @@ from memae.errors import ArtifactError, ConfigError, DataError, WriteError
 from memae.events import ScoreSeries
 from memae.files import atomic_directory, unwritten
 from memae.models.autoencoder import Autoencoder
+from memae.models.image_inference import folds_images
 from memae.models.presets import build
 from memae.scoring import Measure
 from memae.threshold import Threshold
@@ -33,8 +34,8 @@ from memae.threshold import Threshold
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
-# 5 no network `scene`, 6 no error that is relative to the usual one; such models still load
-FORMAT = 7
+# 5 no network `scene`, 6 no error that is relative to the usual one, 7 had another `scene`; all but that still load
+FORMAT = 8
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
@@ -145,6 +146,10 @@ def load_artifact(path: Path) -> Artifact:
         preprocess = load_preprocess(settings["preprocess"])
         with torch.random.fork_rng(devices=[]):
             model = build(config, preprocess.shape, len(tensors["uses"]))
+        if settings["format"] < 8 and folds_images(model):
+            raise ArtifactError(
+                f"{path}: is of format {settings['format']}, whose network `scene` was wider; train the model again"
+            )
         prefix = "model."
         model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
         threshold = None

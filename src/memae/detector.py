@@ -31,7 +31,7 @@ from memae.hold_out import AnyPreprocess, take
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import modality_of, preset_config
-from memae.scoring import JoinedMap, Scores, error_maps, sample_scores
+from memae.scoring import BATCH_BYTES, JoinedMap, Scores, error_maps, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
 from memae.train import Device, History, Monitor
@@ -40,6 +40,7 @@ __all__ = ["Detector", "Verdict", "Verdicts"]
 
 CHUNK_TILED = 64  # images that are cut into tiles whose scores are given back at a time
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
+ENCODED_BYTES = 3 * BATCH_BYTES  # of images encoded at a time; the system takes larger blocks back each time
 OLD_HEAT = 4.0  # thresholds of an image: the heat of models that were saved without one
 
 
@@ -510,7 +511,7 @@ class Detector:
         for chunk in source.chunks(CHUNK_SAMPLES):
             start = 0
             while start < len(chunk):
-                size = min(room.fit(len(chunk)), len(chunk) - start)
+                size = min(room.fit(self._encoded_at_once(chunk)), len(chunk) - start)
                 part = chunk if size == len(chunk) else take(chunk, torch.arange(start, start + size))
                 try:
                     encoded, bad = self._encode(part, skip_bad)
@@ -524,6 +525,11 @@ class Detector:
                 start += size
         if not good:
             raise DataError(f"{source.origin}: {why}")
+
+    def _encoded_at_once(self, samples: Samples) -> int:
+        if self._modality != "image":
+            return len(samples)
+        return min(len(samples), max(1, ENCODED_BYTES // (4 * math.prod(self._fitted.preprocess.shape))))
 
     def _encode(self, samples: Samples, skip_bad: bool) -> tuple[Tensor, Mapping[int, str]]:
         preprocess = self._fitted.preprocess

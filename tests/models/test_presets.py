@@ -142,13 +142,13 @@ def test_up_to_64_px_a_scene_is_the_network_image(size: tuple[int, int]) -> None
 def test_above_64_px_a_scene_is_folded() -> None:
     model = build(preset_config("image", "image"), (3, 256, 256)).eval()
     assert convolutions(model.encoder, nn.Conv2d) == [(3, 2, 48, 32), (3, 2, 32, 64), (3, 2, 64, 128)]
-    assert convolutions(model.decoder, nn.ConvTranspose2d) == [(3, 2, 128, 128), (3, 2, 128, 64), (3, 2, 64, 48)]
+    assert convolutions(model.decoder, nn.ConvTranspose2d) == [(3, 2, 128, 64), (3, 2, 64, 32), (3, 2, 32, 48)]
     assert model(torch.rand(1, 3, 256, 256)).positions == (8, 8)
     paper = build(preset_config("image-paper", "image"), (3, 256, 256))
     assert convolutions(paper.encoder, nn.Conv2d)[0] == (3, 2, 3, 32)
 
 
-def test_a_scene_takes_a_ninth_of_the_work() -> None:
+def test_a_scene_takes_a_fifteenth_of_the_work() -> None:
     work = {}
     for network in ("image", "scene"):
         model = build(override(preset_config("image", "image"), {"network": network}, "test"), (3, 256, 256))
@@ -156,7 +156,7 @@ def test_a_scene_takes_a_ninth_of_the_work() -> None:
             model.eval()(torch.rand(1, 3, 256, 256))
         work[network] = counter.get_total_flops()
     assert 1.3e9 < work["image"] < 1.6e9
-    assert work["scene"] < work["image"] / 8
+    assert work["scene"] < work["image"] / 15
 
 
 def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole() -> None:

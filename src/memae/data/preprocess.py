@@ -35,6 +35,7 @@ __all__ = [
 ClipInput = Literal["frames", "differences"]
 ImageScale = Literal["none", "unit", "centred"]
 PIECE_BYTES = 256 << 20  # of float32 pixels looked at at a time
+ENCODED_BYTES = 1 << 20  # and encoded at a time: each of the steps would go through main memory
 LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
 
 
@@ -184,8 +185,11 @@ class ImagePreprocess(_Fitted):
             )
         _check_finite(samples)
         self._check_range(pixels.dtype, samples.origin)
-        centred, spread = self._spread(self._ranged(pixels))
-        return centred / spread.clamp_min(self.floor) if self.scale != "none" else centred
+        x = torch.empty(pixels.shape)
+        for some in _blocks(pixels[:1], len(pixels), ENCODED_BYTES):
+            centred, spread = self._spread(self._ranged(pixels[some]))
+            torch.div(centred, 1 if self.scale == "none" else spread.clamp_min(self.floor), out=x[some])
+        return x
 
     def _check_range(self, dtype: np.dtype[Any], origin: str) -> None:
         """8-bit images for a model of others: scores would mean nothing where its pixels had another range."""
@@ -277,9 +281,14 @@ def _constant(origin: str, level: float) -> str:
 
 def _pieces(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     """These rows of pixels (S, C, H, W), a few at a time: they may lie on the disk."""
-    size = max(1, PIECE_BYTES // (4 * pixels[0].size))
-    for start in range(0, len(rows), size):
-        yield pixels[rows[start : start + size]]
+    for some in _blocks(pixels[:1], len(rows), PIECE_BYTES):
+        yield pixels[rows[some]]
+
+
+def _blocks(one: np.ndarray, count: int, most_bytes: int) -> Iterator[slice]:
+    """Of so many images like the `one` (1, C, H, W), those that take at most so many bytes as float32."""
+    size = max(1, most_bytes // (4 * one.size))
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def _check_finite(images: Images) -> None:

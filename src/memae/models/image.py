@@ -120,8 +120,10 @@ def conv_decoder(
     sizes = [(-(-height // fold), -(-width // fold))]
     for layer in encoder[:-1]:
         sizes.append((layer.shrink(sizes[-1][0]), layer.shrink(sizes[-1][1])))
-    # the paper mirrors the list of widths and not the layers: 16-32-64 is undone by 64-32-1, not by 32-16-1
-    outputs = [channels * fold * fold] + [layer.channels for layer in encoder[1:]]
+    # The paper mirrors the list of widths and not the layers: 16-32-64 is undone by 64-32-1, not by 32-16-1. Behind a
+    # fold that would be most of all work, and it brings nothing.
+    widths = [layer.channels for layer in encoder]
+    outputs = [channels * fold * fold] + (widths[:-1] if fold > 1 else widths[1:])
     into, *here = encoded_shape(encoder, height, width, fold)
     stages: list[nn.Module] = []
     for left, layer, target, out in zip(
