@@ -144,7 +144,7 @@ def _train(
         order = torch.randperm(len(training), generator=generator)
         encodings = _encodings(model, training, order, monitor, trained=not memory.trained)
         with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
-            items.initialise(encodings, memory.initialisation, generator)
+            items.initialise(encodings, memory.initialisation, generator, monitor)
 
     if model.memory is not None and not memory.trained:
         history = train(

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from memae.clustering import kmeans
 from memae.ops import MemoryRead, Similarity, read_memory
+from memae.stages import Watcher
 
 __all__ = ["Initialisation", "MemoryHealth", "MemoryModule", "Query", "memory_health", "use_counts"]
 
@@ -122,13 +124,20 @@ class MemoryModule(nn.Module):
         return flat
 
     @torch.no_grad()
-    def initialise(self, encodings: Tensor, how: Initialisation, generator: torch.Generator) -> None:
+    def initialise(
+        self,
+        encodings: Tensor,
+        how: Initialisation,
+        generator: torch.Generator,
+        watcher: Watcher | None = None,
+    ) -> None:
         """Sets the items from warm encodings: random ones ("data"), k-means centres, or the uniform start.
 
         Args:
             encodings: (B, C, ...) as the encoder gives them; enough to see the variety of the data.
             how: "uniform" draws U(-1/sqrt C, 1/sqrt C) and uses no encodings.
             generator: the source of all randomness here, on the CPU.
+            watcher: who is told how far k-means is.
         """
         if how == "uniform":
             bound = 1 / math.sqrt(self.item_dim)
@@ -136,7 +145,8 @@ class MemoryModule(nn.Module):
             return
         queries = self.queries(encodings).float()
         if how == "kmeans" and len(queries) > self.num_items:
-            self.items.copy_(_kmeans(queries, self.num_items, generator))
+            seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+            self.items.copy_(_apart(kmeans(queries, self.num_items, seed, watcher), generator))
         else:
             self.items.copy_(_sample(queries, self.num_items, generator))
 
@@ -225,13 +235,3 @@ def _apart(rows: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(int(repeated.sum()), rows.shape[1], generator=generator).to(rows)
     rows[repeated] += 0.01 * rows.square().mean().sqrt() * noise
     return rows
-
-
-def _kmeans(queries: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    from sklearn.cluster import MiniBatchKMeans
-
-    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-    found = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=max(1024, 3 * count)).fit(
-        queries.cpu().numpy()
-    )
-    return _apart(torch.from_numpy(found.cluster_centers_).to(queries), generator)
