@@ -37,7 +37,7 @@ from memae.data.samples import Images, Modality
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import KDDCUP_WIDTHS, build, preset_config
 from memae.scoring import sample_scores
-from memae.train import reconstruction_objective, train
+from memae.train import ReconstructionObjective, train
 
 __all__ = ["matrix_rate", "plain_form", "sample_flop", "training_benchmark"]
 
@@ -224,7 +224,7 @@ def _rows() -> Tensor:
 def _ours(config: Config, x: Tensor, epochs: int, precision: str = "float32") -> None:
     torch.manual_seed(0)
     settings = config.train.model_copy(update={"epochs": epochs, "patience": 0, "precision": precision})
-    objective = reconstruction_objective(alpha=settings.entropy_weight, reduction=settings.reduction)
+    objective = ReconstructionObjective(alpha=settings.entropy_weight, reduction=settings.reduction)
     model = build(config, tuple(x.shape[1:]))
     train(model, x, None, objective=objective, settings=settings, seed=0, device="cpu")
 

@@ -44,13 +44,13 @@ from memae.train import (
     EpochRecord,
     History,
     LossTerms,
+    ReconstructionObjective,
     local_seed,
-    reconstruction_objective,
 )
 
 train = partial(training.train, device="cpu")  # where results are promised bit for bit
 
-OBJECTIVE = reconstruction_objective(alpha=2e-4, reduction="sum")
+OBJECTIVE = ReconstructionObjective(alpha=2e-4, reduction="sum")
 SETTINGS = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-2)
 
 
@@ -230,8 +230,8 @@ def test_the_monitor_is_told_of_every_step_and_epoch() -> None:
 
 def test_noise_is_on_the_input_of_training_only() -> None:
     model, x = row_model(), rows(20, 1)
-    noisy = reconstruction_objective(alpha=0.0, reduction="sum", noise=0.5)
-    clean = reconstruction_objective(alpha=0.0, reduction="sum")
+    noisy = ReconstructionObjective(alpha=0.0, reduction="sum", noise=0.5)
+    clean = ReconstructionObjective(alpha=0.0, reduction="sum")
     model.train()
     assert not torch.equal(noisy(model, x).loss, clean(model, x).loss)
     torch.manual_seed(3)
@@ -245,7 +245,7 @@ def test_noise_is_on_the_input_of_training_only() -> None:
 @pytest.mark.parametrize("make", [row_model, image_model])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(make: Callable[[], Autoencoder]) -> None:
     x = rows(64, 1) if make is row_model else images(64, 1)
-    objective = reconstruction_objective(alpha=2e-4, reduction="sum", noise=0.1)
+    objective = ReconstructionObjective(alpha=2e-4, reduction="sum", noise=0.1)
     found = []
     for seed in (5, 5, 6):
         model = make()
@@ -258,7 +258,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(make: Callable[[], Aut
 
 def test_global_random_state_is_untouched() -> None:
     model = row_model()
-    noisy = reconstruction_objective(alpha=0.0, reduction="sum", noise=0.5)
+    noisy = ReconstructionObjective(alpha=0.0, reduction="sum", noise=0.5)
     torch.manual_seed(7)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     train(model, rows(40, 1), None, objective=noisy, settings=SETTINGS, seed=0, revive_epochs=1)
@@ -340,7 +340,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_never_stopped(
     tmp_path: Path, patience: int, stop: str
 ) -> None:
     x, held_out = images(64, 1), images(24, 2)
-    objective = reconstruction_objective(alpha=2e-4, reduction="sum", noise=0.2)
+    objective = ReconstructionObjective(alpha=2e-4, reduction="sum", noise=0.2)
     settings = TrainConfig(epochs=7, batch_size=16, learning_rate=2e-2, patience=patience)
     checkpoint = Checkpoint(tmp_path / "state", "this run")
 

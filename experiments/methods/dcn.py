@@ -24,7 +24,7 @@ from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper
 from memae.losses import squared_error
 from memae.models.autoencoder import Autoencoder
-from memae.train import LossTerms, Objective, local_seed, reconstruction_objective, train
+from memae.train import LossTerms, Objective, ReconstructionObjective, local_seed, train
 
 __all__ = ["ClusteringNetwork", "clustering", "dcn"]
 
@@ -119,7 +119,7 @@ def dcn(*, clusters: int = 4, pull: float = 0.05, pretraining: int = 50, epochs:
             autoencoder,
             training,
             None,
-            objective=reconstruction_objective(alpha=0, reduction=settings.reduction),
+            objective=ReconstructionObjective(alpha=0, reduction=settings.reduction),
             settings=settings.model_copy(update={"epochs": pretraining}),
             seed=local_seed(seed, 1),
         )

@@ -46,7 +46,8 @@ class Checkpoint:
         """Replaces the saved state, atomically."""
         with atomic_directory(self.path) as part:
             save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                # copies, as parameters may lie side by side in one block of memory, which the format does not know
+                {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
                 part / "state.safetensors",
             )
             (part / "state.json").write_text(json.dumps({"fingerprint": self.fingerprint, **facts}))

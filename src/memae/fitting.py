@@ -40,8 +40,8 @@ from memae.train import (
     Device,
     History,
     Monitor,
+    ReconstructionObjective,
     local_seed,
-    reconstruction_objective,
     train,
 )
 
@@ -134,7 +134,7 @@ def _train(
 ) -> History:
     """Warms up as a plain autoencoder, starts the memory from the encodings, and trains the whole."""
     memory, settings, training = config.memory, config.train, prepared.training
-    objective = reconstruction_objective(
+    objective = ReconstructionObjective(
         alpha=settings.entropy_weight, reduction=settings.reduction, noise=settings.noise
     )
     warm, main = saved or (None, None)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,9 @@ from memae.files import unwritten
 from memae.losses import Reduction, squared_error, total_loss
 from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
 from memae.memory_room import Room
+from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
+from memae.row_training import BlockAdam, RowGradients
 from memae.stages import Watcher
 
 __all__ = [
@@ -41,8 +43,8 @@ __all__ = [
     "LossTerms",
     "Monitor",
     "Objective",
+    "ReconstructionObjective",
     "local_seed",
-    "reconstruction_objective",
     "train",
 ]
 
@@ -70,24 +72,24 @@ Objective: TypeAlias = Callable[[nn.Module, Tensor], LossTerms]
 """From a model and a clean batch (B, ...) to its loss; `model.training` tells training from held-out loss."""
 
 
-def reconstruction_objective(*, alpha: float, reduction: Reduction, noise: float = 0.0) -> Objective:
-    """The objective of the autoencoder and MemAE: reconstruction error plus alpha times addressing entropy.
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionObjective:
+    """The objective of the autoencoder and MemAE: reconstruction error plus alpha times addressing entropy."""
 
-    Args:
-        alpha: entropy weight; see `memae.losses.total_loss` for what it weighs against.
-        reduction: of the error of one sample.
-        noise: standard deviation of the Gaussian noise on the input while training; the target stays clean.
-    """
+    alpha: float
+    """Entropy weight; see `memae.losses.total_loss` for what it weighs against."""
+    reduction: Reduction
+    """Of the error of one sample."""
+    noise: float = 0.0
+    """Standard deviation of the Gaussian noise on the input while training; the target stays clean."""
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
-        seen = x + noise * torch.randn_like(x) if noise and model.training else x
+    def __call__(self, model: nn.Module, x: Tensor) -> LossTerms:
+        """Loss and read of a batch (B, ...)."""
+        seen = x + self.noise * torch.randn_like(x) if self.noise and model.training else x
         rebuilt = model(seen)
         entropy = None if rebuilt.read is None else rebuilt.read.entropy
-        return LossTerms(
-            total_loss(squared_error(x, rebuilt.x), entropy, alpha=alpha, reduction=reduction), rebuilt.read
-        )
-
-    return objective
+        loss = total_loss(squared_error(x, rebuilt.x), entropy, alpha=self.alpha, reduction=self.reduction)
+        return LossTerms(loss, rebuilt.read)
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,12 @@ class _Loop:
         self.wrapped = accelerator.prepare(self.model)
         # Not prepared: Accelerate's wrapper is for loss scaling and accumulated gradients, of which there are none
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
+        parameters, rate = self.model.parameters(), settings.learning_rate
+        by_hand = _by_hand(self.model, objective, accelerator)
+        self.optimizer = (
+            BlockAdam(parameters, rate) if by_hand else torch.optim.Adam(parameters, lr=rate, fused=True)
+        )
+        self.rows = RowGradients(by_hand, **asdict(cast(ReconstructionObjective, objective))) if by_hand else None
         self.state = _State()
 
     def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
@@ -293,6 +300,8 @@ class _Loop:
             if monitor:
                 monitor.end()
             self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
+            if isinstance(self.optimizer, BlockAdam):
+                self.optimizer.release()
         keep_best = bool(state.best) and (bool(settings.patience) or interrupted)
         if keep_best:
             self.model.load_state_dict(state.best)
@@ -377,6 +386,9 @@ class _Loop:
 
     def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
         batch = _take(x, index.to(x.device))
+        if self.rows:
+            loss, read = self.rows(batch, share)
+            return loss, None if read is None else use_counts(read)
         with self.accelerator.autocast():
             terms = self.objective(self.wrapped, batch)
         loss = terms.loss if share == 1 else terms.loss * share
@@ -519,6 +531,14 @@ class _Loop:
             best_loss=facts["best_loss"],
             best_epoch=facts["best_epoch"],
         )
+
+
+def _by_hand(model: nn.Module, objective: Objective, accelerator: Any) -> Autoencoder | None:
+    """The model, if its gradients are written out for this training."""
+    alone = accelerator.num_processes == 1 and accelerator.mixed_precision == "no"
+    if alone and isinstance(objective, ReconstructionObjective) and RowGradients.suit(model):
+        return cast(Autoencoder, model)
+    return None
 
 
 def _batch_size(samples: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["fully_connected"]
+__all__ = ["fully_connected", "linear_layers"]
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Sequential:
@@ -18,6 +18,11 @@ def fully_connected(widths: Sequence[int]) -> nn.Sequential:
     for into, out in itertools.pairwise(widths):
         stages += [nn.Linear(into, out), nn.Tanh()]
     return _FullyConnected(*stages[:-1])
+
+
+def linear_layers(network: nn.Module) -> list[nn.Linear]:
+    """The layers of a network that `fully_connected` made; none of any other."""
+    return [stage for stage in network if isinstance(stage, nn.Linear)] if type(network) is _FullyConnected else []
 
 
 class _FullyConnected(nn.Sequential):

@@ -21,12 +21,12 @@ that its logits stay in the cache between the matrix product and the softmax.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["sparse_read"]
+__all__ = ["Kept", "read_backward", "read_forward", "sparse_read"]
 
 BLOCK_ELEMENTS = 1 << 18  # logits per block: 1 MiB in float32, about one core's second-level cache
 SHORTEST = 1e-12  # vectors shorter than this are divided by it
@@ -82,15 +82,99 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 def _directions(x: Tensor) -> tuple[Tensor, Tensor]:
     """x / |x| row by row, and 1 / |x| as a column."""
-    inverse = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(SHORTEST).reciprocal_()
+    inverse = _row_sums(x * x).sqrt_().clamp_min_(SHORTEST).reciprocal_()
     return x * inverse, inverse
+
+
+def _row_sums(x: Tensor) -> Tensor:
+    """(T, 1) of (T, C), as a product: the library adds short rows ten times slower."""
+    return x @ x.new_ones(x.shape[1], 1)
 
 
 def _through_directions(grad: Tensor, directions: Tensor, inverse: Tensor) -> Tensor:
     """The gradient with respect to x, given that with respect to its directions."""
-    along = (grad * directions).sum(dim=1, keepdim=True)
+    along = _row_sums(grad * directions)
     along.masked_fill_(inverse >= 1 / SHORTEST, 0.0)  # there |x| is not what x was divided by
     return grad.addcmul(directions, along, value=-1).mul_(inverse)
+
+
+class Kept(NamedTuple):
+    """What the backward pass of a read takes from the forward one."""
+
+    query: Tensor
+    """(T, C); directions for cosine, as the keys."""
+    keys: Tensor
+    """(N, C), divided by the temperature."""
+    items: Tensor
+    weights: Tensor
+    logits: Tensor
+    value: Tensor
+    mean: Tensor
+    """(T,) sum(w s)."""
+    entropy: Tensor
+    inverse: tuple[Tensor, ...]
+    """For cosine 1 / |x| of the queries and of the items, as columns; else empty."""
+
+
+def read_forward(
+    query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool, learning: bool
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Kept]:
+    """What `sparse_read` gives, and what `read_backward` takes where it is `learning`; autograd sees none of it."""
+    inverse: tuple[Tensor, ...] = ()
+    keys = items
+    if cosine:
+        (query, query_inverse), (keys, key_inverse) = _directions(query), _directions(items)
+        inverse = query_inverse, key_inverse
+    keys = keys / temperature
+    rows, num_items = query.shape[0], keys.shape[0]
+    blocks = _blocks(rows, num_items)
+    weights = query.new_empty(rows, num_items)
+    logits = torch.empty_like(weights[: rows if learning else blocks[0].stop])
+    entropy, mean = query.new_empty(rows), query.new_empty(rows)
+    rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
+    value = query.new_empty(rows, items.shape[1])
+    for block in blocks:
+        some = torch.mm(query[block], keys.T, out=logits[block if learning else slice(len(query[block]))])
+        entropy[block], mean[block], rescued[block] = _weigh(some, threshold, weights[block])
+        value[block] = _product(weights[block], items)
+    kept = Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
+    return (value, weights, entropy, rescued), kept
+
+
+def read_backward(
+    kept: Kept,
+    temperature: float,
+    grad_value: Tensor | None,
+    grad_weights: Tensor | None,
+    grad_entropy: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of queries (T, C) and items (N, C), given those of value, weights and entropy."""
+    query, keys, items, weights, logits, value, mean, entropy, inverse = kept
+    grad_query = torch.empty_like(query)
+    grad_keys = torch.zeros_like(keys)
+    if grad_value is None:
+        grad_value = torch.zeros_like(value)
+    constant = -_row_sums(grad_value * value)
+    if grad_entropy is not None:
+        constant += (grad_entropy * mean)[:, None]
+    # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
+    several = (entropy > 0)[:, None].to(value)
+    left, constant = grad_value * several, constant * several
+    for block in _blocks(query.shape[0], keys.shape[0]):
+        w = weights[block]
+        grad_logits = torch.addmm(constant[block], left[block], items.T)
+        if grad_entropy is not None:
+            grad_logits.addcmul_(logits[block], (grad_entropy[block, None] * several[block]), value=-1)
+        if grad_weights is not None:
+            grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
+        grad_logits *= w
+        grad_query[block] = _product(grad_logits, keys)
+        grad_keys += _product(grad_logits.T, query[block])
+    grad_keys /= temperature
+    if inverse:
+        grad_query = _through_directions(grad_query, query, inverse[0])
+        grad_keys = _through_directions(grad_keys, keys * temperature, inverse[1])
+    return grad_query, grad_keys.add_(_product(weights.T, grad_value))
 
 
 class _SparseRead(torch.autograd.Function):
@@ -98,28 +182,12 @@ class _SparseRead(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool, learning: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        lengths: tuple[Tensor, ...] = ()
-        keys = items
-        if cosine:
-            (query, query_inverse), (keys, key_inverse) = _directions(query), _directions(items)
-            lengths = query_inverse, key_inverse
-        keys = keys / temperature
-        rows, num_items = query.shape[0], keys.shape[0]
-        blocks = _blocks(rows, num_items)
-        weights = query.new_empty(rows, num_items)
-        logits = torch.empty_like(weights[: rows if learning else blocks[0].stop])
-        entropy, mean = query.new_empty(rows), query.new_empty(rows)
-        rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
-        value = query.new_empty(rows, items.shape[1])
-        for block in blocks:
-            some = torch.mm(query[block], keys.T, out=logits[block if learning else slice(len(query[block]))])
-            entropy[block], mean[block], rescued[block] = _weigh(some, threshold, weights[block])
-            value[block] = _product(weights[block], items)
-        ctx.save_for_backward(query, keys, items, weights, logits, value, mean, entropy, *lengths)
+        found, kept = read_forward(query, items, threshold, temperature, cosine, learning)
+        ctx.save_for_backward(*kept[:-1], *kept.inverse)
         ctx.temperature = temperature
-        ctx.mark_non_differentiable(rescued)
+        ctx.mark_non_differentiable(found[-1])
         ctx.set_materialize_grads(False)
-        return value, weights, entropy, rescued
+        return found
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -130,31 +198,7 @@ class _SparseRead(torch.autograd.Function):
         grad_entropy: Tensor | None,
         _grad_rescued: None,
     ) -> tuple[Tensor, Tensor, None, None, None, None]:
-        query, keys, items, weights, logits, value, mean, entropy, *lengths = ctx.saved_tensors
-        grad_query = torch.empty_like(query)
-        grad_keys = torch.zeros_like(keys)
-        with torch.autocast(query.device.type, enabled=False):  # backward may be called inside autocast, too
-            if grad_value is None:
-                grad_value = torch.zeros_like(value)
-            constant = -(grad_value * value).sum(dim=1, keepdim=True)
-            if grad_entropy is not None:
-                constant += (grad_entropy * mean)[:, None]
-            # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
-            several = (entropy > 0)[:, None].to(value)
-            left, constant = grad_value * several, constant * several
-            for block in _blocks(query.shape[0], keys.shape[0]):
-                w = weights[block]
-                grad_logits = torch.addmm(constant[block], left[block], items.T)
-                if grad_entropy is not None:
-                    grad_logits.addcmul_(logits[block], (grad_entropy[block, None] * several[block]), value=-1)
-                if grad_weights is not None:
-                    grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
-                grad_logits *= w
-                grad_query[block] = _product(grad_logits, keys)
-                grad_keys += _product(grad_logits.T, query[block])
-            grad_keys /= ctx.temperature
-            if lengths:
-                grad_query = _through_directions(grad_query, query, lengths[0])
-                grad_keys = _through_directions(grad_keys, keys * ctx.temperature, lengths[1])
-            grad_items = grad_keys.add_(_product(weights.T, grad_value))
-        return grad_query, grad_items, None, None, None, None
+        kept = Kept._make([*ctx.saved_tensors[:8], ctx.saved_tensors[8:]])
+        with torch.autocast(kept.query.device.type, enabled=False):  # backward may be called inside autocast, too
+            grads = read_backward(kept, ctx.temperature, grad_value, grad_weights, grad_entropy)
+        return *grads, None, None, None, None

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from experiments.methods.detectors import detector
 from experiments.methods.neural import Problem
 from experiments.methods.sparse_code import penalised, sparse_code, weight_for
-from memae.train import reconstruction_objective, train
+from memae.train import ReconstructionObjective, train
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)[DIGIT == 6]
@@ -18,10 +18,11 @@ def of_network(network):
     return network
 
 
-@pytest.mark.parametrize("fit", [IMAGES, ROWS], ids=["images", "rows"])
-def test_without_a_penalty_it_is_the_plain_autoencoder_bit_for_bit(fit):
+@pytest.mark.parametrize(("fit", "most"), [(IMAGES, 0), (ROWS, 1e-3)], ids=["images", "rows"])
+def test_without_a_penalty_it_is_the_plain_autoencoder(fit, most):
     plain = detector(of_network, memory={"enabled": False}, train={"epochs": EPOCHS})(fit, 3)
-    assert np.array_equal(sparse_code(0.0, epochs=EPOCHS)(fit, 3).score(fit), plain.score(fit))
+    # the gradients of rows are written out for the one and come from autograd for the other
+    assert sparse_code(0.0, epochs=EPOCHS)(fit, 3).score(fit) == pytest.approx(plain.score(fit), rel=most, abs=0)
     assert not np.allclose(sparse_code(epochs=EPOCHS)(fit, 3).score(fit), plain.score(fit))
 
 
@@ -34,7 +35,7 @@ def test_the_weight_makes_the_penalty_its_share_of_the_first_loss(fit):
     weight = weight_for(0.1, model, training, "sum")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.train()
-    plain = float(reconstruction_objective(alpha=0, reduction="sum")(model, training[:]).loss)
+    plain = float(ReconstructionObjective(alpha=0, reduction="sum")(model, training[:]).loss)
     whole = float(penalised(weight, "sum")(model, training[:]).loss)
     assert (whole - plain) / whole == pytest.approx(0.1, rel=1e-4)
 
