@@ -201,7 +201,8 @@ class MemoryModule(nn.Module):
 def use_counts(read: MemoryRead) -> Tensor:
     """(N + 2,) int64: how many queries took each item, how many there were, and how many were rescued; reads add up."""
     parts = torch.split(read.weights, max(1, COUNTED_ELEMENTS // read.weights.shape[1]))
-    uses = torch.stack([part.sign().sum(dim=0) for part in parts]).sum(dim=0)  # exact: no read has 2^24 queries
+    # as products, which the library adds faster; exact, as no read has 2^24 queries
+    uses = torch.stack([part.new_ones(len(part)) @ part.sign() for part in parts]).sum(dim=0)
     return torch.cat([uses, uses.new_tensor([len(read.rescued)]), read.rescued.sum().to(uses)[None]]).long()
 
 

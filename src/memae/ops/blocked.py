@@ -1,4 +1,4 @@
-"""The sparse read in blocks of rows: two T x N tensors, the weights, and the logits where a gradient wants them.
+"""The sparse read in blocks of rows: one T x N tensor, the weights, and for wide items the logits where they learn.
 
 Forward, for logits s = d(q, k) / temperature, with K the kept set { i : softmax(s)_i > lambda } (or the best item alone
 where that is empty):
@@ -12,7 +12,9 @@ it is almost everywhere:
     dq = ds k / temperature,   dk = ds^T q / temperature,   dM = w^T g
 
 Over K log w is s less a constant of the row, which falls out of u - sum(w u), and sum(w g M^T) is g value. So, but
-for r, u - sum(w u) = g M^T + c - h s with c = h sum(w s) - g value: no logarithm and no mean over T x N.
+for r, u - sum(w u) = g M^T + c - h s with c = h sum(w s) - g value: no logarithm and no mean over T x N. And as
+s = q k^T, with k divided by the temperature, that is one product, [g, -h q] [M, k]^T + c: for narrow items it takes
+less time than to keep the logits.
 
 For cosine q and k are directions, x / |x|, and a gradient d of a direction e is (d - e (e d)) / |x| of the vector. It
 is all one function, because each step of autograd costs more than its work on a small batch. A block is small enough
@@ -30,6 +32,7 @@ __all__ = ["Kept", "read_backward", "read_forward", "sparse_read"]
 
 BLOCK_ELEMENTS = 1 << 18  # logits per block: 1 MiB in float32, about one core's second-level cache
 SHORTEST = 1e-12  # vectors shorter than this are divided by it
+MERGED = 32  # items of at most so many numbers: what the entropy adds to a gradient is one product with the rest
 NARROW = 16  # matrices of fewer columns are multiplied faster from the other side
 
 
@@ -50,13 +53,13 @@ def _blocks(rows: int, num_items: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Writes the masked-softmax weights of logits, from which it takes the greatest of each row.
 
-    Gives the entropies, sum(w s), and the rescued rows.
+    Gives the entropies, sum(w s) of what the logits are then, what was taken, and the rescued rows.
     """
-    logits -= logits.amax(dim=1, keepdim=True)
-    torch.softmax(logits, dim=1, out=weights)
+    greatest = logits.amax(dim=1, keepdim=True)
+    torch.softmax(logits.sub_(greatest), dim=1, out=weights)
     rescued = torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
     if threshold > 0:
         torch.threshold_(weights, threshold, 0.0)
@@ -72,7 +75,7 @@ def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, T
         weights /= kept
     # log w = s + log(greatest w), as the greatest s is 0 now: no logarithm of all the weights, most of which are 0
     mean = (logits * weights).sum(dim=1)
-    return -(mean + weights.amax(dim=1).log_()), mean, rescued
+    return -(mean + weights.amax(dim=1).log_()), mean, greatest.squeeze(1), rescued
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -108,9 +111,10 @@ class Kept(NamedTuple):
     items: Tensor
     weights: Tensor
     logits: Tensor
+    """(T, N), less the greatest of each row; (0, N) for narrow items."""
     value: Tensor
     mean: Tensor
-    """(T,) sum(w s)."""
+    """(T,) sum(w s); of the logits as they are kept, where they are."""
     entropy: Tensor
     inverse: tuple[Tensor, ...]
     """For cosine 1 / |x| of the queries and of the items, as columns; else empty."""
@@ -129,15 +133,18 @@ def read_forward(
     rows, num_items = query.shape[0], keys.shape[0]
     blocks = _blocks(rows, num_items)
     weights = query.new_empty(rows, num_items)
-    logits = torch.empty_like(weights[: rows if learning else blocks[0].stop])
+    keep = learning and query.shape[1] > MERGED
+    logits = weights.new_empty(rows if keep else blocks[0].stop if blocks else 0, num_items)
     entropy, mean = query.new_empty(rows), query.new_empty(rows)
     rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
     value = query.new_empty(rows, items.shape[1])
     for block in blocks:
-        some = torch.mm(query[block], keys.T, out=logits[block if learning else slice(len(query[block]))])
-        entropy[block], mean[block], rescued[block] = _weigh(some, threshold, weights[block])
+        some = torch.mm(query[block], keys.T, out=logits[block if keep else slice(len(query[block]))])
+        entropy[block], mean[block], taken, rescued[block] = _weigh(some, threshold, weights[block])
+        if not keep:
+            mean[block] += taken
         value[block] = _product(weights[block], items)
-    kept = Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
+    kept = Kept(query, keys, items, weights, logits if keep else logits[:0], value, mean, entropy, inverse)
     return (value, weights, entropy, rescued), kept
 
 
@@ -154,17 +161,20 @@ def read_backward(
     grad_keys = torch.zeros_like(keys)
     if grad_value is None:
         grad_value = torch.zeros_like(value)
-    constant = -_row_sums(grad_value * value)
+    constant, left, right = -_row_sums(grad_value * value), grad_value, items
     if grad_entropy is not None:
         constant += (grad_entropy * mean)[:, None]
+        if not len(logits):
+            left = torch.cat([left, query * -grad_entropy[:, None]], dim=1)
+            right = torch.cat([right, keys], dim=1)
     # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
     several = (entropy > 0)[:, None].to(value)
-    left, constant = grad_value * several, constant * several
+    left, constant = left * several, constant * several
     for block in _blocks(query.shape[0], keys.shape[0]):
         w = weights[block]
-        grad_logits = torch.addmm(constant[block], left[block], items.T)
-        if grad_entropy is not None:
-            grad_logits.addcmul_(logits[block], (grad_entropy[block, None] * several[block]), value=-1)
+        grad_logits = torch.addmm(constant[block], left[block], right.T)
+        if grad_entropy is not None and len(logits):
+            grad_logits.addcmul_(logits[block], grad_entropy[block, None] * several[block], value=-1)
         if grad_weights is not None:
             grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
         grad_logits *= w
