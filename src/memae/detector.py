@@ -435,7 +435,7 @@ class Detector:
         source = self.open(x)
         with stage(watcher, "scoring", unit_of(source.modality), count(source)) as done:
             if self._modality == "video":
-                frames = self.watch(source)
+                frames = self.watch(skipping(source) if skip_bad else source)
                 while part := list(islice(frames, CHUNK_FRAMES)):
                     done(len(part), part[-1].key)
                     yield _Part([frame.key for frame in part], np.array([frame.score for frame in part]))

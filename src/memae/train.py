@@ -263,11 +263,13 @@ class _Loop:
         self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
         self.model = model.to(accelerator.device)
         self.memory: MemoryModule | None = getattr(model, "memory", None)
-        self.wrapped = accelerator.prepare(self.model)
+        # alone and in float32 there is nothing to wrap; to see that takes Accelerate two seconds of imports
+        self.plain = accelerator.num_processes == 1 and accelerator.mixed_precision == "no"
+        self.wrapped = self.model if self.plain else accelerator.prepare(self.model)
         # Not prepared: Accelerate's wrapper is for loss scaling and accumulated gradients, of which there are none
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
         parameters, rate = self.model.parameters(), settings.learning_rate
-        by_hand = _by_hand(self.model, objective, accelerator)
+        by_hand = _by_hand(self.model, objective) if self.plain else None
         self.optimizer = (
             BlockAdam(parameters, rate) if by_hand else torch.optim.Adam(parameters, lr=rate, fused=True)
         )
@@ -299,15 +301,20 @@ class _Loop:
         finally:
             if monitor:
                 monitor.end()
-            self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
-            if isinstance(self.optimizer, BlockAdam):
-                self.optimizer.release()
+            self._hand_back()
         keep_best = bool(state.best) and (bool(settings.patience) or interrupted)
         if keep_best:
             self.model.load_state_dict(state.best)
         self.model.eval()
         kept = state.best_epoch if keep_best else len(state.records)
         return History(tuple(state.records), kept, interrupted, self.room.most)
+
+    def _hand_back(self) -> None:
+        """Leaves the model as it came: a module of its own, with memory of its own."""
+        if not self.plain:
+            self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
+        if isinstance(self.optimizer, BlockAdam):
+            self.optimizer.release()
 
     def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> None:
         epoch = len(self.state.records) + 1
@@ -533,10 +540,9 @@ class _Loop:
         )
 
 
-def _by_hand(model: nn.Module, objective: Objective, accelerator: Any) -> Autoencoder | None:
-    """The model, if its gradients are written out for this training."""
-    alone = accelerator.num_processes == 1 and accelerator.mixed_precision == "no"
-    if alone and isinstance(objective, ReconstructionObjective) and RowGradients.suit(model):
+def _by_hand(model: nn.Module, objective: Objective) -> Autoencoder | None:
+    """The model, if its gradients are written out for this objective."""
+    if isinstance(objective, ReconstructionObjective) and RowGradients.suit(model):
         return cast(Autoencoder, model)
     return None
 

@@ -132,7 +132,10 @@ def evaluate(
             merge_gap_s=merge_gap_s,
             cool_down_s=cool_down_s,
         )
+        from memae.data.sources import skipping
+
         opened = detector.open(x_from([source], frame_rate)).without(drop or ())
+        opened = skipping(opened) if skip_bad else opened
         _evaluate_video(detector, opened, labels, rule, mask, caveat, json, voice)
         return
     video_only = {

@@ -87,7 +87,8 @@ SkipBad = Annotated[
     bool,
     typer.Option(
         "--skip-bad",
-        help="Leave out samples that cannot be read or encoded, and count them at the end; they are an error else.",
+        help="Leave out images and rows that cannot be read or encoded, and count them at the end; they are an error "
+        "else.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]

@@ -166,6 +166,9 @@ def score(
         for name, seconds in (("--before", before_s), ("--after", after_s)):
             if not (math.isfinite(seconds) and seconds >= 0):
                 raise ConfigError(f"{name} {seconds:g}: give seconds, 0 or more")
+        from memae.data.sources import skipping
+
+        opened = detector.open(x_from(sources, frame_rate)).without(drop or ())
         rule, caveat = event_rule(
             detector,
             per_hour,
@@ -177,12 +180,12 @@ def score(
         )
         _score_video(
             detector,
-            detector.open(x_from(sources, frame_rate)).without(drop or ()),
+            skipping(opened) if skip_bad else opened,
             rule,
             (out, events, overlay),
             (before_s, after_s),
             mask=mask,
-            caveat=caveat if events or overlay else None,
+            caveat=caveat,
             voice=voice,
         )
         return

@@ -128,7 +128,16 @@ class _CanSkip(Protocol):
 
 
 def skipping(source: Source) -> Source:
-    """The same samples; those that cannot be read are named in the chunks, where a source knows how, and no error."""
+    """The same samples; those that cannot be read are named in the chunks, where a source knows how, and no error.
+
+    Raises:
+        DataError: video, of which a file is no sample that could be left out alone.
+    """
+    if source.modality == "video":
+        raise DataError(
+            f"{source.origin}: skip_bad (--skip-bad) is for images and rows; name the videos that are whole, or mend "
+            "the others (ffmpeg -i BROKEN -c copy WHOLE.mkv)"
+        )
     return source.skipping() if isinstance(source, _CanSkip) else source
 
 

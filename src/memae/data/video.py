@@ -16,7 +16,7 @@ import numpy as np
 
 from memae.data.samples import EVERYTHING, FrameKey, Frames, Modality
 from memae.data.video_decoding import FrameFolder, Video, VideoFile
-from memae.data.video_paths import local, unique_names, videos_at
+from memae.data.video_paths import local, unique_names, usual_rate, videos_at
 from memae.errors import DataError
 from memae.stages import Count
 
@@ -37,7 +37,7 @@ class VideoSource:
     Args:
         paths: video files, frame folders, and folders of them; local ones only.
         size: (height, width) in px that frames are given at; None: as the first video is shown.
-        folder_rate: frames per second of frame folders, which carry no times.
+        folder_rate: frames per second of frame folders, which carry no times; None: 10 of UCSD's, 25 of others.
 
     Raises:
         DataError: an address or a playlist, nothing there, no video in it, one without a frame to decode, or a
@@ -48,14 +48,14 @@ class VideoSource:
     modality: Modality = "video"
 
     def __init__(
-        self, paths: Sequence[Path], size: tuple[int, int] | None = None, folder_rate: float = 25.0
+        self, paths: Sequence[Path], size: tuple[int, int] | None = None, folder_rate: float | None = None
     ) -> None:
         if not paths:
             raise DataError("no video given; name a video file, a folder of frames, or a folder of those")
         self.origin = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         found = [(opened, video) for opened in map(local, paths) for video in videos_at(opened)]
         self._videos: dict[str, Video] = {
-            name: FrameFolder(video, folder_rate) if video.is_dir() else VideoFile(video)
+            name: FrameFolder(video, folder_rate or usual_rate(video)) if video.is_dir() else VideoFile(video)
             for name, (_, video) in zip(unique_names(found), found, strict=True)
         }
         self.videos = tuple(self._videos)

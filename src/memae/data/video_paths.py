@@ -10,7 +10,16 @@ from pathlib import Path
 
 from memae.errors import DataError
 
-__all__ = ["FRAME_SUFFIXES", "VIDEO_SUFFIXES", "frames_in", "holds_videos", "local", "unique_names", "videos_at"]
+__all__ = [
+    "FRAME_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "frames_in",
+    "holds_videos",
+    "local",
+    "unique_names",
+    "usual_rate",
+    "videos_at",
+]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -35,6 +44,11 @@ def holds_videos(path: Path) -> bool:
         or (_UCSD_FOLDER.fullmatch(folder.name) and _with_suffix(files, FRAME_SUFFIXES))
         for folder, files in _folders(path)
     )
+
+
+def usual_rate(folder: Path) -> float:
+    """Frames per second of a folder of frames, where nobody says: UCSD's cameras took 10."""
+    return 10.0 if _UCSD_FOLDER.fullmatch(folder.name) else 25.0
 
 
 def frames_in(folder: Path) -> list[Path]:
