@@ -198,7 +198,6 @@ def test_all_videos_are_given_at_the_size_of_the_first_unless_another_is_asked(t
     assert VideoSource([tall], (8, 8)).size == (8, 8)
 
 
-@pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize(
     ("name", "asked", "rate"), [("Test001", None, 10), ("frames", None, 25), ("Test001", 30, 30)]
 )
@@ -208,6 +207,7 @@ def test_frames_of_a_folder_come_at_the_rate_of_its_kind_or_as_asked(tmp_path, n
     assert times == pytest.approx([0, 1 / rate, 2 / rate])
 
 
+@pytest.mark.parametrize("name", CODECS)
 def test_colour_has_the_keys_of_the_chunks_and_seeking_gives_the_same_pictures(files, seeking, name):
     source = VideoSource([files / name], (24, 32))
     full = list(source.colour(name))
