@@ -73,7 +73,8 @@ class FrameFolder:
             if (size := _image_size(file)) != self.size:
                 raise DataError(
                     f"{file}: is {size[1]} x {size[0]} px, and {self._files[0].name} is {self.size[1]} x "
-                    f"{self.size[0]} (width x height); the frames of a video have one size"
+                    f"{self.size[0]} (width x height); the frames of a video have one "
+                    "size: resize them, or put those of another size into a folder of their own"
                 )
 
     def pictures(self, size: tuple[int, int], colour: bool, start_s: float) -> Iterator[Picture]:
