@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_breast_cancer
 from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
@@ -306,3 +307,26 @@ def test_explain_names_a_key_that_no_sample_has():
     x = load_breast_cancer().data[:40]
     with pytest.raises(DataError, match=r"no sample has the key 99; take keys that score or detect gave"):
         fit(x).explain(x, keys=[3, 99])
+
+
+def test_images_are_scored_alike_however_many_are_encoded_at_a_time(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 12), dtype=np.uint8)
+    for place, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{place}.png")
+    (tmp_path / "4.png").write_bytes(b"no picture")
+    detector = Detector("image", settings=BRIEF, device="cpu").fit(pixels)
+    together = detector.detect(tmp_path, skip_bad=True)
+
+    def read():
+        return [[use.item for use in found.items] for found in detector.explain(tmp_path, skip_bad=True)]
+
+    items = read()
+    monkeypatch.setattr(memae.detector, "ENCODED_BYTES", 2 * 4 * 12 * 12)
+    parts = [len(part.keys) for part in detector.stream(tmp_path, skip_bad=True)]
+    apart = detector.detect(tmp_path, skip_bad=True)
+    assert parts == [2, 2, 2, 2, 1]
+    assert apart.keys == together.keys == [f"{place}.png" for place in range(9)]
+    assert [skipped.key for skipped in apart.skipped] == ["4.png"]
+    assert np.flatnonzero(np.isnan(apart.scores)).tolist() == [4]
+    assert apart.scores == pytest.approx(together.scores, rel=1e-5, nan_ok=True)
+    assert read() == items

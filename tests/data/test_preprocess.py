@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+import memae.data.preprocess
 from memae.data.preprocess import (
     ImagePreprocess,
     VideoPreprocess,
@@ -106,6 +107,16 @@ def test_images_that_are_not_finite_are_refused_by_key(bad):
     for refused in (lambda: fit(pixels), lambda: encode(preprocess, pixels)):
         with pytest.raises(DataError, match="the array: image 3 holds NaN or infinite pixels; mend or remove it"):
             refused()
+
+
+@pytest.mark.parametrize("scale", ["none", "unit", "centred"])
+def test_images_are_encoded_alike_however_many_at_a_time(monkeypatch, scale):
+    x = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 6), dtype=np.uint8)
+    preprocess = fit(x, scale)
+    together = encode(preprocess, x)
+    monkeypatch.setattr(memae.data.preprocess, "ENCODED_BYTES", 2 * 4 * x[0].size)
+    assert torch.equal(encode(preprocess, x), together)
+    assert preprocess.encode(Images(x[:0], [], "none")).shape == (0, 3, 5, 6)
 
 
 def test_pixels_beyond_float32_are_refused():

@@ -55,14 +55,12 @@ def test_the_memory_is_read_in_float32():
     assert (found.read.weights - expected.read.weights).abs().sum(dim=1).mean() < 0.05
 
 
-@pytest.mark.parametrize("layout", ["planes", "channels last", "every other one"])
+@pytest.mark.parametrize("layout", ["channels last", "every other one"])
 def test_the_layout_of_the_images_does_not_matter(layout):
     model, x = trained((3, 96, 96)), torch.randn(4, 3, 96, 96)
     form = inference_form(model, torch.float32)
     if layout == "channels last":
         laid = x.contiguous(memory_format=torch.channels_last)
-    elif layout == "planes":
-        laid = x
     else:
         laid = x.repeat_interleave(2, dim=0)[::2]
     with torch.inference_mode():

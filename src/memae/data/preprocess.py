@@ -8,6 +8,7 @@ Images: the source's range becomes [0, 1], then each image may be scaled by its 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -186,7 +187,7 @@ class ImagePreprocess(_Fitted):
         _check_finite(samples)
         self._check_range(pixels.dtype, samples.origin)
         x = torch.empty(pixels.shape)
-        for some in _blocks(pixels[:1], len(pixels), ENCODED_BYTES):
+        for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
             centred, spread = self._spread(self._ranged(pixels[some]))
             torch.div(centred, 1 if self.scale == "none" else spread.clamp_min(self.floor), out=x[some])
         return x
@@ -281,13 +282,13 @@ def _constant(origin: str, level: float) -> str:
 
 def _pieces(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     """These rows of pixels (S, C, H, W), a few at a time: they may lie on the disk."""
-    for some in _blocks(pixels[:1], len(rows), PIECE_BYTES):
+    for some in _blocks(pixels, len(rows), PIECE_BYTES):
         yield pixels[rows[some]]
 
 
-def _blocks(one: np.ndarray, count: int, most_bytes: int) -> Iterator[slice]:
-    """Of so many images like the `one` (1, C, H, W), those that take at most so many bytes as float32."""
-    size = max(1, most_bytes // (4 * one.size))
+def _blocks(pixels: np.ndarray, count: int, most_bytes: int) -> Iterator[slice]:
+    """Slices of `count` images of the size of `pixels` (S, C, H, W), of at most so many bytes of float32 each."""
+    size = max(1, most_bytes // (4 * prod(pixels.shape[1:])))
     return (slice(start, start + size) for start in range(0, count, size))
 
 

@@ -30,8 +30,8 @@ def folds_images(model: nn.Module) -> bool:
     down, up = list(model.encoder.children()), list(model.decoder.children())
     return (
         all(isinstance(stage, _Layer) for stage in (*down, *up))
-        and [type(stage) for stage in (*down[:1], *up[-1:])] == [Fold, Unfold]
-        and isinstance(down[1], nn.Conv2d)
+        and [isinstance(stage, nn.Conv2d) for stage in down[1:2]] == [True]
+        and [type(stage) for stage in (down[0], *up[-1:])] == [Fold, Unfold]
     )
 
 
@@ -50,7 +50,7 @@ def image_form(model: Autoencoder, dtype: torch.dtype) -> Autoencoder:
     keep_large_blocks()
     fold, first, *encoder = _without_norms(model.encoder)
     *decoder, unfold = (
-        _Doubled(stage) if isinstance(stage, nn.ConvTranspose2d) else stage
+        _Doubled(stage) if isinstance(stage, nn.ConvTranspose2d) and stage.stride == (2, 2) else stage
         for stage in _without_norms(model.decoder)
     )
     assert isinstance(fold, Fold) and isinstance(first, nn.Conv2d) and isinstance(unfold, Unfold)
