@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from experiments.bundled_demo import demo_path, run_bundled_demo
-from experiments.choose import VARIANTS, choose
+from experiments.choose import choose
 from experiments.drawings import draw_figures
 from experiments.figures import compute_figures
 from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
 from experiments.summary import as_json, as_text, summarise
+from experiments.variants import VARIANTS
 from experiments.workers import run_in_processes
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

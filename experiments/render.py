@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from experiments.choose import VARIANTS, log_table
+from experiments.choose import log_table
 from experiments.data import DATA, WHOLE
 from experiments.markdown import markdown
 from experiments.records import RESULTS
 from experiments.speed import speed_tables
 from experiments.summary import DataTree, Summary, Tree, summarise
 from experiments.tables import Block, Column, Reported, Row, all_tables
+from experiments.variants import VARIANTS
 
 __all__ = ["ROOT", "by_part", "comparison", "demo_table", "overview", "rendered"]
 
