@@ -94,6 +94,8 @@ def _type(annotation: Any) -> str:
     if annotation is None or annotation is type(None):
         return "unset"
     args = get_args(annotation)
+    if get_origin(annotation) is list:
+        return "list of whole numbers"
     if not args:
         return {"bool": "true, false", "int": "whole number", "float": "number"}.get(annotation.__name__, "")
     if get_origin(annotation) is not None and all(isinstance(a, str) for a in args):

@@ -21,6 +21,7 @@ PRESETS = {
     "tables-2": "table",
     "ped2": "video",
     "ped2-read": "video",
+    "ped2-size": "video",
     "defects": "image",
     "defects-256": "image",
 }
@@ -200,6 +201,28 @@ def _ped2_read() -> dict[str, Settings]:
     }
 
 
+def _ped2_size() -> dict[str, Settings]:
+    """How large a network, and how large the frames that it sees: what a ranking costs to learn and to serve."""
+    brief: Settings = {"train": {"epochs": 3}, "memory": {"warmup_epochs": 1}}
+    return {
+        "start: 48 and 96 channels, 128 x 192 px, 3 epochs after a warm one": brief,
+        "24 and 48 channels": _with(brief, video={"channels": [24, 48]}),
+        "24 and 48 channels, 7 epochs after a warm one": _with(
+            brief, video={"channels": [24, 48]}, train={"epochs": 7}
+        ),
+        "96 and 192 channels": _with(brief, video={"channels": [96, 192]}),
+        "96 x 144 px, squares of 32 and places of 12 px": _with(
+            brief, video={"height": 96, "width": 144, "crop_px": 32, "place_px": 12}
+        ),
+        "192 x 288 px, squares of 72 and places of 24 px": _with(
+            brief, video={"height": 192, "width": 288, "crop_px": 72, "place_px": 24}
+        ),
+        "whole frames instead of squares, every 8th clip": _with(
+            brief, video={"crop_px": None, "training_stride": 8}, train={"batch_size": 2}
+        ),
+    }
+
+
 def _tables() -> dict[str, Settings]:
     start: Settings = {
         "memory": {**UNIFORM, "temperature": 1.0, "shrinkage": 1.0},
@@ -329,6 +352,7 @@ VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
     "tables-2": _tables_2,
     "ped2": _ped2,
     "ped2-read": _ped2_read,
+    "ped2-size": _ped2_size,
     "defects": _defects,
     "defects-256": _defects_256,
 }

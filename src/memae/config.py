@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from memae.data.preprocess import ClipInput, ImageScale
 from memae.data.table_preprocess import NumberScale
@@ -205,6 +205,9 @@ class VideoConfig(_Section):
 
     height: int = Field(256, ge=8, description="px, that every frame is resized to")
     width: int = Field(256, ge=8, description="px")
+    channels: list[PositiveInt] | None = Field(
+        None, description="of each layer of the encoder, mirrored by the decoder; unset: the network's own"
+    )
     clip_length: int = Field(16, ge=2, description="frames in a clip")
     dilation: int = Field(1, ge=1, description="frames from one frame of a clip to the next")
     training_stride: int = Field(

@@ -345,6 +345,19 @@ def test_the_variants_of_video_are_of_the_network_of_the_paper(variant: str) -> 
     assert preset_config("paper", "table").network == "table"
 
 
+def test_the_channels_of_a_network_for_video_may_be_others() -> None:
+    video = preset_config("video", "video")
+    narrow = build(override(video, {"video": {"channels": [8, 12]}}, "test"), (1, 16, 64, 96))
+    convolutions = [layer for layer in narrow.modules() if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)]
+    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [(16, 8), (8, 12), (12, 8), (8, 16)]
+    assert narrow.memory is not None
+    assert narrow.memory.items.shape == (500, 12)
+    with pytest.raises(ConfigError, match=r"video.channels = \[8\]: network 'video' has 2 layers; .* \[48, 96\]"):
+        build(override(video, {"video": {"channels": [8]}}, "test"), (1, 16, 64, 96))
+    with pytest.raises(ConfigError, match="video.channels"):
+        override(video, {"video": {"channels": [8, 0]}}, "test")
+
+
 def test_the_default_for_video_is_a_network_of_its_own() -> None:
     config = preset_config(None, "video")
     assert config == preset_config("video", "video")

@@ -12,6 +12,7 @@ network: "video-paper", "video-released".
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from math import prod
 from typing import Any, get_args
 
@@ -247,7 +248,7 @@ def _is_thing(config: Config, shape: tuple[int, ...]) -> bool:
 
 
 def _build_video(config: Config, shape: tuple[int, ...]) -> Autoencoder:
-    layers, fold, clip = CLIP_LAYERS[config.network], FOLDS[config.network], shape[1:]
+    layers, fold, clip = _clip_layers(config), FOLDS[config.network], shape[1:]
     query = config.memory.query or "position"
     sides, step = {"height": clip[1], "width": clip[2]}, fold
     crop = config.video.crop_px and min(config.video.crop_px, *clip[1:])
@@ -266,6 +267,18 @@ def _build_video(config: Config, shape: tuple[int, ...]) -> Autoencoder:
     code = encoded_clip(layers, fold, clip)
     memory = _memory(config, prod(code) if query == "whole" else code[0], query)
     return Autoencoder(clip_encoder(layers, fold, norm), memory, clip_decoder(layers, fold, clip, norm))
+
+
+def _clip_layers(config: Config) -> tuple[ClipLayer, ...]:
+    layers, channels = CLIP_LAYERS[config.network], config.video.channels
+    if channels is None:
+        return layers
+    if len(channels) != len(layers):
+        raise ConfigError(
+            f"video.channels = {channels}: network {config.network!r} has {len(layers)} layers; give a number "
+            "for each, such as " + str([layer.channels for layer in layers])
+        )
+    return tuple(replace(layer, channels=wide) for layer, wide in zip(layers, channels, strict=True))
 
 
 def modality_of(network: str) -> Modality:
