@@ -25,6 +25,7 @@ CODECS = {
     "vp8.webm": ("libvpx", "yuv420p", {"b": "2M", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "12"}),
     "h264.ts": ("libx264", "yuv420p", {"crf": "8", "g": "12", "preset": "veryfast", "bf": "2"}),
     "mpeg2.mpg": ("mpeg2video", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
+    "mpeg1.mpg": ("mpeg1video", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
     "wmv2.wmv": ("wmv2", "yuv420p", {"qmin": "1", "qmax": "2"}),
 }
 """By a file name: a codec that goes into that container, with pixel format and options for a faithful encode."""

@@ -19,7 +19,7 @@ from memae.data.counts import count, unit_of
 from memae.data.csv_tables import CsvSource
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import Frames, Images, Key, Modality, Samples, Skipped
-from memae.data.sources import Expected, Source, expected_by, open_source, skipping
+from memae.data.sources import Expected, Source, expected_by, open_source
 from memae.data.tiles import Tiles
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
@@ -163,11 +163,10 @@ class Detector:
             ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
                 cannot promise, or a checkpoint of another run.
         """
-        source = open_source(x, self._expected())
+        source = open_source(x, self._expected(), skip_bad=skip_bad)
         drop = [drop] if isinstance(drop, str) else drop
         if drop:
             source = source.without(drop)
-        source = skipping(source) if skip_bad else source
         categorical = [categorical] if isinstance(categorical, str) else categorical
         if categorical and source.modality != "table":
             raise DataError(f"{source.origin}: {_KINDS[source.modality]} have no column {categorical[0]!r}")
@@ -305,7 +304,7 @@ class Detector:
         """`explain`, one by one, so that memory does not grow with the number of samples."""
         wanted = None if keys is None else set(keys)
         unknown = set(wanted or ())
-        source = self.open(x)
+        source = self.open(x, skip_bad=skip_bad)
         with stage(watcher, "explaining", unit_of(source.modality), count(source)) as done:
             for explanation in self._explanations(source, wanted, skip_bad, watcher, done):
                 unknown.discard(explanation.key)
@@ -313,13 +312,17 @@ class Detector:
         if unknown:
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
 
-    def open(self, x: Any) -> Source:
+    def open(self, x: Any, *, skip_bad: bool = False) -> Source:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
+
+        Args:
+            x: samples of the kind that it was trained on.
+            skip_bad: what cannot be read is left out, and is an error else; see `memae.data.sources.open_source`.
 
         Raises:
             DataError: nothing that can be read, or of another kind.
         """
-        source = open_source(x, expected_by(self.preprocess))
+        source = open_source(x, expected_by(self.preprocess), skip_bad=skip_bad)
         if source.modality != self._modality:
             raise DataError(
                 f"{source.origin}: the model was trained on {_KINDS[self._modality]} and {_THIS[source.modality]}; "
@@ -431,18 +434,20 @@ class Detector:
         return float(np.interp(score, normal, peaks))
 
     def _parts(self, x: Any, skip_bad: bool, watcher: Watcher | None) -> Iterator[_Part]:
-        """Keys and scores, chunk by chunk."""
-        source = self.open(x)
+        """Keys and scores, chunk by chunk; bad videos, which have none, in a last and empty one."""
+        source = self.open(x, skip_bad=skip_bad)
         with stage(watcher, "scoring", unit_of(source.modality), count(source)) as done:
             if self._modality == "video":
-                frames = self.watch(skipping(source) if skip_bad else source)
+                frames = self.watch(source)
                 while part := list(islice(frames, CHUNK_FRAMES)):
                     done(len(part), part[-1].key)
                     yield _Part([frame.key for frame in part], np.array([frame.score for frame in part]))
+                if bad_videos := getattr(source, "skipped", ()):
+                    yield _Part([], np.empty(0), bad_videos)
                 return
             room = Room("scoring", watcher)
             if self._tiled:
-                scores = self._tile_scores(source, skip_bad, room, done)
+                scores = self._tile_scores(source, room, done)
                 while some := list(islice(scores, CHUNK_TILED)):
                     skipped = tuple(Skipped(key, why) for key, _, why in some if why)
                     yield _Part([key for key, *_ in some], np.array([score for _, score, _ in some]), skipped)
@@ -459,11 +464,11 @@ class Detector:
         preprocess = self._fitted.preprocess
         return isinstance(preprocess, ImagePreprocess) and preprocess.overlap is not None
 
-    def _tiles(self, source: Source, skip_bad: bool) -> Iterator[tuple[Key, Tiles | None, str]]:
+    def _tiles(self, source: Source) -> Iterator[tuple[Key, Tiles | None, str]]:
         """Image by image its tiles; of one that is bad, and may be skipped, why."""
         preprocess, empty = self._fitted.preprocess, True
         assert isinstance(preprocess, ImagePreprocess)
-        for images in (skipping(source) if skip_bad else source).chunks(CHUNK_TILED):
+        for images in source.chunks(CHUNK_TILED):
             assert isinstance(images, Images)
             for row, (key, pixels) in enumerate(zip(images.keys, images.pixels, strict=True)):
                 empty = False
@@ -472,11 +477,9 @@ class Detector:
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
 
-    def _tile_scores(
-        self, source: Source, skip_bad: bool, room: Room, done: Advance
-    ) -> Iterator[tuple[Key, float, str]]:
+    def _tile_scores(self, source: Source, room: Room, done: Advance) -> Iterator[tuple[Key, float, str]]:
         settings = self.config.score
-        for key, tiles, why in self._tiles(source, skip_bad):
+        for key, tiles, why in self._tiles(source):
             joined = JoinedMap.of(self.model, tiles, self._fitted.measure, room) if tiles else None
             yield key, joined.score(settings.pool) if joined else math.nan, why
             done(1, key)
@@ -505,7 +508,6 @@ class Detector:
         self, source: Source, skip_bad: bool, watcher: Watcher | None
     ) -> Iterator[tuple[Samples, Tensor, Mapping[int, str]]]:
         """Samples, encoded, and those of them that are bad and why, which is an error unless they may be skipped."""
-        source = skipping(source) if skip_bad else source
         good, why = 0, "holds no samples"
         room = Room("encoding", watcher)
         for chunk in source.chunks(CHUNK_SAMPLES):
@@ -537,7 +539,7 @@ class Detector:
         if skip_bad and isinstance(preprocess, TablePreprocess):
             encoded, bad = preprocess.encode_rows(samples)
             return encoded, bad
-        return preprocess.encode(samples), samples.unreadable if skip_bad and isinstance(samples, Images) else {}
+        return preprocess.encode(samples), samples.unreadable if isinstance(samples, Images) else {}
 
     def _explanations(
         self, source: Source, wanted: set[Key] | None, skip_bad: bool, watcher: Watcher | None, done: Advance
@@ -550,7 +552,7 @@ class Detector:
             return
         room = Room("explaining", watcher)
         if self._tiled:
-            for key, tiles, _ in self._tiles(source, skip_bad):
+            for key, tiles, _ in self._tiles(source):
                 if tiles and (wanted is None or key in wanted):
                     yield self._explained_tiles(key, tiles, room)
                 done(1, key)

@@ -339,6 +339,7 @@ def _prepare_video(source: Source, config: Config, seed: int, watcher: Watcher |
         calibration=tuple(footage.frames(span) for span in calibration),
         counts=_counts(_frames(train), _frames(held_out), _frames(calibration)),
         origin=footage.origin,
+        skipped=getattr(source, "skipped", ()),
     )
 
 

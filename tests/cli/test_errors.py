@@ -597,6 +597,14 @@ def write_bad_footage(folder):
     (folder / "zero.mp4").write_bytes(b"")
     cut(folder / "clip.mp4", 0.7, folder / "cut.mp4")
     cut(write_video(folder / "whole.mkv", frames, like="ffv1.mkv"), 0.6, folder / "half.mkv")
+    for name, like, options in (
+        ("half.ts", "h264.ts", {}),
+        ("half.mpg", "mpeg2.mpg", {}),
+        ("half.wmv", "wmv2.wmv", {}),
+        ("half.mp4", "h264.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+    ):
+        whole = write_video(folder / f"whole{Path(name).suffix}", frames, like=like, container=options)
+        cut(whole, 0.6, folder / name)
     write_sound(folder / "sound.mp4")
     (folder / "noise.mp4").write_bytes(bytes(range(256)) * 40)
     (folder / "list.m3u8").write_text("#EXTM3U\nclip.mp4\n")
@@ -658,6 +666,24 @@ FOOTAGE = [
     case(
         "half a file", WATCH.format("half.mkv"), r"half\.mkv: breaks off 2\.\d s in, with \d\d frames", "copy the"
     ),
+    *(
+        case(
+            f"half a {suffix} file",
+            WATCH.format(f"half.{suffix}"),
+            rf"half\.{suffix}: was cut short, as it ends within a packet; copy the file again, or .* WHOLE\.mkv",
+        )
+        for suffix in ("ts", "mpg", "wmv", "mp4")
+    ),
+    case(
+        "nothing but half a file",
+        WATCH.format("zero.mp4 --skip-bad"),
+        "holds no video that can be read; the first,",
+    ),
+    case(
+        "half a test set",
+        JUDGE.format("good.csv --skip-bad"),
+        "--skip-bad: figures without some of the videos are figures of another test set",
+    ),
     case(
         "a half file behind a whole",
         "score camera.model clip.mp4 half.mkv --out frames.csv",
@@ -669,7 +695,9 @@ FOOTAGE = [
     case("noise", WATCH.format("noise.mp4"), r"noise\.mp4: not a readable video", "copy it again"),
     case("a playlist", WATCH.format("list.m3u8"), r"list\.m3u8: is a playlist", "give the video files it names"),
     case(
-        "a playlist in disguise", WATCH.format("list.mp4"), r"list\.mp4: (not a readable video|is no video inside)"
+        "a playlist in disguise",
+        WATCH.format("list.mp4"),
+        r"list\.mp4: (not a readable video|is of another kind inside)",
     ),
     case(
         "a web address", WATCH.format("http://gate/x.mp4"), "http://gate/x.mp4: is an address", "download it first"
@@ -809,6 +837,16 @@ EVENTS = [
     case("no time after", WATCH.format("clip.mp4 --after nan"), "--after nan: give seconds"),
     case(
         "an end above the start", WATCH.format("clip.mp4 --enter 3 --leave 4"), "leave = 4: .* not lie above enter"
+    ),
+    case(
+        "a score and a rate of events",
+        WATCH.format("clip.mp4 --enter 3 --false-alarms-per-hour 2"),
+        "--enter and --false-alarms-per-hour both set the score that begins an event; give one of them",
+    ),
+    case(
+        "a rate of events among rows",
+        "score flows.model ok.csv --false-alarms-per-hour 2",
+        "--false-alarms-per-hour is for models of video",
     ),
     case("no rate at all", WATCH.format("clip.mp4 --false-alarms-per-hour 0"), "-per-hour 0: give a rate above 0"),
     case("a rate that is no number", WATCH.format("clip.mp4 --false-alarms-per-hour nan"), "give a rate above 0"),

@@ -5,6 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -13,7 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from small_footage import BRIEF, FRAMES, INTRUDER, scene
-from video_files import write_frames, write_video
+from video_files import cut, write_frames, write_video
 
 from memae import Detector
 
@@ -50,20 +54,64 @@ def watch(path):
         return [frame.to_ndarray(format="rgb24").astype(int) for frame in decoded], [f.time for f in decoded]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("fit", "clip.mp4", "--out", "other.model"),
-        ("score", "camera.model", "clip.mp4", "--out", "scores.csv"),
-        ("evaluate", "camera.model", "clip.mp4", "--labels", "labels.csv"),
-    ],
-)
-def test_no_video_is_skipped_unseen(memae, camera, words):
-    Path("labels.csv").write_text("video,frame,label\n" + "".join(f"clip.mp4,{n},0\n" for n in range(FRAMES)))
-    done = memae(*words, "--skip-bad")
-    assert done.code == 1
-    assert "clip.mp4: skip_bad (--skip-bad) is for images and rows; name the videos that are whole" in done.err
-    assert not Path("other.model").exists() and not Path("scores.csv").exists()
+class TestSkipBad:
+    @pytest.fixture
+    def mixed(self, camera):
+        """clip.mp4 between a file that holds nothing and two that break off, one of which tells that at once."""
+        (camera / "mixed").mkdir()
+        (camera / "mixed" / "a.mp4").write_bytes(b"")
+        shutil.copy("clip.mp4", "mixed/clip.mp4")
+        for name in ("d.mkv", "e.ts"):
+            whole = write_video(
+                camera / f"whole-{name}", scene(7)[0], like={"d.mkv": "ffv1.mkv"}.get(name, "h264.ts")
+            )
+            cut(whole, 0.6, camera / "mixed" / name)
+        return camera
+
+    def test_whole_videos_are_scored_and_broken_ones_up_to_there(self, memae, mixed):
+        words = ("--out", "s.csv", "--events", "e.jsonl", "--overlay", "overlays", "--after", "60")
+        done = memae("score", "camera.model", "mixed", "--skip-bad", *words)
+        assert done.code == 0, done.err
+        said = done.err.splitlines()[-1]
+        assert said.startswith("skipped 3 bad videos: a.mp4 the file is empty; ")
+        assert "e.ts was cut short, as it ends within a packet" in said
+        assert "d.mkv breaks off 2." in said
+        found = rows_of(Path("s.csv").read_text())
+        count = {name: sum(row[0] == name for row in found) for name in ("a.mp4", "clip.mp4", "d.mkv", "e.ts")}
+        assert (count["a.mp4"], count["clip.mp4"]) == (0, FRAMES)
+        assert all(40 < count[name] < 90 for name in ("d.mkv", "e.ts"))
+        alone = rows_of(memae("score", "camera.model", "clip.mp4", "--quiet").out)
+        assert [row[1:] for row in found if row[0] == "clip.mp4"] == [row[1:] for row in alone]
+        assert {path.name for path in Path("overlays").iterdir()} == {"clip.mp4", "d.mp4", "e.mp4"}
+        assert len(watch("overlays/d.mp4")[0]) == count["d.mkv"]
+
+    def test_an_event_at_the_break_is_cut_out_as_far_as_there_is_footage(self, memae, camera, enter):
+        frames = np.concatenate([scene(5, INTRUDER)[0][:60], scene(6)[0]])
+        cut(write_video(camera / "whole.mkv", frames, like="ffv1.mkv"), 0.38, camera / "half.mkv")
+        done = memae(
+            "score", "camera.model", "half.mkv", "--skip-bad", "--events", "e.jsonl", *enter, "--after", "60"
+        )
+        assert done.code == 0, done.err
+        assert "skipped 1 bad video: half.mkv breaks off" in done.err
+        clips = [len(watch(event["clip"])[0]) for event in events_of("e.jsonl")]
+        assert len(clips) == 1
+        assert 40 < clips[0] < 64
+
+    def test_fit_learns_from_what_is_there_and_counts_the_bad(self, memae, mixed):
+        words = [word for setting in BRIEF for word in ("--set", setting)]
+        done = memae("fit", "mixed", "--out", "new.model", "--skip-bad", *words)
+        assert done.code == 0, done.err
+        assert "skipped 3 bad videos: a.mp4 the file is empty" in done.err
+        facts = Detector.load("new.model", device="cpu").facts
+        assert facts["skipped"]["count"] == 3
+        assert FRAMES + 80 < sum(facts["samples"].values()) < FRAMES + 180
+
+    def test_the_library_names_them_too(self, mixed):
+        detector = Detector.load("camera.model", device="cpu")
+        verdicts = detector.detect("mixed", skip_bad=True)
+        assert [bad.key for bad in verdicts.skipped] == ["a.mp4", "e.ts", "d.mkv"]
+        assert len(verdicts.keys) == len(verdicts.scores) == len(verdicts.is_anomaly)
+        assert np.isfinite(verdicts.scores).all()
 
 
 class TestScore:
@@ -482,3 +530,19 @@ def test_the_page_names_every_option_for_video_and_no_other(memae, folder):
         "--least",
     } <= named
     assert {"--merge-gap", "--cool-down", "--before", "--after", "--false-alarms-per-hour"} <= named
+
+
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
+def test_a_score_that_is_ended_leaves_nothing_behind(camera, tree, ends):
+    write_video(camera / "long.mkv", np.concatenate([scene(7)[0]] * 40), like="ffv1.mkv")
+    before = tree()
+    words = ("score", "camera.model", "long.mkv", "--out", "s.csv", "--overlay", "o.mp4", "--events", "e.jsonl")
+    with subprocess.Popen([sys.executable, "-m", "memae", *words], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(camera.glob(".o.mp4.*.part*")):
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(ends)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted"
+    assert tree() == before

@@ -1,9 +1,11 @@
 import math
 import os
+import shutil
 import sys
 import threading
 import time
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -397,9 +399,46 @@ def test_a_cut_mp4_is_noticed_with_its_index_before_or_behind(files, tmp_path):
     with pytest.raises(DataError, match=r"behind\.mp4: not a readable video .*copy it again"):
         VideoSource([cut(files / "h264.mp4", 0.6, tmp_path / "behind.mp4")])
     path = write_video(tmp_path / "whole.mp4", FRAMES, "h264.mp4", container={"movflags": "faststart"})
-    frames, message = read_until_it_breaks(VideoSource([cut(path, 0.6, tmp_path / "before.mp4")]), 8)
-    assert 35 < frames < 70
-    assert "before.mp4: breaks off" in message
+    with pytest.raises(DataError, match=r"before\.mp4: was cut short, .*; copy the file again"):
+        VideoSource([cut(path, 0.6, tmp_path / "before.mp4")])
+
+
+def test_a_bad_video_is_skipped_if_asked_and_one_that_breaks_off_counts_up_to_there(files, tmp_path):
+    for name in ("h264.ts", "mpeg2.mpg", "ffv1.mkv"):
+        cut(files / name, 0.6, tmp_path / name)
+    (tmp_path / "a.mp4").write_bytes(b"")
+    write_frames(tmp_path / "gap", FRAMES[:4])
+    (tmp_path / "gap" / "002.png").unlink()
+    shutil.copy(files / "h264.mp4", tmp_path / "whole.mp4")
+    source = VideoSource([tmp_path], skip_bad=True)
+    assert source.videos == ("ffv1.mkv", "h264.ts", "mpeg2.mpg", "whole.mp4")
+    noted = dict(source.skipped)
+    assert list(noted) == ["a.mp4", "gap", "h264.ts", "mpeg2.mpg"]
+    assert noted["a.mp4"] == "the file is empty; check how it was written"
+    assert noted["gap"].startswith("frame 2 is missing after 001.png;")
+    assert noted["h264.ts"].startswith("was cut short, as it ends within a packet; copy the file again")
+    counts = Counter(key.video for key in keys_of(source))
+    assert list(counts) == list(source.videos)
+    assert counts["whole.mp4"] == 100
+    assert all(30 < counts[name] < 90 for name in ("h264.ts", "mpeg2.mpg", "ffv1.mkv"))
+    assert dict(source.skipped)["ffv1.mkv"].startswith("breaks off")
+    assert len(list(source.colour("ffv1.mkv"))) == counts["ffv1.mkv"]
+    assert list(counts) == list(Counter(key.video for key in keys_of(source.resized(8, 8))))
+
+
+def test_an_opened_source_can_be_asked_to_skip_and_keeps_its_own_ways(files, tmp_path):
+    source = VideoSource([cut(files / "ffv1.mkv", 0.6, tmp_path / "cut.mkv")])
+    assert 30 < len(keys_of(source.skipping())) < 90
+    with pytest.raises(DataError, match="breaks off"):
+        keys_of(source)
+    assert source.skipped == ()
+
+
+def test_nothing_but_bad_videos_is_an_error_that_names_the_first(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"holds no video that can be read; the first, a\.mp4, the file is empty"):
+        VideoSource([tmp_path], skip_bad=True)
 
 
 def test_sound_that_is_longer_than_the_pictures_is_no_cut(tmp_path):
@@ -486,7 +525,7 @@ def test_a_playlist_under_the_name_of_a_video_reads_nothing(files, tmp_path):
     }
     for name, content in lists.items():
         (tmp_path / name).write_text(content)
-        with pytest.raises(DataError, match=rf"{name}: (is no video inside|not a readable video)"):
+        with pytest.raises(DataError, match=rf"{name}: (is of another kind inside|not a readable video)"):
             VideoSource([tmp_path / name])
     with av.open(str(tmp_path / "concat.mp4")) as unguarded:  # FFmpeg itself would have followed it
         assert len(list(unguarded.decode(video=0))) == 2

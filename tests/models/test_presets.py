@@ -349,12 +349,17 @@ def test_the_channels_of_a_network_for_video_may_be_others() -> None:
     video = preset_config("video", "video")
     narrow = build(override(video, {"video": {"channels": [8, 12]}}, "test"), (1, 16, 64, 96))
     convolutions = [layer for layer in narrow.modules() if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)]
-    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [(16, 8), (8, 12), (12, 8), (8, 16)]
+    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [
+        (16, 8),
+        (8, 12),
+        (12, 8),
+        (8, 16),
+    ]
     assert narrow.memory is not None
     assert narrow.memory.items.shape == (500, 12)
-    with pytest.raises(ConfigError, match=r"video.channels = \[8\]: network 'video' has 2 layers; .* \[48, 96\]"):
+    with pytest.raises(ConfigError, match=r"video\.channels = \[8\]: network 'video' has 2 layers; .* \[48, 96\]"):
         build(override(video, {"video": {"channels": [8]}}, "test"), (1, 16, 64, 96))
-    with pytest.raises(ConfigError, match="video.channels"):
+    with pytest.raises(ConfigError, match=r"video\.channels"):
         override(video, {"video": {"channels": [8, 0]}}, "test")
 
 

@@ -6,6 +6,7 @@ something the user can mend, 2 for a wrong command line, 130 when interrupted.
 
 from __future__ import annotations
 
+import signal
 import sys
 from inspect import cleandoc
 from typing import Any
@@ -106,6 +107,7 @@ def main() -> None:
     """Runs the command line; an error that the user can mend is one message, without a traceback."""
     from memae.errors import MemaeError
 
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
         _run()
     except MemaeError as error:
@@ -129,6 +131,13 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         say_error(f"{where}{error.strerror or error}; check the path, its permissions and the free space")
         sys.exit(1)
+
+
+def _as_ctrl_c(*_: object) -> None:
+    """What ends a job on a cluster or in a container loses no more than a person's Ctrl-C does."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell sets it for a job behind itself
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _run() -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from memae.cli.options import (
-    FALSE_ALARMS_PER_HOUR,
     CoolDown,
     Device,
     Drop,
@@ -76,7 +75,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    per_hour: PerHour = FALSE_ALARMS_PER_HOUR,
+    per_hour: PerHour = None,
     enter: Enter = None,
     leave: Leave = None,
     least_s: Least = 0.0,
@@ -132,13 +131,16 @@ def evaluate(
             merge_gap_s=merge_gap_s,
             cool_down_s=cool_down_s,
         )
-        from memae.data.sources import skipping
-
+        if skip_bad:
+            raise ConfigError(
+                "--skip-bad: figures without some of the videos are figures of another test set; take the bad videos "
+                "and their labels out of it, or mend them"
+            )
         opened = detector.open(x_from([source], frame_rate)).without(drop or ())
-        opened = skipping(opened) if skip_bad else opened
         _evaluate_video(detector, opened, labels, rule, mask, caveat, json, voice)
         return
     video_only = {
+        "--false-alarms-per-hour": per_hour,
         "--enter": enter,
         "--leave": leave,
         "--mask": mask,

@@ -141,7 +141,7 @@ def fit(
     check_writable(out)
     if log:
         check_writable(log / "train.jsonl")
-    x = x_from(sources, frame_rate)
+    x = x_from(sources, frame_rate, skip_bad=skip_bad)
     place = out.absolute()  # "." has no name of its own, and is another folder once the model has taken its place
     checkpoint = place.with_name(f"{place.name}.checkpoint")
     try:
@@ -269,7 +269,9 @@ def _summary(detector: Any, out: Path) -> list[str]:
     if (skipped := facts["skipped"])["count"]:
         from memae.data.samples import Skipped
 
-        lines.append(skipped_line(skipped["count"], [Skipped(*bad) for bad in skipped["first"]]))
+        kind = "video" if unit == "frame" else "sample"
+
+        lines.append(skipped_line(skipped["count"], [Skipped(*bad) for bad in skipped["first"]], kind))
     if (
         modality_of(detector.config.network) != "image"
     ):  # what there is to know of images was said before the training

@@ -87,8 +87,8 @@ SkipBad = Annotated[
     bool,
     typer.Option(
         "--skip-bad",
-        help="Leave out images and rows that cannot be read or encoded, and count them at the end; they are an error "
-        "else.",
+        help="Leave out images and rows that cannot be read or encoded and videos that cannot be read, and count them "
+        "at the end; they are an error else.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
@@ -118,7 +118,7 @@ def settings_from(
     return settings
 
 
-def x_from(sources: list[str], frame_rate: float | None) -> Any:
+def x_from(sources: list[str], frame_rate: float | None, *, skip_bad: bool = False) -> Any:
     """What the library takes: a path, a list of paths, or the videos, whose frames in folders have a rate.
 
     Raises:
@@ -145,17 +145,17 @@ def x_from(sources: list[str], frame_rate: float | None) -> Any:
             raise DataError(
                 f"{path}: is no image and no video, and several sources are for those only; give it alone"
             )
-    return VideoSource(paths, folder_rate=frame_rate) if frame_rate else sources
+    return VideoSource(paths, folder_rate=frame_rate, skip_bad=skip_bad) if frame_rate else sources
 
 
-def skipped_line(count: int, first: Sequence[Skipped]) -> str:
-    """How many bad samples were left out, and what was wrong with the first of them."""
+def skipped_line(count: int, first: Sequence[Skipped], unit: str = "sample") -> str:
+    """How many bad samples (or another unit) were left out, and what was wrong with the first of them."""
     shown = "; ".join(
         f"{'row ' if str(skipped.key).isdigit() else ''}{skipped.key} {skipped.reason}"
         for skipped in first[:SHOWN_SKIPPED]
     )
     more = f"; and {count - SHOWN_SKIPPED:,} more" if count > SHOWN_SKIPPED else ""
-    return f"skipped {count:,} bad sample{'s' * (count != 1)}: {shown}{more}"
+    return f"skipped {count:,} bad {unit}{'s' * (count != 1)}: {shown}{more}"
 
 
 def without_video_options(model: Path, options: Mapping[str, Any]) -> None:
@@ -182,11 +182,13 @@ FrameRate = Annotated[
     ),
 ]
 PerHour = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--false-alarms-per-hour",
         metavar="RATE",
-        help="False alarms that an hour of normal footage may raise; sets the score that begins an event.",
+        help="False alarms that an hour of normal footage may raise; sets the score that begins an event. Left out: "
+        f"{FALSE_ALARMS_PER_HOUR:g}.",
+        show_default=False,
         rich_help_panel=_VIDEO,
     ),
 ]
@@ -239,7 +241,7 @@ Mask = Annotated[
 
 def event_rule(
     detector: Detector,
-    per_hour: float,
+    per_hour: float | None,
     enter: float | None,
     leave: float | None,
     *,
@@ -250,15 +252,20 @@ def event_rule(
     """The rule of events behind the options, and what must be said about its threshold.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value out of range, or a score and a rate.
         MemaeError: no score is given, and the model knows no normal footage to find one from.
     """
     from memae.events import EventRule
 
     times = {"least_s": least_s, "merge_gap_s": merge_gap_s, "cool_down_s": cool_down_s}
+    if enter is not None and per_hour is not None:
+        raise ConfigError(
+            "--enter and --false-alarms-per-hour both set the score that begins an event; give one of them"
+        )
     if enter is not None:
         return EventRule(enter, leave, **times), None
-    if per_hour <= 0:
+    per_hour = FALSE_ALARMS_PER_HOUR if per_hour is None else per_hour
+    if not per_hour > 0:
         raise ConfigError(f"--false-alarms-per-hour {per_hour:g}: give a rate above 0")
     found = detector.event_threshold(per_hour, lambda score: EventRule(score, **times))
     return EventRule(found.enter, leave if leave is not None else found.leave, **times), found.caveat

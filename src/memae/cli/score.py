@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memae.cli.options import (
-    FALSE_ALARMS_PER_HOUR,
     SHOWN_SKIPPED,
     CoolDown,
     Device,
@@ -103,7 +102,7 @@ def score(
             rich_help_panel="Video",
         ),
     ] = None,
-    per_hour: PerHour = FALSE_ALARMS_PER_HOUR,
+    per_hour: PerHour = None,
     enter: Enter = None,
     leave: Leave = None,
     least_s: Least = 0.0,
@@ -166,9 +165,8 @@ def score(
         for name, seconds in (("--before", before_s), ("--after", after_s)):
             if not (math.isfinite(seconds) and seconds >= 0):
                 raise ConfigError(f"{name} {seconds:g}: give seconds, 0 or more")
-        from memae.data.sources import skipping
-
-        opened = detector.open(x_from(sources, frame_rate)).without(drop or ())
+        x = x_from(sources, frame_rate, skip_bad=skip_bad)
+        opened = detector.open(x, skip_bad=skip_bad).without(drop or ())
         rule, caveat = event_rule(
             detector,
             per_hour,
@@ -180,7 +178,7 @@ def score(
         )
         _score_video(
             detector,
-            skipping(opened) if skip_bad else opened,
+            opened,
             rule,
             (out, events, overlay),
             (before_s, after_s),
@@ -189,8 +187,16 @@ def score(
             voice=voice,
         )
         return
-    video_only = {"--events": events, "--overlay": overlay, "--enter": enter, "--leave": leave, "--mask": mask}
-    without_video_options(model, {**video_only, "--frame-rate": frame_rate})
+    video_only = {
+        "--events": events,
+        "--overlay": overlay,
+        "--false-alarms-per-hour": per_hour,
+        "--enter": enter,
+        "--leave": leave,
+        "--mask": mask,
+        "--frame-rate": frame_rate,
+    }
+    without_video_options(model, video_only)
     opened = detector.open(x_from(sources, None)).without(drop or ())
     _score_samples(
         detector,
@@ -298,11 +304,14 @@ def _score_video(
     ]
     if caveat:
         lines.append(f"note: {caveat}")
+    if found.skipped:
+        lines.append(skipped_line(len(found.skipped), found.skipped, "video"))
     voice.result(
         lines,
         frames=found.frames,
         anomalous_frames=found.anomalous_frames,
         events=len(found.events),
+        skipped=len(found.skipped),
         threshold=detector.threshold.value,
         enter=rule.enter,
         caveat=caveat,

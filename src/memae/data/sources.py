@@ -28,7 +28,7 @@ from memae.stages import Advance, Watcher, stage
 
 READ_IMAGES = 1024  # between two words on how far the reading is
 
-__all__ = ["Expected", "Source", "collect", "expected_by", "open_source", "skipping"]
+__all__ = ["Expected", "Source", "collect", "expected_by", "open_source"]
 
 
 @runtime_checkable
@@ -81,7 +81,7 @@ def expected_by(preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess)
     return Expected("table", kinds={column.name: column.kind for column in preprocess.columns})
 
 
-def open_source(x: Any, expected: Expected | None = None) -> Source:
+def open_source(x: Any, expected: Expected | None = None, *, skip_bad: bool = False) -> Source:
     """The source behind an array, a tensor, a DataFrame, a path to a file or a folder of images, or several paths.
 
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
@@ -92,19 +92,31 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     Args:
         x: the data; a source is given back as it is.
         expected: what a trained model wants; None when training. Where it is video, folders of images are videos.
+        skip_bad: samples that cannot be read are named in the chunks, where a source knows how, and videos in
+            `VideoSource.skipped`; they are an error else.
 
     Raises:
         DataError: nothing there, a type or shape with no meaning here, or a file that cannot be read.
     """
+    source = _open(x, expected, skip_bad)
+    return source.skipping() if skip_bad and isinstance(source, _CanSkip) else source
+
+
+@runtime_checkable
+class _CanSkip(Protocol):
+    def skipping(self) -> Source: ...
+
+
+def _open(x: Any, expected: Expected | None, skip_bad: bool) -> Source:
     if isinstance(x, Source):
         return x
     if isinstance(x, str | Path):
-        return _open_path(Path(x), expected)
+        return _open_path(Path(x), expected, skip_bad)
     if isinstance(x, list | tuple) and x and all(isinstance(path, str | Path) for path in x):
         paths = [Path(path) for path in x]
         if _means_images(paths, expected):
             return _images(paths, expected)
-        return VideoSource(paths)
+        return VideoSource(paths, skip_bad=skip_bad)
     if isinstance(x, Images | Table):
         return ArraySource(x) if isinstance(x, Images) else TableSource(x.columns, x.keys, x.origin)
     if isinstance(x, pa.Table):
@@ -120,25 +132,6 @@ def open_source(x: Any, expected: Expected | None = None) -> Source:
     except ValueError as error:
         raise DataError(f"the array: rows of different lengths ({error}); give all samples one shape") from None
     return _from_array(array, "the array")
-
-
-@runtime_checkable
-class _CanSkip(Protocol):
-    def skipping(self) -> Source: ...
-
-
-def skipping(source: Source) -> Source:
-    """The same samples; those that cannot be read are named in the chunks, where a source knows how, and no error.
-
-    Raises:
-        DataError: video, of which a file is no sample that could be left out alone.
-    """
-    if source.modality == "video":
-        raise DataError(
-            f"{source.origin}: skip_bad (--skip-bad) is for images and rows; name the videos that are whole, or mend "
-            "the others (ffmpeg -i BROKEN -c copy WHOLE.mkv)"
-        )
-    return source.skipping() if isinstance(source, _CanSkip) else source
 
 
 def collect(source: Source, watcher: Watcher | None = None) -> Samples:
@@ -217,11 +210,11 @@ def _images(paths: Sequence[Path], expected: Expected | None) -> ImageSource:
     return ImageSource(paths, channels=wanted.channels, size=wanted.size, own_size=wanted.own_size)
 
 
-def _open_path(path: Path, expected: Expected | None) -> Source:
+def _open_path(path: Path, expected: Expected | None, skip_bad: bool) -> Source:
     origin = str(path)
     wants_video = expected is not None and expected.modality == "video"
     if holds_videos(path) or "://" in origin or (wants_video and path.is_dir()):
-        return VideoSource([path])
+        return VideoSource([path], skip_bad=skip_bad)
     if path.is_dir() or is_pattern(path):
         return _images([path], expected)
     if not path.exists():

@@ -7,14 +7,14 @@ import math
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from memae.data.samples import EVERYTHING, FrameKey, Frames, Modality
+from memae.data.samples import EVERYTHING, FrameKey, Frames, Modality, Skipped
 from memae.data.video_decoding import FrameFolder, Video, VideoFile
 from memae.data.video_paths import local, unique_names, usual_rate, videos_at
 from memae.errors import DataError
@@ -38,31 +38,52 @@ class VideoSource:
         paths: video files, frame folders, and folders of them; local ones only.
         size: (height, width) in px that frames are given at; None: as the first video is shown.
         folder_rate: frames per second of frame folders, which carry no times; None: 10 of UCSD's, 25 of others.
+        skip_bad: a video that cannot be read is left out, and one that breaks off counts up to there; both are
+            named in `skipped`, and are an error else.
 
     Raises:
         DataError: an address or a playlist, nothing there, no video in it, one without a frame to decode, or a
-            frame folder with a gap or with images of several sizes.
+            frame folder with a gap or with images of several sizes; with `skip_bad`, none that can be read.
         MissingExtraError: there are video files, and PyAV is not installed.
     """
 
     modality: Modality = "video"
 
     def __init__(
-        self, paths: Sequence[Path], size: tuple[int, int] | None = None, folder_rate: float | None = None
+        self,
+        paths: Sequence[Path],
+        size: tuple[int, int] | None = None,
+        folder_rate: float | None = None,
+        *,
+        skip_bad: bool = False,
     ) -> None:
         if not paths:
             raise DataError("no video given; name a video file, a folder of frames, or a folder of those")
         self.origin = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         found = [(opened, video) for opened in map(local, paths) for video in videos_at(opened)]
-        self._videos: dict[str, Video] = {
-            name: FrameFolder(video, folder_rate or usual_rate(video)) if video.is_dir() else VideoFile(video)
-            for name, (_, video) in zip(unique_names(found), found, strict=True)
-        }
+        self._skip = skip_bad
+        self._bad: dict[str, str] = {}
+        self._videos: dict[str, Video] = {}
+        for name, (_, video) in zip(unique_names(found), found, strict=True):
+            with self._minded(name, video):
+                rate = folder_rate or usual_rate(video)
+                self._videos[name] = FrameFolder(video, rate) if video.is_dir() else VideoFile(video)
+                self._videos[name].check_whole()
+        if not self._videos:
+            raise DataError(
+                f"{self.origin}: holds no video that can be read; the first, {next(iter(self._bad))}, "
+                f"{next(iter(self._bad.values()))}"
+            )
         self.videos = tuple(self._videos)
         self.sizes = {name: video.size for name, video in self._videos.items()}
         """(height, width) in px of each video as it is shown, upright."""
         self.size = size or self.sizes[self.videos[0]]
         """(height, width) in px that frames are given at."""
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Videos that were left out, or up to where one broke off; known after `chunks` has come to its end."""
+        return tuple(Skipped(name, why) for name, why in self._bad.items())
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -73,6 +94,12 @@ class VideoSource:
         """The same videos, with frames given at this size in px; nothing is opened again."""
         other = copy.copy(self)
         other.size = (height, width)
+        return other
+
+    def skipping(self) -> VideoSource:
+        """The same videos; one that breaks off counts up to there."""
+        other = copy.copy(self)
+        other._skip, other._bad = True, dict(self._bad)
         return other
 
     def count(self) -> Count | None:
@@ -87,7 +114,8 @@ class VideoSource:
         whatever range of luma the file codes. Close the iterator to stop the thread before the end.
 
         Raises:
-            DataError: a video breaks off or cannot be decoded further; the frames up to there come first.
+            DataError: a video breaks off or cannot be decoded further; the frames up to there come first. Not with
+                `skip_bad`.
         """
         frame_bytes = self.size[0] * self.size[1]
         if size < EVERYTHING:
@@ -117,13 +145,14 @@ class VideoSource:
         are counted to know which frame that is.
 
         Raises:
-            DataError: no video of that name, or it breaks off.
+            DataError: no video of that name, or it breaks off (not with `skip_bad`).
         """
         if video not in self._videos:
             raise DataError(f"{self.origin}: has no video {video!r}; it has {', '.join(self.videos)}")
-        pictures = self._videos[video].pictures(self.sizes[video], True, start_s)
-        for picture in takewhile(lambda picture: picture.time_s < stop_s, pictures):
-            yield FrameKey(video, picture.frame, picture.time_s), picture.pixels
+        with self._minded(video, self.paths[video]):
+            pictures = self._videos[video].pictures(self.sizes[video], True, start_s)
+            for picture in takewhile(lambda picture: picture.time_s < stop_s, pictures):
+                yield FrameKey(video, picture.frame, picture.time_s), picture.pixels
 
     def labels(self, name: str) -> np.ndarray:
         """Nothing: videos carry no labels.
@@ -148,8 +177,19 @@ class VideoSource:
 
     def _all_frames(self) -> Generator[tuple[FrameKey, np.ndarray]]:
         for name, video in self._videos.items():
-            for picture in video.pictures(self.size, False, 0.0):
-                yield FrameKey(name, picture.frame, picture.time_s), picture.pixels
+            with self._minded(name, video.path):
+                for picture in video.pictures(self.size, False, 0.0):
+                    yield FrameKey(name, picture.frame, picture.time_s), picture.pixels
+
+    @contextmanager
+    def _minded(self, name: str, path: Path) -> Iterator[None]:
+        """What is wrong with a video ends the work, or is noted where bad ones may be skipped."""
+        try:
+            yield
+        except DataError as error:
+            if not self._skip:
+                raise
+            self._bad[name] = str(error).removeprefix(f"{path}: ")
 
     def _chunk(self, batch: list[tuple[FrameKey, np.ndarray]]) -> Frames:
         keys = [key for key, _ in batch]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from memae.data.video_ends import cut_short
 from memae.data.video_paths import frames_in
 from memae.errors import DataError, MissingExtraError
 
@@ -31,10 +32,12 @@ SEEK_FROM_S = 10.0  # nearer to the start, decoding is cheaper than finding out 
 # files and addresses that stand in there, so only these readers are allowed, and these only to open local files.
 _READERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpeg,mpegts,mpegvideo,m4v"
 _OPTIONS = {"format_whitelist": _READERS, "protocol_whitelist": "file"}
-# Of the others FFmpeg makes up a length from what is there.
+# Of the others FFmpeg makes up a length from what is there; see `memae.data.video_ends`.
 _STATES_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 # A packet of others may hold no picture to show (VP8) or half of one (interlaced H.264).
 _FRAME_IS_PACKET = {"h264", "hevc", "vp9", "av1", "mjpeg", "mpeg4", "mpeg1video", "mpeg2video", "ffv1"}
+
+_CURE = "copy the file again, or make one of what is there:  ffmpeg -i BROKEN -c copy WHOLE.mkv"
 
 
 class Picture(NamedTuple):
@@ -54,6 +57,10 @@ class Video(Protocol):
     size: tuple[int, int]
     about: int
     """Frames, as far as is known without decoding them; 0 where nothing tells."""
+
+    def check_whole(self) -> None:
+        """Raises DataError where the end is missing, as far as that shows without decoding."""
+        ...
 
     def pictures(self, size: tuple[int, int], colour: bool, start_s: float) -> Iterator[Picture]:
         """The frames from `start_s` on, at this (height, width) in px."""
@@ -76,6 +83,9 @@ class FrameFolder:
                     f"{self.size[0]} (width x height); the frames of a video have one "
                     "size: resize them, or put those of another size into a folder of their own"
                 )
+
+    def check_whole(self) -> None:
+        """Nothing: where a folder should end, nothing tells."""
 
     def pictures(self, size: tuple[int, int], colour: bool, start_s: float) -> Iterator[Picture]:
         """The images from `start_s` on, each decoded when it is asked for."""
@@ -187,6 +197,7 @@ class VideoFile:
                 first = next(frames)
             # FFmpeg makes up the times of reordered frames that AVI does not store, and orders them wrongly
             untimed = container.format.name == "avi" and stream.codec_context.has_b_frames
+            self._container = container.format.name
             self._first_pts = None if untimed else first.pts
             self._tick = first.time_base or Fraction(1, 90_000)
             self._rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -200,6 +211,11 @@ class VideoFile:
         self._turn = _turn_of(first)
         self.size = self._turn.of_size((first.height, first.width))
         self._keyframes: list[_Keyframe] | None = None
+
+    def check_whole(self) -> None:
+        """Raises DataError where the file ends within a part of its container."""
+        if cut_short(self.path, self._container):
+            raise DataError(f"{self.path}: was cut short, as it ends within a packet; {_CURE}")
 
     def pictures(self, size: tuple[int, int], colour: bool, start_s: float) -> Iterator[Picture]:
         """The frames from `start_s` on, resized and turned upright."""
@@ -287,10 +303,7 @@ class VideoFile:
             raise DataError(self._broken(count, reached_s, f"and should last {stated_s:.1f} s"))
 
     def _broken(self, count: int, reached_s: float, why: str) -> str:
-        return (
-            f"{self.path}: breaks off {reached_s:.1f} s in, with {count} frames read, {why}; copy the file again, "
-            "or make one of what is there:  ffmpeg -i BROKEN -c copy WHOLE.mkv"
-        )
+        return f"{self.path}: breaks off {reached_s:.1f} s in, with {count} frames read, {why}; {_CURE}"
 
 
 @contextmanager
@@ -305,7 +318,8 @@ def _opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         container = av.open(f"file:{path}", "r", options=_OPTIONS, metadata_errors="replace")
     except av.ArgumentError:
         raise DataError(
-            f"{path}: is no video inside but something else, such as a playlist; give the video files themselves"
+            f"{path}: is of another kind inside than its name says, such as a playlist, which may point anywhere; give "
+            "the video files that it names"
         ) from None
     except av.FFmpegError as error:
         raise DataError(

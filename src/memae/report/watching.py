@@ -15,7 +15,7 @@ import numpy as np
 
 from memae.data.counts import count
 from memae.data.preprocess import VideoPreprocess
-from memae.data.samples import FrameKey
+from memae.data.samples import FrameKey, Skipped
 from memae.data.video import VideoSource
 from memae.data.video_paths import VIDEO_SUFFIXES
 from memae.detector import Detector, Verdicts
@@ -61,6 +61,8 @@ class Watched:
     frames: int
     anomalous_frames: int
     events: list[Event]
+    skipped: tuple[Skipped, ...]
+    """Videos that could not be read, or not to their end; only a source that was asked to skip has them."""
 
 
 def watch_videos(
@@ -124,7 +126,7 @@ def watch_videos(
         write_events(outputs.events, events)
     if failed:
         raise failed
-    return Watched(frames, flagged, events)
+    return Watched(frames, flagged, events, source.skipped)
 
 
 def evaluate_videos(
