@@ -1,4 +1,4 @@
-"""python -m benchmarks video, training, tables, pictures, startup."""
+"""python -m benchmarks video, footage, training, tables, pictures, startup."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def video(
     from benchmarks.video import video_benchmark
 
     _report("video", video_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def footage(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/footage.json.")] = False,
+    hours: Annotated[float, typer.Option(help="Length of the footage.", min=0.01)] = 10.0,
+) -> None:
+    """Hours of one camera by the command score: frames a second, and memory from the start to the end."""
+    from benchmarks.footage import footage_benchmark
+
+    _report("footage", footage_benchmark(hours), as_json, keep, command=f"footage --hours {hours:g}")
 
 
 @app.command()
