@@ -26,6 +26,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
     """One table for each result that is there."""
     makers = {
         "video": ("video-speed", _video),
+        "footage": ("footage-speed", _footage),
         "training": ("training-speed", _training),
         "tables": ("tables-speed", _tables),
         "long-table": ("long-table-speed", _long_table),
@@ -53,6 +54,19 @@ def _video(found: Mapping[str, Any]) -> str:
             "share of the limit": f"{found['share_of_limit']:.0%}",
             "frame AUROC, difference to float32": f"{found['auroc_difference']:.4f}",
             "scores, correlation with float32": f"{found['score_correlation']:.6f}",
+            "hardware": found["hardware"],
+        }
+    )
+
+
+def _footage(found: Mapping[str, Any]) -> str:
+    return _pairs(
+        {
+            "hours of footage, frames": f"{found['hours']:g}, {found['frames']:,}",
+            "MB after a minute": f"{found['after_a_minute_mb']:,.0f}",
+            "MB at most after that": f"{found['most_after_that_mb']:,.0f}",
+            "MB in the last minute, the mean": f"{found['mean_of_the_last_minute_mb']:,.0f}",
+            "minutes it took": f"{found['seconds'] / 60:.1f}",
             "hardware": found["hardware"],
         }
     )
