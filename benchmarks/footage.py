@@ -54,12 +54,14 @@ def footage_benchmark(hours: float) -> dict[str, Any]:
     if seconds < 2 * SETTLED_S:
         raise RuntimeError(f"scored in {seconds:.0f} s, too fast to see memory grow; take more --hours")
     settled = [mb for at, mb in resident if at >= SETTLED_S]
+    hourly = np.interp(np.linspace(SETTLED_S, seconds, 11), *zip(*resident, strict=True)).round(1)
     return {
         "hours": hours,
         "frames": frames,
         "frames_per_second": round(frames / seconds, 1),
         "seconds": round(seconds, 1),
         "after_a_minute_mb": settled[0],
+        "each_tenth_mb": hourly.tolist(),
         "most_after_that_mb": max(settled),
         "mean_of_the_last_minute_mb": round(float(np.mean([mb for at, mb in resident if at >= seconds - 60])), 1),
     }

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from video_files import write_frames, write_video
 
 import memae.data.video
-import memae.detector
+import memae.examine
 from memae import Detector
 from memae.data.samples import FrameKey
 from memae.errors import ConfigError, DataError, MemaeError
@@ -156,7 +156,7 @@ def test_chunks_of_any_size_score_the_same(
     fitted: Detector, tapes: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     expected = fitted.detect([tapes / "wild.mkv", tapes / "calm.mkv"])
-    monkeypatch.setattr(memae.detector, "CHUNK_FRAMES", chunk)
+    monkeypatch.setattr(memae.examine, "CHUNK_FRAMES", chunk)
     parts = list(fitted.stream([tapes / "wild.mkv", tapes / "calm.mkv"]))
     assert max(len(part) for part in parts) <= chunk
     assert [verdict for part in parts for verdict in part] == list(expected)

@@ -9,7 +9,7 @@ import torch
 import memae.hold_out
 from memae import Detector
 from memae.config import override
-from memae.data.sources import open_source, skipping
+from memae.data.sources import open_source
 from memae.data.table_rows import Rows
 from memae.errors import ConfigError, DataError
 from memae.hold_out import prepare
@@ -94,7 +94,7 @@ def test_bad_rows_of_a_streamed_file_are_left_out(tmp_path):
     whole.write_text("\n".join(["a,b", *lines, ""]))
     spoilt.write_text("\n".join(["a,b", *lines[:9], "wide,1", *lines[9:100], "7", *lines[100:], ""]))
     expected = prepare(open_source(whole), config(), 0)
-    found = prepare(skipping(open_source(spoilt)), config(), 0, stream=True)
+    found = prepare(open_source(spoilt, skip_bad=True), config(), 0, stream=True)
     assert [tuple(bad) for bad in found.skipped] == [
         (9, "column 'a' holds 'wide'"),
         (101, "has 1 cell and the header 2"),

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from memae.artifact import Artifact, load_artifact, save_artifact
 from memae.config import Config, override, read_toml
-from memae.data.counts import count, unit_of
 from memae.data.csv_tables import CsvSource
-from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
-from memae.data.samples import Frames, Images, Key, Modality, Samples, Skipped
+from memae.data.preprocess import VideoPreprocess
+from memae.data.samples import Key, Modality, Skipped
 from memae.data.sources import Expected, Source, expected_by, open_source
-from memae.data.tiles import Tiles
 from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule, EventThreshold, fit_event_threshold
-from memae.explain import Explanation, ItemUse, MemoryItems, decode_items, items_used
+from memae.examine import Explained, examine, scored_frames
+from memae.explain import Explanation, MemoryItems, decode_items
 from memae.fitting import fit_artifact, forget_training
-from memae.frame_scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
-from memae.hold_out import AnyPreprocess, take
-from memae.memory_room import Room
+from memae.frame_scoring import ScoredFrame
+from memae.hold_out import AnyPreprocess
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import modality_of, preset_config
-from memae.scoring import BATCH_BYTES, JoinedMap, Scores, error_maps, sample_scores
-from memae.stages import Advance, Watcher, stage
+from memae.scoring import Scores
+from memae.stages import Watcher
 from memae.threshold import Threshold
 from memae.train import Device, History, Monitor
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 
-CHUNK_TILED = 64  # images that are cut into tiles whose scores are given back at a time
-CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
-ENCODED_BYTES = 3 * BATCH_BYTES  # of images encoded at a time; the system takes larger blocks back each time
 OLD_HEAT = 4.0  # thresholds of an image: the heat of models that were saved without one
 
 
@@ -68,6 +61,21 @@ class Verdicts:
     threshold: float
     skipped: tuple[Skipped, ...] = ()
     """The bad samples, where the caller asked to skip them."""
+    explanations: tuple[Explanation, ...] = ()
+    """Of the samples that the caller asked to have explained, in their order."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Verdicts]) -> Self:
+        """Those of all parts, of which there is at least one, as one."""
+        return cls(
+            keys=[key for part in parts for key in part.keys],
+            scores=np.concatenate([part.scores for part in parts]),
+            p_values=np.concatenate([part.p_values for part in parts]),
+            is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
+            threshold=parts[0].threshold,
+            skipped=tuple(bad for part in parts for bad in part.skipped),
+            explanations=tuple(one for part in parts for one in part.explanations),
+        )
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -77,12 +85,6 @@ class Verdicts:
             self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
         ):
             yield Verdict(key, score, p_value, flag)
-
-
-class _Part(NamedTuple):
-    keys: Sequence[Key]
-    scores: np.ndarray
-    skipped: tuple[Skipped, ...] = ()
 
 
 class Detector:
@@ -200,31 +202,38 @@ class Detector:
             DataError: samples that do not fit the model.
             MemaeError: the detector is not fitted.
         """
-        parts = list(self._parts(x, skip_bad, watcher))
+        source = self.open(x, skip_bad=skip_bad)
+        parts = list(examine(self._fitted, source, skip_bad=skip_bad, watcher=watcher))
         keys: list[Key] = [key for part in parts for key in part.keys]
         skipped = tuple(bad for part in parts for bad in part.skipped)
         return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
 
-    def detect(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Verdicts:
-        """Scores, p-values and decisions at the model's threshold; takes and raises what `score` does."""
-        parts = list(self.stream(x, skip_bad=skip_bad, watcher=watcher))
-        return Verdicts(
-            keys=[key for part in parts for key in part.keys],
-            scores=np.concatenate([part.scores for part in parts]),
-            p_values=np.concatenate([part.p_values for part in parts]),
-            is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
-            threshold=self.threshold.value,
-            skipped=tuple(bad for part in parts for bad in part.skipped),
-        )
+    def detect(
+        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, watcher: Watcher | None = None
+    ) -> Verdicts:
+        """Scores, p-values and decisions at the model's threshold; takes and raises what `score` does.
 
-    def stream(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Generator[Verdicts]:
+        Args:
+            x: the samples.
+            explained: which of them come with an `Explanation`: "none", "anomalies" or "all".
+            skip_bad: as for `score`.
+            watcher: told how far the work is.
+        """
+        return Verdicts.joined(list(self.stream(x, explained=explained, skip_bad=skip_bad, watcher=watcher)))
+
+    def stream(
+        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, watcher: Watcher | None = None
+    ) -> Generator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
-        threshold = self.threshold
-        for keys, scores, skipped in self._parts(x, skip_bad, watcher):
-            p_values = threshold.p_values(scores)
-            if skipped:
-                p_values[np.isnan(scores)] = np.nan
-            yield Verdicts(keys, scores, p_values, threshold.flags(scores), threshold.value, skipped)
+        threshold, source = self.threshold, self.open(x, skip_bad=skip_bad)
+        parts = examine(self._fitted, source, explained=explained, skip_bad=skip_bad, watcher=watcher)
+        with closing(parts):  # so that its stage ends before an error is said
+            for keys, scores, skipped, explanations in parts:
+                p_values = threshold.p_values(scores)
+                if skipped:
+                    p_values[np.isnan(scores)] = np.nan
+                flags = threshold.flags(scores)
+                yield Verdicts(keys, scores, p_values, flags, threshold.value, skipped, explanations)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
         """Every frame of videos in order, each with its score and where in it the score comes from.
@@ -243,14 +252,7 @@ class Detector:
         fitted = self._fitted
         if not isinstance(fitted.preprocess, VideoPreprocess):
             raise DataError("watch takes a model of video; use score, detect or stream with this one")
-        source = self.open(x)
-        empty = True
-        chunks = (chunk for chunk in source.chunks(CHUNK_FRAMES) if isinstance(chunk, Frames))
-        for frame in FrameScorer.of(fitted.model, fitted.preprocess, fitted.config.video, watched).scored(chunks):
-            empty = False
-            yield frame
-        if empty:
-            raise DataError(f"{source.origin}: holds no frames")
+        yield from scored_frames(fitted, self.open(x), watched)
 
     def event_threshold(
         self, false_alarms_per_hour: float, rule: Callable[[float], EventRule] = EventRule
@@ -302,13 +304,21 @@ class Detector:
         watcher: Watcher | None = None,
     ) -> Generator[Explanation]:
         """`explain`, one by one, so that memory does not grow with the number of samples."""
-        wanted = None if keys is None else set(keys)
-        unknown = set(wanted or ())
-        source = self.open(x, skip_bad=skip_bad)
-        with stage(watcher, "explaining", unit_of(source.modality), count(source)) as done:
-            for explanation in self._explanations(source, wanted, skip_bad, watcher, done):
-                unknown.discard(explanation.key)
-                yield explanation
+        unknown, source = set(keys or ()), self.open(x, skip_bad=skip_bad)
+        parts = examine(
+            self._fitted,
+            source,
+            explained="all",
+            keys=keys,
+            skip_bad=skip_bad,
+            doing="explaining",
+            watcher=watcher,
+        )
+        with closing(parts):
+            for part in parts:
+                for explanation in part.explanations:
+                    unknown.discard(explanation.key)
+                    yield explanation
         if unknown:
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
 
@@ -432,193 +442,6 @@ class Detector:
         if score > normal[-1] > 0:
             return float(peaks[-1] * score / normal[-1])
         return float(np.interp(score, normal, peaks))
-
-    def _parts(self, x: Any, skip_bad: bool, watcher: Watcher | None) -> Iterator[_Part]:
-        """Keys and scores, chunk by chunk; bad videos, which have none, in a last and empty one."""
-        source = self.open(x, skip_bad=skip_bad)
-        with stage(watcher, "scoring", unit_of(source.modality), count(source)) as done:
-            if self._modality == "video":
-                frames = self.watch(source)
-                while part := list(islice(frames, CHUNK_FRAMES)):
-                    done(len(part), part[-1].key)
-                    yield _Part([frame.key for frame in part], np.array([frame.score for frame in part]))
-                if bad_videos := getattr(source, "skipped", ()):
-                    yield _Part([], np.empty(0), bad_videos)
-                return
-            room = Room("scoring", watcher)
-            if self._tiled:
-                scores = self._tile_scores(source, room, done)
-                while some := list(islice(scores, CHUNK_TILED)):
-                    skipped = tuple(Skipped(key, why) for key, _, why in some if why)
-                    yield _Part([key for key, *_ in some], np.array([score for _, score, _ in some]), skipped)
-                return
-            for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
-                values = sample_scores(self.model, encoded, self._fitted.measure, done, room)
-                values[list(bad)] = np.nan
-                yield _Part(
-                    samples.keys, values, tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
-                )
-
-    @property
-    def _tiled(self) -> bool:
-        preprocess = self._fitted.preprocess
-        return isinstance(preprocess, ImagePreprocess) and preprocess.overlap is not None
-
-    def _tiles(self, source: Source) -> Iterator[tuple[Key, Tiles | None, str]]:
-        """Image by image its tiles; of one that is bad, and may be skipped, why."""
-        preprocess, empty = self._fitted.preprocess, True
-        assert isinstance(preprocess, ImagePreprocess)
-        for images in source.chunks(CHUNK_TILED):
-            assert isinstance(images, Images)
-            for row, (key, pixels) in enumerate(zip(images.keys, images.pixels, strict=True)):
-                empty = False
-                why = images.unreadable.get(row, "")
-                yield key, None if why else Tiles.of(pixels, preprocess, f"{images.origin}: image {key}"), why
-        if empty:
-            raise DataError(f"{source.origin}: holds no samples")
-
-    def _tile_scores(self, source: Source, room: Room, done: Advance) -> Iterator[tuple[Key, float, str]]:
-        settings = self.config.score
-        for key, tiles, why in self._tiles(source):
-            joined = JoinedMap.of(self.model, tiles, self._fitted.measure, room) if tiles else None
-            yield key, joined.score(settings.pool) if joined else math.nan, why
-            done(1, key)
-
-    def _explained_tiles(self, key: Key, tiles: Tiles, room: Room) -> Explanation:
-        threshold, measure, tiling = self._fitted.threshold, self._fitted.measure, tiles.tiling
-        joined = JoinedMap.of(self.model, tiles, measure, room)
-        score, worst = joined.score(measure.pool), tiling.nearest(joined.heat)
-        x = tiles[worst : worst + 1]
-        (part,) = error_maps(self.model, x, measure, room)
-        row, column = tiling.places[worst].tolist()
-        return Explanation(
-            key=key,
-            score=score,
-            p_value=float(threshold.p_values(np.array([score]))[0]) if threshold else None,
-            items=items_used(part.read, 1)[0] if part.read else (),
-            cells=(),
-            x=x[0].numpy(),
-            reconstruction=part.reconstruction[0].cpu().numpy(),
-            error_map=part.maps[0],
-            joined=joined,
-            tile_at=(row, column),
-        )
-
-    def _encoded(
-        self, source: Source, skip_bad: bool, watcher: Watcher | None
-    ) -> Iterator[tuple[Samples, Tensor, Mapping[int, str]]]:
-        """Samples, encoded, and those of them that are bad and why, which is an error unless they may be skipped."""
-        good, why = 0, "holds no samples"
-        room = Room("encoding", watcher)
-        for chunk in source.chunks(CHUNK_SAMPLES):
-            start = 0
-            while start < len(chunk):
-                size = min(room.fit(self._encoded_at_once(chunk)), len(chunk) - start)
-                part = chunk if size == len(chunk) else take(chunk, torch.arange(start, start + size))
-                try:
-                    encoded, bad = self._encode(part, skip_bad)
-                except (MemoryError, RuntimeError) as error:
-                    room.halve(error, size)
-                    continue
-                good += len(part) - len(bad)
-                if bad and not good:
-                    why = f"holds no sample that is not bad; the first: {next(iter(bad.values()))}"
-                yield part, encoded, bad
-                start += size
-        if not good:
-            raise DataError(f"{source.origin}: {why}")
-
-    def _encoded_at_once(self, samples: Samples) -> int:
-        if self._modality != "image":
-            return len(samples)
-        return min(len(samples), max(1, ENCODED_BYTES // (4 * math.prod(self._fitted.preprocess.shape))))
-
-    def _encode(self, samples: Samples, skip_bad: bool) -> tuple[Tensor, Mapping[int, str]]:
-        preprocess = self._fitted.preprocess
-        assert not isinstance(preprocess, VideoPreprocess)
-        if skip_bad and isinstance(preprocess, TablePreprocess):
-            encoded, bad = preprocess.encode_rows(samples)
-            return encoded, bad
-        return preprocess.encode(samples), samples.unreadable if isinstance(samples, Images) else {}
-
-    def _explanations(
-        self, source: Source, wanted: set[Key] | None, skip_bad: bool, watcher: Watcher | None, done: Advance
-    ) -> Iterator[Explanation]:
-        if self._modality == "video":
-            for frame in self.watch(source):
-                if wanted is None or frame.key in wanted:
-                    yield self._explained_frame(frame)
-                done(1, frame.key)
-            return
-        room = Room("explaining", watcher)
-        if self._tiled:
-            for key, tiles, _ in self._tiles(source):
-                if tiles and (wanted is None or key in wanted):
-                    yield self._explained_tiles(key, tiles, room)
-                done(1, key)
-            return
-        for samples, encoded, bad in self._encoded(source, skip_bad, watcher):
-            if wanted is None and not bad:
-                yield from self._explained(samples, encoded, room, done)
-                continue
-            kept = (row for row, key in enumerate(samples.keys) if wanted is None or key in wanted)
-            places = [row for row in kept if row not in bad]
-            if places:
-                rows = torch.tensor(places, dtype=torch.long)
-                yield from self._explained(take(samples, rows), encoded[rows], room)
-            done(len(samples))
-
-    def _explained(
-        self, samples: Samples, encoded: Tensor, room: Room, done: Advance | None = None
-    ) -> Iterator[Explanation]:
-        threshold = self._fitted.threshold
-        row = 0
-        for part in error_maps(self.model, encoded, self._fitted.measure, room):
-            scores = part.scores
-            p_values: list[float | None] = (
-                threshold.p_values(scores).tolist() if threshold else [None] * len(scores)
-            )
-            items = items_used(part.read, len(scores)) if part.read else [()] * len(scores)
-            reconstructions, errors = part.reconstruction.cpu(), part.errors.cpu()
-            for place, score in enumerate(scores.tolist()):
-                yield Explanation(
-                    key=samples.keys[row],
-                    score=score,
-                    p_value=p_values[place],
-                    items=items[place],
-                    **self._detail(samples, row, encoded[row], reconstructions[place], errors[place]),
-                )
-                row += 1
-            if done:
-                done(len(scores))
-
-    def _detail(
-        self, samples: Samples, row: int, x: Tensor, reconstruction: Tensor, errors: Tensor
-    ) -> dict[str, Any]:
-        preprocess = self._fitted.preprocess
-        if isinstance(preprocess, TablePreprocess):
-            cells = preprocess.cells(samples, row, reconstruction, errors / errors.numel())
-            return {"cells": tuple(cells), "x": None, "reconstruction": None, "error_map": None}
-        return {
-            "cells": (),
-            "x": x.numpy(),
-            "reconstruction": reconstruction.numpy(),
-            "error_map": errors.mean(dim=0).numpy(),
-        }
-
-    def _explained_frame(self, frame: ScoredFrame) -> Explanation:
-        threshold = self._fitted.threshold
-        x, rebuilt = (part[frame.place_in_clip][None].cpu().numpy() for part in frame.clip[:2])
-        return Explanation(
-            key=frame.key,
-            score=frame.score,
-            p_value=float(threshold.p_values(np.array([frame.score]))[0]) if threshold else None,
-            items=tuple(ItemUse(*use) for use in frame.items()),
-            cells=(),
-            x=x,
-            reconstruction=rebuilt,
-            error_map=((x - rebuilt) ** 2)[0],
-        )
 
     def _check_settings(self) -> None:
         problems: list[ConfigError] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -23,7 +24,7 @@ ITEM_POSITIONS = 4  # on each side of the map that a video item is decoded on
 ITEM_BATCH = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ItemUse:
     """One item's part in rebuilding a sample."""
 
@@ -78,11 +79,12 @@ class MemoryItems:
     """Tables: each item decoded alone, in the columns' own units."""
 
 
-def items_used(read: MemoryRead, samples: int) -> list[tuple[ItemUse, ...]]:
-    """For each of the samples of a batch the items read, strongest first; weights averaged over its queries."""
+def items_used(read: MemoryRead, samples: int, rows: Iterable[int] | None = None) -> list[tuple[ItemUse, ...]]:
+    """For the samples of a batch, all or some rows, the items read, strongest first; weights averaged over queries."""
     found = []
-    for queries in read.weights.view(samples, -1, read.weights.shape[1]):  # a copy of all weights may not fit
-        weights = queries.mean(dim=0).cpu()
+    queries = read.weights.view(samples, -1, read.weights.shape[1])
+    for row in range(samples) if rows is None else rows:  # a copy of all weights may not fit
+        weights = queries[row].mean(dim=0).cpu()
         used = weights.nonzero().squeeze(1)
         used = used[weights[used].argsort(descending=True, stable=True)]
         found.append(tuple(map(ItemUse, used.tolist(), weights[used].tolist())))

@@ -27,7 +27,17 @@ from memae.models.inference import inference_form
 from memae.ops import MemoryRead
 from memae.stages import Advance
 
-__all__ = ["ErrorMap", "JoinedMap", "Measure", "Scores", "error_maps", "heat", "hottest", "sample_scores"]
+__all__ = [
+    "ErrorMap",
+    "JoinedMap",
+    "Measure",
+    "Scores",
+    "error_maps",
+    "heat",
+    "hottest",
+    "one_thread",
+    "sample_scores",
+]
 
 SMALLEST = 1e-12  # usual error that is divided by
 HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
@@ -157,7 +167,7 @@ def sample_scores(
     room: Room | None = None,
 ) -> np.ndarray:
     """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch."""
-    with _one_thread() if len(x.shape) == 2 else nullcontext():
+    with one_thread() if len(x.shape) == 2 else nullcontext():
         parts = []
         for part in error_maps(model, x, measure, room):
             parts.append(scores := part.scores)
@@ -241,7 +251,7 @@ def hottest(errors: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Rows are scored in steps so short that threads wait for each other longer than they work, on a busy machine
     fifty times as long as one alone would take."""
     before = torch.get_num_threads()

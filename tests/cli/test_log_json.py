@@ -46,7 +46,7 @@ def test_score_tells_how_many_and_where_they_are(memae, place):
     )
     assert done.code == 0
     told = [line["event"] for line in events(done)]
-    assert told == ["stage", "stage_end", "stage", "stage_end", "result"]
+    assert told == ["stage", "stage_end", "result"]
     result = last(done)
     assert (result["samples"], result["out"], result["explain"]) == (357, "s.csv", "e.jsonl")
     assert result["anomalies"] == sum(line.endswith("true") for line in (place / "s.csv").read_text().splitlines())

@@ -10,7 +10,7 @@ from memae.data.samples import FrameKey
 from memae.data.table_preprocess import Cell
 from memae.detector import Verdicts
 from memae.explain import Explanation, ItemUse
-from memae.report.rows import write_explanations, write_verdicts
+from memae.report.rows import explanation_lines, write_verdicts
 
 THRESHOLD = 0.5
 
@@ -154,7 +154,9 @@ def test_explanations_are_one_json_line_each(tmp_path):
     of_row = Explanation(7, 1.0, 0.01, (ItemUse(3, 0.9), ItemUse(1, 0.1)), cells, None, None, None)
     image = np.zeros((1, 2, 2), np.float32)
     of_image = Explanation("ä.png", 0.5, None, (), (), image, image, image[0])
-    write_explanations([of_row, of_image], tmp_path / "why.jsonl")
+    with explanation_lines(tmp_path / "why.jsonl") as write:
+        write(of_row)
+        write(of_image)
     first, second = map(json.loads, (tmp_path / "why.jsonl").read_text(encoding="utf-8").splitlines())
     assert first == {
         "key": 7,
@@ -167,5 +169,6 @@ def test_explanations_are_one_json_line_each(tmp_path):
         ],
     }
     assert second == {"key": "ä.png", "score": 0.5, "p_value": None, "items": [], "columns": []}
-    write_explanations([], tmp_path / "why.jsonl")
+    with explanation_lines(tmp_path / "why.jsonl"):
+        pass
     assert (tmp_path / "why.jsonl").read_text() == ""

@@ -38,6 +38,7 @@ from memae.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    from memae.detector import Verdicts
     from memae.evaluate_pixels import ImageMasks
 
 __all__ = ["evaluate"]
@@ -150,14 +151,15 @@ def evaluate(
     opened = detector.open(source)
     truth = _truth(opened, source, label_column, normal, labels, skip_bad)
     samples = opened.without((*((label_column,) if label_column else ()), *(drop or ())))
+    if truth.masks and isinstance(samples, ImageSource):
+        verdicts, pixels = judge_maps(detector, samples, truth.masks, skip_bad=skip_bad, watcher=voice.watcher)
+    else:
+        verdicts, pixels = detector.detect(samples, skip_bad=skip_bad, watcher=voice.watcher), None
     result = measure(
-        *_judged(detector, samples, truth, skip_bad, voice),
+        *_judged(verdicts, samples.origin, truth, voice),
         wanted_false_alarm_rate=detector.threshold.false_alarm_rate,
         watcher=voice.watcher,
     )
-    pixels = None
-    if truth.masks and isinstance(samples, ImageSource):
-        pixels = judge_maps(detector, samples, truth.masks, skip_bad=skip_bad, watcher=voice.watcher)
     figures = dataclasses.asdict(result) | ({"pixels": dataclasses.asdict(pixels)} if pixels else {})
     voice.result([], **figures)
     if json:
@@ -225,7 +227,7 @@ def _truth(
 
 
 def _judged(
-    detector: Any, samples: Any, truth: _Truth, skip_bad: bool, voice: Voice
+    verdicts: Verdicts, origin: str, truth: _Truth, voice: Voice
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels (S,), True = anomaly, scores and flags of the samples that have them all."""
     import numpy as np
@@ -233,11 +235,8 @@ def _judged(
     from memae.data.samples import Skipped
 
     known = truth.known
-    verdicts = detector.detect(samples, skip_bad=skip_bad, watcher=voice.watcher)
     if len(known) != len(verdicts):
-        raise DataError(
-            f"{samples.origin}: {len(known):,} labels for {len(verdicts):,} samples; give one label a sample"
-        )
+        raise DataError(f"{origin}: {len(known):,} labels for {len(verdicts):,} samples; give one label a sample")
     kept = known & np.isfinite(verdicts.scores)
     unlabelled = [Skipped(verdicts.keys[row], "has no label") for row in np.flatnonzero(~known).tolist()]
     if left_out := [*verdicts.skipped, *unlabelled]:

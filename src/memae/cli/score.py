@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -231,21 +231,18 @@ def _score_samples(
     skip_bad: bool,
     voice: Voice,
 ) -> None:
-    from memae.report.maps import write_maps
-    from memae.report.rows import write_explanations, write_verdicts
+    from memae.report.beside import Beside
+    from memae.report.rows import write_verdicts
 
     out, explain, maps = files
-    noted = _Noted(keep_anomalies=bool(explain or (maps and only_anomalies)))
+    noted = _Noted()
+    beside = Beside(detector, opened, explain, maps, only_anomalies=only_anomalies)
+    parts = detector.stream(opened, explained=beside.explained, skip_bad=skip_bad, watcher=voice.watcher)
     # closed, so that its stage ends before an error is said
-    with closing(detector.stream(opened, skip_bad=skip_bad, watcher=voice.watcher)) as parts:
-        total, flagged = write_verdicts(noted.passed_on(parts), out)
-    if explain:
-        found = detector.explain(opened, noted.anomalies, skip_bad=skip_bad, watcher=voice.watcher)
-        write_explanations(found, explain)
-    drawn = 0
-    if maps:
-        keys = noted.anomalies if only_anomalies else None
-        drawn = sum(1 for _ in write_maps(detector, opened, maps, keys, skip_bad=skip_bad, watcher=voice.watcher))
+    with beside, closing(parts):
+        total, flagged = write_verdicts(beside.passed_on(noted.passed_on(parts)), out)
+    if beside.failed:
+        raise beside.failed
     lines = [f"note: {note}" for note in getattr(opened, "notes", ())]
     if noted.skipped:
         lines.append(skipped_line(noted.skipped, noted.first_skipped))
@@ -253,7 +250,7 @@ def _score_samples(
     lines.append(
         f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
         + (f"; {out}" if out else "")
-        + (f"; {drawn:,} maps in {maps}" if maps else "")
+        + (f"; {beside.drawn:,} maps in {maps}" if maps else "")
     )
     voice.result(
         lines,
@@ -262,7 +259,7 @@ def _score_samples(
         skipped=noted.skipped,
         threshold=detector.threshold.value,
         **_files(out, explain=explain, maps=maps),
-        **({"drawn": drawn} if maps else {}),
+        **({"drawn": beside.drawn} if maps else {}),
     )
 
 
@@ -322,18 +319,13 @@ def _score_video(
 class _Noted:
     """What is remembered of verdicts on their way to the file."""
 
-    def __init__(self, *, keep_anomalies: bool) -> None:
-        self._keep_anomalies = keep_anomalies
-        self.anomalies: list[Hashable] = []
-        """Their keys, if they are to be explained: kept for nothing, they would grow with the file."""
+    def __init__(self) -> None:
         self.skipped = 0
         self.first_skipped: list[Skipped] = []
 
     def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
         """The same chunks."""
         for part in parts:
-            if self._keep_anomalies:
-                self.anomalies += [part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()]
             self.skipped += len(part.skipped)
             self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
             yield part

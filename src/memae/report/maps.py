@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,8 +12,7 @@ from PIL import Image
 
 from memae.data.images import ImageSource
 from memae.data.samples import Key
-from memae.data.sources import Source
-from memae.detector import Detector
+from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError
 from memae.evaluate_pixels import ImageMasks, PixelEvaluation, PixelMeter
 from memae.explain import Explanation
@@ -20,7 +20,7 @@ from memae.files import atomic_file, check_writable
 from memae.report.heat import draw_heat
 from memae.stages import Watcher
 
-__all__ = ["check_maps_folder", "judge_maps", "map_path", "save_map", "write_maps"]
+__all__ = ["check_maps_folder", "judge_maps", "map_path", "save_map"]
 
 
 def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
@@ -39,37 +39,6 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
         drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
 
 
-def write_maps(
-    detector: Detector,
-    source: Source,
-    folder: Path,
-    keys: Collection[Key] | None = None,
-    *,
-    skip_bad: bool = False,
-    watcher: Watcher | None = None,
-) -> Iterator[Path]:
-    """Saves a map of each image of a source into a folder, one at a time, and gives its path.
-
-    All are drawn by `Detector.heat_threshold`, so that they can be compared; where each lies, `map_path` says.
-
-    Args:
-        detector: a model of images.
-        source: of images; those in files are drawn at their own size.
-        folder: made if it is missing.
-        keys: only those of these keys; None is all.
-        skip_bad: none of an image that cannot be read, which is an error else.
-        watcher: told how far the work is.
-    """
-    threshold = detector.heat_threshold
-    # closed, so that its stage ends before an error is said
-    with closing(detector.explanations(source, keys, skip_bad=skip_bad, watcher=watcher)) as explanations:
-        for found in explanations:
-            picture = source.original(found.key) if isinstance(source, ImageSource) else None
-            path = folder / map_path(found.key)
-            save_map(found, threshold, path, picture)
-            yield path
-
-
 def judge_maps(
     detector: Detector,
     source: ImageSource,
@@ -77,8 +46,8 @@ def judge_maps(
     *,
     skip_bad: bool = False,
     watcher: Watcher | None = None,
-) -> PixelEvaluation:
-    """The heat of all images of a source held against masks, at the size of the images.
+) -> tuple[Verdicts, PixelEvaluation]:
+    """The verdicts on all images of a source, and their heat held against masks, at the size of the images.
 
     Args:
         detector: a model of images.
@@ -90,11 +59,13 @@ def judge_maps(
     Raises:
         DataError: an image or a mask that cannot be read, or a mask of another size than its image.
     """
-    meter = PixelMeter()
-    with closing(detector.explanations(source, skip_bad=skip_bad, watcher=watcher)) as explanations:
-        for found in explanations:
-            meter.add(found.heat, masks.read(str(found.key), source.size_of(found.key)))
-    return meter.result()
+    meter, parts = PixelMeter(), []
+    with closing(detector.stream(source, explained="all", skip_bad=skip_bad, watcher=watcher)) as verdicts:
+        for part in verdicts:
+            for found in part.explanations:
+                meter.add(found.heat, masks.read(str(found.key), source.size_of(found.key)))
+            parts.append(replace(part, explanations=()))  # which are larger than the images
+    return Verdicts.joined(parts), meter.result()
 
 
 def map_path(key: Key) -> Path:

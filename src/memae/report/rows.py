@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from memae.detector import Verdicts
 from memae.explain import Explanation
 from memae.files import atomic_file
 
-__all__ = ["write_explanations", "write_verdicts"]
+__all__ = ["explanation_lines", "write_verdicts"]
 
 
 def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, int]:
@@ -41,10 +41,12 @@ def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, in
         return _write(first, parts, file, out.suffix.lower())
 
 
-def write_explanations(found: Sequence[Explanation], out: Path) -> None:
+@contextmanager
+def explanation_lines(out: Path) -> Iterator[Callable[[Explanation], None]]:
     """Writes one JSON line a sample: key, score, p_value, items and cells; pictures are left to the library."""
     with atomic_file(out) as part, part.open("wb") as file:
-        for sample in found:
+
+        def write(sample: Explanation) -> None:
             row = {
                 "key": sample.key if isinstance(sample.key, int) else _text(sample.key),
                 "score": sample.score,
@@ -53,6 +55,8 @@ def write_explanations(found: Sequence[Explanation], out: Path) -> None:
                 "columns": [asdict(cell) for cell in sample.cells],
             }
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+        yield write
 
 
 def _write(first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], suffix: str) -> tuple[int, int]:

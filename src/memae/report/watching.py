@@ -265,7 +265,7 @@ def _peak(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) 
     if box:
         share = (box.left / width, box.top / height, box.right / width, box.bottom / height)
     items = tuple(ItemUse(*use) for use in frame.items(share)[:EVENT_ITEMS])
-    return PeakDetail(box, items, payload=frame.places)
+    return PeakDetail(box, items, payload=frame.places.copy())  # not the whole clip that it is a part of
 
 
 def _with_media(
