@@ -32,7 +32,6 @@ __all__ = ["Examined", "Explained", "examine", "scored_frames"]
 CHUNK_TILED = 64  # images that are cut into tiles whose scores are given back at a time
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 ENCODED_BYTES = 3 * BATCH_BYTES  # of images encoded at a time; the system takes larger blocks back each time
-
 FRAMES_BETWEEN_TRIMS = 8192  # some minutes of video
 
 Explained: TypeAlias = Literal["none", "anomalies", "all"]
@@ -118,18 +117,23 @@ class _Examiner:
         empty = True
         for images in source.chunks(CHUNK_TILED):
             assert isinstance(images, Images)
-            scores, why = np.full(len(images), np.nan), []
+            keys, scores, skipped = list[Key](), list[float](), list[Skipped]()
             for row, (key, pixels) in enumerate(zip(images.keys, images.pixels, strict=True)):
-                empty = False
-                if row not in images.unreadable and (self._keys is None or key in self._keys):
+                empty, score, why = False, math.nan, tuple[Explanation, ...]()
+                if bad := images.unreadable.get(row):
+                    skipped.append(Skipped(key, bad))
+                elif self._keys is None or key in self._keys:
                     tiles = Tiles.of(pixels, preprocess, f"{images.origin}: image {key}")
                     joined = JoinedMap.of(self._model, tiles, self._measure, self._room)
-                    scores[row] = joined.score(self._measure.pool)
-                    if self._wanted([key], scores[row : row + 1]):
-                        why.append(self._explain_tiles(key, tiles, joined))
+                    score = joined.score(self._measure.pool)
+                    if self._wanted([key], np.array([score])):
+                        why = (self._explain_tiles(key, tiles, joined),)
+                keys.append(key)
+                scores.append(score)
                 self._done(1, key)
-            skipped = tuple(Skipped(images.keys[row], why_not) for row, why_not in images.unreadable.items())
-            yield Examined(images.keys, scores, skipped, tuple(why))
+                if why or row == len(images) - 1:  # the map of one image may be as large as all else
+                    yield Examined(keys, np.array(scores), tuple(skipped), why)
+                    keys, scores, skipped = [], [], []
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
 
