@@ -35,7 +35,8 @@ class RowGradients:
     """
 
     def __init__(self, model: Autoencoder, *, alpha: float, reduction: Reduction, noise: float) -> None:
-        self._encoder, self._decoder = (_Chain(linear_layers(half)) for half in (model.encoder, model.decoder))
+        self._encoder = _Chain(linear_layers(model.encoder))
+        self._decoder = _Chain(linear_layers(model.decoder), to_rows=True)  # to be held against the batch
         self._memory = model.memory
         self._alpha, self._reduction, self._noise = alpha, reduction, noise
 
@@ -65,10 +66,10 @@ class RowGradients:
             )
             read = MemoryRead(*found)
             value = read.value
-        residual = self._decoder(value.T).T.sub_(x).T
+        residual = self._decoder(value.T).sub_(x)
         weight = share / len(x) / (x.shape[1] if self._reduction == "mean" else 1)
-        loss = residual.square().sum().mul_(weight)
-        grad = self._decoder.backward(residual.mul_(2 * weight), through=True)
+        loss = residual.view(-1).dot(residual.view(-1)).mul_(weight)
+        grad = self._decoder.backward(residual.mul_(2 * weight).T, through=True)
         if read is not None and kept is not None and memory is not None:
             entropy = None
             if self._alpha:
@@ -82,9 +83,10 @@ class RowGradients:
 
 
 class _Chain:
-    """Linear layers with tanh between them, on columns: (width, B)."""
+    """Linear layers with tanh between them, on columns: (width, B); the last result is one of rows if `to_rows`."""
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, layers: Sequence[nn.Linear], *, to_rows: bool = False) -> None:
+        self._to_rows = to_rows
         # taken once, as a module looks each of them up by its name
         self._layers = [(layer.weight.data, layer.bias.data[:, None]) for layer in layers]
         self._grads = [(_grad_of(layer.weight), _grad_of(layer.bias)) for layer in layers]
@@ -93,12 +95,14 @@ class _Chain:
         self._input: Tensor | None = None
 
     def __call__(self, h: Tensor) -> Tensor:
-        """(widths[-1], B) of (widths[0], B); the next call with as many columns overwrites it."""
+        """(widths[-1], B), or (B, widths[-1]), of (widths[0], B); the next call with as many columns overwrites it."""
         made, _, _ = self._room(h.shape[1])
         self._input = h
         last = len(self._layers) - 1
         for place, ((weight, bias), out) in enumerate(zip(self._layers, made, strict=True)):
-            if place == last:
+            if place == last and self._to_rows:
+                torch.addmm(bias.T, h.T, weight.T, out=out)
+            elif place == last:
                 torch.addmm(bias, weight, h, out=out)
             else:  # tanh as 2 sigmoid(2 z) - 1, see memae.models.table
                 torch.addmm(bias, weight, h, beta=2, alpha=2, out=out)
@@ -135,6 +139,8 @@ class _Chain:
                 [torch.empty(width, columns) for width in widths]
                 for widths in (self._widths[1:], self._widths[:-1])
             )
+            if self._to_rows:
+                made[-1] = torch.empty(columns, self._widths[-1])
             self._buffers[columns] = made, grads, torch.ones(columns)
         return self._buffers[columns]
 
