@@ -63,6 +63,7 @@ def test_stretches_count_from_0_and_hold_their_last_frame(tmp_path):
         ("video,start,end\na,0,2\n", r"line 2: the stretch from 0 to 2 of video 'a', whose 2 frames are 0 to 1"),
         ("video,start,end\na,1,0\n", r"the stretch from 1 to 0 of video 'a'"),
         ("video,start,end\na,0,?\n", r"line 2: '\?' is no frame number"),
+        ("", r"the file is empty, or its first line is; give video,frame,label"),
         ("frame,label\n0,1\n", r"has the columns frame, label; give video,frame,label"),
         ("", r"give video,frame,label \(one row a frame\) or video,start,end"),
     ],
@@ -116,6 +117,20 @@ def test_the_layout_of_ucsd_has_the_masks_beside_the_frames(tmp_path):
     assert [truth.labels[video].tolist() for video in truth.videos] == [[False], [True]]
     with pytest.raises(DataError, match="no masks of video 'Test003'"):
         read_truth(tmp_path, {"Test001": 1, "Test002": 1, "Test003": 1})
+
+
+def test_folders_of_masks_may_be_links(tmp_path):
+    masks = np.full((20, 20), 255, np.uint8)
+    save(tmp_path / "elsewhere" / "1.png", masks)
+    folder = tmp_path / "masks"
+    save(folder / "a" / "1.png", masks)
+    (folder / "b").symlink_to(tmp_path / "elsewhere")
+    (folder / "a" / "back").symlink_to(folder)
+    truth = read_truth(folder, dict.fromkeys("ab", 1))
+    assert all(truth.masks[video].read(0).all() for video in "ab")
+    (folder / "a").rename(folder / "a_gt")
+    with pytest.raises(DataError, match="no masks of video 'b'; .*; as some folders end in _gt, only these count"):
+        read_truth(folder, dict.fromkeys("ab", 1))
 
 
 def test_masks_may_be_one_array_a_video(tmp_path):

@@ -94,6 +94,11 @@ def read_truth(path: Path | str, frames: Mapping[str, int]) -> VideoTruth:
 def _read_csv(path: Path, frames: Mapping[str, int]) -> dict[str, np.ndarray]:
     rows = _csv_rows(path)
     columns = [name.strip().lower() for name in next(rows)[1]]
+    if not any(columns):
+        raise DataError(
+            f"{path}: the file is empty, or its first line is; give video,frame,label (one row a frame) or "
+            "video,start,end (one row a stretch)"
+        )
     for wanted, read in (
         (("video", "frame", "label"), _frame_labels),
         (("video", "start", "end"), _stretch_labels),
@@ -212,17 +217,27 @@ def _mask_places(path: Path, frames: Mapping[str, int]) -> dict[str, Path]:
         raise DataError(
             f"{path}: no masks of video {missing[0]!r}; put one PNG, BMP or TIFF a frame in a sub-folder of that "
             "name, or an array in a .npy file of that name"
+            + ("; as some folders end in _gt, only these count as masks" if _ends_in_gt(places) else "")
         )
     return places
+
+
+def _ends_in_gt(places: Mapping[str, Path]) -> bool:
+    return any(place.name.endswith("_gt") for place in places.values())
 
 
 def _all_mask_places(path: Path) -> list[tuple[str, Path]]:
     """Every folder of masks and every array below a folder, and the name of its video."""
     folders: list[tuple[str, Path]] = []
     arrays: list[tuple[str, Path]] = []
-    for root, below, files in os.walk(path):
+    seen: set[Path] = set()
+    for root, below, files in os.walk(path, followlinks=True):
         below.sort()
         here = Path(root)
+        if (real := here.resolve()) in seen:  # a loop of links
+            below.clear()
+            continue
+        seen.add(real)
         name = here.relative_to(path).as_posix()
         if any(_is_mask(file) for file in files):
             if here == path:

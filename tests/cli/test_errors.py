@@ -664,13 +664,16 @@ FOOTAGE = [
     case("a file of zero bytes", WATCH.format("zero.mp4"), r"zero\.mp4: the file is empty", "check how it was"),
     case("a file without its index", WATCH.format("cut.mp4"), r"cut\.mp4: not a readable video", "copy it again"),
     case(
-        "half a file", WATCH.format("half.mkv"), r"half\.mkv: breaks off 2\.\d s in, with \d\d frames", "copy the"
+        "half a file",
+        WATCH.format("half.mkv"),
+        r"half\.mkv: was cut short, as its last part is not whole",
+        "copy the",
     ),
     *(
         case(
             f"half a {suffix} file",
             WATCH.format(f"half.{suffix}"),
-            rf"half\.{suffix}: was cut short, as it ends within a packet; copy the file again, or .* WHOLE\.mkv",
+            rf"half\.{suffix}: was cut short, as its last part is not whole; copy the file again, or .* WHOLE\.mkv",
         )
         for suffix in ("ts", "mpg", "wmv", "mp4")
     ),
@@ -687,7 +690,7 @@ FOOTAGE = [
     case(
         "a half file behind a whole",
         "score camera.model clip.mp4 half.mkv --out frames.csv",
-        "half.mkv: breaks off",
+        "half.mkv: was cut short",
     ),
     case(
         "sound alone", WATCH.format("sound.mp4"), r"sound\.mp4: holds no video, only sound", "give a file with pic"
@@ -697,7 +700,8 @@ FOOTAGE = [
     case(
         "a playlist in disguise",
         WATCH.format("list.mp4"),
-        r"list\.mp4: (not a readable video|is of another kind inside)",
+        r"list\.mp4: is a playlist inside, which may point anywhere",
+        "give the video files that it names",
     ),
     case(
         "a web address", WATCH.format("http://gate/x.mp4"), "http://gate/x.mp4: is an address", "download it first"
@@ -730,7 +734,7 @@ FOOTAGE = [
         "take",
     ),
     case("a column of video", WATCH.format("clip.mp4 --drop x"), r"clip\.mp4: a video has no column 'x'"),
-    case("a video to learn from that is half", TRAIN.format("normal half.mkv"), r"half\.mkv: breaks off"),
+    case("a video to learn from that is half", TRAIN.format("normal half.mkv"), r"half\.mkv: was cut short"),
     case("a playlist to learn from", TRAIN.format("list.m3u8"), r"list\.m3u8: is a playlist"),
     case(
         "too few frames",
@@ -918,7 +922,7 @@ LABELS = [
     case(
         "a place to leave out", JUDGE.format("good.csv --mask square.png"), r"square\.png: the mask is 72 x 72 px"
     ),
-    case("half a video to judge", "evaluate camera.model half.mkv --labels good.csv", r"half\.mkv: breaks off"),
+    case("half a video to judge", "evaluate camera.model half.mkv --labels good.csv", r"half\.mkv: was cut short"),
     case(
         "labels of rows",
         "evaluate flows.model ok.csv --labels good.csv",
@@ -944,7 +948,7 @@ def test_trouble_with_video_is_one_message_and_nothing_changes(memae, gate, tree
 def test_half_a_video_on_stdout_is_no_success(memae, gate):
     done = memae("score", "camera.model", "half.mkv")
     assert done.code == 1
-    assert re.search(r"half\.mkv: breaks off", done.err)
+    assert re.search(r"half\.mkv: was cut short", done.err)
 
 
 def rewritten(path, change):

@@ -9,7 +9,8 @@ from video_files import moving_digits, write_video
 from memae.data.video_ends import ASF_FILE_PROPERTIES, cut_short
 
 FRAMES = moving_digits(60)
-MP4, TS, PS, ASF = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg", "asf"
+MP4, TS, PS, ASF, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg", "asf", "avi"
+MATROSKA = "matroska,webm"
 FILES = {
     "h264.ts": (TS, "h264.ts", {}),
     "camera.ts": (TS, "h264.ts", {"mpegts_m2ts_mode": "1"}),
@@ -18,6 +19,10 @@ FILES = {
     "wmv2.wmv": (ASF, "wmv2.wmv", {}),
     "fragments.mp4": (MP4, "h264.mp4", {"movflags": "frag_keyframe+empty_moov"}),
     "dash.mp4": (MP4, "h264.mp4", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+    "mpeg4.avi": (AVI, "mpeg4.avi", {}),
+    "mjpeg.avi": (AVI, "mjpeg.avi", {}),
+    "vp9.mkv": (MATROSKA, "vp9.mkv", {}),
+    "vp8.webm": (MATROSKA, "vp8.webm", {}),
     "front.mp4": (MP4, "h264.mp4", {"movflags": "faststart"}),
 }
 
@@ -59,7 +64,22 @@ def test_what_is_no_part_of_the_container_is_nothing_to_go_by(files, tmp_path):
     assert not check(tmp_path, b"no pack at all" * 9, PS)
     assert not check(tmp_path, b"no packet at all" * 99, TS)
     assert not check(tmp_path, b"no header at all", ASF)
-    assert not check(tmp_path, files["wmv2.wmv"][:99], "matroska,webm")
+    assert not check(tmp_path, files["wmv2.wmv"][:99], "mpegvideo")
+    for tail in (b"\n", bytes(3), bytes(1000)):
+        assert not check(tmp_path, files["front.mp4"] + tail, MP4)
+        assert not check(tmp_path, files["h264.ts"] + tail, TS)
+        assert not check(tmp_path, files["mpeg4.avi"] + tail, AVI)
+    assert not check(tmp_path, b"no segment at all" * 9, MATROSKA)
+    assert not check(tmp_path, b"", AVI)
+
+
+def test_a_stream_that_was_written_without_an_end_states_no_size(files, tmp_path):
+    live = write_video(tmp_path / "live.mkv", FRAMES, "vp9.mkv", container={"live": "1"}).read_bytes()
+    assert not check(tmp_path, live, MATROSKA)
+    assert not check(tmp_path, live[: len(live) // 2], MATROSKA)
+    content = bytearray(files["mpeg4.avi"])
+    content[4:8] = bytes(4)
+    assert not check(tmp_path, bytes(content[:-1000]), AVI)
 
 
 def test_a_box_up_to_the_end_and_one_of_64_bits_are_read(tmp_path):

@@ -18,6 +18,7 @@ from memae.cli.options import (
     Quiet,
     SkipBad,
     Sources,
+    bad_videos,
     check_device,
     default_events,
     events_line,
@@ -269,9 +270,10 @@ def _summary(detector: Any, out: Path) -> list[str]:
     if (skipped := facts["skipped"])["count"]:
         from memae.data.samples import Skipped
 
-        kind = "video" if unit == "frame" else "sample"
+        first = [Skipped(*bad) for bad in skipped["first"]]
 
-        lines.append(skipped_line(skipped["count"], [Skipped(*bad) for bad in skipped["first"]], kind))
+        count = skipped["count"]
+        lines += bad_videos(count, first) if unit == "frame" else [skipped_line(count, first)]
     if (
         modality_of(detector.config.network) != "image"
     ):  # what there is to know of images was said before the training

@@ -36,6 +36,7 @@ __all__ = [
     "SkipBad",
     "Source",
     "Sources",
+    "bad_videos",
     "check_device",
     "check_output",
     "default_events",
@@ -87,8 +88,8 @@ SkipBad = Annotated[
     bool,
     typer.Option(
         "--skip-bad",
-        help="Leave out images and rows that cannot be read or encoded and videos that cannot be read, and count them "
-        "at the end; they are an error else.",
+        help="Leave out images and rows that cannot be read or encoded, and videos, which count up to where they break "
+        "off; name them at the end. They are an error else.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
@@ -148,14 +149,21 @@ def x_from(sources: list[str], frame_rate: float | None, *, skip_bad: bool = Fal
     return VideoSource(paths, folder_rate=frame_rate, skip_bad=skip_bad) if frame_rate else sources
 
 
-def skipped_line(count: int, first: Sequence[Skipped], unit: str = "sample") -> str:
-    """How many bad samples (or another unit) were left out, and what was wrong with the first of them."""
+def bad_videos(count: int, first: Sequence[Skipped]) -> list[str]:
+    """Lines on how many videos were bad, and what became of the first of them."""
+    lines = [f"{count:,} bad video{'s' * (count != 1)}:"]
+    lines += [f"  {video}: {reason}" for video, reason in first[:SHOWN_SKIPPED]]
+    return lines + [f"  and {count - SHOWN_SKIPPED:,} more"] * (count > SHOWN_SKIPPED)
+
+
+def skipped_line(count: int, first: Sequence[Skipped]) -> str:
+    """How many bad samples were left out, and what was wrong with the first of them."""
     shown = "; ".join(
         f"{'row ' if str(skipped.key).isdigit() else ''}{skipped.key} {skipped.reason}"
         for skipped in first[:SHOWN_SKIPPED]
     )
     more = f"; and {count - SHOWN_SKIPPED:,} more" if count > SHOWN_SKIPPED else ""
-    return f"skipped {count:,} bad {unit}{'s' * (count != 1)}: {shown}{more}"
+    return f"skipped {count:,} bad sample{'s' * (count != 1)}: {shown}{more}"
 
 
 def without_video_options(model: Path, options: Mapping[str, Any]) -> None:

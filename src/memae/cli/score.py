@@ -28,6 +28,7 @@ from memae.cli.options import (
     Quiet,
     SkipBad,
     Sources,
+    bad_videos,
     check_device,
     check_output,
     event_rule,
@@ -302,7 +303,7 @@ def _score_video(
     if caveat:
         lines.append(f"note: {caveat}")
     if found.skipped:
-        lines.append(skipped_line(len(found.skipped), found.skipped, "video"))
+        lines += bad_videos(len(found.skipped), found.skipped)
     voice.result(
         lines,
         frames=found.frames,

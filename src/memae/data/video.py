@@ -82,8 +82,13 @@ class VideoSource:
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """Videos that were left out, or up to where one broke off; known after `chunks` has come to its end."""
-        return tuple(Skipped(name, why) for name, why in self._bad.items())
+        """Bad videos, each left out or counted up to where it broke off; known after `chunks` has come to its end."""
+        return tuple(
+            Skipped(
+                name, f"{why}; {'its footage up to there counts' if name in self._videos else 'it is left out'}"
+            )
+            for name, why in self._bad.items()
+        )
 
     @property
     def paths(self) -> dict[str, Path]:

@@ -26,17 +26,19 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameFolder", "Picture", "Video", "VideoFile"]
 
+_TIME_BASE = 1_000_000  # of the length of a container: FFmpeg's AV_TIME_BASE
 SEEK_FROM_S = 10.0  # nearer to the start, decoding is cheaper than finding out which frame a keyframe is
 
 # FFmpeg goes by the content, whatever the suffix says. Its readers of playlists (hls, concat, dash, ...) open the
 # files and addresses that stand in there, so only these readers are allowed, and these only to open local files.
 _READERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpeg,mpegts,mpegvideo,m4v"
 _OPTIONS = {"format_whitelist": _READERS, "protocol_whitelist": "file"}
-# Of the others FFmpeg makes up a length from what is there; see `memae.data.video_ends`.
+# Of the others FFmpeg makes up a length from what is there.
 _STATES_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 # A packet of others may hold no picture to show (VP8) or half of one (interlaced H.264).
 _FRAME_IS_PACKET = {"h264", "hevc", "vp9", "av1", "mjpeg", "mpeg4", "mpeg1video", "mpeg2video", "ffv1"}
 
+_PLAYLIST_HEADS = (b"#EXTM3U", b"ffconcat", b"[playlist]")
 _CURE = "copy the file again, or make one of what is there:  ffmpeg -i BROKEN -c copy WHOLE.mkv"
 
 
@@ -195,13 +197,14 @@ class VideoFile:
         with _opened_video(path) as (container, stream):
             with closing(self._decoded(container, stream)) as frames:
                 first = next(frames)
-            # FFmpeg makes up the times of reordered frames that AVI does not store, and orders them wrongly
-            untimed = container.format.name == "avi" and stream.codec_context.has_b_frames
+            # FFmpeg makes up the times of reordered frames that AVI and ASF do not store, and orders them wrongly
+            untimed = container.format.name in ("avi", "asf") and stream.codec_context.has_b_frames
             self._container = container.format.name
             self._first_pts = None if untimed else first.pts
             self._tick = first.time_base or Fraction(1, 90_000)
             self._rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            self.about = round(_stated_length_s(container, stream) * self._rate)
+            states_length = container.format.name in _STATES_LENGTH
+            self.about = round((container.duration or 0) / _TIME_BASE * self._rate) if states_length else 0
             self._can_seek = (
                 self._first_pts is not None
                 and container.format.name != "avi"
@@ -213,9 +216,9 @@ class VideoFile:
         self._keyframes: list[_Keyframe] | None = None
 
     def check_whole(self) -> None:
-        """Raises DataError where the file ends within a part of its container."""
+        """Raises DataError where the file ends within a part of its container; see `memae.data.video_ends`."""
         if cut_short(self.path, self._container):
-            raise DataError(f"{self.path}: was cut short, as it ends within a packet; {_CURE}")
+            raise DataError(f"{self.path}: was cut short, as its last part is not whole; {_CURE}")
 
     def pictures(self, size: tuple[int, int], colour: bool, start_s: float) -> Iterator[Picture]:
         """The frames from `start_s` on, resized and turned upright."""
@@ -292,18 +295,20 @@ class VideoFile:
                 count += len(frames)
                 yield from frames
         except FFmpegError as error:
-            raise DataError(self._broken(count, reached_s, f"after that: {error.strerror}")) from None
+            raise DataError(
+                f"{self.path}: breaks off {reached_s:.1f} s in, with {count} frames read, after that: "
+                f"{error.strerror}; {_CURE}"
+            ) from None
         if not count:
             raise DataError(
                 f"{self.path}: no frame can be decoded ({failure.strerror if failure else 'it holds none'}); "
                 "record or copy it again"
             )
-        stated_s = _stated_length_s(container, stream)
-        if stated_s - reached_s > max(1.0, 0.05 * stated_s):
-            raise DataError(self._broken(count, reached_s, f"and should last {stated_s:.1f} s"))
 
-    def _broken(self, count: int, reached_s: float, why: str) -> str:
-        return f"{self.path}: breaks off {reached_s:.1f} s in, with {count} frames read, {why}; {_CURE}"
+
+def _head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
 
 
 @contextmanager
@@ -322,10 +327,13 @@ def _opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             "the video files that it names"
         ) from None
     except av.FFmpegError as error:
-        raise DataError(
-            f"{path}: not a readable video ({error.strerror}); copy it again (a recording that was cut short "
-            "before its index was written is lost)"
-        ) from None
+        head = _head_of(path)
+        if head.lstrip().startswith(_PLAYLIST_HEADS):
+            raise DataError(
+                f"{path}: is a playlist inside, which may point anywhere; give the video files that it names"
+            ) from None
+        lost = " (a recording that was cut short before its index was written is lost)" if b"ftyp" in head else ""
+        raise DataError(f"{path}: not a readable video ({error.strerror}); copy it again{lost}") from None
     with container:
         # the cover of a sound file counts as a video stream
         covers = av.stream.Disposition.attached_pic
@@ -346,19 +354,6 @@ def _turn_of(frame: VideoFrame) -> _Turn:
     if abs(b) > abs(a):
         return _Turn(True, b < 0, c < 0)
     return _Turn(False, d < 0, a < 0)
-
-
-def _stated_length_s(container: InputContainer, stream: VideoStream) -> float:
-    """How long the header says that the file is; 0 where it says nothing."""
-    from av import time_base
-
-    if container.format.name not in _STATES_LENGTH:
-        return 0.0
-    stated_s = (container.duration or 0) / time_base
-    if container.format.name == "avi" and stream.average_rate:
-        # FFmpeg has corrected the duration by the size of the file, but not the number of frames
-        stated_s = max(stated_s, float(stream.frames / stream.average_rate))
-    return stated_s
 
 
 def _keyframes(container: InputContainer, stream: VideoStream, first_pts: int) -> list[_Keyframe]:

@@ -1,8 +1,8 @@
 """Whether a video file ends where its container says; FFmpeg reads a cut one as far as it goes, without a word.
 
-Containers that state how long they last (`memae.data.video_decoding`) tell by that. Here are the others: they consist
-of boxes or packets that state their own sizes, and a file that was cut ends within one. A cut between two of them
-leaves a file that is whole by all that it says.
+Containers consist of boxes, chunks or packets that state their own sizes, and a file that was cut ends within one. A
+cut between two of them leaves a file that is whole by all that it says. How long the footage should last is no
+measure: a header counts how long the last frame is shown, and the frames themselves do not.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ __all__ = ["cut_short"]
 
 TAIL_BYTES = 1 << 20  # of a program stream, that its last pack is looked for in; a pack holds 64 KiB at most
 ASF_HEAD_BYTES = 1 << 16
+EBML_HEAD_BYTES = 1 << 12
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 TRANSPORT_PACKETS = (188, 192, 204)  # plain, with a time (m2ts), with a checksum
 SYNC = 0x47  # the first byte of a plain one
@@ -42,14 +44,47 @@ def cut_short(path: Path, container: str) -> bool:
 def _iso_boxes(file: BinaryIO, size: int) -> bool:
     """MP4 and MOV: boxes follow each other up to the end; ISO/IEC 14496-12, 4.2."""
     place = 0
-    while place + 8 <= size:
+    while place + 8 <= size:  # fewer bytes behind the last box are nobody's
         file.seek(place)
         length, kind, long = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
         length = long if length == 1 else length
         if length < 8 or not all(0x20 <= byte < 0x7F for byte in kind):  # up to the end, or nothing to go by
             return False
         place += length
-    return place != size
+    return place > size
+
+
+def _riff_chunks(file: BinaryIO, size: int) -> bool:
+    """AVI: one chunk, or in long files several, up to the end; Microsoft's AVI reference, OpenDML 1.02."""
+    place = 0
+    while place + 8 <= size:
+        file.seek(place)
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind != b"RIFF" or length in (0, 0xFFFFFFFF):  # no chunk, or a recorder that was never stopped
+            return False
+        place += 8 + length + length % 2
+    return place > size + 1  # the last padding may be left out
+
+
+def _matroska_segment(file: BinaryIO, size: int) -> bool:
+    """Matroska and WebM: the segment states its size, unless it was written as a stream; RFC 8794 and RFC 9559."""
+    head, place = file.read(EBML_HEAD_BYTES), 0
+    for wanted in (EBML, SEGMENT):
+        if head[place : place + 4] != wanted or len(head) < place + 12:
+            return False
+        length, place = _ebml_size(head, place + 4)
+        if length is None:
+            return False
+        place += length
+    return place > size
+
+
+def _ebml_size(head: bytes, place: int) -> tuple[int | None, int]:
+    """A size of one to eight bytes, None where it is unknown, and the place behind it."""
+    count = 9 - head[place].bit_length()
+    bits = 7 * count
+    value = int.from_bytes(head[place : place + count], "big") & ((1 << bits) - 1)
+    return None if count > 8 or value == (1 << bits) - 1 else value, place + count
 
 
 def _transport_packets(file: BinaryIO, size: int) -> bool:
@@ -59,7 +94,9 @@ def _transport_packets(file: BinaryIO, size: int) -> bool:
         for start in range(length):
             if all(byte == SYNC for byte in head[start::length]):
                 before = 4 if length == 192 else 0  # the time stands before the sync byte
-                return (size - start + before) % length != 0
+                rest = (size - start + before) % length
+                file.seek(size - rest + before)
+                return rest > before and file.read(1)[0] == SYNC  # else padding, which is no packet
     return False
 
 
@@ -95,6 +132,8 @@ def _asf_header(file: BinaryIO, size: int) -> bool:
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "mov,mp4,m4a,3gp,3g2,mj2": _iso_boxes,
+    "avi": _riff_chunks,
+    "matroska,webm": _matroska_segment,
     "mpegts": _transport_packets,
     "mpeg": _program_packets,
     "asf": _asf_header,
