@@ -26,6 +26,7 @@ CODECS = {
     "h264.ts": ("libx264", "yuv420p", {"crf": "8", "g": "12", "preset": "veryfast", "bf": "2"}),
     "mpeg2.mpg": ("mpeg2video", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
     "mpeg1.mpg": ("mpeg1video", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
+    "reordered.wmv": ("libx264", "yuv420p", {"crf": "8", "preset": "veryfast", "bf": "2"}),
     "wmv2.wmv": ("wmv2", "yuv420p", {"qmin": "1", "qmax": "2"}),
 }
 """By a file name: a codec that goes into that container, with pixel format and options for a faithful encode."""
