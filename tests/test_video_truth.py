@@ -129,7 +129,9 @@ def test_folders_of_masks_may_be_links(tmp_path):
     truth = read_truth(folder, dict.fromkeys("ab", 1))
     assert all(truth.masks[video].read(0).all() for video in "ab")
     (folder / "a").rename(folder / "a_gt")
-    with pytest.raises(DataError, match=r"no masks of video 'b'; .*; as some folders end in _gt, only these count"):
+    with pytest.raises(
+        DataError, match=r"no masks of video 'b'; .*; as some folders end in _gt, only these count"
+    ):
         read_truth(folder, dict.fromkeys("ab", 1))
 
 
