@@ -68,7 +68,7 @@ class RowGradients:
             value = read.value
         residual = self._decoder(value.T).sub_(x)
         weight = share / len(x) / (x.shape[1] if self._reduction == "mean" else 1)
-        loss = residual.view(-1).dot(residual.view(-1)).mul_(weight)
+        loss = residual.square().sum().mul_(weight)
         grad = self._decoder.backward(residual.mul_(2 * weight).T, through=True)
         if read is not None and kept is not None and memory is not None:
             entropy = None
