@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameFolder", "Picture", "Video", "VideoFile"]
 
-_TIME_BASE = 1_000_000  # of the length of a container: FFmpeg's AV_TIME_BASE
 SEEK_FROM_S = 10.0  # nearer to the start, decoding is cheaper than finding out which frame a keyframe is
 
 # FFmpeg goes by the content, whatever the suffix says. Its readers of playlists (hls, concat, dash, ...) open the
@@ -195,6 +194,8 @@ class VideoFile:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty; check how it was written")
         with _opened_video(path) as (container, stream):
+            from av import time_base  # of the length of a container
+
             with closing(self._decoded(container, stream)) as frames:
                 first = next(frames)
             # FFmpeg makes up the times of reordered frames that AVI and ASF do not store, and orders them wrongly
@@ -204,7 +205,7 @@ class VideoFile:
             self._tick = first.time_base or Fraction(1, 90_000)
             self._rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             states_length = container.format.name in _STATES_LENGTH
-            self.about = round((container.duration or 0) / _TIME_BASE * self._rate) if states_length else 0
+            self.about = round((container.duration or 0) / time_base * self._rate) if states_length else 0
             self._can_seek = (
                 self._first_pts is not None
                 and container.format.name != "avi"

@@ -92,7 +92,8 @@ def _transport_packets(file: BinaryIO, size: int) -> bool:
     head = file.read(5 * max(TRANSPORT_PACKETS))
     for length in TRANSPORT_PACKETS:
         for start in range(length):
-            if all(byte == SYNC for byte in head[start::length]):
+            found = head[start::length]
+            if found and all(byte == SYNC for byte in found):
                 before = 4 if length == 192 else 0  # the time stands before the sync byte
                 rest = (size - start + before) % length
                 file.seek(size - rest + before)
