@@ -21,6 +21,7 @@ from memae.models.autoencoder import Autoencoder
 from memae.models.table import linear_layers
 from memae.ops import MemoryRead
 from memae.ops.blocked import read_backward, read_forward
+from memae.ops.products import affine, product
 
 __all__ = ["BlockAdam", "RowGradients"]
 
@@ -101,11 +102,11 @@ class _Chain:
         last = len(self._layers) - 1
         for place, ((weight, bias), out) in enumerate(zip(self._layers, made, strict=True)):
             if place == last and self._to_rows:
-                torch.addmm(bias.T, h.T, weight.T, out=out)
+                affine(h.T, weight.T, bias.T, out=out)
             elif place == last:
-                torch.addmm(bias, weight, h, out=out)
+                affine(weight, h, bias, out=out)
             else:  # tanh as 2 sigmoid(2 z) - 1, see memae.models.table
-                torch.addmm(bias, weight, h, beta=2, alpha=2, out=out)
+                affine(weight, h, bias, times=2, out=out)
                 out.sigmoid_().mul_(2).sub_(1)
             h = out
         return h
@@ -122,10 +123,10 @@ class _Chain:
         inputs = [self._input, *made[:-1]]
         for place in range(len(self._layers) - 1, -1, -1):
             (weight, _), (weight_grad, bias_grad), h = self._layers[place], self._grads[place], inputs[place]
-            torch.addmm(weight_grad, grad, h.T, out=weight_grad)
+            affine(grad, h.T, weight_grad, out=weight_grad)
             bias_grad.addmv_(grad, ones)
             if place or through:
-                grad = torch.mm(weight.T, grad, out=grads[place])
+                grad = product(weight.T, grad, out=grads[place])
             if place:
                 torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
         return grad

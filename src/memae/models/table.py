@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memae.ops.products import affine, product
+
 __all__ = ["fully_connected", "linear_layers"]
 
 
@@ -52,10 +54,10 @@ class _TanhLayers(torch.autograd.Function):
         weights, biases = parameters[::2], parameters[1::2]
         h, kept = x.T, []
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            h = _tanh_of_half_(torch.addmm(bias[:, None], weight, h, beta=2, alpha=2))
+            h = _tanh_of_half_(affine(weight, h, bias[:, None], times=2))
             kept.append(h)
         ctx.save_for_backward(x, *kept, *weights)
-        return torch.addmm(biases[-1], h.T, weights[-1].T)
+        return affine(h.T, weights[-1].T, biases[-1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -65,10 +67,10 @@ class _TanhLayers(torch.autograd.Function):
         weights = ctx.saved_tensors[layers:]
         grad, grads = grad_y.T, []
         for weight, h in zip(weights[:0:-1], reversed(kept), strict=True):
-            grads += [grad.sum(1), grad @ h.T]
-            grad = torch.ops.aten.tanh_backward(weight.T @ grad, h)
-        grads += [grad.sum(1), grad @ x]
-        return (weights[0].T @ grad).T if ctx.needs_input_grad[0] else None, *reversed(grads)
+            grads += [grad.sum(1), product(grad, h.T)]
+            grad = torch.ops.aten.tanh_backward(product(weight.T, grad), h)
+        grads += [grad.sum(1), product(grad, x)]
+        return product(weights[0].T, grad).T if ctx.needs_input_grad[0] else None, *reversed(grads)
 
 
 def _tanh_of_half_(x: Tensor) -> Tensor:

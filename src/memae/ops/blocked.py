@@ -28,12 +28,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from memae.ops.products import product
+
 __all__ = ["Kept", "read_backward", "read_forward", "sparse_read"]
 
 BLOCK_ELEMENTS = 1 << 18  # logits per block: 1 MiB in float32, about one core's second-level cache
 SHORTEST = 1e-12  # vectors shorter than this are divided by it
 MERGED = 32  # items of at most so many numbers: what the entropy adds to a gradient is one product with the rest
-NARROW = 16  # matrices of fewer columns are multiplied faster from the other side
 
 
 def sparse_read(
@@ -76,11 +77,6 @@ def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, T
     # log w = s + log(greatest w), as the greatest s is 0 now: no logarithm of all the weights, most of which are 0
     mean = (logits * weights).sum(dim=1)
     return -(mean + weights.amax(dim=1).log_()), mean, greatest.squeeze(1), rescued
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right."""
-    return (right.T @ left.T).T if right.shape[1] < NARROW else left @ right
 
 
 def _directions(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,11 +135,13 @@ def read_forward(
     rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
     value = query.new_empty(rows, items.shape[1])
     for block in blocks:
-        some = torch.mm(query[block], keys.T, out=logits[block if keep else slice(len(query[block]))])
+        some = product(query[block], keys.T)
+        if keep:
+            logits[block] = some
         entropy[block], mean[block], taken, rescued[block] = _weigh(some, threshold, weights[block])
         if not keep:
             mean[block] += taken
-        value[block] = _product(weights[block], items)
+        value[block] = product(weights[block], items)
     kept = Kept(query, keys, items, weights, logits if keep else logits[:0], value, mean, entropy, inverse)
     return (value, weights, entropy, rescued), kept
 
@@ -169,22 +167,24 @@ def read_backward(
             right = torch.cat([right, keys], dim=1)
     # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
     several = (entropy > 0)[:, None].to(value)
-    left, constant = left * several, constant * several
+    # the constant as one more column of the product
+    left = torch.cat([left, constant], dim=1) * several
+    right = torch.cat([right, right.new_ones(len(right), 1)], dim=1)
     for block in _blocks(query.shape[0], keys.shape[0]):
         w = weights[block]
-        grad_logits = torch.addmm(constant[block], left[block], right.T)
+        grad_logits = product(left[block], right.T)
         if grad_entropy is not None and len(logits):
             grad_logits.addcmul_(logits[block], grad_entropy[block, None] * several[block], value=-1)
         if grad_weights is not None:
             grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
         grad_logits *= w
-        grad_query[block] = _product(grad_logits, keys)
-        grad_keys += _product(grad_logits.T, query[block])
+        grad_query[block] = product(grad_logits, keys)
+        grad_keys += product(query[block].T, grad_logits).T
     grad_keys /= temperature
     if inverse:
         grad_query = _through_directions(grad_query, query, inverse[0])
         grad_keys = _through_directions(grad_keys, keys * temperature, inverse[1])
-    return grad_query, grad_keys.add_(_product(weights.T, grad_value))
+    return grad_query, grad_keys.add_(product(grad_value.T, weights).T)
 
 
 class _SparseRead(torch.autograd.Function):

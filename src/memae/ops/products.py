@@ -1,0 +1,71 @@
+"""Matrix products in float32 on a CPU, by the faster of the two libraries that torch has there.
+
+`torch.mm` asks MKL, which takes the widest registers of its maker's processors alone. oneDNN, which convolutions go
+through, takes those of every processor, but needs ten microseconds to begin. `python -m benchmarks training` measures
+the rate of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["affine", "onednn_linear", "product"]
+
+LARGE = 1 << 20  # multiply-adds from which oneDNN's start pays
+NARROW = 16  # MKL multiplies matrices of fewer columns faster from the other side
+
+
+def product(left: Tensor, right: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """left (A, B) @ right (B, C), which autograd does not see.
+
+    oneDNN takes the right one as it lies, and first copies a left one that is transposed: let that be the smaller.
+
+    Args:
+        left: the one.
+        right: the other.
+        out: (A, C) where the result may be put.
+    """
+    if linear := _for(left, right):
+        return linear(left, right.T, None, "none", [], "")
+    if out is not None:
+        return torch.mm(left, right, out=out)
+    return (right.T @ left.T).T if right.shape[1] < NARROW else left @ right
+
+
+def affine(left: Tensor, right: Tensor, added: Tensor, *, times: float = 1, out: Tensor | None = None) -> Tensor:
+    """times (left (A, B) @ right (B, C) + added), which autograd does not see; as `product`.
+
+    Args:
+        left: the one.
+        right: the other.
+        added: what (A, C) can be broadcast from.
+        times: a factor.
+        out: (A, C) where the result is put; it may be `added` itself.
+    """
+    if linear := _for(left, right):
+        made = linear(left, right.T, None, "none", [], "")
+        return torch.add(added if times == 1 else added * times, made, alpha=times, out=out)
+    return torch.addmm(added, left, right, beta=times, alpha=times, out=out)
+
+
+def _for(left: Tensor, right: Tensor) -> Callable[..., Tensor] | None:
+    large = left.numel() * right.shape[1] >= LARGE and left.dtype == torch.float32 and left.is_cpu
+    return onednn_linear() if large else None
+
+
+@cache
+def onednn_linear() -> Callable[..., Tensor] | None:
+    """oneDNN's x @ weight.T + bias, called as (x, weight, bias, "none", [], ""); None where torch has none."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
+    try:
+        found: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
+        with torch.no_grad():
+            made = found(torch.eye(2), torch.ones(3, 2), None, "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):  # no public name of torch: it may go, or change
+        return None
+    return found if torch.equal(made, torch.ones(2, 3)) else None
