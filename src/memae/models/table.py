@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memae.ops.products import affine, product
 
-__all__ = ["fully_connected", "linear_layers"]
+__all__ = ["fully_connected", "layers_backward", "layers_forward", "linear_layers"]
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Sequential:
@@ -43,34 +43,74 @@ class _FullyConnected(nn.Sequential):
 
 
 class _TanhLayers(torch.autograd.Function):
-    """Linear layers with tanh between them; parameters are weight and bias of each in turn.
-
-    A layer of a table takes microseconds, of which each tanh was half and the book-keeping for its gradient a good
-    part of the rest. Between the layers h is (width, B): products of narrow matrices are faster on that side.
-    """
+    """Linear layers with tanh between them; parameters are weight and bias of each in turn."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        weights, biases = parameters[::2], parameters[1::2]
-        h, kept = x.T, []
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            h = _tanh_of_half_(affine(weight, h, bias[:, None], times=2))
-            kept.append(h)
-        ctx.save_for_backward(x, *kept, *weights)
-        return affine(h.T, weights[-1].T, biases[-1])
+        y, seen = layers_forward(x, parameters)
+        ctx.save_for_backward(*seen, *parameters)
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        layers = len(ctx.saved_tensors) // 2
-        x, *kept = ctx.saved_tensors[:layers]
-        weights = ctx.saved_tensors[layers:]
-        grad, grads = grad_y.T, []
-        for weight, h in zip(weights[:0:-1], reversed(kept), strict=True):
-            grads += [grad.sum(1), product(grad, h.T)]
-            grad = torch.ops.aten.tanh_backward(product(weight.T, grad), h)
-        grads += [grad.sum(1), product(grad, x)]
-        return product(weights[0].T, grad).T if ctx.needs_input_grad[0] else None, *reversed(grads)
+        layers = len(ctx.saved_tensors) // 3
+        seen, parameters = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
+        grads = [torch.zeros_like(parameter) for parameter in parameters]
+        return layers_backward(grad_y, seen, parameters, grads, through=ctx.needs_input_grad[0]), *grads
+
+
+def layers_forward(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """What layers with tanh between them make of x, and what each of them saw; autograd sees none of it.
+
+    A layer of a table takes microseconds, of which each tanh was half and the book-keeping for its gradient a good
+    part of the rest. Between the layers h is (width, B): products of narrow matrices are faster on that side.
+
+    Args:
+        x: (B, I) of the first layer.
+        parameters: weight (O, I) and bias (O,) of each layer in turn.
+
+    Returns:
+        The result (B, O), and (I, B) of each layer.
+    """
+    h, seen = x.T, []
+    *inner, weight, bias = parameters
+    for hidden, shift in zip(inner[::2], inner[1::2], strict=True):
+        seen.append(h)
+        h = _tanh_of_half_(affine(hidden, h, shift[:, None], times=2))
+    seen.append(h)
+    return affine(h.T, weight.T, bias), seen
+
+
+def layers_backward(
+    grad: Tensor, seen: Sequence[Tensor], parameters: Sequence[Tensor], grads: Sequence[Tensor], *, through: bool
+) -> Tensor | None:
+    """The way back through `layers_forward`: gradients of the parameters are added to `grads`.
+
+    Args:
+        grad: (B, O) of the result.
+        seen: what each layer saw.
+        parameters: as forward.
+        grads: of the shapes of the parameters.
+        through: whether anything lies before these layers.
+
+    Returns:
+        The gradient (B, I) of x where it is to go through.
+    """
+    ones = grad.new_ones(len(grad))
+    columns, last = grad.T, len(seen) - 1
+    for place in range(last, -1, -1):
+        weight_grad, h = grads[2 * place], seen[place]
+        if place == last:  # it lies in rows, and would be copied as the left side
+            affine(h, grad, weight_grad.T, out=weight_grad.T)
+        else:
+            affine(columns, h.T, weight_grad, out=weight_grad)
+        grads[2 * place + 1].addmv_(columns, ones)
+        if place or through:
+            columns = product(parameters[2 * place].T, columns)
+        if place:
+            torch.ops.aten.tanh_backward.grad_input(columns, h, grad_input=columns)
+    return columns.T if through else None
 
 
 def _tanh_of_half_(x: Tensor) -> Tensor:
