@@ -23,6 +23,8 @@ class Fitted:
     """All settings of the method, for the record; of JSON types."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What is worth keeping of the fit, such as a loss by epoch; of JSON types."""
+    fit_seconds: float | None = None
+    """What the fit takes, where another method may have trained the same before; None where that is what it took."""
 
 
 Method: TypeAlias = Callable[[np.ndarray, int], Fitted]

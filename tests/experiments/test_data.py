@@ -113,3 +113,9 @@ def test_look_ups_find_the_easy_anomalies_of_kddcup(small_data, method):
 @pytest.mark.parametrize("method", ["1-nn-l2", "1-nn-cosine", "1-nn-centred-cosine"])
 def test_look_ups_find_the_easy_anomalies_of_images(small_data, method):
     assert DATA["cifar10"].compute(method, "3", 0).metrics["full"]["auroc"] > 0.99
+
+
+def test_a_fit_that_another_method_paid_for_says_what_it_takes(small_data):
+    fitted = Fitted(lambda x: x.reshape(len(x), -1).mean(axis=1), fit_seconds=1234.5)
+    data = dataclasses.replace(DATA["mnist"], methods={"mine": lambda fit, seed: fitted})
+    assert data.compute("mine", "8", 0).seconds["fit"] == 1234.5

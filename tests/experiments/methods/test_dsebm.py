@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from torch import nn
 
 from experiments.methods.dsebm import EnergyModel, denoising, dsebm, softplus_units
 from memae.models.presets import build, preset_config
+from memae.train import train
 
 
 def a_model(kind, dtype=torch.float64):
@@ -107,3 +110,24 @@ def test_the_two_criteria_are_two_scores_of_one_training():
     assert energy.facts == error.facts
     assert not np.allclose(energy.score(rows), error.score(rows))
     assert error.score(rows).min() >= 0
+
+
+def test_both_scores_of_the_same_samples_and_seed_come_from_one_training(monkeypatch):
+    trainings = []
+
+    def noted(*given, **named):
+        trainings.append(named["seed"])
+        return train(*given, **named)
+
+    monkeypatch.setattr(sys.modules[EnergyModel.__module__], "train", noted)
+    rows = np.random.default_rng(0).random((60, 5), dtype=np.float32)
+    energy = dsebm("energy", epochs=1)(rows, 3)
+    reconstruction = dsebm("reconstruction", epochs=1)(rows.copy(), 3)
+    assert trainings == [3]
+    assert energy.fit_seconds == reconstruction.fit_seconds > 0  # each is told what it would have taken alone
+    assert energy.facts == reconstruction.facts
+    assert not np.allclose(energy.score(rows), reconstruction.score(rows))
+    dsebm("energy", epochs=1)(rows, 4)
+    dsebm("energy", epochs=1)(rows + 1, 4)
+    dsebm("energy", epochs=1, noise=0.5)(rows + 1, 4)
+    assert trainings == [3, 4, 4, 4]
