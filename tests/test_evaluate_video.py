@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-import memae.evaluate_video as module
+import memae.video_bootstrap as module
 from memae.data.samples import FrameKey
 from memae.errors import DataError
 from memae.evaluate_video import VideoMeter, per_video_min_max

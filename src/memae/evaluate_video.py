@@ -16,18 +16,14 @@ from PIL import Image
 
 from memae.data.samples import FrameKey
 from memae.errors import DataError
-from memae.evaluate import LEVEL, Estimate
+from memae.evaluate import Estimate
+from memae.video_bootstrap import Criterion, Figure, Ranking, VideoBootstrap
 from memae.video_truth import VideoTruth, listed_videos
 
 __all__ = ["VideoEvaluation", "VideoMeter", "per_video_min_max"]
 
 OVERLAP = 0.1  # beta of Street Scene: least IoU of a detected and a true region
 TRACK_SHARE = 0.1  # alpha of Street Scene: least share of a track's regions
-
-RESAMPLES = 1000
-FEWEST_RESAMPLES = 200
-SORTED_CELLS = 1 << 25  # region scores times resamples that are worth sorting through: seconds
-CHUNK_CELLS = 1 << 20  # float64 cells of one temporary array: 8 MiB
 
 PIXEL_BINS = 1 << 17  # by the upper bits of float32: 1 of sign, 8 of exponent, 8 of mantissa
 _BIN_SHIFT = 15
@@ -412,10 +408,6 @@ def _boxes(numbered: np.ndarray) -> np.ndarray:
     return np.array([(x.start, y.start, x.stop, y.stop) for y, x in find_objects(numbered)], dtype=np.float64)
 
 
-_Figure = Callable[[np.ndarray], np.ndarray]
-"""From how often each resample holds each video, (R, V), to a figure of each, (R,); NaN where it is undefined."""
-
-
 def _evaluation(
     truth: VideoTruth,
     counts: Mapping[str, _VideoCounts],
@@ -432,12 +424,7 @@ def _evaluation(
     tracks = [video.track_scores() for video in videos]
     regions = [np.array(video.region_scores) for video in videos]
     false = [np.array(video.false_scores) for video in videos]
-    generator = np.random.default_rng(seed)
-    resamples = generator.multinomial(len(videos), np.full(len(videos), 1 / len(videos)), size=RESAMPLES)
-
-    def estimate(figure: _Figure, bearing: np.ndarray) -> Estimate | None:
-        return _estimate(figure, bearing, resamples)
-
+    estimate = VideoBootstrap(len(videos), seed).estimate
     everyone = np.ones(len(videos), dtype=bool)
     return VideoEvaluation(
         videos=len(videos),
@@ -453,129 +440,26 @@ def _evaluation(
         tracks=sum(map(len, tracks)),
         derived_tracks=bool(masked.any()) and not truth.has_track_ids,
         pixel_auroc=estimate(_pixel_ranking(videos).micro, masked),
-        rbdc=estimate(_Criterion(false, regions, frames * masked).area, masked),
-        tbdc=estimate(_Criterion(false, tracks, frames * masked).area, masked),
+        rbdc=estimate(Criterion(false, regions, frames * masked).area, masked),
+        tbdc=estimate(Criterion(false, tracks, frames * masked).area, masked),
         stretches=sum(len(_stretches(of_video)) for of_video in truth.labels.values()),
         events=None if events is None else len(events),
         **_event_estimates(truth, videos, events, estimate),
     )
 
 
-def _estimate(figure: _Figure, bearing: np.ndarray, resamples: np.ndarray) -> Estimate | None:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(figure(np.ones((1, len(bearing))))[0])
-        if math.isnan(value):
-            return None
-        drawn = figure(resamples.astype(np.float64)) if bearing.sum() > 1 else np.empty(0)
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return Estimate(value, math.nan, math.nan)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail]).tolist()
-    return Estimate(value, low, high)
-
-
-class _Ranking:
-    """AUROC of any mixture of videos, exactly: the pairs of one video's anomalies and another's normal samples, of
-    which the anomaly scores higher, are counted once, and a resample of videos only weighs these V x V counts.
-
-    Args:
-        video: (K,) of each entry, from 0 to V - 1.
-        place: (K,) in the ranking, ascending; equal places are ties.
-        anomalous: (K,) how many anomalous samples an entry stands for.
-        normal: (K,) how many normal ones.
-        videos: V.
-    """
-
-    def __init__(
-        self, video: np.ndarray, place: np.ndarray, anomalous: np.ndarray, normal: np.ndarray, videos: int
-    ) -> None:
-        self._won = np.zeros((videos, videos))
-        below = np.zeros((videos, 1))  # normal samples of each video in the places before
-        order = np.argsort(place, kind="stable")
-        video, place, anomalous, normal = video[order], place[order], anomalous[order], normal[order]
-        width = max(1, CHUNK_CELLS // videos)
-        for start in range(0, int(place[-1]) + 1 if len(place) else 0, width):
-            part = slice(*np.searchsorted(place, [start, start + width]))
-            cell = video[part] * width + place[part] - start
-            lost = np.bincount(cell, normal[part], videos * width).reshape(videos, width)
-            won = np.bincount(cell, anomalous[part], videos * width).reshape(videos, width)
-            self._won += won @ (below + np.cumsum(lost, axis=1) - lost / 2).T  # a tie counts half
-            below += lost.sum(axis=1, keepdims=True)
-        self._anomalous = np.bincount(video, anomalous, videos)
-        self._normal = below[:, 0]
-        self.both_kinds = (self._anomalous > 0) & (self._normal > 0)
-
-    def micro(self, resamples: np.ndarray) -> np.ndarray:
-        won = ((resamples @ self._won) * resamples).sum(axis=1)
-        area: np.ndarray = won / ((resamples @ self._anomalous) * (resamples @ self._normal))
-        return area
-
-    def macro(self, resamples: np.ndarray) -> np.ndarray:
-        within = np.where(self.both_kinds, np.diag(self._won) / (self._anomalous * self._normal), 0)
-        mean: np.ndarray = (resamples @ within) / (resamples @ self.both_kinds)
-        return mean
-
-
-def _frame_ranking(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> _Ranking:
+def _frame_ranking(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> Ranking:
     video = np.repeat(np.arange(len(labels)), [len(of_video) for of_video in labels])
     place = np.unique(np.concatenate(scores), return_inverse=True)[1]
     anomalous = np.concatenate(labels)
-    return _Ranking(video, place, anomalous, ~anomalous, len(labels))
+    return Ranking(video, place, anomalous, ~anomalous, len(labels))
 
 
-def _pixel_ranking(videos: Sequence[_VideoCounts]) -> _Ranking:
+def _pixel_ranking(videos: Sequence[_VideoCounts]) -> Ranking:
     video = np.repeat(np.arange(len(videos)), [len(counts.bins) for counts in videos])
     normal, anomalous = np.concatenate([counts.pixels for counts in videos], axis=1)
     place = np.unique(np.concatenate([counts.bins for counts in videos]), return_inverse=True)[1]
-    return _Ranking(video, place, anomalous, normal, len(videos))
-
-
-class _Criterion:
-    """RBDC or TBDC of any mixture of videos.
-
-    Args:
-        false: of each video, the scores of its false positive regions.
-        true: of each video, the score at which each true region or track is found; -inf where it never is.
-        frames: (V,) that each video adds to the frames of FPR.
-    """
-
-    def __init__(self, false: Sequence[np.ndarray], true: Sequence[np.ndarray], frames: np.ndarray) -> None:
-        found = [scores[scores > -np.inf] for scores in true]
-        scores = np.concatenate([*false, *found])
-        order = np.argsort(-scores, kind="stable")
-        lengths = [len(of_video) for of_video in (*false, *found)]
-        self._video = np.repeat(np.tile(np.arange(len(frames)), 2), lengths)[order]
-        self._is_false = np.repeat(np.arange(len(lengths)) < len(frames), lengths)[order]
-        self._ends = np.flatnonzero(np.diff(scores[order], append=np.nan))  # of each run of equal scores
-        self._frames, self._true = frames, np.array([len(of_video) for of_video in true])
-
-    def area(self, resamples: np.ndarray) -> np.ndarray:
-        """(R,), or fewer where the regions are so many that all resamples would take minutes."""
-        size = max(1, len(self._video))
-        resamples = resamples[: max(FEWEST_RESAMPLES, SORTED_CELLS // size)]
-        step = max(1, CHUNK_CELLS // size)
-        return np.concatenate([self._area(resamples[i : i + step]) for i in range(0, len(resamples), step)])
-
-    def _area(self, resamples: np.ndarray) -> np.ndarray:
-        weights = resamples[:, self._video]
-        rates = self._so_far(weights * self._is_false) / (resamples @ self._frames)[:, None]
-        found = self._so_far(weights * ~self._is_false) / (resamples @ self._true)[:, None]
-        return _area_to_one(rates, found)
-
-    def _so_far(self, weights: np.ndarray) -> np.ndarray:
-        """(R, P + 1) sums down to each distinct score; the first is above all scores, and 0."""
-        return np.pad(np.cumsum(weights, axis=1)[:, self._ends], ((0, 0), (1, 0)))
-
-
-def _area_to_one(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(R,) area below the curves through (R, P) points from x = 0 to 1; x starts at 0 and never falls."""
-    left, right, low, high = x[:, :-1], x[:, 1:], y[:, :-1], y[:, 1:]
-    crosses = (left < 1) & (right > 1)
-    high = np.where(crosses, low + (high - low) * (1 - left) / (right - left), high)
-    below = ((right.clip(max=1) - left.clip(max=1)) * (low + high) / 2).sum(axis=1)
-    area: np.ndarray = below + (1 - x[:, -1].clip(max=1)) * y[:, -1]
-    return area
+    return Ranking(video, place, anomalous, normal, len(videos))
 
 
 def _stretches(labels: np.ndarray) -> np.ndarray:
@@ -588,7 +472,7 @@ def _event_estimates(
     truth: VideoTruth,
     videos: Sequence[_VideoCounts],
     events: Sequence[tuple[str, int, int]] | None,
-    estimate: Callable[[_Figure, np.ndarray], Estimate | None],
+    estimate: Callable[[Figure, np.ndarray], Estimate | None],
 ) -> dict[str, Estimate | None]:
     everyone = np.ones(len(videos), dtype=bool)
     names = ("event_precision", "event_recall", "event_f1", "false_events_per_hour")
@@ -604,7 +488,7 @@ def _event_estimates(
         mean = np.where(recall > 0, 2 * precision * recall / (precision + recall), 0)  # no event: no precision
         return np.where(resamples @ stretches > 0, mean, np.nan)
 
-    figures: tuple[_Figure, ...] = (
+    figures: tuple[Figure, ...] = (
         lambda resamples: resamples @ true / (resamples @ given),
         lambda resamples: resamples @ found / (resamples @ stretches),
         f1,
