@@ -63,7 +63,9 @@ GOALS = {"times_plain": 2.0, "times_pyod": 30.0, "kdd_scoring": 600_000.0}
 def training_benchmark(rounds: int = 5) -> dict[str, Any]:
     """Samples a second of each way to train, medians over interleaved rounds, and the limits."""
     pyod = importlib.util.find_spec("pyod") is not None
-    jobs = [("one_thread", name) for name in ("matrix_rate", *TIMED)] + [("wall", name) for name in TIMED]
+    jobs = [("one_thread", name) for name in ("matrix_rate", "mm_rate", *TIMED)] + [
+        ("wall", name) for name in TIMED
+    ]
     jobs += [("wall", name) for name in PYOD_TIMED if pyod]
     rates: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
     for _ in range(rounds):  # interleaved, so that a busy minute hits all alike
@@ -72,7 +74,7 @@ def training_benchmark(rounds: int = 5) -> dict[str, Any]:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
                 rates[job].append(fresh.submit(_measured, *job).result())
     median = {job: statistics.median(values) for job, values in rates.items()}
-    matrix = median.pop(("one_thread", "matrix_rate"))
+    matrix, mm = (median.pop(("one_thread", name)) for name in ("matrix_rate", "mm_rate"))
     flop = {name: _flop(name) for name in COMPARED}
     return {
         **{
@@ -89,6 +91,7 @@ def training_benchmark(rounds: int = 5) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "default_threads": torch.get_num_threads(),
         "matrix_rate_gflops": round(matrix / 1e9, 1),
+        "torch_mm_gflops": round(mm / 1e9, 1),
         "mflop_per_sample": {name: round(value / 1e6, 3) for name, value in flop.items()},
         "share_of_limit": {
             name: round(median["one_thread", f"{name}_ours"] * value / matrix, 3) for name, value in flop.items()
@@ -122,6 +125,8 @@ def _measured(how: str, name: str) -> float:
         clock = time.process_time
     if name == "matrix_rate":
         return matrix_rate()
+    if name == "mm_rate":
+        return matrix_rate(torch.mm)
     data, *words = name.split("_")
     config, x = _config(data), _rows() if data == "kdd" else _pictures()
     epochs = KDD_EPOCHS if data == "kdd" else MNIST_EPOCHS
@@ -184,11 +189,13 @@ def sample_flop(model: Autoencoder, shape: tuple[int, ...]) -> float:
     return 3 * forward - first
 
 
-def matrix_rate() -> float:
+def matrix_rate(*ways: Callable[[Tensor, Tensor], Tensor]) -> float:
     """FLOP/s of a large float32 matrix product: what the matrix units of this machine give at best, by any library."""
     a, b = (torch.randn(MATRIX_SIDE, MATRIX_SIDE) for _ in range(2))
-    ways: list[Callable[[], Tensor]] = [lambda: torch.mm(a, b), lambda: product(a, b)]
-    return 2 * MATRIX_SIDE**3 / min(_seconds(way, time.process_time) for way in ways for _ in range(3))
+    seconds = [
+        _seconds(partial(way, a, b), time.process_time) for way in ways or (torch.mm, product) for _ in range(3)
+    ]
+    return 2 * MATRIX_SIDE**3 / min(seconds)
 
 
 def plain_form(model: Autoencoder) -> Autoencoder:

@@ -41,6 +41,8 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
             found[marker] = make(result)
             if name == "training" and result.get("times_pyod"):
                 found["pyod-speed"] = _pyod(result)
+            if name == "training" and "torch_mm_gflops" in result:
+                found["matrix-rate"] = _matrix_rate(result)
     return found
 
 
@@ -98,6 +100,15 @@ def _training(found: Mapping[str, Any]) -> str:
         "of the limit",
     )
     return markdown(titles, rows)
+
+
+def _matrix_rate(found: Mapping[str, Any]) -> str:
+    return _pairs(
+        {
+            "large float32 product on one thread, faster library": f"{found['matrix_rate_gflops']:.0f} GFLOP/s",
+            "the same by torch.mm": f"{found['torch_mm_gflops']:.0f} GFLOP/s",
+        }
+    )
 
 
 def _pyod(found: Mapping[str, Any]) -> str:
