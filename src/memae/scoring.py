@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from memae.config import Pool
@@ -42,7 +43,7 @@ __all__ = [
 SMALLEST = 1e-12  # usual error that is divided by
 HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
-LEAST_BAND = 32  # lines that are smoothed at a time: fewer make small products
+PIECE = 16  # px of a line of a map that are smoothed as channels: as many as a register holds
 FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 
@@ -215,34 +216,34 @@ def heat(errors: np.ndarray, seen_px: int | None = None) -> np.ndarray:
         seen_px: the longer side of what the network sees at once; None where it sees all of the map.
     """
     sigma = HEAT_PX * (seen_px or max(errors.shape[-2:]))
-    maps = torch.from_numpy(np.ascontiguousarray(errors, dtype=np.float32))
-    return _smoothed_and_turned(_smoothed_and_turned(maps, sigma), sigma).numpy()
-
-
-def _smoothed_and_turned(maps: Tensor, sigma: float) -> Tensor:
-    """(..., W, H) of maps (..., H, W), smoothed along H.
-
-    Band by band as a matrix product: half of it meets zeros, and still it takes a third of the time of a loop over the
-    weights.
-    """
-    height, table = maps.shape[-2], _gaussian_band(sigma)
-    wide, band = table.shape
-    ends = -(-height // band) * band + (wide - band) // 2
-    place = torch.arange((band - wide) // 2, ends) % (2 * height)
-    mirrored = maps.index_select(-2, torch.minimum(place, 2 * height - 1 - place))
-    starts = range(0, height, band)
-    return torch.cat([mirrored[..., start : start + wide, :].mT @ table for start in starts], -1)[..., :height]
+    *_, height, width = errors.shape
+    down, across = _gaussian_kernels(sigma)
+    above, before = down.shape[2] // 2, PIECE * (across.shape[3] // 2)
+    maps = errors.reshape(-1, height, width).astype(np.float32, copy=False)
+    ends = ((0, 0), (above, above), (before, before + -width % PIECE))
+    padded = torch.from_numpy(np.pad(maps, ends, "symmetric"))
+    # Two convolutions whose channels are the px of a piece of a line, which lie beside each other as they are: down the
+    # columns each channel alone, across the lines a product with the pieces on both sides.
+    pieces = padded.view(len(maps), height + 2 * above, -1, PIECE).permute(0, 3, 1, 2)
+    smooth = F.conv2d(F.conv2d(pieces, down, groups=PIECE), across).permute(0, 2, 3, 1)
+    return smooth.reshape(len(maps), height, -1)[..., :width].numpy().reshape(errors.shape)
 
 
 @lru_cache(maxsize=16)
-def _gaussian_band(sigma: float) -> Tensor:
-    """(n + 2 r, n) float32: column i weighs the 2 r + 1 px around px i + r, up to r = 4 sigma from it."""
+def _gaussian_kernels(sigma: float) -> tuple[Tensor, Tensor]:
+    """(P, 1, 2 r + 1, 1) down the columns and (P, P, 1, 2 k + 1) across the lines of pieces of P px, float32.
+
+    Both weigh the px up to r = 4 sigma away; k pieces on each side hold these.
+    """
     reach = int(4 * sigma + 0.5)
-    band = max(LEAST_BAND, reach)
     weights = torch.exp(torch.arange(-reach, reach + 1, dtype=torch.float64) ** 2 / (-2 * sigma**2))
-    place = torch.arange(band) + torch.arange(2 * reach + 1)[:, None]
-    table = torch.zeros(band + 2 * reach, band, dtype=torch.float64)
-    return table.scatter_(0, place, (weights / weights.sum())[:, None].expand(-1, band)).float()
+    weights /= weights.sum()
+    beside = -(-reach // PIECE)
+    line = F.pad(weights, (beside * PIECE + PIECE - 1 - reach,) * 2)
+    # what px i of piece k weighs for px o of the piece in the middle: it lies P (k - beside) + i - o px behind it
+    across = torch.stack([line[PIECE - 1 - out :][: PIECE * (2 * beside + 1)] for out in range(PIECE)])
+    down = weights.view(1, 1, -1, 1).expand(PIECE, 1, -1, 1)
+    return down.float(), across.view(PIECE, 1, 2 * beside + 1, PIECE).permute(0, 3, 1, 2).float()
 
 
 def hottest(errors: np.ndarray) -> np.ndarray:
