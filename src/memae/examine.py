@@ -237,7 +237,7 @@ class _Examiner:
                 seen["cells"] = tuple(cells)
             else:
                 seen["x"], seen["reconstruction"] = encoded[start + row].numpy(), rebuilt.numpy()
-                seen["error_map"] = errors.mean(dim=0).numpy()
+                seen["error_map"] = errors.numpy()
             yield Explanation(
                 key=samples.keys[start + row],
                 score=float(scores[row]),

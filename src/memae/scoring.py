@@ -61,15 +61,19 @@ class Measure:
     multiples of it."""
 
     def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
-        """(B, ...) of encoded samples and their reconstructions."""
+        """Of encoded samples (B, ...) and their reconstructions: (B, H, W) of images, else of each element."""
         if x.ndim != 4:
             return squared_error(x, rebuilt)
-        found = (
-            squared_error(*smoothed(x, rebuilt, self.smooth_px)) if self.smooth_px else squared_error(x, rebuilt)
-        )
+        if self.smooth_px:
+            x, rebuilt = smoothed(x, rebuilt, self.smooth_px)
+        first, *others = squared_error(x, rebuilt).unbind(dim=1)
+        for plane in others:  # whole planes: the library's mean goes through the channels px by px
+            first += plane
+        found = first.contiguous()  # the planes of the other channels take no more memory
         if self.usual is None:
-            return found
-        return found.div_((self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST).to(found))
+            return found.div_(x.shape[1])
+        usual = (self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST)
+        return found.div_(usual.mul_(x.shape[1]).to(found))
 
 
 ERRORS = Measure()  # as they are, and their mean
@@ -97,7 +101,8 @@ class ErrorMap(NamedTuple):
     reconstruction: Tensor
     """(B, ...) in encoded units."""
     errors: Tensor
-    """(B, ...) squared error of each element, or by which factor it is above the usual one."""
+    """Of images (B, H, W) the squared error, the mean over the channels, or by which factor it is above the usual one;
+    else (B, ...) the squared error of each element."""
     read: MemoryRead | None
     pool: Pool | None = None
     """What of its errors is the score of an image; None, and that of a row, is the mean."""
@@ -105,15 +110,15 @@ class ErrorMap(NamedTuple):
     @property
     def scores(self) -> np.ndarray:
         """(B,) float64: the score of each sample."""
-        if self.pool == "max" and self.errors.ndim == 4:
+        if self.pool == "max" and self.errors.ndim == 3:
             return hottest(self.maps)
         scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
         return scores
 
     @property
     def maps(self) -> np.ndarray:
-        """(B, H, W) float32 of images: the mean over the channels."""
-        maps: np.ndarray = self.errors.mean(dim=1).cpu().numpy()
+        """(B, H, W) float32: the errors of images."""
+        maps: np.ndarray = self.errors.cpu().numpy()
         return maps
 
 

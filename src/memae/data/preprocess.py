@@ -201,7 +201,11 @@ class ImagePreprocess(_Fitted):
             )
 
     def _ranged(self, pixels: np.ndarray) -> Tensor:
-        return _floats(pixels).sub_(self.low).div_(self.high - self.low).clamp_(-FAR, FAR)
+        x = _floats(pixels)
+        if self.low:
+            x -= self.low
+        x /= self.high - self.low
+        return x if pixels.dtype == np.uint8 else x.clamp_(-FAR, FAR)
 
     def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.scale == "centred":
