@@ -66,10 +66,10 @@ class Measure:
             return squared_error(x, rebuilt)
         if self.smooth_px:
             x, rebuilt = smoothed(x, rebuilt, self.smooth_px)
-        first, *others = squared_error(x, rebuilt).unbind(dim=1)
-        for plane in others:  # whole planes: the library's mean goes through the channels px by px
-            first += plane
-        found = first.contiguous()  # the planes of the other channels take no more memory
+        first, *others = zip(x.unbind(dim=1), rebuilt.unbind(dim=1), strict=True)
+        found = squared_error(*first)
+        for channel in others:  # plane by plane: the library's mean goes through the channels px by px
+            found += squared_error(*channel)
         if self.usual is None:
             return found.div_(x.shape[1])
         usual = (self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST)
