@@ -131,8 +131,10 @@ def test_rows_are_never_smoothed(net):
     assert np.array_equal(sample_scores(net, x, Measure(1.0)), sample_scores(net, x))
 
 
-@pytest.mark.parametrize(("shape", "threads"), [((6,), 1), ((1, 2, 3), 2)])
-def test_rows_are_scored_on_one_thread_and_the_setting_comes_back(shape: tuple[int, ...], threads: int) -> None:
+@pytest.mark.parametrize(("shape", "batches"), [((6,), 1), ((1, 2, 3), 2)])
+def test_each_batch_is_scored_on_one_thread_and_the_setting_comes_back(
+    shape: tuple[int, ...], batches: int
+) -> None:
     seen: list[int] = []
 
     class Watched(torch.nn.Module):
@@ -151,7 +153,7 @@ def test_rows_are_scored_on_one_thread_and_the_setting_comes_back(shape: tuple[i
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert seen == [threads]
+    assert seen == [1] * batches
 
 
 class Dark(nn.Module):

@@ -6,6 +6,7 @@ The scorer knows no label and no threshold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -122,7 +123,6 @@ class ErrorMap(NamedTuple):
         return maps
 
 
-@torch.inference_mode()
 def error_maps(
     model: Autoencoder, x: Encoded, measure: Measure = ERRORS, room: Room | None = None
 ) -> Iterator[ErrorMap]:
@@ -137,18 +137,38 @@ def error_maps(
     Raises:
         OutOfMemoryError: there is no room for one sample.
     """
-    form, device = inference_form(model), next(model.parameters()).device
-    room = room or Room("scoring")
-    start, wanted = 0, _at_once(model, x)
-    while start < len(x):
-        size = min(room.fit(wanted), len(x) - start)
-        try:
-            found = _error_map(form, x[start : start + size].to(device), measure)
-        except (MemoryError, RuntimeError) as error:
-            room.halve(error, size)
-            continue
-        yield found
-        start += size
+    return _Scorer.of(model, measure, room).maps(x, 0, len(x), _at_once(model, x))
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    rebuild: Callable[[Tensor], Reconstruction]
+    device: torch.device
+    measure: Measure
+    room: Room
+
+    @classmethod
+    def of(cls, model: Autoencoder, measure: Measure, room: Room | None) -> _Scorer:
+        return cls(inference_form(model), next(model.parameters()).device, measure, room or Room("scoring"))
+
+    @torch.inference_mode()
+    def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
+        """Of the samples from `start` to `stop`, at most `wanted` at a time."""
+        while start < stop:
+            size = min(self.room.fit(wanted), stop - start)
+            try:
+                batch = x[start : start + size].to(self.device)
+                rebuilt = self.rebuild(batch)
+                errors = self.measure.errors(batch, rebuilt.x)
+            except (MemoryError, RuntimeError) as error:
+                self.room.halve(error, size)
+                continue
+            yield ErrorMap(rebuilt.x, errors, rebuilt.read, self.measure.pool)
+            start += size
+
+    def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
+        """(stop - start,) float64."""
+        return np.concatenate([part.scores for part in self.maps(x, start, stop, wanted)])
 
 
 def _at_once(model: Autoencoder, x: Encoded) -> int:
@@ -160,11 +180,6 @@ def _at_once(model: Autoencoder, x: Encoded) -> int:
     return max(1, min(most, WEIGHT_BYTES // (4 * memory.num_items)))
 
 
-def _error_map(rebuild: Callable[[Tensor], Reconstruction], batch: Tensor, measure: Measure) -> ErrorMap:
-    rebuilt = rebuild(batch)
-    return ErrorMap(rebuilt.x, measure.errors(batch, rebuilt.x), rebuilt.read, measure.pool)
-
-
 def sample_scores(
     model: Autoencoder,
     x: Encoded,
@@ -172,14 +187,30 @@ def sample_scores(
     done: Advance | None = None,
     room: Room | None = None,
 ) -> np.ndarray:
-    """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch."""
-    with one_thread() if len(x.shape) == 2 else nullcontext():
-        parts = []
-        for part in error_maps(model, x, measure, room):
-            parts.append(scores := part.scores)
+    """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch.
+
+    On a CPU each thread takes batches of images of its own.
+    """
+    on_cpu, threads = next(model.parameters()).device.type == "cpu", torch.get_num_threads()
+    at_once, apart = _at_once(model, x), len(x.shape) == 4 and on_cpu and threads > 1
+    if apart:
+        at_once = max(1, min(at_once, -(-len(x) // threads)))
+    parts = []
+    with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
+        scorer = _Scorer.of(model, measure, room)
+
+        def scores_from(start: int) -> np.ndarray:
+            return scorer.scores(x, start, min(start + at_once, len(x)), at_once)
+
+        for scores in (workers.map if workers else map)(scores_from, range(0, len(x), at_once)):
+            parts.append(scores)
             if done:
                 done(len(scores))
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _workers(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "memae-scores", torch.set_num_threads, (1,))
 
 
 @dataclass(frozen=True)
@@ -258,7 +289,7 @@ def hottest(errors: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Rows are scored in steps so short that threads wait for each other longer than they work, on a busy machine
+    """Samples are scored in steps so short that threads wait for each other longer than they work, on a busy machine
     fifty times as long as one alone would take."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -215,9 +215,10 @@ class ImagePreprocess(_Fitted):
 
 
 def _size(x: Tensor) -> Tensor:
-    """(B, 1, 1, 1): the root mean square of each image (B, C, H, W)."""
-    lines = torch.linalg.vector_norm(x, dim=3, keepdim=True)  # short sums first: one long one in float32 is far off
-    return lines.square_().mean(dim=(1, 2), keepdim=True).div_(x.shape[3]).sqrt_()
+    """(B, 1, 1, 1): the root mean square of each image (B, C, H, W), line by line: long sums are far off in float32."""
+    lines = torch.linalg.vector_norm(x, dim=3, keepdim=True)
+    squares: Tensor = lines.square_().mean(dim=(1, 2), keepdim=True)
+    return squares.div_(x.shape[3]).sqrt_()
 
 
 class VideoPreprocess(_Fitted):

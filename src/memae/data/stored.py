@@ -1,4 +1,4 @@
-"""Images to train on that are too many for memory: decoded once into a temporary file, encoded batch by batch."""
+"""Images that are encoded batch by batch; those to train on that are too many for memory lie in a temporary file."""
 
 from __future__ import annotations
 

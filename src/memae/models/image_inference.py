@@ -1,8 +1,8 @@
 """A trained network of large images in the form that scores fastest on a CPU.
 
 BatchNorm is folded into the convolutions, and these run in bfloat16 where the CPU has it in hardware; the memory is
-read in float32. Folding squares of pixels into channels took a fourth of the time: the pixels of a line of a square move
-as one number.
+read in float32. Folding squares of pixels into channels took a fourth of the time: now the pixels of a line of a square
+move as one number.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def image_form(model: Autoencoder, dtype: torch.dtype) -> Autoencoder:
         for stage in _without_norms(model.decoder)
     )
     assert isinstance(fold, Fold) and isinstance(unfold, Unfold)
-    down, up = (
-        nn.Sequential(*stages).to(dtype=dtype, memory_format=torch.channels_last) for stages in (encoder, decoder)
-    )
+    down, up = (nn.Sequential(*stages).to(dtype) for stages in (encoder, decoder))
     form = Autoencoder(
         nn.Sequential(_FoldLines(fold, dtype), down, _To(torch.float32)),
         model.memory,
