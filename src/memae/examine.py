@@ -225,7 +225,7 @@ class _Examiner:
             return encoded, bad
         bad = samples.unreadable if isinstance(samples, Images) else {}
         if isinstance(samples, Images) and isinstance(preprocess, ImagePreprocess):
-            return StoredImages(samples, torch.arange(len(samples)), preprocess), bad
+            return StoredImages(samples, None, preprocess), bad
         return preprocess.encode(samples), bad
 
     def _explain(

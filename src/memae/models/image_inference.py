@@ -53,7 +53,10 @@ def image_form(model: Autoencoder, dtype: torch.dtype) -> Autoencoder:
         for stage in _without_norms(model.decoder)
     )
     assert isinstance(fold, Fold) and isinstance(unfold, Unfold)
-    down, up = (nn.Sequential(*stages).to(dtype) for stages in (encoder, decoder))
+    down, up = (
+        nn.Sequential(*stages).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for stages in (encoder, decoder)
+    )
     form = Autoencoder(
         nn.Sequential(_FoldLines(fold, dtype), down, _To(torch.float32)),
         model.memory,
