@@ -7,8 +7,16 @@ from memae.stages import Watcher
 
 __all__ = ["Room", "ran_out"]
 
-# What torch's CPU allocator, oneDNN and the C++ library say; the accelerator has a class of its own.
-_SAID = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory", "could not allocate")
+# What torch's CPU allocator, oneDNN and the C++ library say; the accelerator has a class of its own. The last is all
+# that oneDNN says where it has no room for the copy of a matrix.
+_SAID = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "could not allocate",
+    "could not create a primitive",
+)
 
 
 def ran_out(error: BaseException) -> bool:
@@ -51,7 +59,7 @@ class Room:
                 f"out of memory while {self._doing} {tried} sample{'s' * (tried != 1)} at once, the least there can "
                 "be; close other programs, take smaller samples or a smaller network, or a machine with more memory"
             ) from None
-        self.most = tried // 2
+        self.most = self.fit(tried // 2)  # another thread may have halved it further
         _release()
         if self._watcher:
             self._watcher.warn(f"out of memory while {self._doing} {tried:,} samples at once; now {self.most:,}")
