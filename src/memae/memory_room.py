@@ -7,16 +7,8 @@ from memae.stages import Watcher
 
 __all__ = ["Room", "ran_out"]
 
-# What torch's CPU allocator, oneDNN and the C++ library say; the accelerator has a class of its own. The last is all
-# that oneDNN says where it has no room for the copy of a matrix.
-_SAID = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "bad_alloc",
-    "out of memory",
-    "could not allocate",
-    "could not create a primitive",
-)
+# What torch's CPU allocator, oneDNN and the C++ library say; the accelerator has a class of its own.
+_SAID = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory", "could not allocate")
 
 
 def ran_out(error: BaseException) -> bool:
