@@ -11,6 +11,7 @@ from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, we
 
 import memae.examine
 import memae.fitting
+import memae.scoring
 from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
 
@@ -321,8 +322,9 @@ def test_images_are_scored_alike_however_many_are_encoded_at_a_time(tmp_path, mo
         return [[use.item for use in found.items] for found in detector.explain(tmp_path, skip_bad=True)]
 
     items = read()
-    monkeypatch.setattr(memae.examine, "ENCODED_BYTES", 2 * 4 * 12 * 12)
-    parts = [len(part.keys) for part in detector.stream(tmp_path, skip_bad=True)]
+    for module, name in ((memae.examine, "ENCODED_BYTES"), (memae.scoring, "BATCH_BYTES")):
+        monkeypatch.setattr(module, name, 2 * 4 * 12 * 12)
+    parts = [len(part.keys) for part in detector.stream(tmp_path, explained="all", skip_bad=True)]
     apart = detector.detect(tmp_path, skip_bad=True)
     assert parts == [2, 2, 2, 2, 1]
     assert apart.keys == together.keys == [f"{place}.png" for place in range(9)]

@@ -182,3 +182,6 @@ def test_what_fits_is_remembered():
     assert room.fit(100) == 100
     room.halve(MemoryError(), 100)
     assert (room.fit(100), room.fit(20)) == (50, 20)
+    room.halve(MemoryError(), 20)
+    room.halve(MemoryError(), 50)  # of a thread that began before
+    assert room.fit(100) == 10

@@ -7,10 +7,12 @@ from torch import nn
 import memae.scoring
 from memae.data.preprocess import ImagePreprocess, levels_of
 from memae.data.tiles import Tiles
+from memae.errors import DataError
 from memae.losses import squared_error
 from memae.memory import MemoryModule
+from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder, Reconstruction
-from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, sample_scores
+from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_smoothing_is_a_gaussian_over_the_residual(blind):
     x = torch.randn(3, 1, 20, 24, generator=torch.Generator().manual_seed(0))
     (part,) = error_maps(blind, x, Measure(1.5))
     expected = gaussian_filter(x.numpy(), (0, 0, 1.5, 1.5), truncate=8, mode="constant") ** 2
-    assert part.errors.numpy()[..., 8:-8, 8:-8] == pytest.approx(expected[..., 8:-8, 8:-8], abs=1e-5)
+    assert part.errors.numpy()[..., 8:-8, 8:-8] == pytest.approx(expected[:, 0, 8:-8, 8:-8], abs=1e-5)
     assert np.array_equal(part.scores, sample_scores(blind, x, Measure(1.5)))
 
 
@@ -131,8 +133,10 @@ def test_rows_are_never_smoothed(net):
     assert np.array_equal(sample_scores(net, x, Measure(1.0)), sample_scores(net, x))
 
 
-@pytest.mark.parametrize(("shape", "threads"), [((6,), 1), ((1, 2, 3), 2)])
-def test_rows_are_scored_on_one_thread_and_the_setting_comes_back(shape: tuple[int, ...], threads: int) -> None:
+@pytest.mark.parametrize(("shape", "batches"), [((6,), 1), ((1, 2, 3), 2)])
+def test_each_batch_is_scored_on_one_thread_and_the_setting_comes_back(
+    shape: tuple[int, ...], batches: int
+) -> None:
     seen: list[int] = []
 
     class Watched(torch.nn.Module):
@@ -151,7 +155,55 @@ def test_rows_are_scored_on_one_thread_and_the_setting_comes_back(shape: tuple[i
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert seen == [threads]
+    assert seen == [1] * batches
+
+
+@pytest.fixture
+def threads():
+    """Sets how many threads there are; afterwards they are as many as before."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 23])
+def test_images_score_the_same_and_in_order_by_any_number_of_threads(size, threads, monkeypatch):
+    x = torch.randn(23, 2, 12, 16, generator=torch.Generator().manual_seed(0))
+    wanted, told = hottest(x.square().mean(dim=1).numpy()), []
+    monkeypatch.setattr(memae.scoring, "BATCH_BYTES", size * 2 * 12 * 16 * 4)
+    for count in (1, 2, 3):
+        threads(count)
+        found = sample_scores(Dark(), x, Measure(pool="max"), told.append)
+        assert found == pytest.approx(wanted, rel=1e-6)
+        assert torch.get_num_threads() == count
+        assert (sum(told), max(told)) == (23, min(size, -(-23 // count)))
+        told.clear()
+
+
+def test_what_goes_wrong_in_a_thread_is_said_and_the_setting_comes_back(threads):
+    class Spoilt(Dark):
+        def forward(self, x):
+            raise DataError("spoilt")
+
+    threads(2)
+    with pytest.raises(DataError, match="spoilt"):
+        sample_scores(Spoilt(), torch.ones(9, 1, 8, 8))
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_take_fewer_images_where_memory_runs_out(threads, monkeypatch):
+    class Narrow(Dark):
+        def forward(self, x):
+            if len(x) > 3:
+                raise MemoryError
+            return super().forward(x)
+
+    x = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    room = Room("scoring")
+    threads(2)
+    found = sample_scores(Narrow(), x, room=room)
+    assert found == pytest.approx(x.square().flatten(1).mean(dim=1).double().numpy(), rel=1e-6)
+    assert room.most in (2, 3)
 
 
 class Dark(nn.Module):

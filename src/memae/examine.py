@@ -10,14 +10,15 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from memae.allocator import give_back
 from memae.artifact import Artifact
 from memae.data.counts import count, unit_of
+from memae.data.encoded import Encoded
 from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
 from memae.data.samples import Frames, Images, Key, Samples, Skipped
 from memae.data.sources import Source
+from memae.data.stored import StoredImages
 from memae.data.tiles import Tiles
 from memae.errors import DataError
 from memae.explain import Explanation, ItemUse, items_used
@@ -31,7 +32,7 @@ __all__ = ["Examined", "Explained", "examine", "scored_frames"]
 
 CHUNK_TILED = 64  # images that are cut into tiles whose scores are given back at a time
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
-ENCODED_BYTES = 3 * BATCH_BYTES  # of images encoded at a time; the system takes larger blocks back each time
+ENCODED_BYTES = 3 * BATCH_BYTES  # of images, encoded, that are explained at a time
 FRAMES_BETWEEN_TRIMS = 8192  # some minutes of video
 
 Explained: TypeAlias = Literal["none", "anomalies", "all"]
@@ -154,7 +155,7 @@ class _Examiner:
                 self._done(len(samples))
 
     def _together(
-        self, samples: Samples, encoded: Tensor, good: list[int], skipped: tuple[Skipped, ...]
+        self, samples: Samples, encoded: Encoded, good: list[int], skipped: tuple[Skipped, ...]
     ) -> Examined:
         """All samples as one part; only some of them, `good`, can be scored or are to be."""
         keys, scores, why = samples.keys, np.full(len(samples), np.nan), list[Explanation]()
@@ -167,10 +168,10 @@ class _Examiner:
             why = [one for part in parts for one in part.explanations]
         return Examined(keys, scores, skipped, tuple(why))
 
-    def _explaining(self, samples: Samples, encoded: Tensor) -> Iterator[Examined]:
+    def _explaining(self, samples: Samples, encoded: Encoded) -> Iterator[Examined]:
         start, batches = 0, error_maps(self._model, encoded, self._measure, self._room)
         while start < len(samples):
-            with one_thread() if encoded.ndim == 2 else nullcontext():
+            with one_thread() if len(encoded.shape) == 2 else nullcontext():
                 part = next(batches)
                 scores = part.scores
                 keys = samples.keys[start : start + len(scores)]
@@ -190,7 +191,7 @@ class _Examiner:
 
     def _encoded(
         self, source: Source, skip_bad: bool, room: Room
-    ) -> Iterator[tuple[Samples, Tensor, Mapping[int, str]]]:
+    ) -> Iterator[tuple[Samples, Encoded, Mapping[int, str]]]:
         """Samples, encoded, and those of them that are bad and why, which is an error unless they may be skipped."""
         good, why = 0, "holds no samples"
         for chunk in source.chunks(CHUNK_SAMPLES):
@@ -212,20 +213,23 @@ class _Examiner:
             raise DataError(f"{source.origin}: {why}")
 
     def _encoded_at_once(self, samples: Samples) -> int:
-        if not isinstance(samples, Images):
+        if not isinstance(samples, Images) or self._explained == "none":
             return len(samples)
         return min(len(samples), max(1, ENCODED_BYTES // (4 * math.prod(self._artifact.preprocess.shape))))
 
-    def _encode(self, samples: Samples, skip_bad: bool) -> tuple[Tensor, Mapping[int, str]]:
+    def _encode(self, samples: Samples, skip_bad: bool) -> tuple[Encoded, Mapping[int, str]]:
         preprocess = self._artifact.preprocess
         assert not isinstance(preprocess, VideoPreprocess)
         if skip_bad and isinstance(preprocess, TablePreprocess):
             encoded, bad = preprocess.encode_rows(samples)
             return encoded, bad
-        return preprocess.encode(samples), samples.unreadable if isinstance(samples, Images) else {}
+        bad = samples.unreadable if isinstance(samples, Images) else {}
+        if isinstance(samples, Images) and isinstance(preprocess, ImagePreprocess):
+            return StoredImages(samples, None, preprocess), bad
+        return preprocess.encode(samples), bad
 
     def _explain(
-        self, samples: Samples, encoded: Tensor, start: int, part: ErrorMap, scores: np.ndarray, rows: list[int]
+        self, samples: Samples, encoded: Encoded, start: int, part: ErrorMap, scores: np.ndarray, rows: list[int]
     ) -> Iterator[Explanation]:
         """Of the rows of a part, which lies in the samples from `start` on."""
         preprocess = self._artifact.preprocess
@@ -236,8 +240,9 @@ class _Examiner:
                 cells = preprocess.cells(samples, start + row, rebuilt, errors / errors.numel())
                 seen["cells"] = tuple(cells)
             else:
-                seen["x"], seen["reconstruction"] = encoded[start + row].numpy(), rebuilt.numpy()
-                seen["error_map"] = errors.mean(dim=0).numpy()
+                seen["x"] = encoded[start + row : start + row + 1][0].numpy()
+                seen["reconstruction"] = rebuilt.numpy()
+                seen["error_map"] = errors.numpy()
             yield Explanation(
                 key=samples.keys[start + row],
                 score=float(scores[row]),

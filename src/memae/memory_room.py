@@ -51,7 +51,7 @@ class Room:
                 f"out of memory while {self._doing} {tried} sample{'s' * (tried != 1)} at once, the least there can "
                 "be; close other programs, take smaller samples or a smaller network, or a machine with more memory"
             ) from None
-        self.most = tried // 2
+        self.most = self.fit(tried // 2)  # another thread may have halved it further
         _release()
         if self._watcher:
             self._watcher.warn(f"out of memory while {self._doing} {tried:,} samples at once; now {self.most:,}")

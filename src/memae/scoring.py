@@ -6,6 +6,7 @@ The scorer knows no label and no threshold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from memae.config import Pool
@@ -42,7 +44,7 @@ __all__ = [
 SMALLEST = 1e-12  # usual error that is divided by
 HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
-LEAST_BAND = 32  # lines that are smoothed at a time: fewer make small products
+PIECE = 16  # px of a line of a map that are smoothed as channels: as many as a register holds
 FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 
@@ -60,15 +62,19 @@ class Measure:
     multiples of it."""
 
     def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
-        """(B, ...) of encoded samples and their reconstructions."""
+        """Of encoded samples (B, ...) and their reconstructions: (B, H, W) of images, else of each element."""
         if x.ndim != 4:
             return squared_error(x, rebuilt)
-        found = (
-            squared_error(*smoothed(x, rebuilt, self.smooth_px)) if self.smooth_px else squared_error(x, rebuilt)
-        )
+        if self.smooth_px:
+            x, rebuilt = smoothed(x, rebuilt, self.smooth_px)
+        first, *others = zip(x.unbind(dim=1), rebuilt.unbind(dim=1), strict=True)
+        found = squared_error(*first)
+        for channel in others:  # plane by plane: the library's mean goes through the channels px by px
+            found += squared_error(*channel)
         if self.usual is None:
-            return found
-        return found.div_((self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST).to(found))
+            return found.div_(x.shape[1])
+        usual = (self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST)
+        return found.div_(usual.mul_(x.shape[1]).to(found))
 
 
 ERRORS = Measure()  # as they are, and their mean
@@ -96,7 +102,8 @@ class ErrorMap(NamedTuple):
     reconstruction: Tensor
     """(B, ...) in encoded units."""
     errors: Tensor
-    """(B, ...) squared error of each element, or by which factor it is above the usual one."""
+    """Of images (B, H, W) the squared error, the mean over the channels, or by which factor it is above the usual one;
+    else (B, ...) the squared error of each element."""
     read: MemoryRead | None
     pool: Pool | None = None
     """What of its errors is the score of an image; None, and that of a row, is the mean."""
@@ -104,19 +111,18 @@ class ErrorMap(NamedTuple):
     @property
     def scores(self) -> np.ndarray:
         """(B,) float64: the score of each sample."""
-        if self.pool == "max" and self.errors.ndim == 4:
+        if self.pool == "max" and self.errors.ndim == 3:
             return hottest(self.maps)
         scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
         return scores
 
     @property
     def maps(self) -> np.ndarray:
-        """(B, H, W) float32 of images: the mean over the channels."""
-        maps: np.ndarray = self.errors.mean(dim=1).cpu().numpy()
+        """(B, H, W) float32: the errors of images."""
+        maps: np.ndarray = self.errors.cpu().numpy()
         return maps
 
 
-@torch.inference_mode()
 def error_maps(
     model: Autoencoder, x: Encoded, measure: Measure = ERRORS, room: Room | None = None
 ) -> Iterator[ErrorMap]:
@@ -131,18 +137,38 @@ def error_maps(
     Raises:
         OutOfMemoryError: there is no room for one sample.
     """
-    form, device = inference_form(model), next(model.parameters()).device
-    room = room or Room("scoring")
-    start, wanted = 0, _at_once(model, x)
-    while start < len(x):
-        size = min(room.fit(wanted), len(x) - start)
-        try:
-            found = _error_map(form, x[start : start + size].to(device), measure)
-        except (MemoryError, RuntimeError) as error:
-            room.halve(error, size)
-            continue
-        yield found
-        start += size
+    return _Scorer.of(model, measure, room).maps(x, 0, len(x), _at_once(model, x))
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    rebuild: Callable[[Tensor], Reconstruction]
+    device: torch.device
+    measure: Measure
+    room: Room
+
+    @classmethod
+    def of(cls, model: Autoencoder, measure: Measure, room: Room | None) -> _Scorer:
+        return cls(inference_form(model), next(model.parameters()).device, measure, room or Room("scoring"))
+
+    @torch.inference_mode()
+    def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
+        """Of the samples from `start` to `stop`, at most `wanted` at a time."""
+        while start < stop:
+            size = min(self.room.fit(wanted), stop - start)
+            try:
+                batch = x[start : start + size].to(self.device)
+                rebuilt = self.rebuild(batch)
+                errors = self.measure.errors(batch, rebuilt.x)
+            except (MemoryError, RuntimeError) as error:
+                self.room.halve(error, size)
+                continue
+            yield ErrorMap(rebuilt.x, errors, rebuilt.read, self.measure.pool)
+            start += size
+
+    def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
+        """(stop - start,) float64."""
+        return np.concatenate([part.scores for part in self.maps(x, start, stop, wanted)])
 
 
 def _at_once(model: Autoencoder, x: Encoded) -> int:
@@ -154,11 +180,6 @@ def _at_once(model: Autoencoder, x: Encoded) -> int:
     return max(1, min(most, WEIGHT_BYTES // (4 * memory.num_items)))
 
 
-def _error_map(rebuild: Callable[[Tensor], Reconstruction], batch: Tensor, measure: Measure) -> ErrorMap:
-    rebuilt = rebuild(batch)
-    return ErrorMap(rebuilt.x, measure.errors(batch, rebuilt.x), rebuilt.read, measure.pool)
-
-
 def sample_scores(
     model: Autoencoder,
     x: Encoded,
@@ -166,14 +187,30 @@ def sample_scores(
     done: Advance | None = None,
     room: Room | None = None,
 ) -> np.ndarray:
-    """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch."""
-    with one_thread() if len(x.shape) == 2 else nullcontext():
-        parts = []
-        for part in error_maps(model, x, measure, room):
-            parts.append(scores := part.scores)
+    """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch.
+
+    On a CPU each thread takes batches of images of its own.
+    """
+    on_cpu, threads = next(model.parameters()).device.type == "cpu", torch.get_num_threads()
+    at_once, apart = _at_once(model, x), len(x.shape) == 4 and on_cpu and threads > 1
+    if apart:
+        at_once = max(1, min(at_once, -(-len(x) // threads)))
+    parts = []
+    with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
+        scorer = _Scorer.of(model, measure, room)
+
+        def scores_from(start: int) -> np.ndarray:
+            return scorer.scores(x, start, min(start + at_once, len(x)), at_once)
+
+        for scores in (workers.map if workers else map)(scores_from, range(0, len(x), at_once)):
+            parts.append(scores)
             if done:
                 done(len(scores))
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _workers(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "memae-scores", torch.set_num_threads, (1,))
 
 
 @dataclass(frozen=True)
@@ -215,34 +252,34 @@ def heat(errors: np.ndarray, seen_px: int | None = None) -> np.ndarray:
         seen_px: the longer side of what the network sees at once; None where it sees all of the map.
     """
     sigma = HEAT_PX * (seen_px or max(errors.shape[-2:]))
-    maps = torch.from_numpy(np.ascontiguousarray(errors, dtype=np.float32))
-    return _smoothed_and_turned(_smoothed_and_turned(maps, sigma), sigma).numpy()
-
-
-def _smoothed_and_turned(maps: Tensor, sigma: float) -> Tensor:
-    """(..., W, H) of maps (..., H, W), smoothed along H.
-
-    Band by band as a matrix product: half of it meets zeros, and still it takes a third of the time of a loop over the
-    weights.
-    """
-    height, table = maps.shape[-2], _gaussian_band(sigma)
-    wide, band = table.shape
-    ends = -(-height // band) * band + (wide - band) // 2
-    place = torch.arange((band - wide) // 2, ends) % (2 * height)
-    mirrored = maps.index_select(-2, torch.minimum(place, 2 * height - 1 - place))
-    starts = range(0, height, band)
-    return torch.cat([mirrored[..., start : start + wide, :].mT @ table for start in starts], -1)[..., :height]
+    *_, height, width = errors.shape
+    down, across = _gaussian_kernels(sigma)
+    above, before = down.shape[2] // 2, PIECE * (across.shape[3] // 2)
+    maps = errors.reshape(-1, height, width).astype(np.float32, copy=False)
+    ends = ((0, 0), (above, above), (before, before + -width % PIECE))
+    padded = torch.from_numpy(np.pad(maps, ends, "symmetric"))
+    # Two convolutions whose channels are the px of a piece of a line, which lie beside each other as they are: down the
+    # columns each channel alone, across the lines a product with the pieces on both sides.
+    pieces = padded.view(len(maps), height + 2 * above, -1, PIECE).permute(0, 3, 1, 2)
+    smooth = F.conv2d(F.conv2d(pieces, down, groups=PIECE), across).permute(0, 2, 3, 1)
+    return smooth.reshape(len(maps), height, -1)[..., :width].numpy().reshape(errors.shape)
 
 
 @lru_cache(maxsize=16)
-def _gaussian_band(sigma: float) -> Tensor:
-    """(n + 2 r, n) float32: column i weighs the 2 r + 1 px around px i + r, up to r = 4 sigma from it."""
+def _gaussian_kernels(sigma: float) -> tuple[Tensor, Tensor]:
+    """(P, 1, 2 r + 1, 1) down the columns and (P, P, 1, 2 k + 1) across the lines of pieces of P px, float32.
+
+    Both weigh the px up to r = 4 sigma away; k pieces on each side hold these.
+    """
     reach = int(4 * sigma + 0.5)
-    band = max(LEAST_BAND, reach)
     weights = torch.exp(torch.arange(-reach, reach + 1, dtype=torch.float64) ** 2 / (-2 * sigma**2))
-    place = torch.arange(band) + torch.arange(2 * reach + 1)[:, None]
-    table = torch.zeros(band + 2 * reach, band, dtype=torch.float64)
-    return table.scatter_(0, place, (weights / weights.sum())[:, None].expand(-1, band)).float()
+    weights /= weights.sum()
+    beside = -(-reach // PIECE)
+    line = F.pad(weights, (beside * PIECE + PIECE - 1 - reach,) * 2)
+    # what px i of piece k weighs for px o of the piece in the middle: it lies P (k - beside) + i - o px behind it
+    across = torch.stack([line[PIECE - 1 - out :][: PIECE * (2 * beside + 1)] for out in range(PIECE)])
+    down = weights.view(1, 1, -1, 1).expand(PIECE, 1, -1, 1)
+    return down.float(), across.view(PIECE, 1, 2 * beside + 1, PIECE).permute(0, 3, 1, 2).float()
 
 
 def hottest(errors: np.ndarray) -> np.ndarray:
@@ -252,7 +289,7 @@ def hottest(errors: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Rows are scored in steps so short that threads wait for each other longer than they work, on a busy machine
+    """Samples are scored in steps so short that threads wait for each other longer than they work, on a busy machine
     fifty times as long as one alone would take."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -72,6 +72,13 @@ def test_scaled_images_have_a_root_mean_square_of_1_whatever_their_brightness(sc
     assert torch.allclose(encode(preprocess, preprocess.low + (pixels - preprocess.low) / 2), encoded, atol=1e-5)
 
 
+def test_the_brightness_of_a_large_image_is_not_lost_in_the_rounding_of_long_sums():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 700, 500), dtype=np.uint8)
+    found = ImagePreprocess.fit(Images(pixels, [0, 1], ""), "unit").encode(Images(pixels, [0, 1], ""))
+    wanted = np.sqrt(np.square(pixels.astype(np.float64)).mean(axis=(1, 2, 3), keepdims=True))
+    assert found.numpy() == pytest.approx(pixels / wanted, rel=1e-6)
+
+
 @pytest.mark.parametrize("scale", ["none", "unit", "centred"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_blank_image_stays_finite_and_a_faint_one_is_not_blown_up(scale, dtype):

@@ -52,6 +52,15 @@ def test_encoded_batch_by_batch_they_are_what_they_are_at_once(root):
     assert stored.to(torch.device("cpu"))[:2].device.type == "cpu"
 
 
+def test_without_rows_they_are_all_images(root):
+    images, _ = store(ImageSource([root]))
+    preprocess = ImagePreprocess.fit(images, "unit")
+    stored, whole = StoredImages(images, None, preprocess), preprocess.encode(images)
+    assert (len(stored), stored.shape) == (60, (60, 1, 8, 10))
+    assert torch.equal(torch.cat(list(batches(stored, 7))), whole)
+    assert torch.equal(stored[torch.tensor([3, 1])], whole[[3, 1]])
+
+
 def test_training_from_the_disk_is_training_from_memory_to_the_bit(root, monkeypatch):
     detectors = []
     for limit in (1 << 40, 0):

@@ -101,8 +101,8 @@ class ImagePreprocess(_Fitted):
         _, channels, height, width = pixels.shape
         bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
         some = _pieces(pixels, rows[:: max(1, len(rows) // 10_000)])
-        spread = torch.cat([bare._spread(bare._ranged(part))[1] for part in some])
-        return bare.model_copy(update={"floor": _floor(float(spread.median()))})
+        sizes = torch.cat([_size(bare._shifted(part, torch.empty(part.shape))) for part in some])
+        return bare.model_copy(update={"floor": _floor(float(sizes.median()) / (high - low))})
 
     @classmethod
     def fit_tiles(
@@ -164,7 +164,7 @@ class ImagePreprocess(_Fitted):
         return _floats(pixels).sub_(shift).div_(divisor).clamp_(-FAR, FAR)
 
     def _spreads(self, levels: np.ndarray) -> np.ndarray:
-        """(S,) what `_spread` finds, of whole images by their levels (S, 4)."""
+        """(S,) what `_size` finds, as shares of the range, of whole images by their levels (S, 4)."""
         span = self.high - self.low
         mean, square = (levels[:, 2] - self.low) / span, levels[:, 3]
         square = (square - 2 * self.low * levels[:, 2] + self.low**2) / span**2
@@ -188,8 +188,9 @@ class ImagePreprocess(_Fitted):
         self._check_range(pixels.dtype, samples.origin)
         x = torch.empty(pixels.shape)
         for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
-            centred, spread = self._spread(self._ranged(pixels[some]))
-            torch.div(centred, 1 if self.scale == "none" else spread.clamp_min(self.floor), out=x[some])
+            part = self._shifted(pixels[some], x[some])
+            span = self.high - self.low
+            part /= span if self.scale == "none" else _size(part).clamp_min_(self.floor * span)
         return x
 
     def _check_range(self, dtype: np.dtype[Any], origin: str) -> None:
@@ -200,13 +201,24 @@ class ImagePreprocess(_Fitted):
                 f"{self.high:g}; scale them to that range, or train on images like these"
             )
 
-    def _ranged(self, pixels: np.ndarray) -> Tensor:
-        return _floats(pixels).sub_(self.low).div_(self.high - self.low).clamp_(-FAR, FAR)
-
-    def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _shifted(self, pixels: np.ndarray, out: Tensor) -> Tensor:
+        """Writes pixels (B, C, H, W) less what is 0 of their scale to `out`, all but the divisor of each image."""
+        x = out.copy_(_tensor(pixels))
+        if self.low:
+            x -= self.low
+        if pixels.dtype != np.uint8:
+            most = FAR * (self.high - self.low)
+            x.clamp_(-most, most)
         if self.scale == "centred":
-            x = x - x.mean(dim=(1, 2, 3), keepdim=True)
-        return x, x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            x -= x.mean(dim=(1, 2, 3), keepdim=True)
+        return x
+
+
+def _size(x: Tensor) -> Tensor:
+    """(B, 1, 1, 1): the root mean square of each image (B, C, H, W), line by line: long sums are far off in float32."""
+    lines = torch.linalg.vector_norm(x, dim=3, keepdim=True)
+    squares: Tensor = lines.square_().mean(dim=(1, 2), keepdim=True)
+    return squares.div_(x.shape[3]).sqrt_()
 
 
 class VideoPreprocess(_Fitted):
@@ -267,8 +279,11 @@ def levels_of(pixels: np.ndarray, origin: str) -> np.ndarray:
 def _floats(pixels: np.ndarray) -> Tensor:
     # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch
     # takes that for channels-last, and its CPU convolutions then write out of bounds (seen with torch 2.13).
-    writable = np.require(pixels, requirements="W")  # torch warns about any other, such as an idx file's
-    return torch.from_numpy(writable).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    return _tensor(pixels).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+
+
+def _tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.require(pixels, requirements="W"))  # torch warns about what cannot be written to
 
 
 def _floor(usual: float) -> float:

@@ -1,4 +1,4 @@
-"""Images to train on that are too many for memory: decoded once into a temporary file, encoded batch by batch."""
+"""Images that are encoded batch by batch; those to train on that are too many for memory lie in a temporary file."""
 
 from __future__ import annotations
 
@@ -56,19 +56,23 @@ class StoredImages:
     """S encoded images, made when they are asked for: indexed like a tensor (S, C, H, W)."""
 
     images: Images
-    rows: Tensor
-    """(S,) which of the images."""
+    rows: Tensor | None
+    """(S,) which of the images; None is all."""
     preprocess: ImagePreprocess
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where the encoded images are wanted."""
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.images if self.rows is None else self.rows)
 
     def __getitem__(self, index: Any) -> Tensor:
         """The encoded images (B, C, H, W) float32 of a slice or of an index tensor (B,)."""
-        rows = self.rows[index.cpu() if isinstance(index, Tensor) else index].numpy()
-        some = Images(self.images.pixels[rows], [self.images.keys[row] for row in rows], self.images.origin)
+        if isinstance(index, Tensor):
+            index = index.cpu().numpy()
+        if self.rows is not None:
+            index = self.rows.numpy()[index]
+        keys = [self.images.keys[row] for row in np.arange(len(self.images))[index]]
+        some = Images(self.images.pixels[index], keys, self.images.origin)
         return self.preprocess.encode(some).to(self.device)
 
     @property

@@ -52,12 +52,15 @@ class Fold(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Folds; channels come last in memory."""
-        side, beyond = self.side, (0, -x.shape[3] % self.side, 0, -x.shape[2] % self.side)
-        if any(beyond):
-            x = F.pad(x, beyond, "replicate")
+        side, x = self.side, self.continued(x)
         batch, channels, height, width = x.shape
         squares = x.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
         return squares.reshape(batch, height // side, width // side, channels * side * side).movedim(-1, 1)
+
+    def continued(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) with sides that divide."""
+        beyond = (0, -x.shape[3] % self.side, 0, -x.shape[2] % self.side)
+        return F.pad(x, beyond, "replicate") if any(beyond) else x
 
 
 class Unfold(nn.Module):
