@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from memae.ops.products import product
+
 __all__ = ["ConvLayer", "conv_decoder", "conv_encoder", "encoded_shape"]
 
 FEW_CHANNELS = 4  # below so many the library's convolutions starve; pictures have 1 or 3
@@ -205,7 +207,7 @@ class _FewPlanes(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Sequence[int], extra: Sequence[int]) -> Tensor:
         (batch, channels, *size), out = x.shape, weight.shape[1]
         rows, columns = ((at - 1) * step + 3 for at, step in zip(size, stride, strict=True))
-        planes = weight.flatten(1).T @ x.movedim(1, -1).reshape(-1, channels).T
+        planes = product(weight.flatten(1).T, x.movedim(1, -1).reshape(-1, channels).T)
         y = x.new_zeros(out, batch, rows + extra[0], columns + extra[1])
         for row, column, plane in _taps(planes.view(out, 3, 3, batch, *size)):
             there = slice(row, row + rows - 2, stride[0]), slice(column, column + columns - 2, stride[1])
