@@ -172,7 +172,9 @@ def test_the_block_of_all_parameters_learns_what_each_of_them_would(monkeypatch:
         monkeypatch.setattr(training, "BLOCK_NUMBERS", numbers)
         model = image_model()
         settings = TrainConfig(epochs=3, batch_size=16, patience=0)
-        history = train(model, x, x[:20], objective=OBJECTIVE, settings=settings, seed=0, device="cpu", revive_epochs=2)
+        history = train(
+            model, x, x[:20], objective=OBJECTIVE, settings=settings, seed=0, device="cpu", revive_epochs=2
+        )
         assert all(p.grad is None or not numbers for p in model.parameters())
         found.append((weights(model), [record.loss for record in history.records], len(steps)))
     (mine, losses, none), (its, expected, all_of_them) = found

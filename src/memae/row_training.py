@@ -154,8 +154,8 @@ def _grad_of(parameter: Tensor) -> Tensor:
 class BlockAdam:
     """Adam (Kingma and Ba, 2015) of parameters that lie side by side, as do their gradients and moments.
 
-    A step is one of the whole block, and not one for each parameter; autograd may fill the gradients, too. It has of `torch.optim.Adam` what a training asks
-    for, and the state of the one can be loaded into the other. Gradients are added up in the block.
+    A step is one of the whole block, and not one for each parameter. It has of `torch.optim.Adam` what a training asks
+    for, and the state of the one can be loaded into the other. Gradients are added up in the block, autograd's too.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
