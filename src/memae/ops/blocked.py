@@ -130,20 +130,19 @@ def read_forward(
     blocks = _blocks(rows, num_items)
     weights = query.new_empty(rows, num_items)
     keep = learning and query.shape[1] > MERGED
-    logits = weights.new_empty(rows if keep else blocks[0].stop if blocks else 0, num_items)
     entropy, mean = query.new_empty(rows), query.new_empty(rows)
     rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
-    values = []
+    value = query.new_empty(rows, items.shape[1])
+    logits = query.new_empty(rows if keep else 0, num_items)
     for block in blocks:
         some = product(query[block], keys.T)
-        if keep:
-            logits[block] = some
         entropy[block], mean[block], taken, rescued[block] = _weigh(some, threshold, weights[block])
-        if not keep:
+        if keep:
+            logits = _with_block(logits, block, some)
+        else:
             mean[block] += taken
-        values.append(product(weights[block], items))
-    value = _joined(values, items)
-    kept = Kept(query, keys, items, weights, logits if keep else logits[:0], value, mean, entropy, inverse)
+        value = _with_block(value, block, product(weights[block], items))
+    kept = Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
     return (value, weights, entropy, rescued), kept
 
 
@@ -157,7 +156,7 @@ def read_backward(
     """The gradients of queries (T, C) and items (N, C), given those of value, weights and entropy."""
     query, keys, items, weights, logits, value, mean, entropy, inverse = kept
     wide = len(logits) > 0
-    grad_keys, grad_queries = torch.zeros_like(keys), []
+    grad_query, grad_keys = torch.empty_like(query), torch.zeros_like(keys)
     if grad_value is None:
         grad_value = torch.zeros_like(value)
     constant, left, right = -_row_sums(grad_value * value), grad_value, items
@@ -182,9 +181,8 @@ def read_backward(
         if grad_weights is not None:
             grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
         grad_logits *= w
-        grad_queries.append(product(grad_logits, keys))
+        grad_query = _with_block(grad_query, block, product(grad_logits, keys))
         grad_keys += _columns_product(grad_logits, query[block])
-    grad_query = _joined(grad_queries, keys)
     grad_keys /= temperature
     if inverse:
         grad_query = _through_directions(grad_query, query, inverse[0])
@@ -197,9 +195,12 @@ def _columns_product(left: Tensor, right: Tensor) -> Tensor:
     return product(left.T, right) if left.shape[1] < right.shape[1] else product(right.T, left).T
 
 
-def _joined(blocks: list[Tensor], like: Tensor) -> Tensor:
-    """(T, C) of its blocks of rows; a single one is not copied."""
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks or [like[:0]])
+def _with_block(whole: Tensor, block: slice, rows: Tensor) -> Tensor:
+    """The whole with these rows as its block; they themselves where they are all of it: a copy takes a good part."""
+    if len(rows) == len(whole):
+        return rows.contiguous()
+    whole[block] = rows
+    return whole
 
 
 class _SparseRead(torch.autograd.Function):
