@@ -164,6 +164,42 @@ def test_a_network_with_batchnorm_learns_and_is_judged_by_the_statistics_it_keep
     assert last == pytest.approx(loss_of(model, held_out), rel=1e-5)
 
 
+def test_the_block_of_all_parameters_learns_what_each_of_them_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, found, steps = images(100, seed=0), [], []
+    plain_step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *args: steps.append(1) or plain_step(self, *args))
+    for numbers in (training.BLOCK_NUMBERS, 0):
+        monkeypatch.setattr(training, "BLOCK_NUMBERS", numbers)
+        model = image_model()
+        settings = TrainConfig(epochs=3, batch_size=16, patience=0)
+        history = train(
+            model, x, x[:20], objective=OBJECTIVE, settings=settings, seed=0, device="cpu", revive_epochs=2
+        )
+        assert all(p.grad is None or not numbers for p in model.parameters())
+        found.append((weights(model), [record.loss for record in history.records], len(steps)))
+    (mine, losses, none), (its, expected, all_of_them) = found
+    assert (none, all_of_them) == (0, 3 * 7)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    for name, tensor in mine.items():
+        assert_close(tensor, its[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("left_alone", ["frozen", "large", "another model", "another objective"])
+def test_other_parameters_have_an_adam_each(left_alone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: nn.Module = image_model()
+    objective: training.Objective = OBJECTIVE
+    assert training._one_block(model, objective)
+    if left_alone == "frozen":
+        model.memory.items.requires_grad_(False)
+    elif left_alone == "large":
+        monkeypatch.setattr(training, "BLOCK_NUMBERS", sum(p.numel() for p in model.parameters()) - 1)
+    elif left_alone == "another model":
+        model = nn.Sequential(model.encoder)
+    else:
+        objective = partial(OBJECTIVE)
+    assert not training._one_block(model, objective)
+
+
 def test_the_accelerator_is_taken_where_there_is_one() -> None:
     model = row_model()
     train(model, rows(40, 1), rows(20, 2), objective=OBJECTIVE, settings=SETTINGS, seed=0, device="auto")

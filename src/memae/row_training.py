@@ -100,7 +100,7 @@ class BlockAdam:
     """Adam (Kingma and Ba, 2015) of parameters that lie side by side, as do their gradients and moments.
 
     A step is one of the whole block, and not one for each parameter. It has of `torch.optim.Adam` what a training asks
-    for, and the state of the one can be loaded into the other. Gradients are added up in the block.
+    for, and the state of the one can be loaded into the other. Gradients are added up in the block, autograd's too.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:

@@ -52,6 +52,7 @@ Device = Literal["auto", "cpu"]
 
 # Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
+BLOCK_NUMBERS = 400_000  # parameters up to which Adam's calls take longer than to add gradients up in a block
 LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
 HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
@@ -270,8 +271,9 @@ class _Loop:
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
         parameters, rate = self.model.parameters(), settings.learning_rate
         by_hand = _by_hand(self.model, objective) if self.plain else None
+        block = by_hand or (self.plain and _one_block(self.model, objective))
         self.optimizer = (
-            BlockAdam(parameters, rate) if by_hand else torch.optim.Adam(parameters, lr=rate, fused=True)
+            BlockAdam(parameters, rate) if block else torch.optim.Adam(parameters, lr=rate, fused=True)
         )
         self.rows = RowGradients(by_hand, **asdict(cast(ReconstructionObjective, objective))) if by_hand else None
         self.state = _State()
@@ -545,6 +547,17 @@ def _by_hand(model: nn.Module, objective: Objective) -> Autoencoder | None:
     if isinstance(objective, ReconstructionObjective) and RowGradients.suit(model):
         return cast(Autoencoder, model)
     return None
+
+
+def _one_block(model: nn.Module, objective: Objective) -> bool:
+    """Whether one Adam step of the block of all parameters is that of each, and faster: all learn at every step."""
+    own = list(model.parameters())
+    return (
+        type(model) is Autoencoder
+        and isinstance(objective, ReconstructionObjective)
+        and sum(p.numel() for p in own) <= BLOCK_NUMBERS
+        and all(p.requires_grad and p.device.type == "cpu" and p.dtype == torch.float32 for p in own)
+    )
 
 
 def _batch_size(samples: int) -> int:

@@ -359,6 +359,32 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch, elements: int, shrinka
         assert_close(got, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("elements", [25, 10**6])
+@pytest.mark.parametrize("chosen", ["value", "entropy", "all"])
+def test_wide_items_have_the_gradients_of_narrow_ones(monkeypatch, chosen: str, elements: int) -> None:
+    query, items = drawn(200, 12, 40, seed=11)
+    monkeypatch.setattr(blocked, "BLOCK_ELEMENTS", elements)
+
+    def gradients() -> tuple[Tensor, ...]:
+        read = read_memory(query, items, temperature=0.1, shrinkage=2.5)
+        lone = (read.weights > 0).sum(dim=1) == 1
+        assert 10 < int(lone.sum()) < 190
+        terms = {
+            "value": read.value.square().sum(),
+            "entropy": read.entropy.square().sum(),
+            "all": read.value.square().sum() + read.entropy.sum() + (read.weights * torch.arange(12)).sum(),
+        }
+        found = torch.autograd.grad(terms[chosen], [query, items])
+        assert (found[0][lone] == 0).all()
+        assert (found[0][~lone].abs().sum(dim=1) > 0).all()
+        return found
+
+    wide = gradients()
+    monkeypatch.setattr(blocked, "MERGED", 40)
+    for got, wanted in zip(wide, gradients(), strict=True):
+        assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_autocast_leaves_the_read_and_its_gradients_in_float32() -> None:
     query, items = (part.detach().float().requires_grad_() for part in drawn(9, 7, 6, seed=8))
 

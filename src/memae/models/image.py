@@ -9,6 +9,7 @@ faster. Only layers that have few channels on one side starve there, and are wri
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from memae.ops.products import product
 
 __all__ = ["ConvLayer", "conv_decoder", "conv_encoder", "encoded_shape"]
 
@@ -199,23 +202,29 @@ class _TransposedConv(nn.ConvTranspose2d):
 class _FewPlanes(torch.autograd.Function):
     """A transposed 3 x 3 convolution to few channels, forward as a matrix product and shifted sums of its rows.
 
-    The product has a row for each output channel and tap. It takes a tenth of the time of the library, which goes
+    The product has a row for each output channel and tap. It takes a fifth of the time of the library, which goes
     sample by sample there and loses most to moving data. Backward the library is fast.
     """
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Sequence[int], extra: Sequence[int]) -> Tensor:
-        (batch, channels, *size), out = x.shape, weight.shape[1]
-        rows, columns = ((at - 1) * step + 3 for at, step in zip(size, stride, strict=True))
-        planes = weight.flatten(1).T @ x.movedim(1, -1).reshape(-1, channels).T
-        y = x.new_zeros(out, batch, rows + extra[0], columns + extra[1])
-        for row, column, plane in _taps(planes.view(out, 3, 3, batch, *size)):
-            there = slice(row, row + rows - 2, stride[0]), slice(column, column + columns - 2, stride[1])
-            y[:, :, *there] += plane
+        (batch, channels, *at), out, step = x.shape, weight.shape[1], stride[0]
+        planes = product(weight.flatten(1).T, x.movedim(1, -1).reshape(-1, channels).T).view(out, 3, 3, batch, *at)
+        height, width = ((size - 1) * step + 1 + more for size, more in zip(at, extra, strict=True))
+        y = x.new_empty(batch, out, height, width)
+        for row, column in itertools.product(range(step), repeat=2):
+            # one tap falls on these places where it stands, the others from the place before or behind
+            there, total = y[:, :, row::step, column::step], planes[:, 1 + row, 1 + column]
+            for (above, to_row, from_row), (left, to_column, from_column) in itertools.product(
+                _taps(row, step), _taps(column, step)
+            ):
+                if (above, left) != (1 + row, 1 + column):
+                    total[..., to_row, to_column] += planes[:, above, left, :, from_row, from_column]
+            there.copy_(total.transpose(0, 1)[..., : there.shape[2], : there.shape[3]])
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.extra = list(stride), list(extra)
-        return y[:, :, 1 : rows + extra[0] - 1, 1 : columns + extra[1] - 1].transpose(0, 1).contiguous()
+        return y
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
@@ -228,6 +237,11 @@ class _FewPlanes(torch.autograd.Function):
         return grad_x, grad_weight, None, None
 
 
-def _taps(planes: Tensor) -> list[tuple[int, int, Tensor]]:
-    """(row, column, plane) of the taps of planes (out, 3, 3, ...)."""
-    return [(row, column, planes[:, row, column]) for row in range(3) for column in range(3)]
+def _taps(phase: int, step: int) -> list[tuple[int, slice, slice]]:
+    """The taps, along one axis, that fall on every `step`-th place from `phase` on: (tap, to, from) of each."""
+    shifts = {
+        -1: (slice(None, -1), slice(1, None)),
+        0: (slice(None), slice(None)),
+        1: (slice(1, None), slice(None, -1)),
+    }
+    return [(tap, *shifts[(tap - 1 - phase) // step]) for tap in range(3) if (tap - 1 - phase) % step == 0]

@@ -130,19 +130,19 @@ def read_forward(
     blocks = _blocks(rows, num_items)
     weights = query.new_empty(rows, num_items)
     keep = learning and query.shape[1] > MERGED
-    logits = weights.new_empty(rows if keep else blocks[0].stop if blocks else 0, num_items)
     entropy, mean = query.new_empty(rows), query.new_empty(rows)
     rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
     value = query.new_empty(rows, items.shape[1])
+    logits = query.new_empty(rows if keep else 0, num_items)
     for block in blocks:
         some = product(query[block], keys.T)
-        if keep:
-            logits[block] = some
         entropy[block], mean[block], taken, rescued[block] = _weigh(some, threshold, weights[block])
-        if not keep:
+        if keep:
+            logits = _with_block(logits, block, some)
+        else:
             mean[block] += taken
-        value[block] = product(weights[block], items)
-    kept = Kept(query, keys, items, weights, logits if keep else logits[:0], value, mean, entropy, inverse)
+        value = _with_block(value, block, product(weights[block], items))
+    kept = Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
     return (value, weights, entropy, rescued), kept
 
 
@@ -155,36 +155,52 @@ def read_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of queries (T, C) and items (N, C), given those of value, weights and entropy."""
     query, keys, items, weights, logits, value, mean, entropy, inverse = kept
-    grad_query = torch.empty_like(query)
-    grad_keys = torch.zeros_like(keys)
+    wide = len(logits) > 0
+    grad_query, grad_keys = torch.empty_like(query), torch.zeros_like(keys)
     if grad_value is None:
         grad_value = torch.zeros_like(value)
     constant, left, right = -_row_sums(grad_value * value), grad_value, items
     if grad_entropy is not None:
         constant += (grad_entropy * mean)[:, None]
-        if not len(logits):
+        if not wide:
             left = torch.cat([left, query * -grad_entropy[:, None]], dim=1)
             right = torch.cat([right, keys], dim=1)
     # a weight of 1 is constant: what rounding leaves of its gradient is none, and Adam would make much of it
     several = (entropy > 0)[:, None].to(value)
-    # the constant as one more column of the product
-    left = torch.cat([left, constant], dim=1) * several
-    right = torch.cat([right, right.new_ones(len(right), 1)], dim=1)
+    if not wide:  # the constant as one more column of the product; for wide items a copy of them costs more
+        left = torch.cat([left, constant], dim=1) * several
+        right = torch.cat([right, right.new_ones(len(right), 1)], dim=1)
     for block in _blocks(query.shape[0], keys.shape[0]):
         w = weights[block]
         grad_logits = product(left[block], right.T)
-        if grad_entropy is not None and len(logits):
-            grad_logits.addcmul_(logits[block], grad_entropy[block, None] * several[block], value=-1)
+        if wide:
+            grad_logits += constant[block]
+            if grad_entropy is not None:
+                grad_logits.addcmul_(logits[block], grad_entropy[block, None], value=-1)
+            grad_logits *= several[block]
         if grad_weights is not None:
             grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
         grad_logits *= w
-        grad_query[block] = product(grad_logits, keys)
-        grad_keys += product(query[block].T, grad_logits).T
+        grad_query = _with_block(grad_query, block, product(grad_logits, keys))
+        grad_keys += _columns_product(grad_logits, query[block])
     grad_keys /= temperature
     if inverse:
         grad_query = _through_directions(grad_query, query, inverse[0])
         grad_keys = _through_directions(grad_keys, keys * temperature, inverse[1])
-    return grad_query, grad_keys.add_(product(grad_value.T, weights).T)
+    return grad_query, grad_keys.add_(_columns_product(weights, grad_value))
+
+
+def _columns_product(left: Tensor, right: Tensor) -> Tensor:
+    """left.T @ right (N, C) of left (T, N) and right (T, C): of the two, the narrower is copied."""
+    return product(left.T, right) if left.shape[1] < right.shape[1] else product(right.T, left).T
+
+
+def _with_block(whole: Tensor, block: slice, rows: Tensor) -> Tensor:
+    """The whole with these rows as its block; they themselves where they are all of it: a copy takes a good part."""
+    if len(rows) == len(whole):
+        return rows.contiguous()
+    whole[block] = rows
+    return whole
 
 
 class _SparseRead(torch.autograd.Function):
