@@ -92,6 +92,15 @@ def test_without_onednn_the_other_library_does_it(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(affine(left, right, torch.ones(70)), torch.addmm(torch.ones(70), left, right))
 
 
+def test_where_onednn_fails_the_other_library_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Tensor:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(products, "onednn_linear", lambda: failing)
+    left, right = drawn(LARGE)
+    assert torch.equal(product(left, right), left @ right)
+
+
 @pytest.mark.parametrize("broken", ["missing", "raises", "wrong"])
 def test_an_onednn_that_is_not_as_it_was_is_not_used(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def other(*_: Any) -> Tensor:

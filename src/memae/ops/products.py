@@ -29,8 +29,8 @@ def product(left: Tensor, right: Tensor, *, out: Tensor | None = None) -> Tensor
         right: the other.
         out: (A, C) where the result may be put.
     """
-    if linear := _for(left, right):
-        return linear(left, right.T, None, "none", [], "")
+    if (made := _by_onednn(left, right)) is not None:
+        return made
     if out is not None:
         return torch.mm(left, right, out=out)
     return (right.T @ left.T).T if right.shape[1] < NARROW else left @ right
@@ -46,15 +46,19 @@ def affine(left: Tensor, right: Tensor, added: Tensor, *, times: float = 1, out:
         times: a factor.
         out: (A, C) where the result is put; it may be `added` itself.
     """
-    if linear := _for(left, right):
-        made = linear(left, right.T, None, "none", [], "")
+    if (made := _by_onednn(left, right)) is not None:
         return torch.add(added if times == 1 else added * times, made, alpha=times, out=out)
     return torch.addmm(added, left, right, beta=times, alpha=times, out=out)
 
 
-def _for(left: Tensor, right: Tensor) -> Callable[..., Tensor] | None:
-    large = left.numel() * right.shape[1] >= LARGE and left.dtype == torch.float32 and left.is_cpu
-    return onednn_linear() if large else None
+def _by_onednn(left: Tensor, right: Tensor) -> Tensor | None:
+    if left.numel() * right.shape[1] < LARGE or left.dtype != torch.float32 or not left.is_cpu:
+        return None
+    linear = onednn_linear()
+    try:
+        return linear(left, right.T, None, "none", [], "") if linear else None
+    except RuntimeError:  # where memory runs out it says no more than that it cannot; the other says what is wrong
+        return None
 
 
 @cache
