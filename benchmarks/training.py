@@ -36,9 +36,10 @@ from memae.data.preprocess import ImagePreprocess
 from memae.data.samples import Images, Modality
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import KDDCUP_WIDTHS, build, preset_config
+from memae.objective import ReconstructionObjective
 from memae.ops.products import product
 from memae.scoring import sample_scores
-from memae.train import ReconstructionObjective, train
+from memae.train import train
 
 __all__ = ["matrix_rate", "plain_form", "sample_flop", "training_benchmark"]
 

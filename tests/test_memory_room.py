@@ -49,7 +49,8 @@ print(json.dumps({"said": watcher.said, "most": room.most, "off": float(abs(scor
 TRAIN = """
 import copy
 from memae.config import TrainConfig
-from memae.train import Monitor, ReconstructionObjective, train
+from memae.objective import ReconstructionObjective
+from memae.train import Monitor, train
 
 class Monitored(Warnings, Monitor):
     pass
@@ -87,7 +88,8 @@ print(json.dumps({"said": watcher.said, "found": len(found), "off": float((found
 HELD_OUT = """
 import memae.train
 from memae.config import TrainConfig
-from memae.train import Monitor, ReconstructionObjective, train
+from memae.objective import ReconstructionObjective
+from memae.train import Monitor, train
 
 class Monitored(Warnings, Monitor):
     pass

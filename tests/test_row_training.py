@@ -10,8 +10,9 @@ from memae.config import TrainConfig
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder
 from memae.models.table import fully_connected
+from memae.objective import ReconstructionObjective
 from memae.row_training import BlockAdam, RowGradients
-from memae.train import ReconstructionObjective, train
+from memae.train import train
 
 MEMORIES = {
     "none": None,
@@ -34,7 +35,7 @@ def by_hand(model, **objective):
     """Its gradients, which start at 0."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    return RowGradients(model, **{"alpha": 2e-2, "reduction": "sum", "noise": 0.0} | objective)
+    return RowGradients(model, ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective))
 
 
 def same_gradients(model, other):

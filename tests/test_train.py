@@ -40,13 +40,8 @@ from memae.models.autoencoder import Autoencoder
 from memae.models.image import ConvLayer, conv_decoder, conv_encoder
 from memae.models.table import fully_connected
 from memae.models.video import ClipLayer, clip_decoder, clip_encoder
-from memae.train import (
-    EpochRecord,
-    History,
-    LossTerms,
-    ReconstructionObjective,
-    local_seed,
-)
+from memae.objective import LossTerms, ReconstructionObjective
+from memae.train import EpochRecord, History, local_seed
 
 train = partial(training.train, device="cpu")  # where results are promised bit for bit
 

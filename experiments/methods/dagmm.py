@@ -24,7 +24,8 @@ from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.losses import squared_error
 from memae.models.table import fully_connected
-from memae.train import LossTerms, Objective, train
+from memae.objective import LossTerms, Objective
+from memae.train import train
 
 __all__ = ["Mixture", "MixtureNetwork", "dagmm", "likelihood", "mixture_of"]
 

@@ -24,7 +24,8 @@ from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper
 from memae.losses import squared_error
 from memae.models.autoencoder import Autoencoder
-from memae.train import LossTerms, Objective, ReconstructionObjective, local_seed, train
+from memae.objective import LossTerms, Objective, ReconstructionObjective
+from memae.train import local_seed, train
 
 __all__ = ["ClusteringNetwork", "clustering", "dcn"]
 

@@ -29,7 +29,8 @@ from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.losses import squared_error
 from memae.models.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
-from memae.train import History, LossTerms, Objective, train
+from memae.objective import LossTerms, Objective
+from memae.train import History, train
 
 __all__ = ["EnergyModel", "denoising", "dsebm", "softplus_units"]
 

@@ -19,8 +19,9 @@ from experiments.methods.neural import Problem, facts_of
 from memae.data.encoded import Encoded, fitting
 from memae.losses import Reduction, squared_error, total_loss
 from memae.models.autoencoder import Autoencoder
+from memae.objective import LossTerms, Objective
 from memae.scoring import Measure, sample_scores
-from memae.train import LossTerms, Objective, train
+from memae.train import train
 
 __all__ = ["penalised", "sparse_code", "weight_for"]
 

@@ -27,7 +27,8 @@ from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.models.image import conv_decoder, conv_encoder, encoded_shape
 from memae.models.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
 from memae.models.table import fully_connected
-from memae.train import LossTerms, local_seed, train
+from memae.objective import LossTerms
+from memae.train import local_seed, train
 
 __all__ = ["VAE", "Bound", "divergence", "gaussian_log_likelihood", "vae"]
 

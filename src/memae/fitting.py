@@ -33,17 +33,11 @@ from memae.memory import MemoryModule, use_counts
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build, settled
+from memae.objective import ReconstructionObjective
 from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
-from memae.train import (
-    Device,
-    History,
-    Monitor,
-    ReconstructionObjective,
-    local_seed,
-    train,
-)
+from memae.train import Device, History, Monitor, local_seed, train
 
 __all__ = ["calibrated", "fit_artifact", "forget_training"]
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from memae.losses import Reduction
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder
 from memae.models.table import layers_backward, layers_forward, linear_layers
+from memae.objective import ReconstructionObjective
 from memae.ops import MemoryRead
 from memae.ops.blocked import read_backward, read_forward
 
@@ -30,10 +30,9 @@ class RowGradients:
     parameters hold. These, and the memory that parameters lie in, must stay what they are now.
     """
 
-    def __init__(self, model: Autoencoder, *, alpha: float, reduction: Reduction, noise: float) -> None:
+    def __init__(self, model: Autoencoder, objective: ReconstructionObjective) -> None:
         self._encoder, self._decoder = _Layers.of(model.encoder), _Layers.of(model.decoder)
-        self._memory = model.memory
-        self._alpha, self._reduction, self._noise = alpha, reduction, noise
+        self._memory, self._objective = model.memory, objective
 
     @staticmethod
     def suit(model: nn.Module) -> bool:
@@ -48,7 +47,8 @@ class RowGradients:
     @torch.no_grad()
     def __call__(self, x: Tensor, share: float = 1.0) -> tuple[Tensor, MemoryRead | None]:
         """The loss of a batch (B, F), of which it is a `share`, and the read behind it."""
-        seen = x + self._noise * torch.randn_like(x) if self._noise else x
+        alpha, reduction, noise = self._objective.alpha, self._objective.reduction, self._objective.noise
+        seen = x + noise * torch.randn_like(x) if noise else x
         read, kept, memory = None, None, self._memory
         value, encoder_saw = layers_forward(seen, self._encoder.parameters)
         if memory is not None:
@@ -64,14 +64,14 @@ class RowGradients:
             value = read.value
         rebuilt, decoder_saw = layers_forward(value, self._decoder.parameters)
         residual = rebuilt.sub_(x)
-        weight = share / len(x) / (x.shape[1] if self._reduction == "mean" else 1)
+        weight = share / len(x) / (x.shape[1] if reduction == "mean" else 1)
         loss = residual.square().sum().mul_(weight)
         grad = layers_backward(residual.mul_(2 * weight), decoder_saw, *self._decoder, through=True)
         if read is not None and kept is not None and memory is not None:
             entropy = None
-            if self._alpha:
-                loss += share * self._alpha * read.entropy.mean()
-                entropy = torch.full_like(read.entropy, share * self._alpha / len(x))
+            if alpha:
+                loss += share * alpha * read.entropy.mean()
+                entropy = torch.full_like(read.entropy, share * alpha / len(x))
             grad, items_grad = read_backward(kept, memory.temperature, grad, None, entropy)
             _grad_of(memory.items).add_(items_grad)
         assert grad is not None

@@ -8,14 +8,12 @@ that was not.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -28,11 +26,11 @@ from memae.config import TrainConfig
 from memae.data.encoded import Encoded, fitting
 from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
-from memae.losses import Reduction, squared_error, total_loss
+from memae.interrupt import Interrupt
 from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
-from memae.ops import MemoryRead
+from memae.objective import Objective, ReconstructionObjective
 from memae.row_training import BlockAdam, RowGradients
 from memae.stages import Watcher
 
@@ -40,10 +38,7 @@ __all__ = [
     "Device",
     "EpochRecord",
     "History",
-    "LossTerms",
     "Monitor",
-    "Objective",
-    "ReconstructionObjective",
     "local_seed",
     "train",
 ]
@@ -58,39 +53,6 @@ HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of th
 HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
-
-
-class LossTerms(NamedTuple):
-    """What an objective makes of a batch."""
-
-    loss: Tensor
-    """The scalar to minimise: a mean over the samples of the batch."""
-    read: MemoryRead | None
-    """The memory read behind it, watched for health; None where there is no memory."""
-
-
-Objective: TypeAlias = Callable[[nn.Module, Tensor], LossTerms]
-"""From a model and a clean batch (B, ...) to its loss; `model.training` tells training from held-out loss."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReconstructionObjective:
-    """The objective of the autoencoder and MemAE: reconstruction error plus alpha times addressing entropy."""
-
-    alpha: float
-    """Entropy weight; see `memae.losses.total_loss` for what it weighs against."""
-    reduction: Reduction
-    """Of the error of one sample."""
-    noise: float = 0.0
-    """Standard deviation of the Gaussian noise on the input while training; the target stays clean."""
-
-    def __call__(self, model: nn.Module, x: Tensor) -> LossTerms:
-        """Loss and read of a batch (B, ...)."""
-        seen = x + self.noise * torch.randn_like(x) if self.noise and model.training else x
-        rebuilt = model(seen)
-        entropy = None if rebuilt.read is None else rebuilt.read.entropy
-        loss = total_loss(squared_error(x, rebuilt.x), entropy, alpha=self.alpha, reduction=self.reduction)
-        return LossTerms(loss, rebuilt.read)
 
 
 @dataclass(frozen=True)
@@ -203,42 +165,11 @@ def train(
     with (
         torch.random.fork_rng(devices=cuda),
         _few_threads(model, batch, x.shape),
-        _Interrupt() as interrupt,
+        Interrupt() as interrupt,
     ):
         told = monitor if accelerator.is_main_process else None
         loop = _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint, interrupt, told)
         return loop.run(x, held_out, told)
-
-
-class _Interrupt:
-    """Lets Ctrl-C end a training between two steps; a second one ends it where it stands.
-
-    Python raises KeyboardInterrupt between any two instructions: in the middle of a checkpoint, or while a logger
-    holds a lock that its thread then waits for.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> _Interrupt:
-        mine = threading.current_thread() is threading.main_thread()
-        if mine and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before:
-            signal.signal(signal.SIGINT, self._before)
-
-    def check(self) -> None:
-        """Raises the KeyboardInterrupt that was asked for."""
-        if self.asked:
-            raise KeyboardInterrupt
-
-    def _ask(self, _signal: int, _frame: object) -> None:
-        self.check()
-        self.asked = True
 
 
 class _Loop:
@@ -253,7 +184,7 @@ class _Loop:
         seed: int,
         revive_epochs: int,
         checkpoint: Checkpoint | None,
-        interrupt: _Interrupt,
+        interrupt: Interrupt,
         watcher: Watcher | None,
     ) -> None:
         norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
@@ -275,7 +206,7 @@ class _Loop:
         self.optimizer = (
             BlockAdam(parameters, rate) if block else torch.optim.Adam(parameters, lr=rate, fused=True)
         )
-        self.rows = RowGradients(by_hand, **asdict(cast(ReconstructionObjective, objective))) if by_hand else None
+        self.rows = RowGradients(by_hand, cast(ReconstructionObjective, objective)) if by_hand else None
         self.state = _State()
 
     def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
