@@ -259,20 +259,6 @@ def test_the_monitor_is_told_of_every_step_and_epoch() -> None:
     assert listener.steps[3][1] == pytest.approx(history.records[0].loss, rel=1e-6)
 
 
-def test_noise_is_on_the_input_of_training_only() -> None:
-    model, x = row_model(), rows(20, 1)
-    noisy = ReconstructionObjective(alpha=0.0, reduction="sum", noise=0.5)
-    clean = ReconstructionObjective(alpha=0.0, reduction="sum")
-    model.train()
-    assert not torch.equal(noisy(model, x).loss, clean(model, x).loss)
-    torch.manual_seed(3)
-    seen = x + 0.5 * torch.randn_like(x)
-    torch.manual_seed(3)
-    assert_close(noisy(model, x).loss, squared_error(x, model(seen).x).sum(dim=1).mean())  # the target is clean
-    model.eval()
-    assert torch.equal(noisy(model, x).loss, clean(model, x).loss)
-
-
 @pytest.mark.parametrize("make", [row_model, image_model])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(make: Callable[[], Autoencoder]) -> None:
     x = rows(64, 1) if make is row_model else images(64, 1)
