@@ -12,6 +12,7 @@ Settings = Mapping[str, Any]
 PRESETS = {
     "mnist": "mnist-paper",  # its network; the variants set all else
     "mnist-code": "mnist",
+    "mnist-length": "mnist-paper",
     "cifar10": "cifar10",
     "kddcup99": "kddcup-paper",
     "kddcup99-distinct": "kddcup",
@@ -88,6 +89,23 @@ def _mnist_code() -> dict[str, Settings]:
         "600 items": _with(start, memory={"num_items": 600}),
         "30 epochs": _with(start, train={"epochs": 30}),
     }
+
+
+def _mnist_length() -> dict[str, Settings]:
+    """How long the paper's preset trains, and at what rate: the paper says neither for images."""
+    found: dict[str, Settings] = {}
+    for name, method in (("plain autoencoder", PLAIN), ("MemAE", {})):
+        for epochs in (30, 1, 2, 5, 10):
+            start = "start: " if not found else ""
+            found[f"{start}{name}, {epochs} epoch{'s' if epochs > 1 else ''}"] = {
+                **method,
+                "train": {"epochs": epochs},
+            }
+        found[f"{name}, 30 epochs at a rate of 1e-4"] = {
+            **method,
+            "train": {"epochs": 30, "learning_rate": 1e-4},
+        }
+    return found
 
 
 def _cifar10() -> dict[str, Settings]:
@@ -343,6 +361,7 @@ def _defects_256() -> dict[str, Settings]:
 VARIANTS: dict[str, Callable[[], dict[str, Settings]]] = {
     "mnist": _mnist,
     "mnist-code": _mnist_code,
+    "mnist-length": _mnist_length,
     "cifar10": _cifar10,
     "kddcup99": _kddcup,
     "kddcup99-distinct": _kddcup_distinct,
