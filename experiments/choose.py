@@ -1,11 +1,11 @@
 """How the defaults were chosen: one change at a time on validation data; no test split is opened.
 
 MNIST: classes 8 and 2 of `images.mnist_choose`, and 4 and 5 for the width of the code and the length of a training.
-CIFAR-10: classes 0, 1, 4 and 7 of `images.cifar10_choose`. KDDCUP99: `kddcup.choose`, F1 at 20 per cent flagged. Tables: seven of the small tables of
-the data folder; half of the normal rows are fitted, a quarter of them and half of the anomalies are ranked, and the
-rest is left for a final check. In the second round of tables each seed also deals the fitted and the ranked normal rows
-among themselves anew. Ped2: made-up anomalies on held-out training footage, see `pseudo_anomalies`. Defects: made-up
-pictures, see `made_up_defects`.
+CIFAR-10: classes 0, 1, 4 and 7 of `images.cifar10_choose`. KDDCUP99: `kddcup.choose`, F1 at 20 per cent flagged.
+Tables: seven of the small tables of the data folder; half of the normal rows are fitted, a quarter of them and half of
+the anomalies are ranked, and the rest is left for a final check. In the second round of tables each seed also deals the
+fitted and the ranked normal rows among themselves anew. Ped2: made-up anomalies on held-out training footage, see
+`pseudo_anomalies`. Defects: made-up pictures, see `made_up_defects`.
 """
 
 from __future__ import annotations
