@@ -21,17 +21,18 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from memae.allocator import keep_large_blocks
+from memae.block_adam import BlockAdam
 from memae.checkpoint import Checkpoint
 from memae.config import TrainConfig
 from memae.data.encoded import Encoded, fitting
 from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
 from memae.interrupt import Interrupt
+from memae.lane_training import LaneGradients
 from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
 from memae.objective import Objective, ReconstructionObjective
-from memae.row_training import BlockAdam, RowGradients
 from memae.stages import Watcher
 
 __all__ = [
@@ -168,7 +169,9 @@ def train(
         Interrupt() as interrupt,
     ):
         told = monitor if accelerator.is_main_process else None
-        loop = _Loop(accelerator, model, objective, settings, seed, revive_epochs, checkpoint, interrupt, told)
+        loop = _Loop(
+            accelerator, model, x.shape[1:], objective, settings, seed, revive_epochs, checkpoint, interrupt, told
+        )
         return loop.run(x, held_out, told)
 
 
@@ -179,6 +182,7 @@ class _Loop:
         self,
         accelerator: Any,
         model: nn.Module,
+        shape: Sequence[int],
         objective: Objective,
         settings: TrainConfig,
         seed: int,
@@ -201,12 +205,11 @@ class _Loop:
         # Not prepared: Accelerate's wrapper is for loss scaling and accumulated gradients, of which there are none
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
         parameters, rate = self.model.parameters(), settings.learning_rate
-        by_hand = _by_hand(self.model, objective) if self.plain else None
-        block = by_hand or (self.plain and _one_block(self.model, objective))
+        self.lanes = _by_lanes(self.model, objective, shape) if self.plain else None
+        block = self.lanes or (self.plain and _one_block(self.model, objective))
         self.optimizer = (
             BlockAdam(parameters, rate) if block else torch.optim.Adam(parameters, lr=rate, fused=True)
         )
-        self.rows = RowGradients(by_hand, cast(ReconstructionObjective, objective)) if by_hand else None
         self.state = _State()
 
     def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
@@ -288,47 +291,46 @@ class _Loop:
     def _pass_over(self, x: Encoded, epoch: int, monitor: Monitor | None) -> tuple[float, Tensor | None]:
         """The mean loss of an epoch, and the `use_counts` of this process."""
         self.model.train()
-        total, done = torch.zeros((), device=x.device), 0
+        total: Tensor | float = 0.0
+        done, world = 0, self.accelerator.num_processes
         counts: Tensor | None = None
         for place, index in enumerate(orders := self._batches(x, epoch)):
+            size = index.numel()  # len() of a tensor takes its time
             self._set_learning_rate(epoch - 1 + place / len(orders))
-            loss, used = self._gradients(x, index)
+            loss, used = self._gradients(x, index, size)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            total += loss * len(index)
-            done += len(index)
+            total += loss * size
+            done += size
             if used is not None:
                 counts = used if counts is None else counts.add_(used)
             if monitor:
-                monitor.step(len(index) * self.accelerator.num_processes, partial(_mean, total, done))
-            if (
-                self.accelerator.num_processes == 1
-            ):  # of several, one that left would be waited for until the epoch ends
+                monitor.step(size * world, partial(_mean, total, done))
+            if world == 1:  # of several, one that left would be waited for until the epoch ends
                 self.interrupt.check()
-        return _mean(self.accelerator.reduce(total, "sum"), done * self.accelerator.num_processes), counts
+        return _mean(self.accelerator.reduce(torch.as_tensor(total), "sum"), done * world), counts
 
-    def _gradients(self, x: Encoded, index: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _gradients(self, x: Encoded, index: Tensor, size: int) -> tuple[Tensor | float, Tensor | None]:
         """Loss and `use_counts` of a batch, its gradients left in the parameters; in parts where memory runs out."""
         while True:
-            most = self.room.fit(len(index))
+            most = self.room.fit(size)
             try:
-                if most == len(index):
+                if most == size:
                     return self._part(x, index, 1.0)
                 # rounded down, so that no part is smaller than the least
-                parts = index.tensor_split(max(-(-len(index) // most), 2))
-                losses, used = zip(*(self._part(x, part, len(part) / len(index)) for part in parts), strict=True)
-                return torch.stack(losses).sum(), None if used[0] is None else torch.stack(used).sum(dim=0)
+                parts = index.tensor_split(max(-(-size // most), 2))
+                losses, used = zip(*(self._part(x, part, len(part) / size) for part in parts), strict=True)
+                return sum(losses), None if used[0] is None else torch.stack(used).sum(dim=0)
             except (MemoryError, RuntimeError) as error:
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.accelerator.num_processes > 1:
                     raise
                 self.room.halve(error, most)
 
-    def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
+    def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor | float, Tensor | None]:
         batch = _take(x, index.to(x.device))
-        if self.rows:
-            loss, read = self.rows(batch, share)
-            return loss, None if read is None else use_counts(read)
+        if self.lanes:
+            return self.lanes(batch, share)
         with self.accelerator.autocast():
             terms = self.objective(self.wrapped, batch)
         loss = terms.loss if share == 1 else terms.loss * share
@@ -473,10 +475,10 @@ class _Loop:
         )
 
 
-def _by_hand(model: nn.Module, objective: Objective) -> Autoencoder | None:
-    """The model, if its gradients are written out for this objective."""
-    if isinstance(objective, ReconstructionObjective) and RowGradients.suit(model):
-        return cast(Autoencoder, model)
+def _by_lanes(model: nn.Module, objective: Objective, shape: Sequence[int]) -> LaneGradients | None:
+    """The gradients of this objective from compiled code, if it knows the model and samples of this shape."""
+    if isinstance(objective, ReconstructionObjective) and LaneGradients.suit(model, tuple(shape)):
+        return LaneGradients(cast(Autoencoder, model), objective)
     return None
 
 
@@ -520,7 +522,7 @@ def _take(x: Encoded, index: Tensor) -> Tensor:
     return x.index_select(0, index) if isinstance(x, Tensor) else x[index]
 
 
-def _mean(total: Tensor, count: int) -> float:
+def _mean(total: Tensor | float, count: int) -> float:
     return float(total) / count
 
 

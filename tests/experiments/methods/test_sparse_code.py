@@ -19,11 +19,11 @@ def of_network(network):
     return network
 
 
-@pytest.mark.parametrize(("fit", "most"), [(IMAGES, 0), (ROWS, 1e-3)], ids=["images", "rows"])
-def test_without_a_penalty_it_is_the_plain_autoencoder(fit, most):
+@pytest.mark.parametrize("fit", [IMAGES, ROWS], ids=["images", "rows"])
+def test_without_a_penalty_it_is_the_plain_autoencoder(fit):
     plain = detector(of_network, memory={"enabled": False}, train={"epochs": EPOCHS})(fit, 3)
-    # the gradients of rows are written out for the one and come from autograd for the other
-    assert sparse_code(0.0, epochs=EPOCHS)(fit, 3).score(fit) == pytest.approx(plain.score(fit), rel=most, abs=0)
+    # the gradients are from compiled code for the one and from autograd for the other
+    assert sparse_code(0.0, epochs=EPOCHS)(fit, 3).score(fit) == pytest.approx(plain.score(fit), rel=1e-3)
     assert not np.allclose(sparse_code(epochs=EPOCHS)(fit, 3).score(fit), plain.score(fit))
 
 

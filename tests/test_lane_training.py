@@ -1,0 +1,251 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from memae.config import TrainConfig
+from memae.lane_training import LaneGradients
+from memae.memory import MemoryModule, use_counts
+from memae.models.autoencoder import Autoencoder
+from memae.models.image import ConvLayer, conv_decoder, conv_encoder
+from memae.models.presets import build, preset_config
+from memae.models.table import fully_connected
+from memae.objective import ReconstructionObjective
+from memae.ops import lanes
+from memae.train import train
+
+pytestmark = pytest.mark.skipif(not lanes.available(), reason="memae was installed without a compiler")
+
+MEMORIES = {
+    "none": None,
+    "cosine": {"temperature": 0.1},
+    "dot": {"similarity": "dot", "shrinkage": 2.0},
+    "not sparse": {"shrinkage": 0.0},
+    "rescued": {"shrinkage": 9.5},
+}
+EUCLIDEAN = {"similarity": "euclidean"}
+IMAGES = {  # the shape, and the presets that are asked about it
+    "mnist": (1, 28, 28), "mnist-paper": (1, 28, 28), "cifar10-paper": (3, 32, 32), "image": (3, 21, 13),
+}  # fmt: skip
+
+
+def network(memory="none", widths=(12, 8, 3)):
+    torch.manual_seed(0)
+    settings = {**MEMORIES, "euclidean": EUCLIDEAN}[memory]
+    items = None if settings is None else MemoryModule(10, widths[-1], query="whole", **settings)
+    return Autoencoder(fully_connected(widths), items, fully_connected(widths[::-1]))
+
+
+def images(preset, memory):
+    torch.manual_seed(0)
+    config = preset_config(preset, "image")
+    section = config.memory.model_copy(update={"enabled": memory is not None, "query": memory})
+    return build(config.model_copy(update={"memory": section}), IMAGES[preset])
+
+
+def conv_network(shape=(2, 9, 7)):
+    layers = ConvLayer(3, 1, 5), ConvLayer(1, 2, 20), ConvLayer(3, 2, 7)
+    torch.manual_seed(0)
+    channels, height, width = shape
+    return Autoencoder(
+        conv_encoder(channels, layers), MemoryModule(6, 7), conv_decoder(channels, layers, height, width)
+    )
+
+
+def by_lanes(model, **objective):
+    """Its gradients, which start at 0."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+    return LaneGradients(model, ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective))
+
+
+def by_autograd(model, x, **objective):
+    """Loss, read and a network that has the gradients, in float64."""
+    exact = copy.deepcopy(model).double()
+    for parameter in exact.parameters():
+        parameter.grad = None
+    terms = ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective)(exact, x.double())
+    terms.loss.backward()
+    return terms, exact
+
+
+def same_gradients(model, exact, off=1e-4):
+    for name, parameter in model.named_parameters():
+        expected = exact.get_parameter(name).grad
+        # BatchNorm and a sharp read double what rounding leaves; the largest gradient says what is small
+        assert (parameter.grad - expected).abs().max() <= off * expected.abs().max() + 1e-7, name
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("alpha", [2e-2, 0.0])
+@pytest.mark.parametrize("widths", [(12, 8, 3), (5, 2), (40, 33, 5, 4, 3)])
+def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, widths):
+    model, terms = network(memory, widths), {"alpha": alpha, "reduction": reduction}
+    gradients = by_lanes(model, **terms)
+    for batch in (16, 33, 1, 100):
+        x = torch.randn(batch, widths[0])
+        model.zero_grad(set_to_none=False)
+        loss, counts = gradients(x)
+        expected, exact = by_autograd(model, x, **terms)
+        assert loss == pytest.approx(expected.loss.item(), rel=1e-5)
+        same_gradients(model, exact)
+        assert (counts is None) == (expected.read is None)
+        if counts is not None:
+            assert torch.equal(counts, use_counts(expected.read))
+
+
+@pytest.mark.parametrize("query", [None, "whole", "position"])
+@pytest.mark.parametrize("preset", IMAGES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        model = images(preset, query).train()
+        gradients = by_lanes(model)
+        for batch in (40, 64):
+            x = torch.randn(batch, *IMAGES[preset])
+            model.zero_grad(set_to_none=False)
+            expected, exact = by_autograd(model, x)
+            loss, counts = gradients(x)
+            assert loss == pytest.approx(expected.loss.item(), rel=1e-4)
+            # ReLU and shrinkage have kinks, where a sum that is rounded otherwise takes another side
+            same_gradients(model, exact, off=0.1)
+            if counts is not None:
+                assert counts[-2] == use_counts(expected.read)[-2]
+            for name, buffer in model.named_buffers():
+                assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-3, atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("batch", [2, 31, 70])
+def test_convolutions_of_any_kernel_stride_and_width(batch):
+    model = conv_network().train()
+    x = torch.randn(batch, 2, 9, 7)
+    expected, exact = by_autograd(model, x)
+    loss, _ = by_lanes(model)(x)
+    assert loss == pytest.approx(expected.loss.item(), rel=1e-5)
+    same_gradients(model, exact, off=1e-2)
+
+
+def test_threads_that_meet_in_every_layer_never_disturb_each_other():
+    before = torch.get_num_threads()
+    model = images("cifar10-paper", None).train()
+    x = torch.randn(37, 3, 32, 32)
+    gradients = by_lanes(model)
+    try:
+        torch.set_num_threads(1)
+        alone, _ = gradients(x)
+        torch.set_num_threads(2)
+        assert [gradients(x)[0] for _ in range(30)] == pytest.approx([alone] * 30, rel=1e-4)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_noise_is_on_the_input_and_not_on_the_target():
+    model, x = network(widths=(6, 4)), torch.randn(20, 6)
+    torch.manual_seed(1)
+    loss, _ = by_lanes(model, noise=0.3)(x)
+    torch.manual_seed(1)
+    seen = x + 0.3 * torch.randn_like(x)
+    assert loss == pytest.approx((model(seen).x - x).square().sum(dim=1).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_shares_of_a_batch_add_up_to_it(memory):
+    model = network(memory)
+    other, x = copy.deepcopy(model), torch.randn(30, 12)
+    whole, _ = by_lanes(model)(x)
+    parts = by_lanes(other)
+    losses = [parts(part, len(part) / 30)[0] for part in x.split([5, 20, 5])]
+    assert sum(losses) == pytest.approx(whole, rel=1e-5)
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        assert_close(mine.grad, its.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_not_a_number_stays_none():
+    model = conv_network().train()
+    x = torch.randn(4, 2, 9, 7)
+    x[1, 0, 3, 3] = torch.nan
+    loss, _ = by_lanes(model)(x)
+    assert math.isnan(loss)
+
+
+def frozen():
+    model = network()
+    next(model.parameters()).requires_grad_(False)
+    return model
+
+
+def with_dilation():
+    model = conv_network()
+    model.encoder[0].dilation = (2, 2)
+    return model
+
+
+ROW, PICTURE = (12,), (2, 9, 7)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "suits"),
+    [
+        (network, ROW, True),
+        (lambda: network("dot"), ROW, True),
+        (lambda: Autoencoder(nn.Linear(12, 2), None, nn.Linear(2, 12)), ROW, True),
+        (lambda: Autoencoder(nn.Sequential(nn.Linear(12, 2), nn.ReLU()), None, fully_connected((2, 12))), ROW, True),
+        (lambda: Autoencoder(nn.Sequential(nn.Linear(12, 2), nn.GELU()), None, fully_connected((2, 12))), ROW, False),
+        (lambda: network("euclidean"), ROW, False),
+        (lambda: network().double(), ROW, False),
+        (frozen, ROW, False),
+        (lambda: fully_connected((12, 12)), ROW, False),
+        (conv_network, PICTURE, True),
+        (conv_network, (2, 4, 9, 7), False),
+        (with_dilation, PICTURE, False),
+        (lambda: conv_network((3, 400, 300)), (3, 400, 300), False),
+        (lambda: build(preset_config("image", "image"), (3, 128, 128)), (3, 128, 128), False),
+    ],
+)  # fmt: skip
+def test_other_networks_are_left_to_autograd(make, shape, suits):
+    assert LaneGradients.suit(make(), shape) is suits
+
+
+def test_a_network_of_its_own_making_is_left_to_autograd():
+    class Mine(Autoencoder):
+        def forward(self, x):
+            return super().forward(2 * x)
+
+    model = network()
+    assert not LaneGradients.suit(Mine(model.encoder, None, model.decoder), ROW)
+
+
+def test_without_a_compiler_it_is_left_to_autograd(monkeypatch):
+    monkeypatch.setattr(lanes, "available", lambda: False)
+    assert not LaneGradients.suit(network(), ROW)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(network, ROW), (lambda: network("cosine"), ROW), (conv_network, PICTURE)],
+)
+def test_a_training_by_lanes_is_the_training_of_autograd(monkeypatch, make, shape):
+    model, x = make(), torch.randn(100, *shape)
+    other = copy.deepcopy(model)
+    settings = TrainConfig(epochs=3, batch_size=16, patience=0)
+    objective = ReconstructionObjective(alpha=2e-4, reduction="sum")
+    found = train(model, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2)
+    monkeypatch.setattr(LaneGradients, "suit", staticmethod(lambda *_: False))
+    monkeypatch.setattr("memae.train.BLOCK_NUMBERS", 0)
+    expected = train(
+        other, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2
+    )
+    for mine, its in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        assert_close(mine, its, rtol=1e-2, atol=1e-3)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for mine, its in zip(found.records, expected.records, strict=True):
+        assert mine.loss == pytest.approx(its.loss, rel=1e-4)
+        assert mine.held_out_loss == pytest.approx(its.held_out_loss, rel=1e-4)
