@@ -193,8 +193,9 @@ class ScoreConfig(_Section):
         "finds defects however small: the greatest squared error, smoothed by 1/64 of the longer side; unset: 'max' "
         "where an image is larger than 64 px",
     )
-    square_px: PositiveInt | None = Field(
+    square_px: int | None = Field(
         1,
+        ge=1,
         description="side of the squares of a map, px: places are looked for in the mean errors of squares; unset: 4 "
         "where an image is larger than 64 px, else 1",
     )

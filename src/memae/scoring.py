@@ -342,8 +342,8 @@ def _smooth_columns(maps: Tensor, sigma: float) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _gaussian_band(size: int, sigma: float, start: int) -> tuple[int, Tensor]:
-    """What the lines of a block, from line `start` of `size` on, are made of: the first line, and weights (block, lines)
-    float32 of those from there on. The Gaussian reaches 4 sigma; beyond the ends lies the mirror image."""
+    """What the lines of a block, from line `start` of `size` on, are made of: the first line, and float32 weights
+    (block, lines) of those from there on. The Gaussian reaches 4 sigma; beyond the ends lies the mirror image."""
     reach = int(4 * sigma + 0.5)
     away = torch.arange(-reach, reach + 1)
     weights = torch.exp(away.double() ** 2 / (-2 * sigma**2))
