@@ -6,6 +6,8 @@ from torch import nn
 
 import memae.scoring
 from memae.data.preprocess import ImagePreprocess, levels_of
+from memae.data.samples import Images
+from memae.data.stored import StoredImages
 from memae.data.tiles import Tiles
 from memae.errors import DataError
 from memae.losses import squared_error
@@ -334,6 +336,22 @@ def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
         assert part.maps.shape == (5, 70, 101)
         assert part.scores == pytest.approx(sample_scores(model, x, measure), rel=1e-5)
         assert part.scores == pytest.approx(hottest(measure.squares(part.errors).numpy()), rel=1e-2)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 72), (np.uint8, 70), (np.uint16, 72)])
+@pytest.mark.parametrize("scale", ["unit", "centred", "none"])
+def test_pixels_that_are_folded_before_they_are_encoded_score_the_same(dtype, width, scale, threads):
+    threads(1)
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 68, width, 3)).astype(dtype)
+    images = Images(pixels.transpose(0, 3, 1, 2), list(range(7)), "made up")  # as they are decoded
+    preprocess = ImagePreprocess.fit(images, scale)
+    model, measure = build(preset_config("image", "image"), preprocess.shape).eval(), Measure(0.0, "max", 4)
+    stored = StoredImages(images, None, preprocess)
+    wanted = sample_scores(model, preprocess.encode(images), measure)
+    assert sample_scores(model, stored, measure) == pytest.approx(wanted, rel=1e-4)
+    some = StoredImages(images, torch.tensor([5, 2]), preprocess)
+    assert sample_scores(model, some, measure) == pytest.approx(wanted[[5, 2]], rel=1e-4)
 
 
 @pytest.mark.parametrize("seen", [None, 128])

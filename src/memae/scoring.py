@@ -20,6 +20,7 @@ from torch import Tensor
 from memae.config import Pool
 from memae.data.encoded import Encoded, fitting
 from memae.data.samples import Key, Skipped
+from memae.data.stored import StoredImages
 from memae.data.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory import MemoryModule
@@ -193,7 +194,11 @@ class _Scorer:
 
     def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
         """(stop - start,) float64."""
-        return np.concatenate(list(self._batches(self._scores, x, start, stop, wanted)))
+        form = self.folded
+        find: Callable[[Tensor], np.ndarray] = self._scores
+        if form and isinstance(x, StoredImages) and (folded := x.folded(form.side, form.fold_bytes, form.dtype)):
+            x, find = folded, self._scores_of_squares
+        return np.concatenate(list(self._batches(find, x, start, stop, wanted)))
 
     @torch.inference_mode()
     def _batches(
@@ -214,7 +219,7 @@ class _Scorer:
         if self.folded is None:
             rebuilt = self.rebuild(x)
         else:  # as scores alone come about, so that they are the same to the last digit
-            found, rebuilt = self.folded.square_errors(x)
+            found, rebuilt = self.folded.square_errors(self.folded.fold(x))
             squares, rebuilt = measure.multiples(found), self.folded.unfolded(rebuilt)
         errors = measure.errors(x, rebuilt.x)
         return ErrorMap(
@@ -226,9 +231,11 @@ class _Scorer:
         )
 
     def _scores(self, x: Tensor) -> np.ndarray:
-        if self.folded is None:
-            return self._map(x).scores
-        return hottest(self.measure.multiples(self.folded.square_errors(x)[0]).numpy())
+        return self._scores_of_squares(self.folded.fold(x)) if self.folded else self._map(x).scores
+
+    def _scores_of_squares(self, squares: Tensor) -> np.ndarray:
+        assert self.folded is not None
+        return hottest(self.measure.multiples(self.folded.square_errors(squares)[0]).numpy())
 
 
 def _at_once(model: Autoencoder, x: Encoded) -> int:

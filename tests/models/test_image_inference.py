@@ -85,7 +85,7 @@ def test_the_model_itself_is_left_as_it_was(dtype):
 def test_errors_of_squares_are_those_of_their_pixels(shape, dtype, off):
     form, x = inference_form(trained(shape), dtype), torch.randn(2, *shape)
     with torch.inference_mode():
-        errors, rebuilt = form.square_errors(x)
+        errors, rebuilt = form.square_errors(form.fold(x))
         whole = form.unfolded(rebuilt).x
         torch.testing.assert_close(form(x).x, whole)
     wanted = F.avg_pool2d((x - whole).square().mean(dim=1), 4, ceil_mode=True)

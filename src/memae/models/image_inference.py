@@ -46,6 +46,10 @@ class ImageForm(nn.Module):
         """Rebuilds a batch."""
         return self.unfolded(self.squares(self.fold(x)))
 
+    def fold_bytes(self, x: Tensor) -> Tensor:
+        """(B, h, w, C side^2) uint8 of images (B, C, H, W) uint8 whose sides divide."""
+        return self.fold.moved(x)
+
     def unfolded(self, rebuilt: Reconstruction) -> Reconstruction:
         """Images out of squares."""
         return rebuilt._replace(x=self.unfold(rebuilt.x))
@@ -55,24 +59,29 @@ class ImageForm(nn.Module):
         """Of a square, px."""
         return self.fold.fold.side
 
-    def square_errors(self, x: Tensor) -> tuple[Tensor, Reconstruction]:
-        """(B, h, w) float32 mean squared errors of squares, and the squares rebuilt (B, C side^2, h, w)."""
-        squares = self.fold(x)
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the squares."""
+        return self.fold.dtype
+
+    def square_errors(self, squares: Tensor) -> tuple[Tensor, Reconstruction]:
+        """(B, h, w) float32 mean squared errors of folded images (B, C side^2, h, w), and what is rebuilt of these."""
         rebuilt = self.squares(squares)
         residual = (squares - rebuilt.x).movedim(1, -1)
-        within = self._within(x)
+        within = self._within(residual.shape[-1])
         if within is not None:
             residual *= within
         # a norm of bfloat16 adds in float32; that it is rounded, by a fifth of a per cent at most, costs nothing here
         errors = torch.linalg.vector_norm(residual, dim=-1).float().square_()
         return errors / (residual.shape[-1] if within is None else within.sum(dim=-1)), rebuilt
 
-    def _within(self, x: Tensor) -> Tensor | None:
-        """(h, w, C side^2): 1 where an image has px, 0 where its last squares go on; None where they do not."""
-        beyond = (0, -x.shape[3] % self.side, 0, -x.shape[2] % self.side)
+    def _within(self, numbers: int) -> Tensor | None:
+        """(h, w, numbers): 1 where an image has px, 0 where its last squares go on; None where they do not."""
+        height, width = self.unfold.unfold.height, self.unfold.unfold.width
+        beyond = (0, -width % self.side, 0, -height % self.side)
         if not any(beyond):
             return None
-        within: Tensor = self.fold(F.pad(torch.ones_like(x[:1]), beyond))
+        within: Tensor = self.fold(F.pad(torch.ones(1, numbers // self.side**2, height, width), beyond))
         return within[0].movedim(0, -1)
 
 
@@ -126,7 +135,7 @@ class _To(nn.Module):
         return x.to(self.dtype)
 
 
-WIDE = {8: torch.complex64, 16: torch.complex128}  # a number of so many bytes
+WIDE = {4: torch.int32, 8: torch.complex64, 16: torch.complex128}  # a number of so many bytes
 
 
 class _FoldLines(nn.Module):
@@ -137,17 +146,20 @@ class _FoldLines(nn.Module):
         self.fold, self.dtype = fold, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        wide, side = WIDE.get(self.fold.side * self.dtype.itemsize), self.fold.side
+        return self.moved(self.fold.continued(x), self.dtype).movedim(-1, 1)
+
+    def moved(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """(B, h, w, C side^2) of images (B, C, H, W) whose sides divide."""
+        dtype = dtype or x.dtype
+        wide, side = WIDE.get(self.fold.side * dtype.itemsize), self.fold.side
         if wide is None:
-            squares: Tensor = self.fold(x.to(self.dtype))
-            return squares
-        x = self.fold.continued(x)
+            squares: Tensor = self.fold(x.to(dtype))
+            return squares.movedim(1, -1)
         batch, channels, height, width = x.shape
         # two steps take half of the time of one: lines that make a row of squares beside each other, then the squares
         rows = x.view(batch, channels, height // side, side, width).transpose(1, 2)
-        rows = rows.to(self.dtype, memory_format=torch.contiguous_format, copy=True).view(wide)
-        squares = rows.flatten(2, 3).mT.contiguous().view(self.dtype)
-        return squares.movedim(-1, 1)
+        rows = rows.to(dtype, memory_format=torch.contiguous_format, copy=True).view(wide)
+        return rows.flatten(2, 3).mT.contiguous().view(dtype)
 
 
 class _Doubled(nn.Module):
