@@ -194,11 +194,16 @@ class ImagePreprocess(_Fitted):
             DataError: as `encode`.
         """
         pixels = self._checked(samples)
-        x = torch.empty((len(pixels), *fold(_tensor(pixels[:1])).shape[1:]), dtype=dtype)
+        squares = fold(_tensor(pixels))
+        lines = squares.flatten(2)[:, None]
+        x, scratch = torch.empty(lines.shape, dtype=dtype), torch.empty(0)
         for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
-            lines = fold(_tensor(pixels[some])).flatten(2)[:, None]
-            x[some].view(lines.shape).copy_(self._scaled(lines, torch.empty(lines.shape)))
-        return x
+            if dtype == torch.float32:
+                self._scaled(lines[some], x[some])
+            else:  # always through the same floats, which stay in the cache
+                scratch = scratch.resize_(lines[some].shape)
+                x[some] = self._scaled(lines[some], scratch)
+        return x.view(squares.shape)
 
     def _checked(self, samples: Samples) -> np.ndarray:
         """(S, C, H, W) the pixels of images that fit."""
