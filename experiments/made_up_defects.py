@@ -31,15 +31,15 @@ def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
         settings: `heat`, the deviation of the Gaussian that smooths an error map, as a share of its side; `hottest`,
             the share of the smoothed map whose mean is the score: 0 is its greatest value, 1 all of it; `network`,
             by which the images are rebuilt, `image` where it is left out; `side` of the pictures, px, 96 where it is
-            left out: the part grows with it, the cloth, the marble and the defects do not; `seed`, or 0; `relative`
-            for errors as multiples of the usual ones.
+            left out: the part grows with it, the cloth, the marble and the defects do not; `seed`, or 0; `square`,
+            the side of the squares of a map, px, or 1; `relative` for errors as multiples of the usual ones.
     """
     way = dict(settings)
     network, side, seed = way.pop("network", "image"), way.pop("side", 96), way.pop("seed", 0)
-    relative = way.pop("relative", False)
+    score = {"relative": way.pop("relative", False), "square_px": way.pop("square", 1)}
     figures: dict[str, list[float]] = {extent: [] for extent in DEFECTS}
     for kind in KINDS:
-        maps = _maps(kind, network, side, seed, relative)
+        maps = _maps(kind, network, side, seed, **score)
         usual = _pooled(maps["normal"], **way)
         for extent in DEFECTS:
             strange = _pooled(maps[extent], **way)
@@ -50,7 +50,7 @@ def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _pooled(maps: np.ndarray, heat: float, hottest: float) -> np.ndarray:
-    """(S,) scores of error maps (S, H, W)."""
+    """(S,) scores of error maps (S, h, w)."""
     sigma = heat * maps.shape[-1]
     smooth = gaussian_filter(maps, (0, sigma, sigma)) if heat else maps
     flat = np.sort(smooth.reshape(len(smooth), -1), axis=1)
@@ -59,11 +59,11 @@ def _pooled(maps: np.ndarray, heat: float, hottest: float) -> np.ndarray:
 
 
 @cache
-def _maps(kind: str, network: str, side: int, seed: int, relative: bool) -> dict[str, np.ndarray]:
-    """Error maps (S, H, W) of normal pictures, and of spoilt ones by the extent of the defect."""
+def _maps(kind: str, network: str, side: int, seed: int, **score: Any) -> dict[str, np.ndarray]:
+    """Error maps (S, h, w) of normal pictures, and of spoilt ones by the extent of the defect."""
     generator = np.random.default_rng([KINDS.index(kind), seed] if seed else KINDS.index(kind))
     draw = partial(picture, kind, side, generator)
-    settings = {**TRAINING, "network": network, "score": {"relative": relative}}
+    settings = {**TRAINING, "network": network, "score": score}
     detector = Detector("image", seed=seed, settings=settings, device="cpu").fit(
         _stacked(draw() for _ in range(FITTED))
     )
@@ -72,9 +72,7 @@ def _maps(kind: str, network: str, side: int, seed: int, relative: bool) -> dict
         ranked[extent] = _stacked(spoilt(draw(), defect, generator) for defect in defects for _ in range(EACH))
     maps = {}
     for name, pictures in ranked.items():
-        maps[name] = np.stack(
-            [found.error_map for found in detector.explain(pictures) if found.error_map is not None]
-        )
+        maps[name] = np.stack([found.squares for found in detector.explain(pictures)])
     return maps
 
 

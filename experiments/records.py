@@ -24,6 +24,7 @@ __all__ = ["RESULTS", "Cell", "CellError", "cells_in", "provenance", "write_resu
 RESULTS = Path(__file__).parent / "results"
 BEFORE = {
     "score.pool": "mean",
+    "score.square_px": 1,
     "score.relative": False,
     "memory.trained": True,
 }  # what was done before it was a setting

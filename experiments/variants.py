@@ -355,6 +355,10 @@ def _defects_256() -> dict[str, Settings]:
     for seed in (0, 1):  # the rows before had a wider decoder
         name = f"the same, network `scene` whose decoder mirrors the layers, seed {seed}"
         found[name] = {**relative, "network": "scene", "seed": seed}
+    for seed in (0, 1):  # the rows before are of another machine, on which a training ends elsewhere
+        for square, errors in ((1, "pixel by pixel"), (4, "squares of 4 px")):
+            name = f"the same on another machine, {errors}, seed {seed}"
+            found[name] = {**relative, "network": "scene", "seed": seed, "square": square}
     return found
 
 

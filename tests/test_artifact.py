@@ -354,17 +354,32 @@ def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
 def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
     generator = np.random.default_rng(0)
     pictures = generator.integers(0, 256, (24, 66, 70), dtype=np.uint8)
-    old = {**BRIEF, "network": "image", "score": {"relative": False}}
+    old = {**BRIEF, "network": "image", "score": {"relative": False, "square_px": 1}}
     before = Detector("image", settings=old, device="cpu").fit(pictures)
     before.save(tmp_path / "model")
 
     def of_before(settings):
         settings.update(format=5)
-        del settings["config"]["score"]["relative"]
+        del settings["config"]["score"]["relative"], settings["config"]["score"]["square_px"]
 
     rewrite(tmp_path / "model", of_before)
     after = Detector.load(tmp_path / "model", device="cpu")
     assert next(after.model.encoder.children()).in_channels == 1
+    assert np.array_equal(after.score(pictures).values, before.score(pictures).values)
+
+
+def test_a_model_from_before_squares_still_looks_at_pixels(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (24, 66, 70), dtype=np.uint8)
+    before = Detector("image", settings={**BRIEF, "score": {"square_px": 1}}, device="cpu").fit(pictures)
+    before.save(tmp_path / "model")
+
+    def of_before(settings):
+        settings.update(format=8)
+        del settings["config"]["score"]["square_px"]
+
+    rewrite(tmp_path / "model", of_before)
+    after = Detector.load(tmp_path / "model", device="cpu")
+    assert after.explain(pictures[:1])[0].heat.shape == (66, 70)
     assert np.array_equal(after.score(pictures).values, before.score(pictures).values)
 
 

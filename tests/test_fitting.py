@@ -85,7 +85,8 @@ def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_p
     plain = Detector("image", settings={**brief, "score": {"relative": False}}, device="cpu").fit(x)
     detector = Detector("image", settings=brief, device="cpu").fit(x)
     assert equal(weights(detector), weights(plain))  # a matter of scoring alone
-    maps, errors = (np.stack([found.error_map for found in one.explain(x)]) for one in (detector, plain))
+    maps, errors = (np.stack([found.squares for found in one.explain(x)]) for one in (detector, plain))
+    assert maps.shape == (40, 17, 18)
     usual = errors.mean(axis=0)  # of all samples, of which 70 % were trained on
     assert maps == pytest.approx(errors / (usual + 0.1 * usual.mean()), rel=0.5)
     assert 0.85 < maps.mean() < 1

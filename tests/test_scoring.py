@@ -6,13 +6,16 @@ from torch import nn
 
 import memae.scoring
 from memae.data.preprocess import ImagePreprocess, levels_of
+from memae.data.samples import Images
+from memae.data.stored import StoredImages
 from memae.data.tiles import Tiles
 from memae.errors import DataError
 from memae.losses import squared_error
 from memae.memory import MemoryModule
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder, Reconstruction
-from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores
+from memae.models.presets import build, preset_config
+from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores, squares_of
 
 
 @pytest.fixture
@@ -251,6 +254,13 @@ def test_maps_of_tiles_join_to_the_map_of_the_whole(height, width):
     assert np.allclose(joined.errors, wanted, rtol=1e-4)
     assert joined.score(None) == joined.score("mean") == pytest.approx(wanted.mean(), rel=1e-5)
     assert joined.score("max") == pytest.approx(gaussian_filter(wanted, 48 / 64).max(), rel=1e-4)
+    squares = JoinedMap.of(Dark(), Tiles.of(pixels, preprocess, ""), Measure(square_px=4))
+    assert np.array_equal(squares.errors, joined.errors)
+    means = squares_of(wanted, 4)
+    assert squares.heat == pytest.approx(gaussian_filter(means, 12 / 64), rel=1e-3)
+    assert squares.score("max") == squares.heat.max()
+    row, column = squares.hottest_px
+    assert squares.heat[row // 4, column // 4] == squares.heat.max()
 
 
 def test_tiles_are_scored_batch_by_batch(monkeypatch):
@@ -284,10 +294,70 @@ def test_errors_are_multiples_of_the_usual_one_and_of_a_tenth_of_its_mean_where_
     assert np.isfinite(nothing).all()
 
 
-@pytest.mark.parametrize("seen_px", [None, 128])
+def test_the_squares_of_a_map_are_means_over_the_pixels_that_there_are():
+    errors = torch.rand(3, 10, 13, generator=torch.Generator().manual_seed(0))
+    squares = Measure(square_px=4).squares(errors)
+    assert squares.shape == (3, 3, 4)
+    assert squares[:, 1, 2] == pytest.approx(errors[:, 4:8, 8:12].mean(dim=(1, 2)))
+    assert squares[:, 2, 3] == pytest.approx(errors[:, 8:, 12:].mean(dim=(1, 2)))
+    assert Measure().squares(errors) is errors
+    assert squares_of(errors[0].numpy(), 4) == pytest.approx(squares[0].numpy())
+
+
+def test_the_hottest_square_is_the_score_of_a_map_of_squares():
+    x = torch.randn(3, 2, 96, 130, generator=torch.Generator().manual_seed(0))
+    measure = Measure(pool="max", square_px=4)
+    (part,) = error_maps(Dark(), x, measure)
+    assert part.maps.shape == (3, 96, 130)
+    means = part.maps[:, :, :128].reshape(3, 24, 4, 32, 4).mean(axis=(2, 4))
+    means = np.concatenate([means, part.maps[:, :, 128:].reshape(3, 24, 4, 1, 2).mean(axis=(2, 4))], axis=2)
+    wanted = [gaussian_filter(squares, 33 / 64).max() for squares in means]
+    assert part.scores == pytest.approx(wanted, rel=1e-5)
+    assert np.array_equal(sample_scores(Dark(), x, measure), part.scores)
+    assert sample_scores(Dark(), x, Measure(square_px=4)).tolist() == sample_scores(Dark(), x).tolist()
+
+
+def test_what_is_usual_in_a_square_is_so_at_each_of_its_pixels():
+    usual = torch.tensor([[1.0, 2.0], [3.0, 6.0]])  # 3 on average
+    x = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    (plain,) = error_maps(Dark(), x, Measure(square_px=4))
+    (part,) = error_maps(Dark(), x, Measure(square_px=4, usual=usual))
+    assert part.maps[:, 5, 6] == pytest.approx(plain.maps[:, 5, 6] / 6.3, rel=1e-5)
+    assert part.squares.numpy() == pytest.approx((plain.squares / (usual + 0.3)).numpy(), rel=1e-5)
+
+
+def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
+    torch.manual_seed(0)
+    model = build(preset_config("image", "image"), (3, 70, 101)).eval()
+    x = torch.randn(5, 3, 70, 101)
+    usual = torch.rand(18, 26) + 0.5
+    for measure in (Measure(0.0, "max", 4, usual), Measure(1.0, "max", 4, usual), Measure(0.0, "max", 2)):
+        (part,) = error_maps(model, x, measure)
+        assert part.maps.shape == (5, 70, 101)
+        assert part.scores == pytest.approx(sample_scores(model, x, measure), rel=1e-5)
+        assert part.scores == pytest.approx(hottest(measure.squares(part.errors).numpy()), rel=1e-2)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 72), (np.uint8, 70), (np.uint16, 72)])
+@pytest.mark.parametrize("scale", ["unit", "centred", "none"])
+def test_pixels_that_are_folded_before_they_are_encoded_score_the_same(dtype, width, scale, threads):
+    threads(1)
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 68, width, 3)).astype(dtype)
+    images = Images(pixels.transpose(0, 3, 1, 2), list(range(7)), "made up")  # as they are decoded
+    preprocess = ImagePreprocess.fit(images, scale)
+    model, measure = build(preset_config("image", "image"), preprocess.shape).eval(), Measure(0.0, "max", 4)
+    stored = StoredImages(images, None, preprocess)
+    wanted = sample_scores(model, preprocess.encode(images), measure)
+    assert sample_scores(model, stored, measure) == pytest.approx(wanted, rel=1e-4)
+    some = StoredImages(images, torch.tensor([5, 2]), preprocess)
+    assert sample_scores(model, some, measure) == pytest.approx(wanted[[5, 2]], rel=1e-4)
+
+
+@pytest.mark.parametrize("seen", [None, 128])
 @pytest.mark.parametrize("shape", [(3, 65, 256), (2, 7, 5), (1, 1), (64, 33), (1100, 30)])
-def test_heat_is_the_gaussian_of_scipy_at_any_size(shape, seen_px):
+def test_heat_is_the_gaussian_of_scipy_at_any_size(shape, seen):
     errors = np.random.default_rng(0).random(shape).astype(np.float32)
-    sigma = (seen_px or max(shape[-2:])) / 64
+    sigma = (seen or max(shape[-2:])) / 64
     wanted = gaussian_filter(errors, (0,) * (len(shape) - 2) + (sigma, sigma))
-    assert heat(errors, seen_px) == pytest.approx(wanted, abs=2e-6)
+    assert heat(errors, seen) == pytest.approx(wanted, abs=2e-6)

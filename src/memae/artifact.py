@@ -34,8 +34,9 @@ from memae.threshold import Threshold
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
-# 5 no network `scene`, 6 no error that is relative to the usual one, 7 had another `scene`; all but that still load
-FORMAT = 8
+# 5 no network `scene`, 6 no error that is relative to the usual one, 7 had another `scene`, 8 knew no maps of squares;
+# all but that `scene` still load
+FORMAT = 9
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
@@ -61,12 +62,13 @@ class Artifact:
     """(n,) the greatest heat in each image, or error of a place in each frame, that the threshold was set from; empty
     for rows and in models of before."""
     usual_error: Tensor | None = None
-    """(H, W) float32 of images with `score.relative`: the mean squared error of those trained on at each px."""
+    """(h, w) float32 of images with `score.relative`: the mean squared error of those trained on in each square."""
 
     @property
     def measure(self) -> Measure:
         """How images are scored."""
-        return Measure(self.config.score.smooth_px, self.config.score.pool, self.usual_error)
+        score = self.config.score
+        return Measure(score.smooth_px, score.pool, score.square_px or 1, self.usual_error)
 
 
 def save_artifact(artifact: Artifact, path: Path) -> None:

@@ -193,9 +193,15 @@ class ScoreConfig(_Section):
         "finds defects however small: the greatest squared error, smoothed by 1/64 of the longer side; unset: 'max' "
         "where an image is larger than 64 px",
     )
+    square_px: int | None = Field(
+        1,
+        ge=1,
+        description="side of the squares of a map, px: places are looked for in the mean errors of squares; unset: 4 "
+        "where an image is larger than 64 px, else 1",
+    )
     relative: bool | None = Field(
         False,
-        description="divide the error at each px of an image by the one that the training images have there, so that "
+        description="divide the error in each square of a map by the one that the training images have there, so that "
         "what is hard to rebuild does not outshine what is unusual; unset: where an image is larger than 64 px",
     )
 

@@ -242,7 +242,7 @@ class _Examiner:
             else:
                 seen["x"] = encoded[start + row : start + row + 1][0].numpy()
                 seen["reconstruction"] = rebuilt.numpy()
-                seen["error_map"] = errors.numpy()
+                seen["error_map"], seen["square_px"] = errors.numpy(), self._measure.square_px
             yield Explanation(
                 key=samples.keys[start + row],
                 score=float(scores[row]),
@@ -252,7 +252,7 @@ class _Examiner:
             )
 
     def _explain_tiles(self, key: Key, tiles: Tiles, joined: JoinedMap) -> Explanation:
-        worst = tiles.tiling.nearest(joined.heat)
+        worst = tiles.tiling.nearest(*joined.hottest_px)
         x = tiles[worst : worst + 1]
         (part,) = error_maps(self._model, x, self._measure, self._room)
         row, column = tiles.tiling.places[worst].tolist()

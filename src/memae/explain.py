@@ -15,7 +15,7 @@ from memae.data.samples import Key
 from memae.data.table_preprocess import Cell
 from memae.models.autoencoder import Autoencoder
 from memae.ops import MemoryRead
-from memae.scoring import JoinedMap, heat
+from memae.scoring import JoinedMap, heat, squares_of
 
 __all__ = ["Explanation", "ItemUse", "MemoryItems", "decode_items", "items_used"]
 
@@ -50,8 +50,10 @@ class Explanation:
     reconstruction: np.ndarray | None
     """Images: (C, H, W) as the network rebuilt it."""
     error_map: np.ndarray | None
-    """Images: (H, W) squared error, the mean over the channels; with `score.relative` how many times the usual one.
-    Video: of the frame."""
+    """Images: (H, W) squared error, the mean over the channels; with `score.relative` how many times that which is
+    usual in its square. Video: of the frame."""
+    square_px: int = 1
+    """Images: side of the squares whose mean errors have heat."""
     joined: JoinedMap | None = None
     """The error map of the whole of an image that was cut into tiles; x, reconstruction, error_map and items are then
     those of its hottest tile."""
@@ -60,9 +62,14 @@ class Explanation:
 
     @property
     def heat(self) -> np.ndarray:
-        """(H, W) of an image; see `memae.scoring.heat`."""
-        assert self.error_map is not None, "only images have heat"
-        return self.joined.heat if self.joined else heat(self.error_map)
+        """(h, w) of the squares of an image; see `memae.scoring.heat`."""
+        return self.joined.heat if self.joined else heat(self.squares)
+
+    @property
+    def squares(self) -> np.ndarray:
+        """(h, w): the mean of the error map in each square of an image."""
+        assert self.error_map is not None, "only images have squares"
+        return squares_of(self.error_map, self.square_px)
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def _looked_over(artifact: Artifact, usual: Encoded, watcher: Watcher | None) ->
     counts = torch.zeros(
         0 if model.memory is None else model.memory.num_items + 2, dtype=torch.long, device=device
     )
-    total = torch.zeros(usual.shape[2:] if relative else (), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64)
     doing = "finding the usual error of" if model.memory is None else "counting the use of items by"
     unit = "clips" if len(usual.shape) == 5 else "samples"
     with stage(watcher, doing.rsplit(" ", 1)[0], unit, len(usual)) as done:
@@ -243,7 +243,7 @@ def _looked_over(artifact: Artifact, usual: Encoded, watcher: Watcher | None) ->
             if part.read is not None:
                 counts += use_counts(part.read)
             if relative:
-                total += torch.from_numpy(part.maps.sum(axis=0, dtype=np.float64))
+                total = total + part.squares.sum(dim=0, dtype=torch.float64).cpu()
             done(len(part.errors))
     return replace(
         artifact,
@@ -302,7 +302,7 @@ def _peaks(artifact: Artifact, x: Encoded, scores: np.ndarray, watcher: Watcher 
     with stage(watcher, "setting the scale of maps", "samples", len(x)) as done:
         room = Room("setting the scale of maps from", watcher)
         for part in error_maps(artifact.model, x, artifact.measure, room):
-            peaks.append(hottest(part.maps))
+            peaks.append(hottest(part.squares.cpu().numpy()))
             done(len(part.errors))
     return np.concatenate(peaks)
 

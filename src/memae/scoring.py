@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from torch import Tensor
 from memae.config import Pool
 from memae.data.encoded import Encoded, fitting
 from memae.data.samples import Key, Skipped
+from memae.data.stored import StoredImages
 from memae.data.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory import MemoryModule
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder, Reconstruction
+from memae.models.image_inference import ImageForm
 from memae.models.inference import inference_form
 from memae.ops import MemoryRead
 from memae.stages import Advance
@@ -39,14 +41,17 @@ __all__ = [
     "hottest",
     "one_thread",
     "sample_scores",
+    "squares_of",
 ]
 
 SMALLEST = 1e-12  # usual error that is divided by
-HEAT_PX = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
+HEAT = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
 WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
-PIECE = 16  # px of a line of a map that are smoothed as channels: as many as a register holds
+BLOCK_LINES = 64  # of a map that are smoothed in one product
 FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,11 @@ class Measure:
     """Standard deviation of the Gaussian that smooths what is left (S, C, H, W) before it is squared, px."""
     pool: Pool | None = None
     """What of its map is the score of an image; None is the mean."""
+    square_px: int = 1
+    """Side of the squares of a map, px: places are looked for in the mean errors of squares."""
     usual: Tensor | None = None
-    """(H, W) float32: the squared error that normal images have at each px. Where it is given, maps and scores are
-    multiples of it."""
+    """(h, w) float32: the mean squared error that normal images have in each square. Where it is given, maps and scores
+    are multiples of it."""
 
     def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
         """Of encoded samples (B, ...) and their reconstructions: (B, H, W) of images, else of each element."""
@@ -71,10 +78,34 @@ class Measure:
         found = squared_error(*first)
         for channel in others:  # plane by plane: the library's mean goes through the channels px by px
             found += squared_error(*channel)
-        if self.usual is None:
+        usual = self._divisor
+        if usual is None:
             return found.div_(x.shape[1])
-        usual = (self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST)
-        return found.div_(usual.mul_(x.shape[1]).to(found))
+        for axis, size in enumerate(found.shape[1:]):
+            usual = usual.repeat_interleave(self.square_px, axis).narrow(axis, 0, size)
+        return found.div_((usual * x.shape[1]).to(found))
+
+    def squares(self, errors: Tensor) -> Tensor:
+        """(B, h, w): the means of error maps (B, H, W) over squares, at their ends over the px that are left; errors of
+        anything else as they are."""
+        if errors.ndim != 3 or self.square_px == 1:
+            return errors
+        return F.avg_pool2d(errors, self.square_px, ceil_mode=True)
+
+    def multiples(self, squares: Tensor) -> Tensor:
+        """Mean squared errors of squares (B, h, w) as multiples of the usual ones, where these are given."""
+        usual = self._divisor
+        return squares if usual is None else squares / usual.to(squares)
+
+    def needs_only(self, side: int) -> bool:
+        """Whether a score follows from the mean squared errors of squares of that side, px, alone."""
+        return self.pool == "max" and not self.smooth_px and self.square_px == side
+
+    @property
+    def _divisor(self) -> Tensor | None:
+        if self.usual is None:
+            return None
+        return (self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST)
 
 
 ERRORS = Measure()  # as they are, and their mean
@@ -104,6 +135,8 @@ class ErrorMap(NamedTuple):
     errors: Tensor
     """Of images (B, H, W) the squared error, the mean over the channels, or by which factor it is above the usual one;
     else (B, ...) the squared error of each element."""
+    squares: Tensor
+    """(B, h, w) of images: their errors in the squares of the measure; else as `errors`."""
     read: MemoryRead | None
     pool: Pool | None = None
     """What of its errors is the score of an image; None, and that of a row, is the mean."""
@@ -112,7 +145,7 @@ class ErrorMap(NamedTuple):
     def scores(self) -> np.ndarray:
         """(B,) float64: the score of each sample."""
         if self.pool == "max" and self.errors.ndim == 3:
-            return hottest(self.maps)
+            return hottest(self.squares.cpu().numpy())
         scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
         return scores
 
@@ -143,32 +176,66 @@ def error_maps(
 @dataclass(frozen=True)
 class _Scorer:
     rebuild: Callable[[Tensor], Reconstruction]
+    folded: ImageForm | None
+    """The same, where it finds the errors of the measure without unfolding."""
     device: torch.device
     measure: Measure
     room: Room
 
     @classmethod
     def of(cls, model: Autoencoder, measure: Measure, room: Room | None) -> _Scorer:
-        return cls(inference_form(model), next(model.parameters()).device, measure, room or Room("scoring"))
+        form = inference_form(model)
+        folded = form if isinstance(form, ImageForm) and measure.needs_only(form.side) else None
+        return cls(form, folded, next(model.parameters()).device, measure, room or Room("scoring"))
 
-    @torch.inference_mode()
     def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
         """Of the samples from `start` to `stop`, at most `wanted` at a time."""
-        while start < stop:
-            size = min(self.room.fit(wanted), stop - start)
-            try:
-                batch = x[start : start + size].to(self.device)
-                rebuilt = self.rebuild(batch)
-                errors = self.measure.errors(batch, rebuilt.x)
-            except (MemoryError, RuntimeError) as error:
-                self.room.halve(error, size)
-                continue
-            yield ErrorMap(rebuilt.x, errors, rebuilt.read, self.measure.pool)
-            start += size
+        return self._batches(self._map, x, start, stop, wanted)
 
     def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
         """(stop - start,) float64."""
-        return np.concatenate([part.scores for part in self.maps(x, start, stop, wanted)])
+        form = self.folded
+        find: Callable[[Tensor], np.ndarray] = self._scores
+        if form and isinstance(x, StoredImages) and (folded := x.folded(form.side, form.fold_bytes, form.dtype)):
+            x, find = folded, self._scores_of_squares
+        return np.concatenate(list(self._batches(find, x, start, stop, wanted)))
+
+    @torch.inference_mode()
+    def _batches(
+        self, found: Callable[[Tensor], _Found], x: Encoded, start: int, stop: int, wanted: int
+    ) -> Iterator[_Found]:
+        while start < stop:
+            size = min(self.room.fit(wanted), stop - start)
+            try:
+                part = found(x[start : start + size].to(self.device))
+            except (MemoryError, RuntimeError) as error:
+                self.room.halve(error, size)
+                continue
+            yield part
+            start += size
+
+    def _map(self, x: Tensor) -> ErrorMap:
+        measure, squares = self.measure, None
+        if self.folded is None:
+            rebuilt = self.rebuild(x)
+        else:  # as scores alone come about, so that they are the same to the last digit
+            found, rebuilt = self.folded.square_errors(self.folded.fold(x))
+            squares, rebuilt = measure.multiples(found), self.folded.unfolded(rebuilt)
+        errors = measure.errors(x, rebuilt.x)
+        return ErrorMap(
+            rebuilt.x,
+            errors,
+            measure.squares(errors) if squares is None else squares,
+            rebuilt.read,
+            measure.pool,
+        )
+
+    def _scores(self, x: Tensor) -> np.ndarray:
+        return self._scores_of_squares(self.folded.fold(x)) if self.folded else self._map(x).scores
+
+    def _scores_of_squares(self, squares: Tensor) -> np.ndarray:
+        assert self.folded is not None
+        return hottest(self.measure.multiples(self.folded.square_errors(squares)[0]).numpy())
 
 
 def _at_once(model: Autoencoder, x: Encoded) -> int:
@@ -221,6 +288,8 @@ class JoinedMap:
     """(H, W) float32, the mean over the channels."""
     seen_px: int
     """The longer side of a tile."""
+    square_px: int = 1
+    """Side of the squares in which places are looked for; they lie from the first px of the image on."""
 
     @classmethod
     def of(
@@ -232,7 +301,7 @@ class JoinedMap:
         for part in error_maps(model, tiles, measure, room):
             for errors, (row, column) in zip(part.maps, places, strict=False):
                 tiling.add(joined, row, column, errors)
-        return cls(tiling.trimmed(joined), max(tiles.shape[2:]))
+        return cls(tiling.trimmed(joined), max(tiles.shape[2:]), measure.square_px)
 
     def score(self, pool: Pool | None) -> float:
         """Of the image."""
@@ -240,50 +309,62 @@ class JoinedMap:
 
     @property
     def heat(self) -> np.ndarray:
-        """(H, W); smoothed as if it were the map of a tile."""
-        return heat(self.errors, self.seen_px)
+        """(h, w) of squares; smoothed as if it were the map of a tile."""
+        return heat(squares_of(self.errors, self.square_px), -(-self.seen_px // self.square_px))
+
+    @property
+    def hottest_px(self) -> tuple[int, int]:
+        """Row and column of the middle of its hottest square."""
+        hot = self.heat
+        row, column = (int(place) for place in np.unravel_index(int(hot.argmax()), hot.shape))
+        return row * self.square_px + self.square_px // 2, column * self.square_px + self.square_px // 2
 
 
-def heat(errors: np.ndarray, seen_px: int | None = None) -> np.ndarray:
-    """Error maps (..., H, W) smoothed by a Gaussian of 1/64 of the longer side: places count and not pixels.
+def squares_of(errors: np.ndarray, square_px: int) -> np.ndarray:
+    """(h, w): the means of an error map (H, W) over its squares, as `Measure.squares`."""
+    squares: np.ndarray = Measure(square_px=square_px).squares(torch.from_numpy(errors)[None])[0].numpy()
+    return squares
+
+
+def heat(errors: np.ndarray, seen: int | None = None) -> np.ndarray:
+    """Error maps (..., h, w) smoothed by a Gaussian of 1/64 of the longer side: places count and not pixels.
 
     Args:
-        errors: the maps; beyond their edges lies their mirror image.
-        seen_px: the longer side of what the network sees at once; None where it sees all of the map.
+        errors: the maps, px by px or square by square; beyond their edges lies their mirror image.
+        seen: the longer side of what the network sees at once, in places of the map; None where it sees all of it.
     """
-    sigma = HEAT_PX * (seen_px or max(errors.shape[-2:]))
-    *_, height, width = errors.shape
-    down, across = _gaussian_kernels(sigma)
-    above, before = down.shape[2] // 2, PIECE * (across.shape[3] // 2)
-    maps = errors.reshape(-1, height, width).astype(np.float32, copy=False)
-    ends = ((0, 0), (above, above), (before, before + -width % PIECE))
-    padded = torch.from_numpy(np.pad(maps, ends, "symmetric"))
-    # Two convolutions whose channels are the px of a piece of a line, which lie beside each other as they are: down the
-    # columns each channel alone, across the lines a product with the pieces on both sides.
-    pieces = padded.view(len(maps), height + 2 * above, -1, PIECE).permute(0, 3, 1, 2)
-    smooth = F.conv2d(F.conv2d(pieces, down, groups=PIECE), across).permute(0, 2, 3, 1)
-    return smooth.reshape(len(maps), height, -1)[..., :width].numpy().reshape(errors.shape)
+    sigma = HEAT * (seen or max(errors.shape[-2:]))
+    maps = torch.from_numpy(errors.astype(np.float32, copy=False))
+    return _smooth_columns(_smooth_columns(maps, sigma).mT, sigma).mT.numpy()
 
 
-@lru_cache(maxsize=16)
-def _gaussian_kernels(sigma: float) -> tuple[Tensor, Tensor]:
-    """(P, 1, 2 r + 1, 1) down the columns and (P, P, 1, 2 k + 1) across the lines of pieces of P px, float32.
+def _smooth_columns(maps: Tensor, sigma: float) -> Tensor:
+    """(..., h, w) smoothed along h: products with a band of the Gaussian, a block of lines at a time."""
+    size = maps.shape[-2]
+    bands = (_gaussian_band(size, sigma, start) for start in range(0, size, BLOCK_LINES))
+    return torch.cat(
+        [weights @ maps[..., first : first + weights.shape[1], :] for first, weights in bands], dim=-2
+    )
 
-    Both weigh the px up to r = 4 sigma away; k pieces on each side hold these.
-    """
+
+@lru_cache(maxsize=256)
+def _gaussian_band(size: int, sigma: float, start: int) -> tuple[int, Tensor]:
+    """What the lines of a block, from line `start` of `size` on, are made of: the first line, and float32 weights
+    (block, lines) of those from there on. The Gaussian reaches 4 sigma; beyond the ends lies the mirror image."""
     reach = int(4 * sigma + 0.5)
-    weights = torch.exp(torch.arange(-reach, reach + 1, dtype=torch.float64) ** 2 / (-2 * sigma**2))
-    weights /= weights.sum()
-    beside = -(-reach // PIECE)
-    line = F.pad(weights, (beside * PIECE + PIECE - 1 - reach,) * 2)
-    # what px i of piece k weighs for px o of the piece in the middle: it lies P (k - beside) + i - o px behind it
-    across = torch.stack([line[PIECE - 1 - out :][: PIECE * (2 * beside + 1)] for out in range(PIECE)])
-    down = weights.view(1, 1, -1, 1).expand(PIECE, 1, -1, 1)
-    return down.float(), across.view(PIECE, 1, 2 * beside + 1, PIECE).permute(0, 3, 1, 2).float()
+    away = torch.arange(-reach, reach + 1)
+    weights = torch.exp(away.double() ** 2 / (-2 * sigma**2))
+    lines = torch.arange(start, min(start + BLOCK_LINES, size))[:, None] + away
+    lines %= 2 * size
+    lines = torch.minimum(lines, 2 * size - 1 - lines)
+    first, last = int(lines.min()), int(lines.max())
+    band = torch.zeros(len(lines), last + 1 - first, dtype=torch.float64)
+    band.scatter_add_(1, lines - first, (weights / weights.sum()).expand(lines.shape))
+    return first, band.float()
 
 
 def hottest(errors: np.ndarray) -> np.ndarray:
-    """(...) float64: the greatest heat of each error map (..., H, W)."""
+    """(...) float64: the greatest heat of each error map (..., h, w)."""
     return np.asarray(heat(errors).max(axis=(-2, -1)), dtype=np.float64)
 
 

@@ -28,8 +28,8 @@ def test_ways_to_pool_are_held_against_the_same_maps(monkeypatch):
     strange = maps * 0.95
     strange[:, 40:44, 40:44] = 9
     found = {"normal": maps, "small": strange, "large": strange, "whole": maps * 2}
-    monkeypatch.setattr(made_up_defects, "_maps", lambda *_: found)
-    by_place = choose_pool({"heat": 1 / 64, "hottest": 0})
+    monkeypatch.setattr(made_up_defects, "_maps", lambda *_, **__: found)
+    by_place = choose_pool({"heat": 1 / 64, "hottest": 0, "square": 4})
     assert by_place == {"small": 1, "large": 1, "whole": 1}
     assert choose_pool({"heat": 0, "hottest": 0.5})["whole"] == 1
     assert choose_pool({"heat": 0, "hottest": 1})["small"] == 0

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from memae.config import override
@@ -77,6 +78,19 @@ def test_the_model_itself_is_left_as_it_was(dtype):
     assert torch.equal(model(x).x, rebuilt)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(value.dtype == before[name].dtype for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)])
+def test_errors_of_squares_are_those_of_their_pixels(shape, dtype, off):
+    form, x = inference_form(trained(shape), dtype), torch.randn(2, *shape)
+    with torch.inference_mode():
+        errors, rebuilt = form.square_errors(form.fold(x))
+        whole = form.unfolded(rebuilt).x
+        torch.testing.assert_close(form(x).x, whole)
+    wanted = F.avg_pool2d((x - whole).square().mean(dim=1), 4, ceil_mode=True)
+    assert errors.dtype == torch.float32
+    torch.testing.assert_close(errors, wanted, rtol=off, atol=0)
 
 
 def test_other_numbers_are_refused():

@@ -397,7 +397,8 @@ def test_larger_images_are_scored_by_their_worst_place(
     config = preset_config(name, "image")
     assert settled(config, shape).score.pool == pool
     assert settled(config, shape).score.relative is (pool == "max")
-    whole = override(config, {"score": {"pool": "mean", "relative": False}}, "test")
+    assert settled(config, shape).score.square_px == (4 if pool == "max" else 1)
+    whole = override(config, {"score": {"pool": "mean", "square_px": 1, "relative": False}}, "test")
     assert settled(whole, shape) == whole
 
 

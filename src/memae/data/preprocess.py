@@ -7,7 +7,7 @@ Images: the source's range becomes [0, 1], then each image may be scaled by its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -101,7 +101,7 @@ class ImagePreprocess(_Fitted):
         _, channels, height, width = pixels.shape
         bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
         some = _pieces(pixels, rows[:: max(1, len(rows) // 10_000)])
-        sizes = torch.cat([_size(bare._shifted(part, torch.empty(part.shape))) for part in some])
+        sizes = torch.cat([_size(bare._shifted(_tensor(part), torch.empty(part.shape))) for part in some])
         return bare.model_copy(update={"floor": _floor(float(sizes.median()) / (high - low))})
 
     @classmethod
@@ -176,6 +176,37 @@ class ImagePreprocess(_Fitted):
         Raises:
             DataError: no images, another size or channel count, or a NaN or infinite pixel.
         """
+        pixels = self._checked(samples)
+        x = torch.empty(pixels.shape)
+        for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
+            self._scaled(_tensor(pixels[some]), x[some])
+        return x
+
+    def encode_folded(self, samples: Samples, fold: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+        """(S, h, w, C') of a dtype: what `fold` makes of `encode`. It only moves pixels, so they move as bytes.
+
+        Args:
+            samples: images of 8 bits.
+            fold: from pixels (B, C, H, W) to the same pixels (B, h, w, C'), contiguous.
+            dtype: of the result; float32 is what the numbers are before.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        pixels = self._checked(samples)
+        squares = fold(_tensor(pixels))
+        lines = squares.flatten(2)[:, None]
+        x, scratch = torch.empty(lines.shape, dtype=dtype), torch.empty(0)
+        for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
+            if dtype == torch.float32:
+                self._scaled(lines[some], x[some])
+            else:  # always through the same floats, which stay in the cache
+                scratch = scratch.resize_(lines[some].shape)
+                x[some] = self._scaled(lines[some], scratch)
+        return x.view(squares.shape)
+
+    def _checked(self, samples: Samples) -> np.ndarray:
+        """(S, C, H, W) the pixels of images that fit."""
         if not isinstance(samples, Images):
             raise DataError(f"{samples.origin}: the model was trained on images and this is a table")
         pixels = samples.pixels
@@ -186,12 +217,7 @@ class ImagePreprocess(_Fitted):
             )
         _check_finite(samples)
         self._check_range(pixels.dtype, samples.origin)
-        x = torch.empty(pixels.shape)
-        for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
-            part = self._shifted(pixels[some], x[some])
-            span = self.high - self.low
-            part /= span if self.scale == "none" else _size(part).clamp_min_(self.floor * span)
-        return x
+        return pixels
 
     def _check_range(self, dtype: np.dtype[Any], origin: str) -> None:
         """8-bit images for a model of others: scores would mean nothing where its pixels had another range."""
@@ -201,12 +227,18 @@ class ImagePreprocess(_Fitted):
                 f"{self.high:g}; scale them to that range, or train on images like these"
             )
 
-    def _shifted(self, pixels: np.ndarray, out: Tensor) -> Tensor:
+    def _scaled(self, pixels: Tensor, out: Tensor) -> Tensor:
+        """Writes pixels (B, C, H, W) to `out` as the network sees them."""
+        x, span = self._shifted(pixels, out), self.high - self.low
+        x /= span if self.scale == "none" else _size(x).clamp_min_(self.floor * span)
+        return x
+
+    def _shifted(self, pixels: Tensor, out: Tensor) -> Tensor:
         """Writes pixels (B, C, H, W) less what is 0 of their scale to `out`, all but the divisor of each image."""
-        x = out.copy_(_tensor(pixels))
+        x = out.copy_(pixels)
         if self.low:
             x -= self.low
-        if pixels.dtype != np.uint8:
+        if pixels.dtype != torch.uint8:
             most = FAR * (self.high - self.low)
             x.clamp_(-most, most)
         if self.scale == "centred":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,24 +62,41 @@ class StoredImages:
     preprocess: ImagePreprocess
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where the encoded images are wanted."""
+    fold: Callable[[Tensor], Tensor] | None = None
+    """What moves the pixels of a batch before they are encoded; see `ImagePreprocess.encode_folded`."""
+    dtype: torch.dtype = torch.float32
 
     def __len__(self) -> int:
         return len(self.images if self.rows is None else self.rows)
 
     def __getitem__(self, index: Any) -> Tensor:
-        """The encoded images (B, C, H, W) float32 of a slice or of an index tensor (B,)."""
+        """The encoded images (B, C, H, W) of a slice or of an index tensor (B,); folded ones have (B, C', h, w)."""
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
         if self.rows is not None:
             index = self.rows.numpy()[index]
         keys = [self.images.keys[row] for row in np.arange(len(self.images))[index]]
         some = Images(self.images.pixels[index], keys, self.images.origin)
-        return self.preprocess.encode(some).to(self.device)
+        if self.fold is None:
+            return self.preprocess.encode(some).to(self.device)
+        return self.preprocess.encode_folded(some, self.fold, self.dtype).movedim(-1, 1).to(self.device)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(S, C, H, W)."""
         return len(self), *self.preprocess.shape
+
+    def folded(self, side: int, fold: Callable[[Tensor], Tensor], dtype: torch.dtype) -> StoredImages | None:
+        """The same images, folded before they are encoded; None where a byte is no pixel or squares do not divide them.
+
+        Args:
+            side: of the squares, px.
+            fold: what moves the pixels; see `ImagePreprocess.encode_folded`.
+            dtype: of the folded images.
+        """
+        if self.images.pixels.dtype != np.uint8 or any(size % side for size in self.images.pixels.shape[2:]):
+            return None
+        return replace(self, fold=fold, dtype=dtype)
 
     def to(self, device: torch.device) -> StoredImages:
         """The same images, sent to another device batch by batch."""

@@ -62,10 +62,9 @@ class Tiling:
         """(H, W): the joined map without what continued the image."""
         return joined[: self.height, : self.width]
 
-    def nearest(self, heat: np.ndarray) -> int:
-        """The number of the tile whose middle is nearest to the hottest place of a map (H, W)."""
-        top = np.array(np.unravel_index(int(heat.argmax()), heat.shape))
-        return int(np.square(self.places + self.tile / 2 - top).sum(axis=1).argmin())
+    def nearest(self, row: int, column: int) -> int:
+        """The number of the tile whose middle is nearest to a px of the image."""
+        return int(np.square(self.places + self.tile / 2 - (row, column)).sum(axis=1).argmin())
 
     @cached_property
     def _windows(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:

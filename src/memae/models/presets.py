@@ -34,7 +34,9 @@ CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128
 KDDCUP_WIDTHS = (60, 30, 10, 3)
 # Three layers at any size: a place of the code is 32 px of the image.
 SCENE_LAYERS = (ConvLayer(3, 2, 32), ConvLayer(3, 2, 64), ConvLayer(3, 2, 128))
-SCENE_FOLD = 4  # px of each side of an image above THING_PX that become channels before the first layer
+# px of each side of an image above THING_PX that become channels before the first layer; its map has a number for each
+# such square, so that nothing is unfolded for a score
+SCENE_FOLD = 4
 THUMBNAIL_CODE = 16  # numbers
 THING_PX = 64  # up to this longest side an image is a thing as a whole, above a scene or a texture
 CLIP_LAYERS = {
@@ -82,7 +84,7 @@ IMAGE_DEFAULT: dict[str, dict[str, Any]] = {
         "warmup_epochs": 5,
     },
     "preprocess": {"image_scale": "unit"},
-    "score": {"pool": None, "relative": None},
+    "score": {"pool": None, "square_px": None, "relative": None},
 }
 THUMBNAIL_DEFAULT = IMAGE_DEFAULT | {"score": {"smooth_px": 1.0}, "train": {"epochs": 20}}
 # what tells a car from a lorry of its brightness is its shape; and photographs never fit to the px
@@ -238,6 +240,8 @@ def settled(config: Config, shape: tuple[int, ...]) -> Config:
     left: dict[str, Any] = {}
     if score.pool is None:
         left["pool"] = "max" if large else "mean"
+    if score.square_px is None:
+        left["square_px"] = SCENE_FOLD if large else 1
     if score.relative is None or len(shape) != 3:  # rows have no places, and video has a score of its own
         left["relative"] = large
     return config.model_copy(update={"score": score.model_copy(update=left)})
