@@ -55,11 +55,13 @@ def conv_network(shape=(2, 9, 7)):
     )
 
 
-def by_lanes(model, **objective):
+def by_lanes(model, threads=1, **objective):
     """Its gradients, which start at 0."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
-    return LaneGradients(model, ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective))
+    return LaneGradients(
+        model, ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective), threads
+    )
 
 
 def by_autograd(model, x, **objective):
@@ -102,25 +104,20 @@ def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, w
 @pytest.mark.parametrize("preset", IMAGES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        model = images(preset, query).train()
-        gradients = by_lanes(model)
-        for batch in (40, 64):
-            x = torch.randn(batch, *IMAGES[preset])
-            model.zero_grad(set_to_none=False)
-            expected, exact = by_autograd(model, x)
-            loss, counts = gradients(x)
-            assert loss == pytest.approx(expected.loss.item(), rel=1e-4)
-            # ReLU and shrinkage have kinks, where a sum that is rounded otherwise takes another side
-            same_gradients(model, exact, off=0.1)
-            if counts is not None:
-                assert counts[-2] == use_counts(expected.read)[-2]
-            for name, buffer in model.named_buffers():
-                assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-3, atol=1e-5)
-    finally:
-        torch.set_num_threads(before)
+    model = images(preset, query).train()
+    gradients = by_lanes(model, threads)
+    for batch in (40, 64):
+        x = torch.randn(batch, *IMAGES[preset])
+        model.zero_grad(set_to_none=False)
+        expected, exact = by_autograd(model, x)
+        loss, counts = gradients(x)
+        assert loss == pytest.approx(expected.loss.item(), rel=1e-4)
+        # ReLU and shrinkage have kinks, where a sum that is rounded otherwise takes another side
+        same_gradients(model, exact, off=0.1)
+        if counts is not None:
+            assert counts[-2] == use_counts(expected.read)[-2]
+        for name, buffer in model.named_buffers():
+            assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [2, 31, 70])
@@ -134,17 +131,11 @@ def test_convolutions_of_any_kernel_stride_and_width(batch):
 
 
 def test_threads_that_meet_in_every_layer_never_disturb_each_other():
-    before = torch.get_num_threads()
     model = images("cifar10-paper", None).train()
     x = torch.randn(37, 3, 32, 32)
-    gradients = by_lanes(model)
-    try:
-        torch.set_num_threads(1)
-        alone, _ = gradients(x)
-        torch.set_num_threads(2)
-        assert [gradients(x)[0] for _ in range(30)] == pytest.approx([alone] * 30, rel=1e-4)
-    finally:
-        torch.set_num_threads(before)
+    alone, _ = by_lanes(model)(x)
+    together = by_lanes(model, threads=2)
+    assert [together(x)[0] for _ in range(30)] == pytest.approx([alone] * 30, rel=1e-4)
 
 
 def test_noise_is_on_the_input_and_not_on_the_target():

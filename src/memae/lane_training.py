@@ -18,6 +18,7 @@ from memae.ops import lanes
 
 __all__ = ["LaneGradients"]
 
+LEAST_WORK = 2_000_000  # multiply-adds, forward, that are worth waking another thread for
 MOST_NUMBERS = 1 << 16  # in the largest map of a sample: a block of samples with more does not stay in the cache
 Size = tuple[int, int]
 
@@ -27,11 +28,17 @@ class LaneGradients:
 
     Equation 10 of Gong et al. 2019 as `memae.losses.total_loss` has it; the gradients are added to those that the
     parameters hold. These, and the memory that parameters lie in, must stay what they are now.
+
+    Args:
+        model: one that they `suit`.
+        objective: what is minimised.
+        threads: at most so many take a batch together.
     """
 
-    def __init__(self, model: Autoencoder, objective: ReconstructionObjective) -> None:
-        self._model, self._objective = model, objective
+    def __init__(self, model: Autoencoder, objective: ReconstructionObjective, threads: int) -> None:
+        self._model, self._objective, self._threads = model, objective, threads
         self._network: lanes.Network | None = None
+        self._work = 0  # multiply-adds of a sample
 
     @staticmethod
     def suit(model: nn.Module, shape: tuple[int, ...]) -> bool:
@@ -60,14 +67,16 @@ class LaneGradients:
         objective, x = self._objective, x.contiguous()
         seen = x + objective.noise * torch.randn_like(x) if objective.noise else x
         weight = share / (x.numel() if objective.reduction == "mean" else x.shape[0])
-        return self._network.step(seen, x, weight, share * objective.alpha, torch.get_num_threads())
+        threads = max(1, min(self._threads, x.shape[0] * self._work // LEAST_WORK))
+        return self._network.step(seen, x, weight, share * objective.alpha, threads)
 
     def _build(self, shape: tuple[int, ...]) -> lanes.Network:
         found, memory = _layers(self._model, shape), self._model.memory
         assert found is not None
         layers, code = found
-        read = None
+        self._work, read = sum(layer.work for layer in layers), None
         if memory is not None:
+            self._work += 2 * memory.items.numel() * (1 if memory.query == "whole" else layers[code].places)
             read = lanes.Memory(
                 memory.items,
                 layers[code].places,
@@ -85,6 +94,8 @@ class _Sized(NamedTuple):
     """Of its input."""
     numbers: int
     """Of its output."""
+    work: int
+    """Multiply-adds."""
 
 
 def _layers(model: Autoencoder, shape: tuple[int, ...]) -> tuple[list[_Sized], int] | None:
@@ -122,7 +133,8 @@ def _layer(stages: list[nn.Module], size: Size, images: bool) -> tuple[_Sized, l
     transposed = isinstance(linear, nn.ConvTranspose2d)
     layer = lanes.Layer(relation, weight, transposed, bias, norm, activation)
     numbers = relation.places_out * weight.shape[1 if transposed else 0]
-    return _Sized(layer, relation.places_in, numbers), rest, after
+    work = len(relation.tap) * weight.shape[0] * weight.shape[1]
+    return _Sized(layer, relation.places_in, numbers, work), rest, after
 
 
 def _placed(linear: nn.Module, size: Size, images: bool) -> tuple[lanes.Relation, Size] | None:

@@ -163,6 +163,7 @@ def train(
     if settings.epochs is None:
         epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // _steps(len(x), settings)))
         settings = settings.model_copy(update={"epochs": epochs})
+    threads = torch.get_num_threads()
     with (
         torch.random.fork_rng(devices=cuda),
         _few_threads(model, batch, x.shape),
@@ -170,8 +171,9 @@ def train(
     ):
         told = monitor if accelerator.is_main_process else None
         loop = _Loop(
-            accelerator, model, x.shape[1:], objective, settings, seed, revive_epochs, checkpoint, interrupt, told
-        )
+            accelerator, model, x.shape[1:], threads, objective, settings, seed, revive_epochs, checkpoint, interrupt,
+            told,
+        )  # fmt: skip
         return loop.run(x, held_out, told)
 
 
@@ -183,6 +185,7 @@ class _Loop:
         accelerator: Any,
         model: nn.Module,
         shape: Sequence[int],
+        threads: int,
         objective: Objective,
         settings: TrainConfig,
         seed: int,
@@ -205,7 +208,7 @@ class _Loop:
         # Not prepared: Accelerate's wrapper is for loss scaling and accumulated gradients, of which there are none
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
         parameters, rate = self.model.parameters(), settings.learning_rate
-        self.lanes = _by_lanes(self.model, objective, shape) if self.plain else None
+        self.lanes = _by_lanes(self.model, objective, shape, threads) if self.plain else None
         block = self.lanes or (self.plain and _one_block(self.model, objective))
         self.optimizer = (
             BlockAdam(parameters, rate) if block else torch.optim.Adam(parameters, lr=rate, fused=True)
@@ -475,10 +478,10 @@ class _Loop:
         )
 
 
-def _by_lanes(model: nn.Module, objective: Objective, shape: Sequence[int]) -> LaneGradients | None:
+def _by_lanes(model: nn.Module, objective: Objective, shape: Sequence[int], threads: int) -> LaneGradients | None:
     """The gradients of this objective from compiled code, if it knows the model and samples of this shape."""
     if isinstance(objective, ReconstructionObjective) and LaneGradients.suit(model, tuple(shape)):
-        return LaneGradients(cast(Autoencoder, model), objective)
+        return LaneGradients(cast(Autoencoder, model), objective, threads)
     return None
 
 

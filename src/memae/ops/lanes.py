@@ -230,21 +230,27 @@ def _addresses(parameter: nn.Parameter) -> tuple[int, int]:
 
 @cache
 def _library() -> Any:
-    capability = torch.backends.cpu.get_cpu_capability()
-    for width in WIDTHS.get(capability, ("any",)):
-        spec = find_spec(f"memae.ops._lanes_{width}")
-        if spec is None or spec.origin is None:
-            continue
-        try:
-            library = ctypes.CDLL(spec.origin)
-        except OSError:
-            continue
-        pointer, number = ctypes.c_void_p, ctypes.c_float
-        library.lanes_network.restype = pointer
-        library.lanes_network.argtypes = [pointer, ctypes.c_int, ctypes.c_int, pointer, pointer, pointer]
-        library.lanes_free.argtypes, library.lanes_free.restype = [pointer], None
-        library.lanes_step.argtypes = [
-            pointer, pointer, pointer, ctypes.c_int, number, number, ctypes.c_int, pointer, pointer,
-        ]  # fmt: skip
-        return library
-    return None
+    """The one for the widest registers that this processor has; None where there is none."""
+    return next(filter(None, map(_loaded, _widths())), None)
+
+
+def _widths() -> tuple[str, ...]:
+    return WIDTHS.get(torch.backends.cpu.get_cpu_capability(), ("any",))
+
+
+def _loaded(width: str) -> Any:
+    spec = find_spec(f"memae.ops._lanes_{width}")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        library = ctypes.CDLL(spec.origin)
+    except OSError:
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_float
+    library.lanes_network.restype = pointer
+    library.lanes_network.argtypes = [pointer, ctypes.c_int, ctypes.c_int, pointer, pointer, pointer]
+    library.lanes_free.argtypes, library.lanes_free.restype = [pointer], None
+    library.lanes_step.argtypes = [
+        pointer, pointer, pointer, ctypes.c_int, number, number, ctypes.c_int, pointer, pointer,
+    ]  # fmt: skip
+    return library
