@@ -15,6 +15,7 @@ from memae.memory import MemoryModule
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder, Reconstruction
 from memae.models.presets import build, preset_config
+from memae.models.table import fully_connected
 from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores, squares_of
 
 
@@ -167,6 +168,20 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("memory", [True, False])
+def test_rows_score_the_same_and_in_order_by_any_number_of_threads(memory, count, threads, monkeypatch):
+    torch.manual_seed(0)
+    items = MemoryModule(50, 3, temperature=0.1) if memory else None
+    model = Autoencoder(fully_connected((6, 5, 3)), items, fully_connected((3, 5, 6))).eval()
+    x, told = torch.randn(5000, 6), []
+    wanted = np.concatenate([part.scores for part in error_maps(model, x)])
+    monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 1000 * 6 * 4)
+    threads(count)
+    assert sample_scores(model, x, done=told.append) == pytest.approx(wanted, rel=1e-5)
+    assert (sum(told), max(told)) == (5000, 1000 // count)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 23])

@@ -49,6 +49,7 @@ HEAT = 1 / 64  # of the longer side of an image: what a map is smoothed by befor
 WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
 BLOCK_LINES = 64  # of a map that are smoothed in one product
 FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
+ROWS_APART = 4096  # rows that are worth a second thread
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 
 _Found = TypeVar("_Found")
@@ -256,12 +257,13 @@ def sample_scores(
 ) -> np.ndarray:
     """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch.
 
-    On a CPU each thread takes batches of images of its own.
+    On a CPU each thread takes batches of images or rows of its own.
     """
     on_cpu, threads = next(model.parameters()).device.type == "cpu", torch.get_num_threads()
-    at_once, apart = _at_once(model, x), len(x.shape) == 4 and on_cpu and threads > 1
-    if apart:
-        at_once = max(1, min(at_once, -(-len(x) // threads)))
+    at_once, rows = _at_once(model, x), len(x.shape) == 2
+    apart = on_cpu and threads > 1 and (len(x) >= ROWS_APART if rows else len(x.shape) == 4)
+    if apart:  # the weights of the rows of all threads take no more room than those of one would
+        at_once = max(1, min(at_once // threads if rows else at_once, -(-len(x) // threads)))
     parts = []
     with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
         scorer = _Scorer.of(model, measure, room)
