@@ -386,7 +386,7 @@ struct Network {
     int blocks = 0, threads = 0, count = 0;
     long widest = 0;  // numbers of a block in the largest map: gradients of all layers take turns in such places
     Numbers x, target, grads[2], asked, query_inverse, weights, grad_logits, mean, entropy;
-    std::vector<Numbers> turned;            // [thread]
+    std::vector<Numbers> turned, scratch;   // [thread]
     std::vector<double> losses, entropies;  // [thread]
     std::vector<int64_t> counts;            // [thread][item + 2]
 
@@ -420,6 +420,10 @@ struct Network {
         for (auto& some : turned) some.resize(longest);
         losses.resize(threads);
         entropies.resize(threads);
+        size_t channels = 0;
+        for (const auto& layer : layers) channels = std::max(channels, static_cast<size_t>(layer.spec.outputs));
+        scratch.resize(threads);  // all that a thread needs is here before it starts: none may run out of memory
+        for (auto& some : scratch) some.resize(channels * (3 + 2 * V));
     }
 
     // Gives back what a batch takes
@@ -443,9 +447,9 @@ struct Network {
 
     // Of each channel of a block the sums over its samples of what `each` gives of a place: one number, or two
     template <int K, class Each>
-    INLINE void by_channel(int block, const Layer& layer, float* mask, Numbers& some, const Each& each) const {
+    INLINE void by_channel(int block, const Layer& layer, float* mask, float* some, const Each& each) const {
         const int channels = layer.spec.outputs;
-        some.assign(static_cast<size_t>(K) * channels * V, 0.f);
+        std::fill(some, some + static_cast<size_t>(K) * channels * V, 0.f);
         filled(block, mask);
         for (long at = 0; at < layer.size_out(); at += channels * LANES)
             for (int c = 0; c < channels; ++c) {
@@ -456,7 +460,7 @@ struct Network {
             }
     }
 
-    static void add_to(double* sums, const Numbers& some, int kinds, int kind, int channels) {
+    static void add_to(double* sums, const float* some, int kinds, int kind, int channels) {
         for (int c = 0; c < channels; ++c) sums[c] += sum(load(&some[(c * kinds + kind) * V]));
     }
 
@@ -472,10 +476,10 @@ struct Network {
         const float* z = layer.before_norm();
         float* h = layer.output();
         const long size = layer.size_out();
-        Numbers scale(channels, 1.f), shift(channels, 0.f);
+        float* scale = scratch[mine.thread].data();
+        float *shift = scale + channels, *centre = shift + channels, *some = centre + channels;
         if (layer.spec.norm) {
             const double n = static_cast<double>(count) * layer.spec.places_out;
-            Numbers centre(channels), some;
             float mask[LANES];
             double* sums = layer.sums.data() + static_cast<size_t>(mine.thread) * channels;
             double* squares = layer.squares.data() + static_cast<size_t>(mine.thread) * channels;
@@ -548,7 +552,8 @@ struct Network {
             std::fill(sums_here, sums_here + channels, 0.0);
             std::fill(squares_here, squares_here + channels, 0.0);
             auto centred = [&](int c, int b, long at) { return load(z + b * size + at) - layer.mean[c]; };
-            Numbers some;
+            float* scale = scratch[mine.thread].data();
+            float *slope = scale + channels, *shift = slope + channels, *some = shift + channels;
             float mask[LANES];
             for (int b = mine.first; b < mine.last; ++b) {
                 by_channel<2>(b, layer, mask, some, [&](int c, long at, vec, vec(&s)[2]) {
@@ -561,7 +566,6 @@ struct Network {
                 add_to(squares_here, some, 2, 1, channels);
             }
             barrier();
-            Numbers scale(channels), slope(channels), shift(channels);
             for (int c = 0; c < channels; ++c) {
                 const double sums = over_threads(layer.sums, channels, c);
                 const double along = over_threads(layer.squares, channels, c) * layer.inverse[c];
