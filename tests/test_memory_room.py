@@ -121,9 +121,12 @@ needs_limit = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="n
 
 
 @needs_limit
-def test_scoring_halves_the_batch_says_so_and_finds_the_same_scores():
-    found = run(SCORE)
-    assert found["said"][0] == "out of memory while scoring 400,000 samples at once; now 200,000"
+@pytest.mark.parametrize(
+    ("threads", "said"), [(1, "400,000 samples at once; now 200,000"), (2, "200,000 samples at once; now 100,000")]
+)
+def test_scoring_halves_the_batch_says_so_and_finds_the_same_scores(threads, said):
+    found = run(f"torch.set_num_threads({threads})\n{SCORE}")
+    assert found["said"][0] == f"out of memory while scoring {said}"
     assert found["most"] < 400_000
     assert found["off"] < 1e-5
 
