@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from memae import lane_training
 from memae.config import TrainConfig
 from memae.lane_training import LaneGradients
 from memae.memory import MemoryModule, use_counts
@@ -31,6 +32,9 @@ IMAGES = {  # the shape, and the presets that are asked about it
     "mnist": (1, 28, 28), "mnist-paper": (1, 28, 28), "cifar10-paper": (3, 32, 32), "image": (3, 21, 13),
 }  # fmt: skip
 
+ROW, PICTURE = (12,), (2, 9, 7)
+OBJECTIVE = ReconstructionObjective(alpha=2e-2, reduction="sum")
+
 
 def network(memory="none", widths=(12, 8, 3)):
     torch.manual_seed(0)
@@ -46,7 +50,7 @@ def images(preset, memory):
     return build(config.model_copy(update={"memory": section}), IMAGES[preset])
 
 
-def conv_network(shape=(2, 9, 7)):
+def conv_network(shape=PICTURE):
     layers = ConvLayer(3, 1, 5), ConvLayer(1, 2, 20), ConvLayer(3, 2, 7)
     torch.manual_seed(0)
     channels, height, width = shape
@@ -55,13 +59,14 @@ def conv_network(shape=(2, 9, 7)):
     )
 
 
-def by_lanes(model, threads=1, **objective):
+def by_lanes(model, shape, threads=1, **objective):
     """Its gradients, which start at 0."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
-    return LaneGradients(
-        model, ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective), threads
-    )
+    terms = ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective)
+    found = LaneGradients.of(model, terms, shape, threads)
+    assert found is not None
+    return found
 
 
 def by_autograd(model, x, **objective):
@@ -87,7 +92,7 @@ def same_gradients(model, exact, off=1e-4):
 @pytest.mark.parametrize("widths", [(12, 8, 3), (5, 2), (40, 33, 5, 4, 3)])
 def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, widths):
     model, terms = network(memory, widths), {"alpha": alpha, "reduction": reduction}
-    gradients = by_lanes(model, **terms)
+    gradients = by_lanes(model, widths[:1], **terms)
     for batch in (16, 33, 1, 100):
         x = torch.randn(batch, widths[0])
         model.zero_grad(set_to_none=False)
@@ -105,7 +110,7 @@ def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, w
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
     model = images(preset, query).train()
-    gradients = by_lanes(model, threads)
+    gradients = by_lanes(model, IMAGES[preset], threads)
     for batch in (40, 64):
         x = torch.randn(batch, *IMAGES[preset])
         model.zero_grad(set_to_none=False)
@@ -120,12 +125,46 @@ def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
             assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-3, atol=1e-5)
 
 
+def smooth_network(query):
+    """One without ReLU and shrinkage, which have kinks: BatchNorm and reads of both kinds as exact as anything."""
+    torch.manual_seed(0)
+    places = {"whole": 4 * 3, "position": 1, None: 0}[query]
+    memory = MemoryModule(6, 5 * places, query=query, shrinkage=0.0, temperature=0.5) if query else None
+    encoder = nn.Sequential(
+        nn.Conv2d(2, 9, 3, 1, 1, bias=False), nn.BatchNorm2d(9), nn.Tanh(), nn.Conv2d(9, 5, 3, 2, 1), nn.Tanh()
+    )
+    decoder = nn.Sequential(
+        nn.ConvTranspose2d(5, 6, 3, 2, 1, (0, 1), bias=False), nn.BatchNorm2d(6, eps=1e-3, momentum=0.3), nn.Tanh(),
+        nn.ConvTranspose2d(6, 2, 3, 1, 1),
+    )  # fmt: skip
+    for norm in (encoder[1], decoder[1]):
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.uniform_(norm.bias, -1, 1)
+    return Autoencoder(encoder, memory, decoder)
+
+
+@pytest.mark.parametrize("query", [None, "whole", "position"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [3, 32, 200])
+def test_where_there_are_no_kinks_gradients_are_exact(monkeypatch, query, threads, batch):
+    monkeypatch.setattr(lane_training, "LEAST_WORK", 1)
+    model, shape = smooth_network(query).train(), (2, 7, 6)
+    x = torch.randn(batch, *shape) + 2
+    expected, exact = by_autograd(model, x)
+    loss, counts = by_lanes(model, shape, threads)(x)
+    assert loss == pytest.approx(expected.loss.item(), rel=1e-6)
+    same_gradients(model, exact, off=2e-5)
+    assert query is None or torch.equal(counts, use_counts(expected.read))
+    for name, buffer in model.named_buffers():
+        assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("batch", [2, 31, 70])
 def test_convolutions_of_any_kernel_stride_and_width(batch):
     model = conv_network().train()
     x = torch.randn(batch, 2, 9, 7)
     expected, exact = by_autograd(model, x)
-    loss, _ = by_lanes(model)(x)
+    loss, _ = by_lanes(model, PICTURE)(x)
     assert loss == pytest.approx(expected.loss.item(), rel=1e-5)
     same_gradients(model, exact, off=1e-2)
 
@@ -133,15 +172,15 @@ def test_convolutions_of_any_kernel_stride_and_width(batch):
 def test_threads_that_meet_in_every_layer_never_disturb_each_other():
     model = images("cifar10-paper", None).train()
     x = torch.randn(37, 3, 32, 32)
-    alone, _ = by_lanes(model)(x)
-    together = by_lanes(model, threads=2)
+    alone, _ = by_lanes(model, (3, 32, 32))(x)
+    together = by_lanes(model, (3, 32, 32), threads=2)
     assert [together(x)[0] for _ in range(30)] == pytest.approx([alone] * 30, rel=1e-4)
 
 
 def test_noise_is_on_the_input_and_not_on_the_target():
     model, x = network(widths=(6, 4)), torch.randn(20, 6)
     torch.manual_seed(1)
-    loss, _ = by_lanes(model, noise=0.3)(x)
+    loss, _ = by_lanes(model, (6,), noise=0.3)(x)
     torch.manual_seed(1)
     seen = x + 0.3 * torch.randn_like(x)
     assert loss == pytest.approx((model(seen).x - x).square().sum(dim=1).mean().item(), rel=1e-5)
@@ -151,8 +190,8 @@ def test_noise_is_on_the_input_and_not_on_the_target():
 def test_shares_of_a_batch_add_up_to_it(memory):
     model = network(memory)
     other, x = copy.deepcopy(model), torch.randn(30, 12)
-    whole, _ = by_lanes(model)(x)
-    parts = by_lanes(other)
+    whole, _ = by_lanes(model, ROW)(x)
+    parts = by_lanes(other, ROW)
     losses = [parts(part, len(part) / 30)[0] for part in x.split([5, 20, 5])]
     assert sum(losses) == pytest.approx(whole, rel=1e-5)
     for mine, its in zip(model.parameters(), other.parameters(), strict=True):
@@ -163,7 +202,7 @@ def test_what_is_not_a_number_stays_none():
     model = conv_network().train()
     x = torch.randn(4, 2, 9, 7)
     x[1, 0, 3, 3] = torch.nan
-    loss, _ = by_lanes(model)(x)
+    loss, _ = by_lanes(model, PICTURE)(x)
     assert math.isnan(loss)
 
 
@@ -179,7 +218,42 @@ def with_dilation():
     return model
 
 
-ROW, PICTURE = (12,), (2, 9, 7)
+class Doubling(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Skipping(nn.Sequential):
+    def forward(self, x):
+        return self[0](x)
+
+
+def with_a_layer_of_its_own():
+    model = conv_network()
+    model.encoder[0] = Doubling(2, 5, 3, 1, 1, bias=False)
+    return model
+
+
+def with_an_order_of_its_own():
+    return Autoencoder(Skipping(nn.Linear(12, 3), nn.Linear(3, 3)), None, fully_connected((3, 12)))
+
+
+def with_a_weight_made_of_others():
+    model = network()
+    nn.utils.parametrizations.weight_norm(model.encoder[0])
+    return model
+
+
+def watched():
+    model = network()
+    model.encoder[0].register_forward_hook(lambda *_: None)
+    return model
+
+
+def tied():
+    model = Autoencoder(nn.Linear(12, 12), None, nn.Linear(12, 12))
+    model.decoder.weight = model.encoder.weight
+    return model
 
 
 @pytest.mark.parametrize(
@@ -197,12 +271,17 @@ ROW, PICTURE = (12,), (2, 9, 7)
         (conv_network, PICTURE, True),
         (conv_network, (2, 4, 9, 7), False),
         (with_dilation, PICTURE, False),
+        (with_a_layer_of_its_own, PICTURE, False),
+        (with_an_order_of_its_own, ROW, False),
+        (with_a_weight_made_of_others, ROW, False),
+        (watched, ROW, False),
+        (tied, ROW, False),
         (lambda: conv_network((3, 400, 300)), (3, 400, 300), False),
         (lambda: build(preset_config("image", "image"), (3, 128, 128)), (3, 128, 128), False),
     ],
 )  # fmt: skip
 def test_other_networks_are_left_to_autograd(make, shape, suits):
-    assert LaneGradients.suit(make(), shape) is suits
+    assert bool(LaneGradients.of(make(), OBJECTIVE, shape, 1)) is suits
 
 
 def test_a_network_of_its_own_making_is_left_to_autograd():
@@ -211,12 +290,12 @@ def test_a_network_of_its_own_making_is_left_to_autograd():
             return super().forward(2 * x)
 
     model = network()
-    assert not LaneGradients.suit(Mine(model.encoder, None, model.decoder), ROW)
+    assert not LaneGradients.of(Mine(model.encoder, None, model.decoder), OBJECTIVE, ROW, 1)
 
 
 def test_without_a_compiler_it_is_left_to_autograd(monkeypatch):
     monkeypatch.setattr(lanes, "available", lambda: False)
-    assert not LaneGradients.suit(network(), ROW)
+    assert not LaneGradients.of(network(), OBJECTIVE, ROW, 1)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +308,7 @@ def test_a_training_by_lanes_is_the_training_of_autograd(monkeypatch, make, shap
     settings = TrainConfig(epochs=3, batch_size=16, patience=0)
     objective = ReconstructionObjective(alpha=2e-4, reduction="sum")
     found = train(model, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2)
-    monkeypatch.setattr(LaneGradients, "suit", staticmethod(lambda *_: False))
+    monkeypatch.setattr(LaneGradients, "of", lambda *_: None)
     monkeypatch.setattr("memae.train.BLOCK_NUMBERS", 0)
     expected = train(
         other, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2

@@ -6,6 +6,7 @@ rate on small maps. What is computed is the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,33 +29,53 @@ class LaneGradients:
 
     Equation 10 of Gong et al. 2019 as `memae.losses.total_loss` has it; the gradients are added to those that the
     parameters hold. These, and the memory that parameters lie in, must stay what they are now.
-
-    Args:
-        model: one that they `suit`.
-        objective: what is minimised.
-        threads: at most so many take a batch together.
     """
 
-    def __init__(self, model: Autoencoder, objective: ReconstructionObjective, threads: int) -> None:
-        self._model, self._objective, self._threads = model, objective, threads
+    def __init__(
+        self,
+        model: Autoencoder,
+        layers: Sequence[_Sized],
+        code: int,
+        objective: ReconstructionObjective,
+        threads: int,
+    ) -> None:
+        self._layers, self._code, self._memory = layers, code, model.memory
+        self._objective, self._threads = objective, threads
+        self._work = sum(layer.work for layer in layers)  # multiply-adds of a sample
+        if model.memory is not None:
+            queries = 1 if model.memory.query == "whole" else layers[code].places
+            self._work += 2 * queries * model.memory.items.numel()
         self._network: lanes.Network | None = None
-        self._work = 0  # multiply-adds of a sample
 
-    @staticmethod
-    def suit(model: nn.Module, shape: tuple[int, ...]) -> bool:
-        """Whether these are the gradients of `model` for samples of this shape, and the compiled code is here."""
+    @classmethod
+    def of(
+        cls, model: nn.Module, objective: ReconstructionObjective, shape: tuple[int, ...], threads: int
+    ) -> LaneGradients | None:
+        """Those of a model, or None where the compiled code does not know it, or is not here.
+
+        Args:
+            model: the network.
+            objective: what is minimised.
+            shape: of a sample, (F,) or (C, H, W).
+            threads: at most so many take a batch together.
+        """
         if type(model) is not Autoencoder or len(shape) not in (1, 3) or not lanes.available():
-            return False
+            return None
         if not all(
             p.requires_grad and p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters()
         ):
-            return False
-        memory, found = model.memory, _layers(model, shape)
-        return (
-            found is not None
-            and max(layer.numbers for layer in found[0]) <= MOST_NUMBERS
-            and (memory is None or (type(memory) is MemoryModule and memory.similarity != "euclidean"))
-        )
+            return None
+        if any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in model.modules()):
+            return None
+        if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters())):
+            return None  # two layers share one, and threads would add to it at the same time
+        memory = model.memory
+        if memory is not None and (type(memory) is not MemoryModule or memory.similarity == "euclidean"):
+            return None
+        found = _layers(model, shape)
+        if found is None or max(layer.numbers for layer in found[0]) > MOST_NUMBERS:
+            return None
+        return cls(model, *found, objective, threads)
 
     def __call__(self, x: Tensor, share: float = 1.0) -> tuple[float, Tensor | None]:
         """The loss of a batch (B, F) or (B, C, H, W), of which it is a `share`; and `use_counts` of the read in it.
@@ -63,29 +84,25 @@ class LaneGradients:
             MemoryError: there is no room for such a batch.
         """
         if self._network is None:
-            self._network = self._build(tuple(x.shape[1:]))
+            self._network = self._build()
         objective, x = self._objective, x.contiguous()
         seen = x + objective.noise * torch.randn_like(x) if objective.noise else x
         weight = share / (x.numel() if objective.reduction == "mean" else x.shape[0])
         threads = max(1, min(self._threads, x.shape[0] * self._work // LEAST_WORK))
         return self._network.step(seen, x, weight, share * objective.alpha, threads)
 
-    def _build(self, shape: tuple[int, ...]) -> lanes.Network:
-        found, memory = _layers(self._model, shape), self._model.memory
-        assert found is not None
-        layers, code = found
-        self._work, read = sum(layer.work for layer in layers), None
+    def _build(self) -> lanes.Network:
+        read, memory = None, self._memory
         if memory is not None:
-            self._work += 2 * memory.items.numel() * (1 if memory.query == "whole" else layers[code].places)
             read = lanes.Memory(
                 memory.items,
-                layers[code].places,
+                self._layers[self._code].places,
                 memory.query == "whole",
                 memory.similarity == "cosine",
                 memory.shrinkage / memory.num_items,
                 memory.temperature,
             )
-        return lanes.Network([layer.layer for layer in layers], code, read)
+        return lanes.Network([layer.layer for layer in self._layers], self._code, read)
 
 
 class _Sized(NamedTuple):
@@ -105,7 +122,7 @@ def _layers(model: Autoencoder, shape: tuple[int, ...]) -> tuple[list[_Sized], i
     starts = []
     for half in (model.encoder, model.decoder):
         starts.append(len(found))
-        stages = list(half.children()) if isinstance(half, nn.Sequential) else [half]
+        stages = list(half.children()) if _known(half, nn.Sequential) else [half]
         while stages:
             layer, stages, size = _layer(stages, size, len(shape) == 3) or (None, [], size)
             if layer is None:
@@ -122,11 +139,11 @@ def _layer(stages: list[nn.Module], size: Size, images: bool) -> tuple[_Sized, l
         return None
     relation, after = placed
     norm = activation = None
-    if rest and isinstance(first := rest[0], nn.BatchNorm2d):
+    if rest and isinstance(first := rest[0], nn.BatchNorm2d) and _known(first, nn.BatchNorm2d):
         norm, rest = first, rest[1:]
         if not (norm.affine and norm.track_running_stats and norm.momentum is not None):
             return None
-    if rest and isinstance(rest[0], nn.ReLU | nn.Tanh):
+    if rest and _known(rest[0], nn.ReLU, nn.Tanh):
         activation, *rest = rest
     weight, bias = linear.weight, linear.bias
     assert isinstance(weight, nn.Parameter) and (bias is None or isinstance(bias, nn.Parameter))
@@ -139,10 +156,10 @@ def _layer(stages: list[nn.Module], size: Size, images: bool) -> tuple[_Sized, l
 
 def _placed(linear: nn.Module, size: Size, images: bool) -> tuple[lanes.Relation, Size] | None:
     """How the places of a layer's input meet those of its result, and the size of that."""
-    if isinstance(linear, nn.Linear) and not images:
-        return lanes.Relation.each_alone(1), size
-    if not isinstance(linear, nn.Conv2d | nn.ConvTranspose2d) or not images:
+    if not _known(linear, *((nn.Conv2d, nn.ConvTranspose2d) if images else (nn.Linear,))):
         return None
+    if not isinstance(linear, nn.Conv2d | nn.ConvTranspose2d):
+        return lanes.Relation.each_alone(1), size
     kernel, stride, padding = linear.kernel_size, linear.stride, linear.padding
     plain = linear.groups == 1 and set(linear.dilation) == {1} and linear.padding_mode == "zeros"
     if not plain or isinstance(padding, str) or any(len(set(pair)) > 1 for pair in (kernel, stride, padding)):
@@ -156,3 +173,8 @@ def _placed(linear: nn.Module, size: Size, images: bool) -> tuple[lanes.Relation
         return lanes.Relation.convolution((rows, columns), size, *how).reversed, (rows, columns)
     rows, columns = ((side + 2 * how[2] - how[0]) // how[1] + 1 for side in size)
     return lanes.Relation.convolution(size, (rows, columns), *how), (rows, columns)
+
+
+def _known(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a module is one of torch's own kinds, or ours that computes the same; any other may do anything."""
+    return isinstance(module, kinds) and type(module).__module__.startswith(("torch.nn.modules.", "memae.models."))

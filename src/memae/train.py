@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -480,9 +480,9 @@ class _Loop:
 
 def _by_lanes(model: nn.Module, objective: Objective, shape: Sequence[int], threads: int) -> LaneGradients | None:
     """The gradients of this objective from compiled code, if it knows the model and samples of this shape."""
-    if isinstance(objective, ReconstructionObjective) and LaneGradients.suit(model, tuple(shape)):
-        return LaneGradients(cast(Autoencoder, model), objective, threads)
-    return None
+    if not isinstance(objective, ReconstructionObjective):
+        return None
+    return LaneGradients.of(model, objective, tuple(shape), threads)
 
 
 def _one_block(model: nn.Module, objective: Objective) -> bool:

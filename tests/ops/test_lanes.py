@@ -1,4 +1,5 @@
 import gc
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,12 @@ from memae.ops import lanes
 from memae.ops.lanes import Layer, Network, Relation
 
 needs_library = pytest.mark.skipif(not lanes.available(), reason="memae was installed without a compiler")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="memae is built where there is a compiler")
+def test_where_there_is_a_compiler_the_library_is_there():
+    """Else all tests of it are skipped, and nobody is told."""
+    assert lanes.available()
 
 
 def by_pairs(relation, weight, x):
@@ -59,6 +66,18 @@ def test_gradients_are_added_to_those_that_are_there():
     assert first == pytest.approx(0.5 * float((nn.Sequential(*modules)(x) - x).square().sum().detach()), rel=1e-5)
     for module, grad in zip(modules, once, strict=True):
         torch.testing.assert_close(module.weight.grad, 2 * grad)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "x", [torch.zeros(4, 5), torch.zeros(4, 6).double(), torch.zeros(6, 4).T, torch.zeros(4, 6, 2)]
+)
+def test_what_does_not_fit_is_refused_and_never_read(x):
+    network = Network([linear(6, 3)[1], linear(3, 6)[1]], 1, None)
+    with pytest.raises(ValueError, match="contiguous float32 of 6 numbers each"):
+        network.step(x, x, 1.0, 0.0, 1)
+    with pytest.raises(ValueError, match="got"):
+        network.step(torch.zeros(4, 6), x, 1.0, 0.0, 1)
 
 
 @needs_library

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memae.ops.products import affine, product
 
-__all__ = ["fully_connected", "layers_backward", "layers_forward", "linear_layers"]
+__all__ = ["fully_connected"]
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Sequential:
@@ -20,11 +20,6 @@ def fully_connected(widths: Sequence[int]) -> nn.Sequential:
     for into, out in itertools.pairwise(widths):
         stages += [nn.Linear(into, out), nn.Tanh()]
     return _FullyConnected(*stages[:-1])
-
-
-def linear_layers(network: nn.Module) -> list[nn.Linear]:
-    """The layers of a network that `fully_connected` made; none of any other."""
-    return [stage for stage in network if isinstance(stage, nn.Linear)] if type(network) is _FullyConnected else []
 
 
 class _FullyConnected(nn.Sequential):
@@ -47,7 +42,7 @@ class _TanhLayers(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        y, seen = layers_forward(x, parameters)
+        y, seen = _forward(x, parameters)
         ctx.save_for_backward(*seen, *parameters)
         return y
 
@@ -57,10 +52,10 @@ class _TanhLayers(torch.autograd.Function):
         layers = len(ctx.saved_tensors) // 3
         seen, parameters = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         grads = [torch.zeros_like(parameter) for parameter in parameters]
-        return layers_backward(grad_y, seen, parameters, grads, through=ctx.needs_input_grad[0]), *grads
+        return _backward(grad_y, seen, parameters, grads, through=ctx.needs_input_grad[0]), *grads
 
 
-def layers_forward(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _forward(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """What layers with tanh between them make of x, and what each of them saw; autograd sees none of it.
 
     A layer of a table takes microseconds, of which each tanh was half and the book-keeping for its gradient a good
@@ -82,10 +77,10 @@ def layers_forward(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, lis
     return affine(h.T, weight.T, bias), seen
 
 
-def layers_backward(
+def _backward(
     grad: Tensor, seen: Sequence[Tensor], parameters: Sequence[Tensor], grads: Sequence[Tensor], *, through: bool
 ) -> Tensor | None:
-    """The way back through `layers_forward`: gradients of the parameters are added to `grads`.
+    """The way back through `_forward`: gradients of the parameters are added to `grads`.
 
     Args:
         grad: (B, O) of the result.

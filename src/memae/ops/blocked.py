@@ -30,7 +30,7 @@ from torch import Tensor
 
 from memae.ops.products import product
 
-__all__ = ["Kept", "read_backward", "read_forward", "sparse_read"]
+__all__ = ["sparse_read"]
 
 BLOCK_ELEMENTS = 1 << 18  # logits per block: 1 MiB in float32, about one core's second-level cache
 SHORTEST = 1e-12  # vectors shorter than this are divided by it
@@ -97,7 +97,7 @@ def _through_directions(grad: Tensor, directions: Tensor, inverse: Tensor) -> Te
     return grad.addcmul(directions, along, value=-1).mul_(inverse)
 
 
-class Kept(NamedTuple):
+class _Kept(NamedTuple):
     """What the backward pass of a read takes from the forward one."""
 
     query: Tensor
@@ -116,10 +116,10 @@ class Kept(NamedTuple):
     """For cosine 1 / |x| of the queries and of the items, as columns; else empty."""
 
 
-def read_forward(
+def _read_forward(
     query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool, learning: bool
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Kept]:
-    """What `sparse_read` gives, and what `read_backward` takes where it is `learning`; autograd sees none of it."""
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], _Kept]:
+    """What `sparse_read` gives, and what `_read_backward` takes where it is `learning`; autograd sees none of it."""
     inverse: tuple[Tensor, ...] = ()
     keys = items
     if cosine:
@@ -142,12 +142,12 @@ def read_forward(
         else:
             mean[block] += taken
         value = _with_block(value, block, product(weights[block], items))
-    kept = Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
+    kept = _Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
     return (value, weights, entropy, rescued), kept
 
 
-def read_backward(
-    kept: Kept,
+def _read_backward(
+    kept: _Kept,
     temperature: float,
     grad_value: Tensor | None,
     grad_weights: Tensor | None,
@@ -208,7 +208,7 @@ class _SparseRead(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool, learning: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        found, kept = read_forward(query, items, threshold, temperature, cosine, learning)
+        found, kept = _read_forward(query, items, threshold, temperature, cosine, learning)
         ctx.save_for_backward(*kept[:-1], *kept.inverse)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(found[-1])
@@ -224,7 +224,7 @@ class _SparseRead(torch.autograd.Function):
         grad_entropy: Tensor | None,
         _grad_rescued: None,
     ) -> tuple[Tensor, Tensor, None, None, None, None]:
-        kept = Kept._make([*ctx.saved_tensors[:8], ctx.saved_tensors[8:]])
+        kept = _Kept._make([*ctx.saved_tensors[:8], ctx.saved_tensors[8:]])
         with torch.autocast(kept.query.device.type, enabled=False):  # backward may be called inside autocast, too
-            grads = read_backward(kept, ctx.temperature, grad_value, grad_weights, grad_entropy)
+            grads = _read_backward(kept, ctx.temperature, grad_value, grad_weights, grad_entropy)
         return *grads, None, None, None, None

@@ -55,27 +55,26 @@ class Relation(NamedTuple):
         cls, size_in: tuple[int, int], size_out: tuple[int, int], kernel: int, stride: int, padding: int
     ) -> Relation:
         """Of a square kernel on maps of these sizes (height, width)."""
-        rows, columns = (
-            [
-                (at, at * stride - padding + tap, tap)
-                for at in range(out)
-                for tap in range(kernel)
-                if 0 <= at * stride - padding + tap < into
-            ]
-            for into, out in zip(size_in, size_out, strict=True)
+        (y, above, row), (x, left, column) = (
+            _met(into, out, kernel, stride, padding) for into, out in zip(size_in, size_out, strict=True)
         )
-        pairs = [
-            (y * size_out[1] + x, above * size_in[1] + left, row * kernel + column)
-            for y, above, row in rows
-            for x, left, column in columns
-        ]
-        out, into, tap = np.array(pairs, dtype=np.int32).T.copy()
+        out, into, tap = (
+            np.add.outer(one, other).astype(np.int32).ravel()
+            for one, other in ((y * size_out[1], x), (above * size_in[1], left), (row * kernel, column))
+        )
         return cls(size_in[0] * size_in[1], size_out[0] * size_out[1], kernel**2, out, into, tap)
 
     @property
     def reversed(self) -> Relation:
         """From the output to the input: that of the transposed layer."""
         return Relation(self.places_out, self.places_in, self.taps, self.into, self.out, self.tap)
+
+
+def _met(into: int, out: int, kernel: int, stride: int, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Along one axis: place of the output, place of the input and tap of each pair."""
+    met = np.arange(out)[:, None] * stride - padding + np.arange(kernel)
+    at, tap = np.nonzero((met >= 0) & (met < into))
+    return at, met[at, tap], tap
 
 
 class Layer(NamedTuple):
@@ -144,6 +143,8 @@ class Network:
         library = _library()
         assert library is not None
         self._step, self._held = library.lanes_step, (layers, memory)
+        first = layers[0]
+        self._numbers = first.relation.places_in * first.weight.shape[0 if first.transposed else 1]  # of a sample
         self.items = 0 if memory is None else len(memory.items)
         specs = (_LayerSpec * len(layers))(*map(_layer_spec, layers))
         reads = [None] * 3 if memory is None else [ctypes.byref(spec) for spec in _memory_specs(memory)]
@@ -169,7 +170,13 @@ class Network:
 
         Raises:
             MemoryError: there is no room for a batch of this size.
+            ValueError: samples of another size, layout or dtype than the network takes.
         """
+        for x in (seen, wanted):  # the library sees an address alone
+            if x.dtype != torch.float32 or not x.is_contiguous() or x.numel() != seen.shape[0] * self._numbers:
+                raise ValueError(
+                    f"samples are contiguous float32 of {self._numbers} numbers each; got {tuple(x.shape)}, {x.dtype}"
+                )
         counts = torch.zeros(self.items + 2, dtype=torch.int64) if self.items else None
         loss, samples = ctypes.c_double(), seen.shape[0]
         failed = self._step(
