@@ -6,6 +6,7 @@ from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, we
 import memae.detector
 import memae.fitting
 from memae import Detector
+from memae.data.samples import Images
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
 from memae.train import Monitor
 
@@ -50,6 +51,16 @@ def test_the_untrained_network_scores_too(tmp_path):
     assert np.isfinite(detector.detect(ROWS).scores).all()
     detector.save(tmp_path / "model")
     assert np.array_equal(Detector.load(tmp_path / "model").score(ROWS).values, detector.score(ROWS).values)
+
+
+def test_the_scale_of_maps_is_that_of_their_squares():
+    x = np.random.default_rng(0).integers(0, 256, (8, 1, 32, 24), dtype=np.uint8)
+    detector = fit(x, score={"pool": "mean", "square_px": 4})
+    artifact = detector._fitted
+    encoded = artifact.preprocess.encode(Images(x, list(range(8)), "the array"))
+    peaks = memae.fitting._peaks(artifact, encoded, np.empty(0), None)
+    assert peaks == pytest.approx([found.heat.max() for found in detector.explain(x)], rel=1e-4)
+    assert [found.heat.shape for found in detector.explain(x)] == [(8, 6)] * 8
 
 
 def test_starting_the_memory_from_data_leaves_the_batch_statistics_alone():

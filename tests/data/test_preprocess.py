@@ -126,6 +126,23 @@ def test_images_are_encoded_alike_however_many_at_a_time(monkeypatch, scale):
     assert preprocess.encode(Images(x[:0], [], "none")).shape == (0, 3, 5, 6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", ["none", "unit", "centred"])
+def test_images_that_are_folded_first_are_encoded_alike(monkeypatch, scale, dtype):
+    x = np.random.default_rng(0).integers(0, 256, (7, 3, 6, 8), dtype=np.uint8)
+    preprocess = fit(x, scale)
+    wanted = encode(preprocess, x).unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3)
+    monkeypatch.setattr(memae.data.preprocess, "ENCODED_BYTES", 2 * 4 * x[0].size)
+
+    def fold(pixels):
+        assert pixels.dtype == torch.uint8
+        return pixels.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3).contiguous()
+
+    found = preprocess.encode_folded(Images(x, list(range(7)), "the array"), fold, dtype)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, wanted.to(dtype), rtol=1e-6 if dtype == torch.float32 else 8e-3, atol=1e-6)
+
+
 def test_pixels_beyond_float32_are_refused():
     with pytest.raises(DataError, match="the array: image 0 holds NaN or infinite pixels; mend or remove it"):
         fit(np.array([1e300, 0, 0, 0]).reshape(1, 2, 2))
