@@ -34,6 +34,7 @@ def limited(megabytes, *words, at_once=64):
     """The command line in a process that may take so many MB more than it starts with; rows go through `at_once`."""
     command = [sys.executable, "-c", LIMITED, str(at_once), str(megabytes), *map(str, words)]
     env = os.environ | {"COLUMNS": "200", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+    env["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # its own reserves 1 GiB of addresses, of which it uses little
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=280)
 
 
