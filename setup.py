@@ -5,6 +5,7 @@ import sys
 
 from setuptools import Extension, setup
 
+SOURCES = [f"src/memae/native/{name}.cpp" for name in ("byte_sums", "lanes", "squares")]
 FLAGS = {"any": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     FLAGS["avx2"] = ["-mavx2", "-mfma"]
@@ -14,8 +15,9 @@ THREADS = [] if sys.platform == "darwin" else ["-fopenmp"]  # Apple's compiler c
 setup(
     ext_modules=[
         Extension(
-            f"memae.ops._lanes_{width}",
-            ["src/memae/ops/lanes.cpp"],
+            f"memae.native._{width}",
+            SOURCES,
+            depends=["src/memae/native/registers.h"],
             extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", *THREADS, *flags],
             extra_link_args=THREADS,
             optional=True,  # no compiler: torch does the same, more slowly

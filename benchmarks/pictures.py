@@ -1,8 +1,9 @@
 """A folder of 256 x 256 JPEGs to scores: decoding alone, the model alone, and end to end.
 
-The model is the network `image` with its defaults, hardly trained, as its weights change no time. Rounds are
-interleaved, so that what else the machine does falls on all three alike. On one thread end to end takes about as long
-as both parts together; on several decoding runs beside the model.
+The model is the preset `image` with its defaults, hardly trained, as its weights change no time. Beside it the same
+network runs by torch, layer by layer, which only rebuilds the images and finds no score. Rounds are interleaved, so
+that what else the machine does falls on all alike. End to end takes about as long as both parts together, as each of
+them has work for all cores.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from benchmarks.training import forward_flop, matrix_rate
 from memae import Detector
+from memae.data.encoded import Pixels
 from memae.data.samples import Images
 
 __all__ = ["pictures_benchmark"]
@@ -27,6 +30,7 @@ __all__ = ["pictures_benchmark"]
 PICTURES, SIDE = 300, 256
 TRAINED_ON = 32
 CHUNK = 256  # decoded at a time
+AT_ONCE = 10  # images of a batch by torch, as many as the model takes
 
 
 def pictures_benchmark(rounds: int = 5) -> dict[str, Any]:
@@ -40,12 +44,15 @@ def pictures_benchmark(rounds: int = 5) -> dict[str, Any]:
         decoded = np.concatenate(
             [part.pixels for part in detector.open(folder).chunks(CHUNK) if isinstance(part, Images)]
         )
+        encoded = Pixels.of(torch.from_numpy(decoded) / 255).values
         ways: dict[str, Callable[[], int]] = {
             "decode": lambda: sum(len(part) for part in detector.open(folder).chunks(CHUNK)),
             "model": lambda: len(detector.score(decoded).values),
+            "network_by_torch": lambda: _by_torch(detector.model, encoded),
             "end_to_end": lambda: sum(len(part) for part in detector.stream(folder)),
         }
         rates: dict[str, list[float]] = {what: [] for what in ways}
+        rate = matrix_rate()
         for way in ways.values():
             way()  # the first time pays for more than itself
         for _ in range(rounds):
@@ -55,18 +62,28 @@ def pictures_benchmark(rounds: int = 5) -> dict[str, Any]:
                 rates[what].append(images / (time.perf_counter() - started))
         size = sum(path.stat().st_size for path in folder.iterdir()) / PICTURES
     medians = {what: statistics.median(values) for what, values in rates.items()}
+    flop, _ = forward_flop(detector.model, encoded.shape[1:])
     slower = min(("decode", "model"), key=medians.__getitem__)
     return {
         **{what: round(rate, 1) for what, rate in medians.items()},
         "spread": {what: [round(min(values), 1), round(max(values), 1)] for what, values in rates.items()},
         "unit": "images a second",
         "limit": slower,
-        "share_of_limit": round(medians["end_to_end"] / medians[slower], 3),
         "decode_share_of_time": round((1 / medians["decode"]) / (1 / medians["decode"] + 1 / medians["model"]), 3),
+        "mflop_per_image": round(flop / 1e6, 1),
+        "matrix_rate_gflops": round(rate / 1e9, 1),
+        "model_share_of_matrix_rate": round(medians["model"] * flop / (rate * torch.get_num_threads()), 3),
         "pictures": f"{PICTURES} JPEGs of {SIDE} x {SIDE} px, {size / 1000:.0f} kB each",
         "device": str(next(detector.model.parameters()).device),
         "threads": torch.get_num_threads(),
     }
+
+
+@torch.inference_mode()
+def _by_torch(model: torch.nn.Module, encoded: torch.Tensor) -> int:
+    for batch in encoded.split(AT_ONCE):
+        model(batch)
+    return len(encoded)
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0) -> None:

@@ -41,7 +41,7 @@ from memae.ops.products import product
 from memae.scoring import sample_scores
 from memae.train import train
 
-__all__ = ["matrix_rate", "plain_form", "sample_flop", "training_benchmark"]
+__all__ = ["forward_flop", "matrix_rate", "plain_form", "sample_flop", "training_benchmark"]
 
 MATRIX_SIDE = 2048
 MNIST_CLASS, MNIST_IMAGES, MNIST_EPOCHS = 8, 3840, 2
@@ -163,8 +163,16 @@ def _flop(name: str) -> float:
 def sample_flop(model: Autoencoder, shape: tuple[int, ...]) -> float:
     """Multiplications and additions of a training step on one sample: layers and the two products of the memory.
 
-    Forward, gradient of the weights, and gradient of the input, which the first layer does not need. Taps of a
-    convolution that fall on the padding are counted in.
+    Forward, gradient of the weights, and gradient of the input, which the first layer does not need.
+    """
+    forward, first = forward_flop(plain_form(model), shape)
+    return 3 * forward - first
+
+
+def forward_flop(model: Autoencoder, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Multiplications and additions of a forward pass on one sample, and of its first layer alone.
+
+    Taps of a convolution that fall on the padding are counted in.
     """
     forward, first = 0.0, 0.0
 
@@ -173,11 +181,11 @@ def sample_flop(model: Autoencoder, shape: tuple[int, ...]) -> float:
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
         # each weight works once at every place: of the output, and of the input where the layer is transposed
         places = (x[0] if isinstance(layer, nn.ConvTranspose2d) else y)[0]
-        work = 2.0 * layer.weight.numel() * places[0].numel() if places.ndim == 3 else 2.0 * layer.weight.numel()
+        work = 2.0 * layer.weight.numel() * (places[0].numel() if places.ndim == 3 else 1)
         forward += work
         first = first or work
 
-    model = plain_form(model).eval()
+    model = model.eval()
     hooks = [m.register_forward_hook(count) for m in model.modules() if getattr(m, "weight", None) is not None
              and not isinstance(m, nn.BatchNorm2d)]  # fmt: skip
     with torch.no_grad():
@@ -187,7 +195,7 @@ def sample_flop(model: Autoencoder, shape: tuple[int, ...]) -> float:
         hook.remove()
     if model.memory is not None:
         forward += 2 * 2.0 * model.memory.items.numel() * len(model.memory.queries(encoding))
-    return 3 * forward - first
+    return forward, first
 
 
 def matrix_rate(*ways: Callable[[Tensor, Tensor], Tensor]) -> float:

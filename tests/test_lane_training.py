@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from memae import lane_training
+from memae import lane_training, native
 from memae.config import TrainConfig
 from memae.lane_training import LaneGradients
 from memae.memory import MemoryModule, use_counts
@@ -18,7 +18,7 @@ from memae.objective import ReconstructionObjective
 from memae.ops import lanes
 from memae.train import train
 
-pytestmark = pytest.mark.skipif(not lanes.available(), reason="memae was installed without a compiler")
+pytestmark = pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
 
 MEMORIES = {
     "none": None,
@@ -316,7 +316,7 @@ def test_a_network_of_its_own_making_is_left_to_autograd():
 
 
 def test_without_a_compiler_it_is_left_to_autograd(monkeypatch):
-    monkeypatch.setattr(lanes, "available", lambda: False)
+    monkeypatch.setattr(native, "available", lambda: False)
     assert not LaneGradients.of(network(), OBJECTIVE, ROW, 1)
 
 

@@ -27,7 +27,7 @@ PUBLIC = [
     "read_memory",
 ]
 FOUND = [found.name for found in pkgutil.walk_packages(memae.__path__, "memae.")]
-FOUND = [name for name in FOUND if "._lanes_" not in name]  # compiled, and no modules of Python
+FOUND = [name for name in FOUND if not name.startswith("memae.native._")]  # compiled, and no modules of Python
 MODULES = ["memae", *sorted(name for name in FOUND if name != "memae.__main__")]  # importing that one runs it
 
 

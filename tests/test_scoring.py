@@ -349,13 +349,13 @@ def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
     for measure in (Measure(0.0, "max", 4, usual), Measure(1.0, "max", 4, usual), Measure(0.0, "max", 2)):
         (part,) = error_maps(model, x, measure)
         assert part.maps.shape == (5, 70, 101)
-        assert part.scores == pytest.approx(sample_scores(model, x, measure), rel=1e-5)
-        assert part.scores == pytest.approx(hottest(measure.squares(part.errors).numpy()), rel=1e-2)
+        assert part.scores.tolist() == sample_scores(model, x, measure).tolist()
+        assert part.scores == pytest.approx(hottest(measure.squares(part.errors).numpy()), rel=1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 72), (np.uint8, 70), (np.uint16, 72)])
 @pytest.mark.parametrize("scale", ["unit", "centred", "none"])
-def test_pixels_that_are_folded_before_they_are_encoded_score_the_same(dtype, width, scale, threads):
+def test_pixels_that_are_encoded_where_they_are_read_score_the_same(dtype, width, scale, threads):
     threads(1)
     torch.manual_seed(0)
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 68, width, 3)).astype(dtype)
@@ -364,9 +364,9 @@ def test_pixels_that_are_folded_before_they_are_encoded_score_the_same(dtype, wi
     model, measure = build(preset_config("image", "image"), preprocess.shape).eval(), Measure(0.0, "max", 4)
     stored = StoredImages(images, None, preprocess)
     wanted = sample_scores(model, preprocess.encode(images), measure)
-    assert sample_scores(model, stored, measure) == pytest.approx(wanted, rel=1e-4)
+    assert sample_scores(model, stored, measure).tolist() == wanted.tolist()
     some = StoredImages(images, torch.tensor([5, 2]), preprocess)
-    assert sample_scores(model, some, measure) == pytest.approx(wanted[[5, 2]], rel=1e-4)
+    assert sample_scores(model, some, measure).tolist() == wanted[[5, 2]].tolist()
 
 
 @pytest.mark.parametrize("seen", [None, 128])

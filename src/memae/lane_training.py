@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memae import native
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder
 from memae.objective import ReconstructionObjective
@@ -59,7 +60,7 @@ class LaneGradients:
             shape: of a sample, (F,) or (C, H, W).
             threads: at most so many take a batch together.
         """
-        if type(model) is not Autoencoder or len(shape) not in (1, 3) or not lanes.available():
+        if type(model) is not Autoencoder or len(shape) not in (1, 3) or not native.available():
             return None
         if not all(
             p.requires_grad and p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters()

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.config import Pool
-from memae.data.encoded import Encoded, fitting
+from memae.data.encoded import Encoded, Pixels, fitting
 from memae.data.samples import Key, Skipped
 from memae.data.stored import StoredImages
 from memae.data.tiles import Tiles
@@ -191,37 +191,31 @@ class _Scorer:
 
     def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
         """Of the samples from `start` to `stop`, at most `wanted` at a time."""
-        return self._batches(self._map, x, start, stop, wanted)
+        return self._batches(lambda some: self._map(x, some), start, stop, wanted)
 
     def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
         """(stop - start,) float64."""
-        form = self.folded
-        find: Callable[[Tensor], np.ndarray] = self._scores
-        if form and isinstance(x, StoredImages) and (folded := x.folded(form.side, form.fold_bytes, form.dtype)):
-            x, find = folded, self._scores_of_squares
-        return np.concatenate(list(self._batches(find, x, start, stop, wanted)))
+        return np.concatenate(list(self._batches(lambda some: self._scores(x, some), start, stop, wanted)))
 
     @torch.inference_mode()
-    def _batches(
-        self, found: Callable[[Tensor], _Found], x: Encoded, start: int, stop: int, wanted: int
-    ) -> Iterator[_Found]:
+    def _batches(self, found: Callable[[slice], _Found], start: int, stop: int, wanted: int) -> Iterator[_Found]:
         while start < stop:
             size = min(self.room.fit(wanted), stop - start)
             try:
-                part = found(x[start : start + size].to(self.device))
+                part = found(slice(start, start + size))
             except (MemoryError, RuntimeError) as error:
                 self.room.halve(error, size)
                 continue
             yield part
             start += size
 
-    def _map(self, x: Tensor) -> ErrorMap:
-        measure, squares = self.measure, None
+    def _map(self, samples: Encoded, some: slice) -> ErrorMap:
+        measure, squares, x = self.measure, None, samples[some].to(self.device)
         if self.folded is None:
             rebuilt = self.rebuild(x)
         else:  # as scores alone come about, so that they are the same to the last digit
-            found, rebuilt = self.folded.square_errors(self.folded.fold(x))
-            squares, rebuilt = measure.multiples(found), self.folded.unfolded(rebuilt)
+            found, rebuilt = self.folded.rebuilt(Pixels.of(x))
+            squares = measure.multiples(found)
         errors = measure.errors(x, rebuilt.x)
         return ErrorMap(
             rebuilt.x,
@@ -231,12 +225,11 @@ class _Scorer:
             measure.pool,
         )
 
-    def _scores(self, x: Tensor) -> np.ndarray:
-        return self._scores_of_squares(self.folded.fold(x)) if self.folded else self._map(x).scores
-
-    def _scores_of_squares(self, squares: Tensor) -> np.ndarray:
-        assert self.folded is not None
-        return hottest(self.measure.multiples(self.folded.square_errors(squares)[0]).numpy())
+    def _scores(self, samples: Encoded, some: slice) -> np.ndarray:
+        if self.folded is None:
+            return self._map(samples, some).scores
+        pixels = samples.pixels(some) if isinstance(samples, StoredImages) else Pixels.of(samples[some])
+        return hottest(self.measure.multiples(self.folded.square_errors(pixels)).numpy())
 
 
 def _at_once(model: Autoencoder, x: Encoded) -> int:

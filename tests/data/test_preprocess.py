@@ -126,21 +126,29 @@ def test_images_are_encoded_alike_however_many_at_a_time(monkeypatch, scale):
     assert preprocess.encode(Images(x[:0], [], "none")).shape == (0, 3, 5, 6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("scale", ["none", "unit", "centred"])
-def test_images_that_are_folded_first_are_encoded_alike(monkeypatch, scale, dtype):
-    x = np.random.default_rng(0).integers(0, 256, (7, 3, 6, 8), dtype=np.uint8)
+def test_pixels_become_what_they_are_encoded_as(scale, dtype):
+    x = np.random.default_rng(0).integers(0, 200, (4, 3, 9, 7)).astype(dtype)
     preprocess = fit(x, scale)
-    wanted = encode(preprocess, x).unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3)
-    monkeypatch.setattr(memae.data.preprocess, "ENCODED_BYTES", 2 * 4 * x[0].size)
+    pixels = preprocess.pixels(samples(x))
+    assert (pixels.values.dtype == torch.uint8) == (dtype == np.uint8)
+    shift, factor = (part[:, None, None, None] for part in (pixels.shift, pixels.factor))
+    assert torch.equal((pixels.values - shift) * factor, encode(preprocess, x))
+    wide = x.astype(np.float64) - preprocess.low
+    if scale == "centred":
+        wide -= wide.mean(axis=(1, 2, 3), keepdims=True)
+    size = np.sqrt(np.square(wide).mean(axis=(1, 2, 3), keepdims=True))
+    wanted = wide / (preprocess.high - preprocess.low if scale == "none" else size)
+    assert encode(preprocess, x).numpy() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
-    def fold(pixels):
-        assert pixels.dtype == torch.uint8
-        return pixels.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3).contiguous()
 
-    found = preprocess.encode_folded(Images(x, list(range(7)), "the array"), fold, dtype)
-    assert found.dtype == dtype
-    torch.testing.assert_close(found, wanted.to(dtype), rtol=1e-6 if dtype == torch.float32 else 8e-3, atol=1e-6)
+def test_bytes_are_shifted_by_the_range_of_a_model_of_floats():
+    preprocess = fit(np.random.default_rng(0).uniform(20, 120, (9, 8, 8)), "unit")
+    x = np.random.default_rng(1).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    assert encode(preprocess, x).numpy() == pytest.approx(
+        encode(preprocess, x.astype(np.float32)).numpy(), rel=1e-5
+    )
 
 
 def test_pixels_beyond_float32_are_refused():

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from memae import native
 from memae.models import inference
+from memae.models.image_inference import ImageForm
 from memae.models.inference import inference_form
 from memae.models.presets import build, preset_config
 from memae.models.quantised import fast_int8
@@ -21,12 +23,12 @@ def test_the_form_is_the_fastest_that_cpu_and_network_allow(monkeypatch):
             assert torch.equal(inference_form(ours)(x).x, inference_form(ours, floating)(x).x)
 
 
-@pytest.mark.parametrize("bfloat16", [True, False])
-def test_large_images_take_bfloat16_where_the_cpu_has_it(monkeypatch, bfloat16):
-    monkeypatch.setattr(inference, "fast_bfloat16", lambda: bfloat16)
-    model, x = build(preset_config("image", "image"), (3, 96, 96)), torch.randn(2, 3, 96, 96)
-    expected = inference_form(model, torch.bfloat16 if bfloat16 else torch.float32)(x)
-    assert torch.equal(inference_form(model)(x).x, expected.x)
+@pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
+def test_large_images_take_compiled_code_where_it_is(monkeypatch):
+    model = build(preset_config("image", "image"), (3, 96, 96))
+    assert isinstance(inference_form(model), ImageForm)
+    monkeypatch.setattr(native, "library", lambda: None)
+    assert inference_form(model) is model
 
 
 @pytest.mark.parametrize(("preset", "shape"), [("mnist", (1, 28, 28)), ("image", (3, 64, 64))])

@@ -1,21 +1,14 @@
 import gc
-import shutil
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from memae.ops import lanes
+from memae import native
 from memae.ops.lanes import Layer, Network, Relation
 
-needs_library = pytest.mark.skipif(not lanes.available(), reason="memae was installed without a compiler")
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="memae is built where there is a compiler")
-def test_where_there_is_a_compiler_the_library_is_there():
-    """Else all tests of it are skipped, and nobody is told."""
-    assert lanes.available()
+needs_library = pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
 
 
 def by_pairs(relation, weight, x):
@@ -113,27 +106,14 @@ def test_lanes_without_a_sample_count_for_nothing(samples):
     torch.testing.assert_close(last.bias.grad, expected[1], rtol=1e-4, atol=1e-4)
 
 
-def test_the_library_that_fits_the_processor_is_the_first_that_is_tried(monkeypatch):
-    asked = []
-    monkeypatch.setattr(lanes, "find_spec", asked.append)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    lanes._library.cache_clear()
-    try:
-        assert not lanes.available()
-    finally:
-        monkeypatch.undo()
-        lanes._library.cache_clear()
-    assert asked == ["memae.ops._lanes_avx2", "memae.ops._lanes_any"]
-
-
 @needs_library
-@pytest.mark.parametrize("width", lanes._widths())
+@pytest.mark.parametrize("width", native.widths())
 def test_each_width_of_registers_finds_the_same(monkeypatch, width):
     (module, first), (last, second) = linear(5, 40), linear(40, 5)
     x = torch.randn(50, 5)
-    library = lanes._loaded(width)
+    library = native.loaded(width)
     assert library is not None
-    monkeypatch.setattr(lanes, "_library", lambda: library)
+    monkeypatch.setattr(native, "library", lambda: library)
     loss, _ = Network((first, second), 1, None).step(x, x, 1.0, 0.0, 1)
     y = last(module(x))
     assert loss == pytest.approx(float((y - x).square().sum().detach()), rel=1e-5)

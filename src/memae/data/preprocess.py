@@ -7,7 +7,7 @@ Images: the source's range becomes [0, 1], then each image may be scaled by its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
-from memae.data.encoded import FAR
+from memae.data.byte_sums import byte_sums
+from memae.data.encoded import FAR, Pixels
 from memae.data.samples import Images, Samples
 from memae.data.table_preprocess import NumberScale, TablePreprocess
 from memae.errors import DataError
@@ -155,13 +156,17 @@ class ImagePreprocess(_Fitted):
 
     def encode_levelled(self, pixels: np.ndarray, levels: np.ndarray) -> Tensor:
         """(B, C, tile, tile) float32 of tiles, each scaled by the levels (B, 4) of the image that it was cut from."""
-        low = levels[:, 2] if self.scale == "centred" else np.full(len(levels), self.low)
-        spread = 1.0 if self.scale == "none" else np.maximum(self._spreads(levels), self.floor)
         shift, divisor = (
-            torch.from_numpy(np.broadcast_to(part, len(levels)).astype(np.float32))[:, None, None, None]
-            for part in (low, (self.high - self.low) * spread)
+            torch.from_numpy(part.astype(np.float32))[:, None, None, None] for part in self._scaling(levels)
         )
         return _floats(pixels).sub_(shift).div_(divisor).clamp_(-FAR, FAR)
+
+    def _scaling(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) the level that the network sees as 0, and (S,) how far above it the one is that it sees as 1, of whole
+        images by their levels (S, 4)."""
+        low = levels[:, 2] if self.scale == "centred" else np.full(len(levels), self.low)
+        spread = np.ones(len(levels)) if self.scale == "none" else np.maximum(self._spreads(levels), self.floor)
+        return low, (self.high - self.low) * spread
 
     def _spreads(self, levels: np.ndarray) -> np.ndarray:
         """(S,) what `_size` finds, as shares of the range, of whole images by their levels (S, 4)."""
@@ -182,28 +187,20 @@ class ImagePreprocess(_Fitted):
             self._scaled(_tensor(pixels[some]), x[some])
         return x
 
-    def encode_folded(self, samples: Samples, fold: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
-        """(S, h, w, C') of a dtype: what `fold` makes of `encode`. It only moves pixels, so they move as bytes.
-
-        Args:
-            samples: images of 8 bits.
-            fold: from pixels (B, C, H, W) to the same pixels (B, h, w, C'), contiguous.
-            dtype: of the result; float32 is what the numbers are before.
+    def pixels(self, samples: Samples) -> Pixels:
+        """What `encode` makes, to the last digit; of 8 bits it stays bytes.
 
         Raises:
             DataError: as `encode`.
         """
         pixels = self._checked(samples)
-        squares = fold(_tensor(pixels))
-        lines = squares.flatten(2)[:, None]
-        x, scratch = torch.empty(lines.shape, dtype=dtype), torch.empty(0)
-        for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
-            if dtype == torch.float32:
-                self._scaled(lines[some], x[some])
-            else:  # always through the same floats, which stay in the cache
-                scratch = scratch.resize_(lines[some].shape)
-                x[some] = self._scaled(lines[some], scratch)
-        return x.view(squares.shape)
+        return self._bytes(_tensor(pixels)) if pixels.dtype == np.uint8 else Pixels.of(self.encode(samples))
+
+    def _bytes(self, pixels: Tensor) -> Pixels:
+        """Of images (B, C, H, W) uint8."""
+        means = byte_sums(pixels).double().numpy() / prod(self.shape)
+        shift, divisor = self._scaling(np.pad(means, ((0, 0), (2, 0))))  # two of the levels are of no use here
+        return Pixels(pixels.contiguous(), torch.from_numpy(shift).float(), torch.from_numpy(1 / divisor).float())
 
     def _checked(self, samples: Samples) -> np.ndarray:
         """(S, C, H, W) the pixels of images that fit."""
@@ -229,6 +226,10 @@ class ImagePreprocess(_Fitted):
 
     def _scaled(self, pixels: Tensor, out: Tensor) -> Tensor:
         """Writes pixels (B, C, H, W) to `out` as the network sees them."""
+        if pixels.dtype == torch.uint8:
+            scaled = self._bytes(pixels)
+            shift, factor = (part[:, None, None, None] for part in (scaled.shift, scaled.factor))
+            return out.copy_(pixels).sub_(shift).mul_(factor)
         x, span = self._shifted(pixels, out), self.high - self.low
         x /= span if self.scale == "none" else _size(x).clamp_min_(self.floor * span)
         return x

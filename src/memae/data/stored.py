@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memae.data.encoded import Pixels
 from memae.data.images import ImageSource
 from memae.data.preprocess import ImagePreprocess
 from memae.data.samples import Images, Key, Skipped
@@ -62,41 +62,30 @@ class StoredImages:
     preprocess: ImagePreprocess
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where the encoded images are wanted."""
-    fold: Callable[[Tensor], Tensor] | None = None
-    """What moves the pixels of a batch before they are encoded; see `ImagePreprocess.encode_folded`."""
-    dtype: torch.dtype = torch.float32
 
     def __len__(self) -> int:
         return len(self.images if self.rows is None else self.rows)
 
     def __getitem__(self, index: Any) -> Tensor:
-        """The encoded images (B, C, H, W) of a slice or of an index tensor (B,); folded ones have (B, C', h, w)."""
+        """The encoded images (B, C, H, W) of a slice or of an index tensor (B,)."""
+        return self.preprocess.encode(self._some(index)).to(self.device)
+
+    def pixels(self, index: Any) -> Pixels:
+        """The same images, those of 8 bits as bytes: they are encoded where they are read."""
+        return self.preprocess.pixels(self._some(index))
+
+    def _some(self, index: Any) -> Images:
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
         if self.rows is not None:
             index = self.rows.numpy()[index]
         keys = [self.images.keys[row] for row in np.arange(len(self.images))[index]]
-        some = Images(self.images.pixels[index], keys, self.images.origin)
-        if self.fold is None:
-            return self.preprocess.encode(some).to(self.device)
-        return self.preprocess.encode_folded(some, self.fold, self.dtype).movedim(-1, 1).to(self.device)
+        return Images(self.images.pixels[index], keys, self.images.origin)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(S, C, H, W)."""
         return len(self), *self.preprocess.shape
-
-    def folded(self, side: int, fold: Callable[[Tensor], Tensor], dtype: torch.dtype) -> StoredImages | None:
-        """The same images, folded before they are encoded; None where a byte is no pixel or squares do not divide them.
-
-        Args:
-            side: of the squares, px.
-            fold: what moves the pixels; see `ImagePreprocess.encode_folded`.
-            dtype: of the folded images.
-        """
-        if self.images.pixels.dtype != np.uint8 or any(size % side for size in self.images.pixels.shape[2:]):
-            return None
-        return replace(self, fold=fold, dtype=dtype)
 
     def to(self, device: torch.device) -> StoredImages:
         """The same images, sent to another device batch by batch."""

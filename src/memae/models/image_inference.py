@@ -1,8 +1,7 @@
-"""A trained network of large images in the form that scores fastest on a CPU.
+"""A trained network of large images in the form that scores fastest on a CPU: our own compiled code, in float32.
 
-BatchNorm is folded into the convolutions, and these run in bfloat16 where the CPU has it in hardware; the memory is
-read in float32. Folding squares of pixels into channels took a fourth of the time: now the pixels of a line of a square
-move as one number.
+BatchNorm is folded into the convolutions. What is left, from images to the errors of their squares, is in
+`memae.ops.squares`.
 """
 
 from __future__ import annotations
@@ -10,13 +9,15 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from memae.allocator import keep_large_blocks
+from memae import native
+from memae.data.encoded import Pixels
+from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder, Reconstruction
 from memae.models.image import Fold, Unfold
+from memae.ops import squares
 
 __all__ = ["ImageForm", "folds_images", "image_form"]
 
@@ -35,81 +36,70 @@ def folds_images(model: nn.Module) -> bool:
     )
 
 
-class ImageForm(nn.Module):
+class ImageForm:
     """The same function of images (B, C, H, W) as the network that it was made from; see `image_form`."""
 
-    def __init__(self, fold: _FoldLines, squares: Autoencoder, unfold: _UnfoldLines) -> None:
-        super().__init__()
-        self.fold, self.squares, self.unfold = fold, squares, unfold
+    side = squares.SIDE
+    """Of a square, px."""
 
-    def forward(self, x: Tensor) -> Reconstruction:
-        """Rebuilds a batch."""
-        return self.unfolded(self.squares(self.fold(x)))
+    def __init__(self, network: squares.Network, memory: MemoryModule | None, unfold: Unfold) -> None:
+        self._network, self._memory, self._unfold = network, memory, unfold
 
-    def fold_bytes(self, x: Tensor) -> Tensor:
-        """(B, h, w, C side^2) uint8 of images (B, C, H, W) uint8 whose sides divide."""
-        return self.fold.moved(x)
+    def __call__(self, x: Tensor) -> Reconstruction:
+        """Rebuilds a batch (B, C, H, W)."""
+        return self.rebuilt(Pixels.of(x))[1]
 
-    def unfolded(self, rebuilt: Reconstruction) -> Reconstruction:
-        """Images out of squares."""
-        return rebuilt._replace(x=self.unfold(rebuilt.x))
+    def square_errors(self, x: Pixels) -> Tensor:
+        """(B, h, w) mean squared errors of the squares of images, over the px that a square has."""
+        return self._network.errors(x)[0]
 
-    @property
-    def side(self) -> int:
-        """Of a square, px."""
-        return self.fold.fold.side
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the squares."""
-        return self.fold.dtype
-
-    def square_errors(self, squares: Tensor) -> tuple[Tensor, Reconstruction]:
-        """(B, h, w) float32 mean squared errors of folded images (B, C side^2, h, w), and what is rebuilt of these."""
-        rebuilt = self.squares(squares)
-        residual = (squares - rebuilt.x).movedim(1, -1)
-        within = self._within(residual.shape[-1])
-        if within is not None:
-            residual *= within
-        # a norm of bfloat16 adds in float32; that it is rounded, by a fifth of a per cent at most, costs nothing here
-        errors = torch.linalg.vector_norm(residual, dim=-1).float().square_()
-        return errors / (residual.shape[-1] if within is None else within.sum(dim=-1)), rebuilt
-
-    def _within(self, numbers: int) -> Tensor | None:
-        """(h, w, numbers): 1 where an image has px, 0 where its last squares go on; None where they do not."""
-        height, width = self.unfold.unfold.height, self.unfold.unfold.width
-        beyond = (0, -width % self.side, 0, -height % self.side)
-        if not any(beyond):
-            return None
-        within: Tensor = self.fold(F.pad(torch.ones(1, numbers // self.side**2, height, width), beyond))
-        return within[0].movedim(0, -1)
+    @torch.inference_mode()
+    def rebuilt(self, x: Pixels) -> tuple[Tensor, Reconstruction]:
+        """What `square_errors` finds, to the last digit, and the rebuilt images (B, C, H, W), in encoded units."""
+        errors, made = self._network.errors(x, keep=True)
+        whole = self._unfold(made)
+        if self._memory is None:
+            return errors, Reconstruction(whole, None)
+        codes = self._network.encode(x)  # the library reads the memory, too, but does not say how
+        return errors, Reconstruction(whole, self._memory(codes), tuple(codes.shape[2:]))
 
 
-def image_form(model: Autoencoder, dtype: torch.dtype) -> ImageForm:
-    """The same function of images (B, C, H, W) as `model` in eval mode, to rounding, with convolutions in `dtype`.
+def image_form(model: Autoencoder) -> ImageForm | None:
+    """The same function of images (B, C, H, W) as `model` in eval mode, to rounding; None where there is none.
 
-    Args:
-        model: one that `folds_images`.
-        dtype: float32 or bfloat16.
-
-    Raises:
-        ValueError: another dtype.
+    That is for a network that folds squares of another side, has layers that the compiled code has not or a memory that
+    is not asked place by place, and where memae was installed without a compiler.
     """
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"a network of images scores in float32 or bfloat16; got {dtype}")
-    keep_large_blocks()
-    fold, *encoder = _without_norms(model.encoder)
-    *decoder, unfold = (
-        _Doubled(stage) if isinstance(stage, nn.ConvTranspose2d) and stage.stride == (2, 2) else stage
-        for stage in _without_norms(model.decoder)
-    )
+    if not (native.available() and folds_images(model)):
+        return None
+    memory = model.memory
+    if memory is not None and (memory.query != "position" or memory.similarity not in ("cosine", "dot")):
+        return None
+    fold, *down = _without_norms(model.encoder)
+    *up, unfold = _without_norms(model.decoder)
     assert isinstance(fold, Fold) and isinstance(unfold, Unfold)
-    down, up = (
-        nn.Sequential(*stages).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for stages in (encoder, decoder)
-    )
-    squares = Autoencoder(nn.Sequential(down, _To(torch.float32)), model.memory, nn.Sequential(_To(dtype), up))
-    return ImageForm(_FoldLines(fold, dtype), squares, _UnfoldLines(unfold)).eval()
+    encoder, decoder = _layers(down), _layers(up)
+    if encoder is None or decoder is None or {fold.side, unfold.side} != {squares.SIDE}:
+        return None
+    read = None
+    if memory is not None:
+        threshold = memory.shrinkage / memory.num_items
+        read = squares.Memory(memory.items.detach(), memory.similarity == "cosine", threshold, memory.temperature)
+    height, width = (-(-side // squares.SIDE) for side in (unfold.height, unfold.width))
+    return ImageForm(squares.Network(encoder, read, decoder, (height, width)), memory, unfold)
+
+
+def _layers(stages: list[nn.Module]) -> list[squares.Layer] | None:
+    """Convolutions with or without a ReLU behind; None where the compiled code has not all of them."""
+    found: list[squares.Layer] = []
+    for stage in stages:
+        if isinstance(stage, nn.Conv2d | nn.ConvTranspose2d):
+            found.append(squares.Layer(stage, relu=False))
+        elif isinstance(stage, nn.ReLU) and found and not found[-1].relu:
+            found[-1] = found[-1]._replace(relu=True)
+        else:
+            return None
+    return found if found and all(layer.fits for layer in found) else None
 
 
 def _without_norms(stages: nn.Module) -> list[nn.Module]:
@@ -122,78 +112,3 @@ def _without_norms(stages: nn.Module) -> list[nn.Module]:
         else:
             found.append(copy.deepcopy(stage))
     return found
-
-
-class _To(nn.Module):
-    """The same numbers in another dtype."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.to(self.dtype)
-
-
-WIDE = {4: torch.int32, 8: torch.complex64, 16: torch.complex128}  # a number of so many bytes
-
-
-class _FoldLines(nn.Module):
-    """`Fold` to another dtype; each line of a square is moved as one number, where there is one of as many bytes."""
-
-    def __init__(self, fold: Fold, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.fold, self.dtype = fold, dtype
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.moved(self.fold.continued(x), self.dtype).movedim(-1, 1)
-
-    def moved(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """(B, h, w, C side^2) of images (B, C, H, W) whose sides divide."""
-        dtype = dtype or x.dtype
-        wide, side = WIDE.get(self.fold.side * dtype.itemsize), self.fold.side
-        if wide is None:
-            squares: Tensor = self.fold(x.to(dtype))
-            return squares.movedim(1, -1)
-        batch, channels, height, width = x.shape
-        # two steps take half of the time of one: lines that make a row of squares beside each other, then the squares
-        rows = x.view(batch, channels, height // side, side, width).transpose(1, 2)
-        rows = rows.to(dtype, memory_format=torch.contiguous_format, copy=True).view(wide)
-        return rows.flatten(2, 3).mT.contiguous().view(dtype)
-
-
-class _Doubled(nn.Module):
-    """A transposed convolution of stride 2 that makes two lines of each and then leaves out what is too much.
-
-    The library takes three times as long for a bfloat16 result of 2 n - 1 lines as for one of 2 n.
-    """
-
-    def __init__(self, layer: nn.ConvTranspose2d) -> None:
-        super().__init__()
-        self.layer = layer
-        self.missing = [1 - extra for extra in layer.output_padding]
-        layer.output_padding = (1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layer(x)
-        rows, columns = (size - missing for size, missing in zip(y.shape[2:], self.missing, strict=True))
-        return y[:, :, :rows, :columns]
-
-
-class _UnfoldLines(nn.Module):
-    """`Unfold` to float32, as `_FoldLines` folds."""
-
-    def __init__(self, unfold: Unfold) -> None:
-        super().__init__()
-        self.unfold = unfold
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide, side = WIDE.get(self.unfold.side * x.element_size()), self.unfold.side
-        if wide is None:
-            whole: Tensor = self.unfold(x).float()
-            return whole
-        batch, channels, height, width = x.shape
-        rows = x.movedim(1, -1).contiguous().view(wide).mT.contiguous().view(x.dtype)
-        rows = rows.view(batch, height, channels // side**2, side, width * side).transpose(1, 2)
-        planes = rows.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        return planes.view(batch, -1, height * side, width * side)[..., : self.unfold.height, : self.unfold.width]

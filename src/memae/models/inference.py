@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from memae.models.autoencoder import Autoencoder, Reconstruction
 from memae.models.clip_inference import allows_int8, clip_form
-from memae.models.image_inference import folds_images, image_form
+from memae.models.image_inference import image_form
 from memae.models.quantised import fast_int8
 
 __all__ = ["fast_bfloat16", "inference_form"]
@@ -21,21 +21,22 @@ def inference_form(model: Autoencoder, dtype: torch.dtype | None = None) -> Call
     Args:
         model: a network of clips (B, 1, T, H, W), or one of images (B, C, H, W) that folds them; it is read now, and
             later changes to it do not show. Any other, or one on an accelerator, is given back as it is.
-        dtype: of the convolutions, all of them or, for int8, those that take the time. int8 is for the paper's network
-            of clips, with BatchNorm behind all layers but the last. None is the fastest that CPU and network allow.
+        dtype: of the convolutions of clips, all of them or, for int8, those that take the time. int8 is for the
+            paper's network, with BatchNorm behind all layers but the last. None is the fastest that CPU and network
+            allow.
 
     Raises:
-        ValueError: int8 for another network.
+        ValueError: int8 for another network of clips.
     """
     model.eval()
-    floating = torch.bfloat16 if fast_bfloat16() else torch.float32
     if next(model.parameters()).device.type != "cpu":
         return model
     if any(isinstance(stage, nn.Conv3d) for stage in model.modules()):
+        floating = torch.bfloat16 if fast_bfloat16() else torch.float32
         return clip_form(
             model, dtype or (torch.int8 if fast_int8() and allows_int8(model) else floating), floating
         )
-    return image_form(model, dtype or floating) if folds_images(model) else model
+    return image_form(model) or model
 
 
 def fast_bfloat16() -> bool:

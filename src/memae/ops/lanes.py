@@ -1,7 +1,6 @@
 """Gradients of small autoencoders by our own compiled code, with the samples of a batch in the lanes of its registers.
 
-The library is `lanes.cpp`, built when memae is installed, once for each width of registers. Where there was no compiler
-it is missing, and torch does the same more slowly.
+The code is `lanes.cpp`.
 """
 
 from __future__ import annotations
@@ -10,19 +9,16 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Layer", "Memory", "Network", "Relation", "available"]
+from memae import native
 
-WIDTHS = {
-    "AVX512": ("avx512", "avx2", "any"),
-    "AVX2": ("avx2", "any"),
-}  # by what torch finds the processor to have
+__all__ = ["Layer", "Memory", "Network", "Relation"]
+
 ACTIVATIONS = (type(None), nn.ReLU, nn.Tanh)
 Norm = nn.modules.batchnorm._BatchNorm
 
@@ -103,12 +99,8 @@ class Memory(NamedTuple):
     temperature: float
 
 
-def _named(*fields: tuple[Any, str]) -> list[tuple[str, Any]]:
-    return [(name, kind) for kind, names in fields for name in names.split()]
-
-
 class _LayerSpec(ctypes.Structure):
-    _fields_ = _named(
+    _fields_ = native.fields(
         (ctypes.c_int32, "inputs outputs places_in places_out taps pairs activation norm"),
         (ctypes.c_int64, "by_output by_input by_tap"),
         (ctypes.c_void_p, "out into tap weight weight_grad bias bias_grad"),
@@ -118,7 +110,7 @@ class _LayerSpec(ctypes.Structure):
 
 
 class _MemorySpec(ctypes.Structure):
-    _fields_ = _named(
+    _fields_ = native.fields(
         (ctypes.c_int32, "items cosine"),
         (ctypes.c_float, "threshold temperature"),
         (ctypes.c_void_p, "items_at grads_at"),
@@ -141,7 +133,6 @@ class Network:
 
     def __init__(self, layers: Sequence[Layer], code: int, memory: Memory | None) -> None:
         library = _library()
-        assert library is not None
         self._step, self._held = library.lanes_step, (layers, memory)
         first = layers[0]
         self._numbers = first.relation.places_in * first.weight.shape[0 if first.transposed else 1]  # of a sample
@@ -188,11 +179,6 @@ class Network:
         return loss.value, counts
 
 
-def available() -> bool:
-    """Whether the compiled code is here, and fits this processor."""
-    return _library() is not None
-
-
 def _layer_spec(layer: Layer) -> _LayerSpec:
     first, second = layer.weight.shape[:2]
     inputs, outputs = (first, second) if layer.transposed else (second, first)
@@ -235,24 +221,12 @@ def _addresses(parameter: nn.Parameter) -> tuple[int, int]:
     return parameter.data_ptr(), parameter.grad.data_ptr()
 
 
-@cache
 def _library() -> Any:
-    """The one for the widest registers that this processor has; None where there is none."""
-    return next(filter(None, map(_loaded, _widths())), None)
+    return _typed(native.library())
 
 
-def _widths() -> tuple[str, ...]:
-    return WIDTHS.get(torch.backends.cpu.get_cpu_capability(), ("any",))
-
-
-def _loaded(width: str) -> Any:
-    spec = find_spec(f"memae.ops._lanes_{width}")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        library = ctypes.CDLL(spec.origin)
-    except OSError:
-        return None
+@cache
+def _typed(library: Any) -> Any:
     pointer, number = ctypes.c_void_p, ctypes.c_float
     library.lanes_network.restype = pointer
     library.lanes_network.argtypes = [pointer, ctypes.c_int, ctypes.c_int, pointer, pointer, pointer]

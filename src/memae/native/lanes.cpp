@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -20,80 +19,15 @@
 #include <omp.h>
 #endif
 
+#include "registers.h"
+
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int V = 16, ROWS = 12;  // numbers in a register; rows whose sums stay in registers
-#elif defined(__AVX__)
-constexpr int V = 8, ROWS = 6;
-#else
-constexpr int V = 4, ROWS = 6;
-#endif
+constexpr int ROWS = SUMS / 2;  // whose sums stay in registers
 constexpr int PARTS = 2, LANES = PARTS * V;
-constexpr long TURNED = 1 << 14;    // numbers that are turned on their side at a time: they stay in the cache
-constexpr float SHORTEST = 1e-12f;  // vectors shorter than this are divided by it
+constexpr long TURNED = 1 << 14;  // numbers that are turned on their side at a time: they stay in the cache
 
-typedef float vec __attribute__((vector_size(4 * V), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(4 * V)));
-
-#define INLINE inline __attribute__((always_inline))
-
-INLINE vec load(const float* p) {
-    return *reinterpret_cast<const vec*>(p);
-}
-INLINE void store(float* p, vec v) {
-    *reinterpret_cast<vec*>(p) = v;
-}
-INLINE vec all(float x) {
-    return vec{} + x;
-}
-INLINE vec pick(ivec where, vec yes, vec no) {
-    return where ? yes : no;
-}
-INLINE vec greater(vec a, vec b) {
-    return pick(a > b, a, b);
-}
-
-template <class T>
-struct Aligned {  // to whole lines of the cache: a register that lies on two costs double
-    using value_type = T;
-    static constexpr std::align_val_t line{64};
-    Aligned() = default;
-    template <class U>
-    Aligned(const Aligned<U>&) {}
-    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), line)); }
-    void deallocate(T* p, size_t) { ::operator delete(p, line); }
-    bool operator==(const Aligned&) const { return true; }
-    bool operator!=(const Aligned&) const { return false; }
-};
-using Numbers = std::vector<float, Aligned<float>>;
-
-INLINE float sum(vec v) {
-    float s = 0;
-    for (int l = 0; l < V; ++l) s += v[l];
-    return s;
-}
-
-// e^x to 2e-7, by a polynomial on [-ln 2 / 2, ln 2 / 2]; 0 below -87
-INLINE vec exponential(vec x) {
-    vec clipped = pick(x < all(-87.f), all(-87.f), pick(x > all(88.f), all(88.f), x));
-    vec shifted = clipped * 1.44269504f + 12582912.f;  // 1.5 * 2^23: adding it rounds
-    vec whole = shifted - 12582912.f;
-    vec r = clipped - whole * 0.693359375f + whole * 2.12194440e-4f;
-    vec p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.f;
-    ivec power = (__builtin_convertvector(whole, ivec) + 127) << 23;
-    return pick(x < all(-87.f), vec{}, p * reinterpret_cast<vec&>(power));
-}
-
-INLINE vec hyperbolic_tangent(vec x) {
-    return 1.f - 2.f / (exponential(2.f * x) + 1.f);
-}
+INLINE vec hyperbolic_tangent(vec x) { return 1.f - 2.f / (exponential(2.f * x) + 1.f); }
 
 // ---- the one product everything is made of
 
@@ -199,9 +133,7 @@ struct Relation {  // the pairs of places, sorted by one side of them
     }
 };
 
-int padded(int channels) {
-    return (channels + V - 1) / V * V;
-}
+int padded(int channels) { return (channels + V - 1) / V * V; }
 
 }  // namespace
 
@@ -895,8 +827,6 @@ struct Network {
 
 }  // namespace
 
-#define PUBLIC __attribute__((visibility("default")))
-
 extern "C" {
 
 // What a network and its memory are; null where there is no room
@@ -934,9 +864,7 @@ PUBLIC void* lanes_network(const LayerSpec* layers, int count, int code, const L
     }
 }
 
-PUBLIC void lanes_free(void* network) {
-    delete static_cast<Network*>(network);
-}
+PUBLIC void lanes_free(void* network) { delete static_cast<Network*>(network); }
 
 // Adds to the gradients; 0, or 1 where there is no room
 PUBLIC int lanes_step(void* handle, const float* seen, const float* wanted, int samples, float weight,
