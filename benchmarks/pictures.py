@@ -71,6 +71,7 @@ def pictures_benchmark(rounds: int = 5) -> dict[str, Any]:
         "limit": slower,
         "decode_share_of_time": round((1 / medians["decode"]) / (1 / medians["decode"] + 1 / medians["model"]), 3),
         "mflop_per_image": round(flop / 1e6, 1),
+        "bytes_per_image": {"jpeg": round(size), "pixels": decoded[0].nbytes},
         "matrix_rate_gflops": round(rate / 1e9, 1),
         "model_share_of_matrix_rate": round(medians["model"] * flop / (rate * torch.get_num_threads()), 3),
         "pictures": f"{PICTURES} JPEGs of {SIDE} x {SIDE} px, {size / 1000:.0f} kB each",

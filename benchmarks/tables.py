@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.training import forward_flop, matrix_rate, plain_form
 from memae import Detector
 from memae.data.known import kddcup99
 from memae.report.rows import write_verdicts
@@ -44,13 +45,18 @@ def tables_benchmark(rounds: int = 5) -> dict[str, Any]:
         folder = Path(name)
         settings = {"train": {"epochs": 1}}
         training = rows.slice(0, TRAINING_ROWS)
-        Detector("kddcup-paper", settings=settings, device="cpu").fit(training).save(folder / "model")
+        detector = Detector("kddcup-paper", settings=settings, device="cpu").fit(training)
+        detector.save(folder / "model")
         pq.write_table(rows, folder / "short.parquet")
         pq.write_table(pa.concat_tables([rows] * TIMES_LONGER), folder / "long.parquet")
+        features = next(detector.model.parameters()).shape[1]
+        flop, _ = forward_flop(plain_form(detector.model), (features,))
+        rate = matrix_rate()
         rates: dict[str, list[float]] = {"end_to_end": [], "read_and_encode": []}
         for _ in range(rounds):
             for what, measured in rates.items():
                 measured.append(_fresh(what, folder, "short")[0])
+        size = (folder / "short.parquet").stat().st_size
         peaks = {file: _fresh("end_to_end", folder, file)[1] for file in ("short", "long")}
     return {
         "end_to_end": round(statistics.median(rates["end_to_end"])),
@@ -58,6 +64,10 @@ def tables_benchmark(rounds: int = 5) -> dict[str, Any]:
         "spread": {what: [round(min(values)), round(max(values))] for what, values in rates.items()},
         "unit": "rows a second of processor time, on one thread",
         "rows": rows.num_rows,
+        "bytes_per_row": {"parquet": round(size / rows.num_rows, 1), "encoded": 4 * features},
+        "mflop_per_row": round(flop / 1e6, 3),
+        "matrix_rate_gflops": round(rate / 1e9, 1),
+        "share_of_matrix_rate": round(statistics.median(rates["end_to_end"]) * flop / rate, 3),
         "peak_mb": {file: round(peak / 1e6) for file, peak in peaks.items()},
         "times_longer": TIMES_LONGER,
     }

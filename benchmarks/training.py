@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import importlib.util
+import math
 import multiprocessing
 import os
 import statistics
@@ -41,7 +42,7 @@ from memae.ops.products import product
 from memae.scoring import sample_scores
 from memae.train import train
 
-__all__ = ["forward_flop", "matrix_rate", "plain_form", "sample_flop", "training_benchmark"]
+__all__ = ["forward_flop", "matrix_rate", "memory_rate", "plain_form", "sample_flop", "training_benchmark"]
 
 MATRIX_SIDE = 2048
 MNIST_CLASS, MNIST_IMAGES, MNIST_EPOCHS = 8, 3840, 2
@@ -58,15 +59,18 @@ TIMED += ("mnist_bf16", "mnist-paper_bf16", "kdd_scoring")
 PYOD_BATCHES = (32, 1024)
 PYOD_WAYS = ("pyod", "pyod-bare")
 PYOD_TIMED = tuple(f"kdd_autoencoder_{way}_{size}" for size in PYOD_BATCHES for way in ("ours", *PYOD_WAYS))
+LIMITS = ("matrix_rate", "mm_rate", "memory_rate")
+COPIED_BYTES = 1 << 28  # more than any cache holds
+MOVED_PARAMETERS = (
+    8  # a step reads weights, writes and reads gradients, reads and writes two moments, writes weights
+)
 GOALS = {"times_plain": 2.0, "times_pyod": 30.0, "kdd_scoring": 600_000.0}
 
 
 def training_benchmark(rounds: int = 5) -> dict[str, Any]:
     """Samples a second of each way to train, medians over interleaved rounds, and the limits."""
     pyod = importlib.util.find_spec("pyod") is not None
-    jobs = [("one_thread", name) for name in ("matrix_rate", "mm_rate", *TIMED)] + [
-        ("wall", name) for name in TIMED
-    ]
+    jobs = [("one_thread", name) for name in (*LIMITS, *TIMED)] + [("wall", name) for name in TIMED]
     jobs += [("wall", name) for name in PYOD_TIMED if pyod]
     rates: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
     for _ in range(rounds):  # interleaved, so that a busy minute hits all alike
@@ -75,8 +79,9 @@ def training_benchmark(rounds: int = 5) -> dict[str, Any]:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
                 rates[job].append(fresh.submit(_measured, *job).result())
     median = {job: statistics.median(values) for job, values in rates.items()}
-    matrix, mm = (median.pop(("one_thread", name)) for name in ("matrix_rate", "mm_rate"))
-    flop = {name: _flop(name) for name in COMPARED}
+    matrix, mm, memory = (median.pop(("one_thread", name)) for name in LIMITS)
+    work = {name: _work(name) for name in (*COMPARED, "kdd_scoring")}
+    seconds = {name: max(flop / matrix, moved / memory) for name, (flop, moved) in work.items()}
     return {
         **{
             how: {name: round(rate) for (h, name), rate in median.items() if h == how}
@@ -93,9 +98,12 @@ def training_benchmark(rounds: int = 5) -> dict[str, Any]:
         "default_threads": torch.get_num_threads(),
         "matrix_rate_gflops": round(matrix / 1e9, 1),
         "torch_mm_gflops": round(mm / 1e9, 1),
-        "mflop_per_sample": {name: round(value / 1e6, 3) for name, value in flop.items()},
+        "memory_rate_gb": round(memory / 1e9, 1),
+        "mflop_per_sample": {name: round(flop / 1e6, 3) for name, (flop, _) in work.items()},
+        "bytes_per_sample": {name: round(moved) for name, (_, moved) in work.items()},
         "share_of_limit": {
-            name: round(median["one_thread", f"{name}_ours"] * value / matrix, 3) for name, value in flop.items()
+            name: round(median["one_thread", f"{name}_ours" if name in COMPARED else name] * least, 3)
+            for name, least in seconds.items()
         },
         "spread": {
             f"{how} {name}": [float(f"{f(values):.4g}") for f in (min, max)]
@@ -128,6 +136,8 @@ def _measured(how: str, name: str) -> float:
         return matrix_rate()
     if name == "mm_rate":
         return matrix_rate(torch.mm)
+    if name == "memory_rate":
+        return memory_rate()
     data, *words = name.split("_")
     config, x = _config(data), _rows() if data == "kdd" else _pictures()
     epochs = KDD_EPOCHS if data == "kdd" else MNIST_EPOCHS
@@ -154,10 +164,22 @@ def _config(data: str) -> Config:
     return preset_config(preset, modality)
 
 
-def _flop(name: str) -> float:
-    data, *without = name.split("_")
+def _work(name: str) -> tuple[float, float]:
+    """What a sample takes at least: multiplications and additions, and bytes from and to memory.
+
+    Bytes are those of the encoded sample, and of a training step the parameters' share of one of the batch; what lies
+    between the layers stays in the cache.
+    """
+    data, *words = name.split("_")
     config, shape = _config(data), PRESETS[data][2]
-    return sample_flop(build(_without_memory(config) if without else config, shape), shape)
+    model = build(_without_memory(config) if "autoencoder" in words else config, shape)
+    bytes_of_sample = 4.0 * math.prod(shape)
+    if "scoring" in words:
+        return forward_flop(plain_form(model), shape)[0], bytes_of_sample
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return sample_flop(
+        model, shape
+    ), bytes_of_sample + 4.0 * MOVED_PARAMETERS * parameters / config.train.batch_size
 
 
 def sample_flop(model: Autoencoder, shape: tuple[int, ...]) -> float:
@@ -205,6 +227,13 @@ def matrix_rate(*ways: Callable[[Tensor, Tensor], Tensor]) -> float:
         _seconds(partial(way, a, b), time.process_time) for way in ways or (torch.mm, product) for _ in range(3)
     ]
     return 2 * MATRIX_SIDE**3 / min(seconds)
+
+
+def memory_rate() -> float:
+    """Bytes a second that a large copy reads and writes together, on one thread."""
+    source = torch.ones(COPIED_BYTES // 4)
+    target = torch.zeros_like(source)
+    return 2 * COPIED_BYTES / min(_seconds(partial(target.copy_, source), time.process_time) for _ in range(5))
 
 
 def plain_form(model: Autoencoder) -> Autoencoder:

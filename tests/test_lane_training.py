@@ -15,7 +15,6 @@ from memae.models.image import ConvLayer, conv_decoder, conv_encoder
 from memae.models.presets import build, preset_config
 from memae.models.table import fully_connected
 from memae.objective import ReconstructionObjective
-from memae.ops import lanes
 from memae.train import train
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")

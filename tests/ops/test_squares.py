@@ -113,11 +113,20 @@ def test_where_no_item_is_above_the_threshold_the_nearest_stays():
     assert_same(layers(down), memory, layers(up), torch.randn(3, 1, *SIZE))
 
 
-def test_a_code_of_zeros_reads_all_items_alike():
+@pytest.mark.parametrize(("threshold", "read"), [(0.0, [5.0] * 3), (0.04, [5.0] * 3), (0.2, [1.0, 9.0, 9.0])])
+def test_a_code_of_zeros_reads_all_items_alike_or_the_first_of_them(threshold, read):
     down, up = pair()
-    nn.init.zeros_(down.weight)
-    nn.init.zeros_(down.bias)
-    assert_same(layers(down), Memory(torch.randn(20, 32), True, 0.0, 1.0), layers(up), torch.randn(1, 1, *SIZE))
+    for parameter in (*down.parameters(), *up.parameters()):
+        nn.init.zeros_(parameter)
+    up.bias = None
+    with torch.no_grad():
+        up.weight[:3, :, 1, 1] = torch.eye(16)[:3]  # the first three numbers of a square are those of the value
+    items = torch.zeros(10, 32)
+    items[0, :3] = torch.tensor([1.0, 9.0, 9.0])
+    items[1:, :3] = (50 - items[0, :3]) / 9
+    network = Network(layers(down), Memory(items, True, threshold, 1.0), layers(up), SQUARES)
+    made = network.errors(Pixels.of(torch.zeros(1, 1, *SIZE)), keep=True)[1]
+    assert made[0, :3, 2, 2].tolist() == pytest.approx(read)
 
 
 @pytest.mark.parametrize("width", native.widths())
@@ -141,28 +150,32 @@ def test_bytes_are_encoded_where_they_are_read():
 
 
 def test_threads_and_other_images_change_nothing():
-    down, up = pair()
-    network = Network(layers(down), Memory(torch.randn(20, 32), True, 0.05, 0.5), layers(up), SQUARES)
-    x, threads = torch.randn(7, 1, *SIZE), torch.get_num_threads()
-    together = network.errors(Pixels.of(x))[0]
+    down, up = pair(inner=64, size=(32, 32))
+    network = Network(layers(down), Memory(torch.randn(20, 64), True, 0.05, 0.5), layers(up), (32, 32))
+    x, threads = torch.randn(24, 1, 128, 128), torch.get_num_threads()
     try:
+        torch.set_num_threads(1)
+        together, codes = network.errors(Pixels.of(x))[0], network.encode(Pixels.of(x))
         torch.set_num_threads(3)
-        for _ in range(30):
+        for _ in range(10):
             assert torch.equal(network.errors(Pixels.of(x))[0], together)
+            assert torch.equal(network.encode(Pixels.of(x)), codes)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(network.errors(Pixels.of(x[4:5]))[0], together[4:5])
-    assert network.errors(Pixels.of(x[:0]))[0].shape == (0, *SQUARES)
+    assert network.errors(Pixels.of(x[:0]))[0].shape == (0, 32, 32)
 
 
-def test_what_is_no_number_does_not_look_normal():
-    down, up = pair()
-    network = Network(layers(down), None, layers(up), SQUARES)
+def test_what_is_no_number_stays_none_behind_a_relu():
+    (down, up), between = pair(), nn.Conv2d(32, 32, 1)
+    network = Network(layers(down, between), None, layers(up), SQUARES)
     x = torch.randn(2, 1, *SIZE)
     x[1, 0, 9, 9] = torch.nan
-    errors = network.errors(Pixels.of(x))[0]
+    errors, made = network.errors(Pixels.of(x), keep=True)
     assert torch.isfinite(errors[0]).all()
     assert torch.isnan(errors[1]).any()
+    assert torch.isfinite(made[0]).all()
+    assert torch.isnan(made[1]).any()
 
 
 def test_a_network_keeps_the_weights_that_it_was_made_from():

@@ -252,7 +252,7 @@ struct Encoder {
 };
 
 // Logits, times their scale, to weights that add up to 1: equations 4 and 7 of Gong et al. 2019, the latter as one
-// comparison. Where no weight is above the threshold the greatest one stays.
+// comparison. Where no weight is above the threshold the first of the greatest stays.
 void address(float* logits, int items, float scale, float threshold) {
     vec most = load(logits), total{};
     for (int i = V; i < items; i += V) most = greater(load(logits + i), most);
@@ -265,7 +265,13 @@ void address(float* logits, int items, float scale, float threshold) {
     }
     float whole = sum(total);
     if (threshold > 0) {
-        const float least = std::min(threshold * whole, std::nextafter(1.f, 0.f));  // the greatest is e^0
+        const float least = threshold * whole;
+        if (least >= 1.f) {  // the greatest is e^0
+            float* nearest = std::max_element(logits, logits + items);
+            std::fill(logits, logits + items, 0.f);
+            *nearest = 1.f;
+            return;
+        }
         vec kept{};
         for (int i = 0; i < items; i += V) {
             const vec weight = load(logits + i), left = pick(weight > all(least), weight, vec{});
