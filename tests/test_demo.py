@@ -9,7 +9,7 @@ from memae import Detector, demo
 from memae.data import known
 from memae.demo import DATA_SETS, run_demo
 from memae.errors import DataError
-from memae.train import Monitor
+from memae.history import Monitor
 
 
 class Listener(Monitor):

@@ -22,7 +22,7 @@ from memae import Detector
 from memae.data.samples import FrameKey
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.events import EventRule
-from memae.train import Monitor
+from memae.history import Monitor
 
 BRIEF: dict[str, dict[str, Any]] = {
     "video": {

@@ -8,7 +8,7 @@ import memae.fitting
 from memae import Detector
 from memae.data.samples import Images
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
-from memae.train import Monitor
+from memae.history import Monitor
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,8 @@ TRAIN = """
 import copy
 from memae.config import TrainConfig
 from memae.objective import ReconstructionObjective
-from memae.train import Monitor, train
+from memae.history import Monitor
+from memae.train import train
 
 class Monitored(Warnings, Monitor):
     pass
@@ -89,7 +90,8 @@ HELD_OUT = """
 import memae.train
 from memae.config import TrainConfig
 from memae.objective import ReconstructionObjective
-from memae.train import Monitor, train
+from memae.history import Monitor
+from memae.train import train
 
 class Monitored(Warnings, Monitor):
     pass

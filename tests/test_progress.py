@@ -12,10 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from memae import Detector
 from memae.data.samples import FrameKey
+from memae.history import EpochRecord
 from memae.memory import MemoryHealth
 from memae.progress import JsonLines, JsonLog, Monitors, ProgressBar, TensorBoard
 from memae.stages import Count, stage
-from memae.train import EpochRecord
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))
 

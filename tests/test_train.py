@@ -34,6 +34,7 @@ from memae.data.footage import Clips
 from memae.data.preprocess import VideoPreprocess
 from memae.data.windows import Windows
 from memae.errors import ArtifactError, ConfigError
+from memae.history import EpochRecord, History
 from memae.losses import squared_error
 from memae.memory import MemoryModule
 from memae.models.autoencoder import Autoencoder
@@ -41,7 +42,7 @@ from memae.models.image import ConvLayer, conv_decoder, conv_encoder
 from memae.models.table import fully_connected
 from memae.models.video import ClipLayer, clip_decoder, clip_encoder
 from memae.objective import LossTerms, ReconstructionObjective
-from memae.train import EpochRecord, History, local_seed
+from memae.train import local_seed
 
 train = partial(training.train, device="cpu")  # where results are promised bit for bit
 

@@ -18,10 +18,11 @@ from memae.config import Config, override
 from memae.data.encoded import batches, fitting
 from memae.data.preprocess import VideoPreprocess
 from memae.data.sources import collect, expected_by, open_source
+from memae.history import History
 from memae.hold_out import Prepared, prepare
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import build, preset_config
-from memae.train import History, local_seed
+from memae.train import local_seed
 
 __all__ = ["Problem", "facts_of", "paper", "with_weights_of"]
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 from memae.data import known
 from memae.detector import Detector
 from memae.evaluate import auroc
+from memae.history import Monitor
 from memae.report.pictures import draw_cells, draw_items, draw_reconstructions
 from memae.stages import Watcher, stage
-from memae.train import Monitor
 
 __all__ = ["DATA_SETS", "FalseAlarms", "Result", "run_demo"]
 

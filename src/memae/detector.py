@@ -24,13 +24,14 @@ from memae.examine import Explained, examine, scored_frames
 from memae.explain import Explanation, MemoryItems, decode_items
 from memae.fitting import fit_artifact, forget_training
 from memae.frame_scoring import ScoredFrame
+from memae.history import History, Monitor
 from memae.hold_out import AnyPreprocess
 from memae.models.autoencoder import Autoencoder
 from memae.models.presets import modality_of, preset_config
 from memae.scoring import Scores
 from memae.stages import Watcher
 from memae.threshold import Threshold
-from memae.train import Device, History, Monitor
+from memae.train import Device
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 

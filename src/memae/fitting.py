@@ -28,6 +28,7 @@ from memae.data.video import VideoSource
 from memae.errors import ConfigError
 from memae.events import ScoreSeries
 from memae.frame_scoring import FrameScorer
+from memae.history import History, Monitor
 from memae.hold_out import Prepared, prepare
 from memae.memory import MemoryModule, use_counts
 from memae.memory_room import Room
@@ -37,7 +38,7 @@ from memae.objective import ReconstructionObjective
 from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.stages import Advance, Watcher, stage
 from memae.threshold import Threshold
-from memae.train import Device, History, Monitor, local_seed, train
+from memae.train import Device, local_seed, train
 
 __all__ = ["calibrated", "fit_artifact", "forget_training"]
 

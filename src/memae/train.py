@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from memae.config import TrainConfig
 from memae.data.encoded import Encoded, fitting
 from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
+from memae.history import EpochRecord, History, Monitor
 from memae.interrupt import Interrupt
 from memae.lane_training import LaneGradients
 from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
@@ -37,9 +38,6 @@ from memae.stages import Watcher
 
 __all__ = [
     "Device",
-    "EpochRecord",
-    "History",
-    "Monitor",
     "local_seed",
     "train",
 ]
@@ -54,47 +52,6 @@ HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of th
 HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
 HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of the training log."""
-
-    epoch: int
-    """Counted from 1."""
-    loss: float
-    held_out_loss: float | None
-    seconds: float
-    samples_per_second: float
-    memory: MemoryHealth | None
-
-
-@dataclass(frozen=True)
-class History:
-    """How a training went."""
-
-    records: tuple[EpochRecord, ...]
-    kept_epoch: int
-    """The epoch whose weights the model has now, counted from 1."""
-    interrupted: bool = False
-    samples_at_once: int | None = None
-    """Where memory ran out: how many samples of a batch went through the model at once; None where it did not."""
-
-
-class Monitor(Watcher, Protocol):
-    """Who is told how the training goes, in the main process only, and how far all work around it is."""
-
-    def begin(self, epochs: int, samples: int, done: int) -> None:
-        """Training starts: so many epochs in all, samples in each, epochs done before a resume."""
-
-    def step(self, samples: int, loss: Callable[[], float]) -> None:
-        """A step is done; call `loss` for the mean loss of the epoch so far, which waits for the device."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch is done."""
-
-    def end(self) -> None:
-        """Training is over, however it ended."""
 
 
 def local_seed(*place: int) -> int:

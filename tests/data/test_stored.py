@@ -11,7 +11,7 @@ from memae.data.encoded import batches
 from memae.data.images import ImageSource
 from memae.data.preprocess import ImagePreprocess
 from memae.data.stored import StoredImages, store
-from memae.train import Monitor
+from memae.history import Monitor
 
 BRIEF = {"train": {"epochs": 2}, "memory": {"num_items": 8, "warmup_epochs": 1}, "network": "image"}
 

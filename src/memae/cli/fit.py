@@ -216,8 +216,8 @@ def _kept(detector: Any, out: Path) -> Path | None:
 
 def _monitors(log: Path | None, voice: Voice) -> Any:
     from memae.errors import MissingExtraError
+    from memae.history import Monitor
     from memae.progress import JsonLines, Monitors, TensorBoard
-    from memae.train import Monitor
 
     members: list[Monitor] = [voice.watcher]
     if log:
