@@ -1,6 +1,7 @@
 """Memory that really runs out: processes with a limit on their address space, and no stand-in for the allocator."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -112,8 +113,9 @@ print(json.dumps({"said": monitor.said, "found": found, "wanted": wanted}))
 
 
 def run(code):
+    env = os.environ | {"MALLOC_ARENA_MAX": "1"}  # an arena of a thread reserves 64 MB of addresses and uses little
     done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, check=False, timeout=280, env=env
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
