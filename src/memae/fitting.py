@@ -210,7 +210,7 @@ def _encodings(
         for part in parts:
             found.append(_with_room(model, training, part, device, room))
             done(len(part))
-    encodings = torch.cat(found)
+    encodings = torch.cat(found) if len(found) > 1 else found[0]  # a copy takes as much memory again
     for name, value in model.named_buffers():
         value.copy_(buffers[name])
     model.train(was_training)
