@@ -113,7 +113,9 @@ print(json.dumps({"said": monitor.said, "found": found, "wanted": wanted}))
 
 
 def run(code):
-    env = os.environ | {"MALLOC_ARENA_MAX": "1"}  # an arena of a thread reserves 64 MB of addresses and uses little
+    env = os.environ | {
+        "MALLOC_ARENA_MAX": "1"
+    }  # an arena of a thread reserves 64 MB of addresses and uses little
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, check=False, timeout=280, env=env
     )

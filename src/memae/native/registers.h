@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <utility>
 #include <vector>
@@ -20,13 +21,14 @@ constexpr int V = 4, SUMS = 12;
 
 constexpr float SHORTEST = 1e-12f;  // vectors shorter than this are divided by it
 
-typedef float vec __attribute__((vector_size(4 * V), aligned(4), may_alias));
+typedef float vec __attribute__((vector_size(4 * V)));
+typedef float vec_anywhere __attribute__((vector_size(4 * V), aligned(4), may_alias));  // in memory only
 typedef int32_t ivec __attribute__((vector_size(4 * V)));
 
 #define INLINE inline __attribute__((always_inline))
 
-INLINE vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
-INLINE void store(float* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
+INLINE vec load(const float* p) { return *reinterpret_cast<const vec_anywhere*>(p); }
+INLINE void store(float* p, vec v) { *reinterpret_cast<vec_anywhere*>(p) = v; }
 INLINE vec all(float x) { return vec{} + x; }
 INLINE vec pick(ivec where, vec yes, vec no) { return where ? yes : no; }
 INLINE vec greater(vec a, vec b) { return pick(a > b, a, b); }
@@ -77,7 +79,9 @@ INLINE vec exponential(vec x) {
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.f;
     ivec power = (__builtin_convertvector(whole, ivec) + 127) << 23;
-    return pick(x < all(-87.f), vec{}, p * reinterpret_cast<vec&>(power));
+    vec two_to_whole;
+    std::memcpy(&two_to_whole, &power, sizeof power);
+    return pick(x < all(-87.f), vec{}, p * two_to_whole);
 }
 
 }  // namespace

@@ -83,7 +83,7 @@ struct Images {
     int square() const { return channels * SIDE * SIDE; }
 };
 
-typedef uint32_t Four __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint32_t Four __attribute__((vector_size(16)));
 
 template <int A, int B, int C, int D>
 INLINE Four picked(Four a, Four b) {  // of the eight numbers of both
@@ -97,17 +97,15 @@ INLINE Four picked(Four a, Four b) {  // of the eight numbers of both
 // Four lines of bytes to their squares, whole ones first: the lines of a square lie beside each other in `squares`
 void beside(const uint8_t* const (&lines)[SIDE], int columns, uint8_t* squares) {
     int x = 0;
-    for (; x + SIDE <= columns;
-         x += SIDE) {  // four squares at a time: numbers of four bytes, turned on their side
+    // four squares at a time: numbers of four bytes, turned on their side
+    for (; x + SIDE <= columns; x += SIDE) {
         Four line[SIDE];
-        for (int dy = 0; dy < SIDE; ++dy) line[dy] = *reinterpret_cast<const Four*>(lines[dy] + x * SIDE);
+        for (int dy = 0; dy < SIDE; ++dy) std::memcpy(&line[dy], lines[dy] + x * SIDE, sizeof(Four));
         const Four low = picked<0, 4, 1, 5>(line[0], line[1]), high = picked<2, 6, 3, 7>(line[0], line[1]);
         const Four below = picked<0, 4, 1, 5>(line[2], line[3]), end = picked<2, 6, 3, 7>(line[2], line[3]);
-        auto* to = reinterpret_cast<Four*>(squares + x * SIDE * SIDE);
-        to[0] = picked<0, 1, 4, 5>(low, below);
-        to[1] = picked<2, 3, 6, 7>(low, below);
-        to[2] = picked<0, 1, 4, 5>(high, end);
-        to[3] = picked<2, 3, 6, 7>(high, end);
+        const Four turned[SIDE] = {picked<0, 1, 4, 5>(low, below), picked<2, 3, 6, 7>(low, below),
+                                   picked<0, 1, 4, 5>(high, end), picked<2, 3, 6, 7>(high, end)};
+        std::memcpy(squares + x * SIDE * SIDE, turned, sizeof turned);
     }
     for (; x < columns; ++x)
         for (int dy = 0; dy < SIDE; ++dy)
