@@ -96,8 +96,9 @@ def changed(change):
         changed(lambda model: model.encoder.insert(3, nn.Conv2d(32, 32, 1, groups=2))),
         changed(lambda model: model.encoder.insert(3, nn.ReLU()) or model.encoder.insert(3, nn.ReLU())),
         changed(lambda model: model.encoder.insert(3, nn.Tanh())),
+        changed(lambda model: model.decoder.insert(6, nn.Conv2d(32, 32, 3))),
     ],
-    ids=["whole", "euclidean", "squares of 8 px", "groups", "two ReLUs", "tanh"],
+    ids=["whole", "euclidean", "squares of 8 px", "groups", "two ReLUs", "tanh", "another size"],
 )
 def test_a_network_that_the_compiled_code_has_not_is_given_back(model):
     assert inference_form(model) is model

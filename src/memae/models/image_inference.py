@@ -79,18 +79,22 @@ def image_form(model: Autoencoder) -> ImageForm | None:
     *up, unfold = _without_norms(model.decoder)
     assert isinstance(fold, Fold) and isinstance(unfold, Unfold)
     encoder, decoder = _layers(down), _layers(up)
-    if encoder is None or decoder is None or {fold.side, unfold.side} != {squares.SIDE}:
+    if not (encoder and decoder) or {fold.side, unfold.side} != {squares.SIDE}:
         return None
     read = None
     if memory is not None:
         threshold = memory.shrinkage / memory.num_items
         read = squares.Memory(memory.items.detach(), memory.similarity == "cosine", threshold, memory.temperature)
     height, width = (-(-side // squares.SIDE) for side in (unfold.height, unfold.width))
-    return ImageForm(squares.Network(encoder, read, decoder, (height, width)), memory, unfold)
+    try:
+        network = squares.Network(encoder, read, decoder, (height, width))
+    except ValueError:
+        return None
+    return ImageForm(network, memory, unfold)
 
 
 def _layers(stages: list[nn.Module]) -> list[squares.Layer] | None:
-    """Convolutions with or without a ReLU behind; None where the compiled code has not all of them."""
+    """Convolutions with or without a ReLU behind; None where there is something else."""
     found: list[squares.Layer] = []
     for stage in stages:
         if isinstance(stage, nn.Conv2d | nn.ConvTranspose2d):
@@ -99,7 +103,7 @@ def _layers(stages: list[nn.Module]) -> list[squares.Layer] | None:
             found[-1] = found[-1]._replace(relu=True)
         else:
             return None
-    return found if found and all(layer.fits for layer in found) else None
+    return found
 
 
 def _without_norms(stages: nn.Module) -> list[nn.Module]:
