@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.training import forward_flop, matrix_rate, plain_form
 from memae import Detector
 from memae.data.known import kddcup99
 from memae.report.rows import write_verdicts
@@ -40,6 +39,8 @@ CHECKED_ROWS = 1000  # at the beginning, in the middle and at the end
 
 def tables_benchmark(rounds: int = 5) -> dict[str, Any]:
     """Rows a second end to end and of reading and encoding alone, medians over interleaved rounds; peak memory."""
+    from benchmarks.training import forward_flop, matrix_rate, plain_form  # not in the processes that are measured
+
     rows, _ = kddcup99()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -155,7 +155,15 @@ def _startup(found: Mapping[str, Any]) -> str:
 
 def _listed(found: Mapping[str, Any]) -> str:
     hidden = ("seed", "command", "commit", "spread")
-    return _pairs({name.replace("_", " "): str(value) for name, value in found.items() if name not in hidden})
+    shown = {name.replace("_", " "): value for name, value in found.items() if name not in hidden}
+    return _pairs(
+        {
+            name: ", ".join(f"{part} {number:,}" for part, number in value.items())
+            if isinstance(value, Mapping)
+            else str(value)
+            for name, value in shown.items()
+        }
+    )
 
 
 def _limit(frames_per_second: float, tera: float | None) -> str:
