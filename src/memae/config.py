@@ -175,7 +175,9 @@ class TrainConfig(_Section):
         description="stop after so many epochs without a better held-out loss and keep the best epoch; "
         "0: run all epochs and keep the last",
     )
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="of the layers; 'bf16' is float32 on a CPU that has no bfloat16 in hardware"
+    )
 
 
 class ScoreConfig(_Section):

@@ -33,6 +33,7 @@ from memae.lane_training import LaneGradients
 from memae.memory import MemoryHealth, MemoryModule, memory_health, use_counts
 from memae.memory_room import Room
 from memae.models.autoencoder import Autoencoder
+from memae.models.inference import fast_bfloat16
 from memae.objective import Objective, ReconstructionObjective
 from memae.stages import Watcher
 
@@ -98,7 +99,8 @@ def train(
         held_out: (V, ...) normal samples for early stopping and the log, or None; in a random order, as without
             patience only the first 2,000 are looked at.
         objective: the loss.
-        settings: epochs, batch size, learning rate, patience, precision.
+        settings: epochs, batch size, learning rate, patience, precision. A CPU that has no bfloat16 in hardware takes
+            float32 in its place.
         seed: of the order of the samples and of everything random in the objective; global state is untouched.
         device: "auto" takes the accelerator.
         revive_epochs: after each of the first so many epochs, dead items become encodings drawn at random.
@@ -500,4 +502,5 @@ def _accelerator(precision: str, device: Device) -> Any:
     AcceleratorState._reset_state(reset_partial_state="WORLD_SIZE" not in os.environ)
     # said outright, or a launch of several processes on a machine without a GPU would not find together
     cpu = device == "cpu" or not torch.accelerator.is_available()
-    return Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+    half = precision == "bf16" and not (cpu and not fast_bfloat16())  # emulated, it takes twenty times as long
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if half else "no")
