@@ -22,7 +22,6 @@ from sklearn.datasets import load_sample_images
 
 from benchmarks.training import forward_flop, matrix_rate
 from memae import Detector
-from memae.data.encoded import Pixels
 from memae.data.samples import Images
 
 __all__ = ["pictures_benchmark"]
@@ -44,7 +43,7 @@ def pictures_benchmark(rounds: int = 5) -> dict[str, Any]:
         decoded = np.concatenate(
             [part.pixels for part in detector.open(folder).chunks(CHUNK) if isinstance(part, Images)]
         )
-        encoded = Pixels.of(torch.from_numpy(decoded) / 255).values
+        encoded = torch.from_numpy(decoded).float() / 255
         ways: dict[str, Callable[[], int]] = {
             "decode": lambda: sum(len(part) for part in detector.open(folder).chunks(CHUNK)),
             "model": lambda: len(detector.score(decoded).values),

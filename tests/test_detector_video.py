@@ -97,9 +97,8 @@ def test_frames_are_keyed_by_video_number_and_time(fitted: Detector, tapes: Path
         assert key.time_s == pytest.approx(key.frame / 25, abs=1e-3)
 
 
-# five seeds give .81 to .98 by place and .71 to .82 by mean; how a processor rounds matters about as much as a seed
-@pytest.mark.parametrize(("score", "least"), [("place", 0.75), ("mean", 0.65)])
-def test_training_is_what_makes_anomalies_stand_out(tapes: Path, score: str, least: float) -> None:
+@pytest.mark.parametrize(("score", "least", "better"), [("place", 0.85, 0.9), ("mean", 0.7, 0.85)])
+def test_training_is_what_makes_anomalies_stand_out(tapes: Path, score: str, least: float, better: float) -> None:
     # a square that runs downwards: as much motion as ever, and as large an error to a network that has learnt nothing
     falling = squares(FRAMES, seed=7).transpose(0, 2, 1)
     mixed = Reel({"as ever": squares(FRAMES, seed=6), "falling": falling})
@@ -113,11 +112,11 @@ def test_training_is_what_makes_anomalies_stand_out(tapes: Path, score: str, lea
         .fit(tapes / "normal")
         .score(mixed)
         .values
-        for epochs in (8, 0)
+        for epochs in (12, 0)  # after 8, how a processor rounds decides as much as a seed
     ]
     trained, untrained = (roc_auc_score(labels, values) for values in scores)
     assert trained > max(least, untrained + 0.15)
-    assert scores[0][~labels].mean() < 0.9 * scores[1][~labels].mean()  # what is normal is rebuilt better
+    assert scores[0][~labels].mean() < better * scores[1][~labels].mean()  # what is normal is rebuilt better
 
 
 def test_training_moves_every_part(fitted: Detector, tapes: Path) -> None:

@@ -65,8 +65,9 @@ def test_the_model_itself_is_left_as_it_was():
     model = trained((3, 70, 67))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.randn(2, 3, 70, 67)
-    rebuilt = model(x).x
+    rebuilt, random = model(x).x, torch.get_rng_state()
     both(model, x)
+    assert torch.equal(torch.get_rng_state(), random)
     assert torch.equal(model(x).x, rebuilt)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

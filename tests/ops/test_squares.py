@@ -11,6 +11,13 @@ from memae.ops.squares import Layer, Memory, Network
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
 
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """A weight that falls on its threshold by chance would be dropped by one and kept by the other."""
+    torch.manual_seed(0)
+
+
 SIZE = (28, 22)  # px: the last squares of a row are cut
 SQUARES = (7, 6)
 
@@ -238,16 +245,3 @@ def test_other_images_are_refused():
         for ask in (network.errors, network.encode):
             with pytest.raises(ValueError, match="do not fit the network"):
                 ask(bad)
-
-
-def test_memory_that_runs_out_is_an_error_of_memory(monkeypatch):
-    class Full:
-        def __getattr__(self, name):
-            return lambda *_: 1
-
-    down, up = pair()
-    network = Network(layers(down), None, layers(up), SQUARES)
-    monkeypatch.setattr(native, "library", Full)
-    for ask in (network.errors, network.encode):
-        with pytest.raises(MemoryError, match="no room for the layers of 2 images"):
-            ask(Pixels.of(torch.randn(2, 1, *SIZE)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["available", "fields", "library"]
+__all__ = ["available", "fields", "library", "loaded", "widths"]
 
 WIDTHS = {
     "AVX512": ("avx512", "avx2", "any"),

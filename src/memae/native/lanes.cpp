@@ -42,26 +42,6 @@ INLINE void multiply(vec (&sums)[R][M], const float* a, long ar, long ak, const 
     }
 }
 
-template <int R, class Work>
-INLINE void with_rows(int rows, const Work& work) {
-    if (rows == R) {
-        work(std::integral_constant<int, R>{});
-    } else if constexpr (R > 1) {
-        with_rows<R - 1>(rows, work);
-    }
-}
-
-// In turns of about equal many rows, at most ROWS
-template <class Work>
-INLINE void in_turns(int rows, const Work& work) {
-    int turns = (rows + ROWS - 1) / ROWS;
-    for (int turn = 0, from = 0; turn < turns; ++turn) {
-        int to = static_cast<int>(static_cast<long>(rows) * (turn + 1) / turns);
-        with_rows<ROWS>(to - from, [&](auto r) { work(r, from); });
-        from = to;
-    }
-}
-
 // ---- a matrix on its side
 
 template <int S, size_t... L>
@@ -223,7 +203,7 @@ struct Layer {
 
     void gather(const Relation& by, int places, int rows_, int depth, long ar, long ak, const float* shift,
                 const float* x, float* y) const {
-        in_turns(rows_, [&](auto r, int from) {
+        in_turns<ROWS>(rows_, [&](auto r, int from) {
             constexpr int R = decltype(r)::value;
             for (int p = 0; p < places; ++p) {
                 vec s[R][PARTS];
@@ -252,7 +232,7 @@ struct Layer {
                      swapped ? spec.outputs : spec.inputs, columns, turned_side.data() + b * turned());
             for (int t = 0; t < spec.taps; ++t) {
                 float* tap = into.data() + static_cast<long>(t) * rows * columns;
-                in_turns(rows, [&](auto r, int from) {
+                in_turns<ROWS>(rows, [&](auto r, int from) {
                     auto some = [&](auto m, int c) {
                         some_columns<decltype(r)::value, decltype(m)::value>(t, from, c, side + first * side_step,
                                                                              side_step, turned_side.data(), here,

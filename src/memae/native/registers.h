@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -82,6 +83,26 @@ INLINE vec exponential(vec x) {
     vec two_to_whole;
     std::memcpy(&two_to_whole, &power, sizeof power);
     return pick(x < all(-87.f), vec{}, p * two_to_whole);
+}
+
+template <int R, class Work>
+INLINE void with_count(int count, const Work& work) {
+    if (count == R) {
+        work(std::integral_constant<int, R>{});
+    } else if constexpr (R > 1) {
+        with_count<R - 1>(count, work);
+    }
+}
+
+// In turns of about equal length, at most MOST
+template <int MOST, class Work>
+INLINE void in_turns(int count, const Work& work) {
+    const int turns = (count + MOST - 1) / MOST;
+    for (int turn = 0, from = 0; turn < turns; ++turn) {
+        const int to = static_cast<int>(static_cast<long>(count) * (turn + 1) / turns);
+        with_count<MOST>(to - from, [&](auto length) { work(length, from); });
+        from = to;
+    }
 }
 
 }  // namespace

@@ -20,8 +20,9 @@
 
 namespace {
 
-constexpr int SIDE = 4;    // of a square, px
-constexpr int WIDEST = 3;  // registers of outputs whose sums are found together
+constexpr int SIDE = 4;        // of a square, px
+constexpr int MOST_TAPS = 16;  // of a side of a kernel
+constexpr int WIDEST = 3;      // registers of outputs whose sums are found together
 
 struct PassSpec {  // a convolution, or what a transposed one brings to every s-th place
     int32_t taps_y, taps_x, stride;
@@ -146,32 +147,12 @@ void fold(const Images& images, int n, int y, Numbers& room, float* row) {
                  : fold_pixels(images, n, y, room.data(), row);
 }
 
-template <int R, class Work>
-INLINE void with_count(int count, const Work& work) {
-    if (count == R) {
-        work(std::integral_constant<int, R>{});
-    } else if constexpr (R > 1) {
-        with_count<R - 1>(count, work);
-    }
-}
-
-// In turns of about equal length, at most MOST
-template <int MOST, class Work>
-INLINE void in_turns(int count, const Work& work) {
-    const int turns = (count + MOST - 1) / MOST;
-    for (int turn = 0, from = 0; turn < turns; ++turn) {
-        const int to = static_cast<int>(static_cast<long>(count) * (turn + 1) / turns);
-        with_count<MOST>(to - from, [&](auto length) { work(length, from); });
-        from = to;
-    }
-}
-
 // A row of a pass: `done` gets of each place its number, and the sums of some outputs from one on
 template <class Done>
 INLINE void convolve(const LayerSpec& layer, const PassSpec& pass, Map& from, int y, const Done& done) {
     const int depth = pass.taps_x * layer.inputs;
     const long apart = static_cast<long>(pass.stride) * layer.inputs;
-    const float* rows[16];
+    const float* rows[MOST_TAPS];
     for (int t = 0; t < pass.taps_y; ++t)
         rows[t] = from.row_or_zeros(y * pass.stride + pass.first_y + t) + pass.first_x * layer.inputs;
     in_turns<WIDEST>(layer.outputs / V, [&](auto width, int first) {

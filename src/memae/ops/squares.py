@@ -1,7 +1,7 @@
 """Networks of folded images in our own compiled code, for inference on a CPU, in float32: to errors of squares.
 
-Squares of SIDE x SIDE px are channels before the first layer and behind the last;
-the library, `squares.cpp`, folds and unfolds on the way, so that neither is ever whole in memory.
+Squares of SIDE x SIDE px are channels before the first layer and behind the last. The code is `squares.cpp`; it folds
+and unfolds on the way, so that neither is ever whole in memory.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def _read(memory: Memory) -> tuple[Layer, Layer]:
     keys = F.normalize(memory.items, dim=1, eps=SHORTEST) if memory.cosine else memory.items
     count, channels = keys.shape
     beyond = -count % GROUP
-    ask, tell = nn.Conv2d(channels, count + beyond, 1), nn.Conv2d(count + beyond, channels, 1, bias=False)
+    # made empty: to initialise them would draw from torch's global generator
+    ask = nn.Conv2d(channels, count + beyond, 1, device="meta").to_empty(device="cpu")
+    tell = nn.Conv2d(count + beyond, channels, 1, bias=False, device="meta").to_empty(device="cpu")
     assert ask.bias is not None
     with torch.no_grad():
         ask.weight.copy_(F.pad(keys / memory.temperature, (0, 0, 0, beyond))[..., None, None])
