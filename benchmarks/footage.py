@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments.protocols import ped2
 from memae import Detector
-from memae.data.video import VideoSource
+from memae.video.source import VideoSource
 
 __all__ = ["footage_benchmark"]
 

@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_images
 
 from benchmarks.training import forward_flop, matrix_rate
 from memae import Detector
-from memae.data.samples import Images
+from memae.types import Images
 
 __all__ = ["pictures_benchmark"]
 

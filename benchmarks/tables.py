@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from memae import Detector
-from memae.data.known import kddcup99
+from memae.datasets import kddcup99
 from memae.report.rows import write_verdicts
 
 __all__ = ["long_table_benchmark", "tables_benchmark"]

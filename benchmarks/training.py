@@ -32,15 +32,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.protocols import images, kddcup
+from memae.autoencoder import Autoencoder
 from memae.config import Config
-from memae.data.preprocess import ImagePreprocess
-from memae.data.samples import Images, Modality
-from memae.models.autoencoder import Autoencoder
-from memae.models.presets import KDDCUP_WIDTHS, build, preset_config
-from memae.objective import ReconstructionObjective
-from memae.ops.products import product
+from memae.image.preprocess import ImagePreprocess
+from memae.memory.ops.products import product
+from memae.presets import KDDCUP_WIDTHS, build, preset_config
 from memae.scoring import sample_scores
-from memae.train import train
+from memae.training.loop import train
+from memae.training.objective import ReconstructionObjective
+from memae.types import Images, Modality
 
 __all__ = ["forward_flop", "matrix_rate", "memory_rate", "plain_form", "sample_flop", "training_benchmark"]
 

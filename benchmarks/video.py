@@ -22,12 +22,12 @@ import torch
 
 from experiments.protocols import ped2
 from memae import Detector
-from memae.data.video import VideoSource
-from memae.evaluate import auroc
-from memae.frame_scoring import FrameScorer, Rebuild
-from memae.models.inference import inference_form
-from memae.models.presets import CLIP_LAYERS
-from memae.models.quantised import fast_int8
+from memae.engine import inference_form
+from memae.metrics import auroc
+from memae.presets import CLIP_LAYERS
+from memae.video.quantised import fast_int8
+from memae.video.scoring import FrameScorer, Rebuild
+from memae.video.source import VideoSource
 
 __all__ = ["clip_flop", "matrix_rate", "video_benchmark"]
 

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from memae.cli import app
 from memae.config import Config, VideoConfig
-from memae.models.presets import NETWORKS, modality_of, preset_config
+from memae.presets import NETWORKS, modality_of, preset_config
 
 HERE = Path(__file__).parent
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 from experiments.figures import FIGURES, pictures_of, results_of
 from memae.explain import MemoryItems
 from memae.files import atomic_file
-from memae.report.pictures import draw_items
+from memae.plots import draw_items
 
 __all__ = ["DRAWINGS", "IMAGES", "draw_figures"]
 

@@ -21,7 +21,7 @@ from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Split
 from experiments.records import RESULTS, provenance, write_result
 from memae import Detector
-from memae.data import known
+from memae import datasets as known
 from memae.explain import Explanation
 from memae.files import atomic_file
 

@@ -14,9 +14,9 @@ from scipy.ndimage import gaussian_filter
 
 from experiments.protocols import ped2
 from experiments.video_methods import by_video, detector
-from memae.data import known
-from memae.data.samples import FrameKey
-from memae.data.video import VideoSource
+from memae import datasets as known
+from memae.types import FrameKey
+from memae.video.source import VideoSource
 
 __all__ = ["choose_score", "pseudo_anomalies"]
 

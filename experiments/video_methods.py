@@ -17,16 +17,16 @@ from experiments.methods.neural import facts_of, with_weights_of
 from experiments.methods.sparse_code import penalised, weight_for
 from experiments.protocols.ped2 import Scored, clip_errors
 from memae import Detector
+from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import Config, override
-from memae.data.preprocess import VideoPreprocess
-from memae.data.samples import FrameKey
-from memae.data.video import VideoSource
-from memae.frame_scoring import FrameScorer
+from memae.engine import inference_form
 from memae.hold_out import prepare
-from memae.models.autoencoder import Autoencoder, Reconstruction
-from memae.models.inference import inference_form
-from memae.models.presets import build, preset_config
-from memae.train import train
+from memae.image.preprocess import VideoPreprocess
+from memae.presets import build, preset_config
+from memae.training.loop import train
+from memae.types import FrameKey
+from memae.video.scoring import FrameScorer
+from memae.video.source import VideoSource
 
 __all__ = ["METHODS", "FittedVideo", "VideoMethod", "by_video", "detector"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from memae.data.known import KDD_CATEGORIES, KDD_COLUMNS
+from memae.datasets import KDD_CATEGORIES, KDD_COLUMNS
 
 
 def write_idx(array: np.ndarray, path: Path) -> None:

@@ -19,7 +19,7 @@ import memae.artifact
 from memae import Detector
 from memae.artifact import FORMAT, load_artifact, save_artifact
 from memae.errors import ArtifactError
-from memae.events import ScoreSeries
+from memae.video.events import ScoreSeries
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
 GREY, SMALL_GREY = images()

@@ -4,7 +4,7 @@ from contract import check_detector
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from memae import Detector
-from memae.models.presets import NETWORKS, modality_of
+from memae.presets import NETWORKS, modality_of
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).reshape(-1, 8, 8).astype(np.uint8)

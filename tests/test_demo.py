@@ -6,10 +6,10 @@ from PIL import Image
 from small_data import write_kddcup99, write_mnist
 
 from memae import Detector, demo
-from memae.data import known
+from memae import datasets as known
 from memae.demo import DATA_SETS, run_demo
 from memae.errors import DataError
-from memae.history import Monitor
+from memae.training.history import Monitor
 
 
 class Listener(Monitor):

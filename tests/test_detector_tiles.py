@@ -9,7 +9,7 @@ from PIL import Image
 from memae import Detector
 from memae.artifact import load_artifact
 from memae.errors import ConfigError, DataError
-from memae.report.beside import Beside
+from memae.report.writers import Beside
 
 BRIEF = {
     "train": {"epochs": 6, "batch_size": 8},

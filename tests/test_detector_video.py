@@ -16,13 +16,13 @@ from moving_squares import Reel, frames_of, squares
 from sklearn.metrics import roc_auc_score
 from video_files import write_frames, write_video
 
-import memae.data.video
-import memae.examine
+import memae.predict
+import memae.video.source
 from memae import Detector
-from memae.data.samples import FrameKey
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.events import EventRule
-from memae.history import Monitor
+from memae.training.history import Monitor
+from memae.types import FrameKey
+from memae.video.events import EventRule
 
 BRIEF: dict[str, dict[str, Any]] = {
     "video": {
@@ -156,7 +156,7 @@ def test_chunks_of_any_size_score_the_same(
     fitted: Detector, tapes: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     expected = fitted.detect([tapes / "wild.mkv", tapes / "calm.mkv"])
-    monkeypatch.setattr(memae.examine, "CHUNK_FRAMES", chunk)
+    monkeypatch.setattr(memae.predict, "CHUNK_FRAMES", chunk)
     parts = list(fitted.stream([tapes / "wild.mkv", tapes / "calm.mkv"]))
     assert max(len(part) for part in parts) <= chunk
     assert [verdict for part in parts for verdict in part] == list(expected)
@@ -296,7 +296,7 @@ def test_watch_begins_before_the_video_has_ended(fitted: Detector) -> None:
 def test_who_stops_watching_stops_the_reader(
     fitted: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memae.data.video, "AHEAD_BYTES", 4 * 32 * 32)  # or it would be done before we look
+    monkeypatch.setattr(memae.video.source, "AHEAD_BYTES", 4 * 32 * 32)  # or it would be done before we look
     lossless(tmp_path / "long.mkv", squares(300))
     frames = fitted.watch(tmp_path / "long.mkv")
     next(frames)

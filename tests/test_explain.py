@@ -6,12 +6,12 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from torch import nn
 
 from memae import Detector
-from memae.data.preprocess import ImagePreprocess
-from memae.data.table_preprocess import Column, TablePreprocess
+from memae.autoencoder import Autoencoder
 from memae.explain import decode_items, items_used
-from memae.memory import MemoryModule
-from memae.models.autoencoder import Autoencoder
-from memae.ops import MemoryRead
+from memae.image.preprocess import ImagePreprocess
+from memae.memory.memae import MemoryModule
+from memae.memory.ops import MemoryRead
+from memae.table.schema import Column, TablePreprocess
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
 

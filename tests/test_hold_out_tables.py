@@ -9,11 +9,11 @@ import torch
 import memae.hold_out
 from memae import Detector
 from memae.config import override
-from memae.data.sources import open_source
-from memae.data.table_rows import Rows
 from memae.errors import ConfigError, DataError
 from memae.hold_out import prepare
-from memae.models.presets import preset_config
+from memae.presets import preset_config
+from memae.sources import open_source
+from memae.table.dataset import Rows
 
 GENERATOR = np.random.default_rng(0)
 FRAME = pd.DataFrame(

@@ -16,7 +16,7 @@ PRELUDE = """
 import json, resource, sys
 import torch
 from memae.memory_room import Room
-from memae.models.presets import build, preset_config
+from memae.presets import build, preset_config
 from memae.stages import Watcher
 
 class Warnings(Watcher):
@@ -51,9 +51,9 @@ print(json.dumps({"said": watcher.said, "most": room.most, "off": float(abs(scor
 TRAIN = """
 import copy
 from memae.config import TrainConfig
-from memae.objective import ReconstructionObjective
-from memae.history import Monitor
-from memae.train import train
+from memae.training.objective import ReconstructionObjective
+from memae.training.history import Monitor
+from memae.training.loop import train
 
 class Monitored(Warnings, Monitor):
     pass
@@ -76,21 +76,21 @@ print(json.dumps({**facts, "off": off, "loss": loss, "rate": settings.learning_r
 
 
 START = """
-import memae.fitting
-from memae.models.presets import build, preset_config
+import memae.fit
+from memae.presets import build, preset_config
 
 x = torch.randn(400_000, 64)
 order = torch.arange(len(x))
-wanted = memae.fitting._encodings(model, x, order[:1000], None, trained=True)
-memae.fitting.INITIAL_SAMPLES, memae.fitting.INITIAL_BYTES = len(x), 1 << 40  # all at once
+wanted = memae.fit._encodings(model, x, order[:1000], None, trained=True)
+memae.fit.INITIAL_SAMPLES, memae.fit.INITIAL_BYTES = len(x), 1 << 40  # all at once
 limit(150)
-found = memae.fitting._encodings(model, x, order, watcher, trained=True)
+found = memae.fit._encodings(model, x, order, watcher, trained=True)
 print(json.dumps({"said": watcher.said, "found": len(found), "off": float((found[:1000] - wanted).abs().max())}))
 """
 
 LARGE_IMAGE = """
-from memae.data.encoded import Pixels
-from memae.models.inference import inference_form
+from memae.encoded import Pixels
+from memae.engine import inference_form
 
 form = inference_form(build(preset_config("image", "image"), (1, 4096, 4096)))
 x = Pixels.of(torch.randn(1, 1, 4096, 4096))
@@ -106,11 +106,11 @@ print(json.dumps({"said": said, "again": torch.equal(form.square_errors(x), want
 """
 
 HELD_OUT = """
-import memae.train
+import memae.training.loop
 from memae.config import TrainConfig
-from memae.objective import ReconstructionObjective
-from memae.history import Monitor
-from memae.train import train
+from memae.training.objective import ReconstructionObjective
+from memae.training.history import Monitor
+from memae.training.loop import train
 
 class Monitored(Warnings, Monitor):
     pass
@@ -122,8 +122,8 @@ both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"
 state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 wanted = train(model, x, held_out, **both).records[0].held_out_loss
 model.load_state_dict(state)
-memae.train.HELD_OUT_BATCH["rows"] = len(held_out)
-memae.train.HELD_OUT_BYTES = 1 << 40  # all at once
+memae.training.loop.HELD_OUT_BATCH["rows"] = len(held_out)
+memae.training.loop.HELD_OUT_BYTES = 1 << 40  # all at once
 limit(150)
 found = train(model, x, held_out, monitor=monitor, **both).records[0].held_out_loss
 print(json.dumps({"said": monitor.said, "found": found, "wanted": wanted}))

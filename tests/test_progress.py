@@ -11,11 +11,11 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from memae import Detector
-from memae.data.samples import FrameKey
-from memae.history import EpochRecord
-from memae.memory import MemoryHealth
+from memae.memory.memae import MemoryHealth
 from memae.progress import JsonLines, JsonLog, Monitors, ProgressBar, TensorBoard
 from memae.stages import Count, stage
+from memae.training.history import EpochRecord
+from memae.types import FrameKey
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))
 

@@ -56,14 +56,6 @@ def test_what_is_no_public_name_is_an_attribute_error():
         memae.detecter
 
 
-@pytest.mark.parametrize(
-    "first",
-    ["from memae import evaluate", "import memae.evaluate", "from memae.evaluate import auroc", "import memae"],
-)
-def test_evaluate_is_the_function_whatever_was_imported_before(first):
-    assert python(f"{first}\nimport memae\nprint(memae.evaluate.__class__.__name__)") == "function"
-
-
 def test_importing_memae_loads_no_heavy_library():
     loaded = python("import memae, sys\nprint(*sys.modules)").split()
     assert "memae" in loaded

@@ -5,18 +5,18 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import memae.scoring
-from memae.data.preprocess import ImagePreprocess, levels_of
-from memae.data.samples import Images
-from memae.data.stored import StoredImages
-from memae.data.tiles import Tiles
+from memae.autoencoder import Autoencoder, Reconstruction
 from memae.errors import DataError
+from memae.image.dataset import StoredImages
+from memae.image.preprocess import ImagePreprocess, levels_of
+from memae.image.tiles import Tiles
 from memae.losses import squared_error
-from memae.memory import MemoryModule
+from memae.memory.memae import MemoryModule
 from memae.memory_room import Room
-from memae.models.autoencoder import Autoencoder, Reconstruction
-from memae.models.presets import build, preset_config
-from memae.models.table import fully_connected
+from memae.presets import build, preset_config
 from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores, squares_of
+from memae.table.networks import fully_connected
+from memae.types import Images
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.losses import squared_error
-from memae.models.table import fully_connected
-from memae.objective import LossTerms, Objective
-from memae.train import train
+from memae.table.networks import fully_connected
+from memae.training.loop import train
+from memae.training.objective import LossTerms, Objective
 
 __all__ = ["Mixture", "MixtureNetwork", "dagmm", "likelihood", "mixture_of"]
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper
+from memae.autoencoder import Autoencoder
 from memae.losses import squared_error
-from memae.models.autoencoder import Autoencoder
-from memae.objective import LossTerms, Objective, ReconstructionObjective
-from memae.train import local_seed, train
+from memae.training.loop import local_seed, train
+from memae.training.objective import LossTerms, Objective, ReconstructionObjective
 
 __all__ = ["ClusteringNetwork", "clustering", "dcn"]
 

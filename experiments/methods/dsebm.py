@@ -27,11 +27,11 @@ from torch import Tensor, nn
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
-from memae.history import History
 from memae.losses import squared_error
-from memae.models.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
-from memae.objective import LossTerms, Objective
-from memae.train import train
+from memae.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
+from memae.training.history import History
+from memae.training.loop import train
+from memae.training.objective import LossTerms, Objective
 
 __all__ = ["EnergyModel", "denoising", "dsebm", "softplus_units"]
 

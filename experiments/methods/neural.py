@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from experiments.methods.detectors import HOLD_OUT, network_of
+from memae.autoencoder import Autoencoder
 from memae.config import Config, override
-from memae.data.encoded import batches, fitting
-from memae.data.preprocess import VideoPreprocess
-from memae.data.sources import collect, expected_by, open_source
-from memae.history import History
+from memae.encoded import batches, fitting
 from memae.hold_out import Prepared, prepare
-from memae.models.autoencoder import Autoencoder
-from memae.models.presets import build, preset_config
-from memae.train import local_seed
+from memae.image.preprocess import VideoPreprocess
+from memae.presets import build, preset_config
+from memae.sources import collect, expected_by, open_source
+from memae.training.history import History
+from memae.training.loop import local_seed
 
 __all__ = ["Problem", "facts_of", "paper", "with_weights_of"]
 

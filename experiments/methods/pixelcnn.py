@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
-from memae.objective import LossTerms
-from memae.train import train
+from memae.training.loop import train
+from memae.training.objective import LossTerms
 
 __all__ = ["MaskedConv", "PixelCNN", "pixelcnn"]
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of
-from memae.data.encoded import Encoded, fitting
+from memae.autoencoder import Autoencoder
+from memae.encoded import Encoded, fitting
 from memae.losses import Reduction, squared_error, total_loss
-from memae.models.autoencoder import Autoencoder
-from memae.objective import LossTerms, Objective
 from memae.scoring import Measure, sample_scores
-from memae.train import train
+from memae.training.loop import train
+from memae.training.objective import LossTerms, Objective
 
 __all__ = ["penalised", "sparse_code", "weight_for"]
 

@@ -24,11 +24,11 @@ from torch.nn import functional as F
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
-from memae.models.image import conv_decoder, conv_encoder, encoded_shape
-from memae.models.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
-from memae.models.table import fully_connected
-from memae.objective import LossTerms
-from memae.train import local_seed, train
+from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
+from memae.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
+from memae.table.networks import fully_connected
+from memae.training.loop import local_seed, train
+from memae.training.objective import LossTerms
 
 __all__ = ["VAE", "Bound", "divergence", "gaussian_log_likelihood", "vae"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Metrics, Split
-from memae.data import known
+from memae import datasets as known
 
 __all__ = ["CLASSES", "cifar10", "cifar10_choose", "judge", "mnist", "mnist_choose"]
 

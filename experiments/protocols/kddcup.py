@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from experiments.protocols.metrics import above, top
 from experiments.protocols.split import Metrics, Split
-from memae.data import known
+from memae import datasets as known
 
 __all__ = ["attacks", "choose", "features", "judge", "judge_attacks", "paper"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memae.evaluate import auroc
+from memae.metrics import auroc
 
 __all__ = ["above", "ranking", "top"]
 

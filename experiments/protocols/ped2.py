@@ -22,14 +22,14 @@ import numpy as np
 import torch
 
 from experiments.protocols.split import Metrics
-from memae.data import known
-from memae.data.preprocess import VideoPreprocess
-from memae.data.video import VideoSource
-from memae.data.windows import Windows, released_frames
-from memae.evaluate import auroc
-from memae.evaluate_video import per_video_min_max
-from memae.frame_scoring import Rebuild
+from memae import datasets as known
+from memae.image.preprocess import VideoPreprocess
 from memae.losses import squared_error
+from memae.metrics import auroc
+from memae.video.clips import Windows, released_frames
+from memae.video.evaluate import per_video_min_max
+from memae.video.scoring import Rebuild
+from memae.video.source import VideoSource
 
 __all__ = ["RATE", "Scored", "clip_errors", "judge", "labels", "root", "testing", "training", "videos"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Metrics, Split
-from memae.data import known
+from memae import datasets as known
 from memae.errors import DataError
 
 __all__ = ["CHOSEN_ON", "CONFIRM", "TABLES", "judge", "load", "split"]

@@ -13,37 +13,36 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# Function and module share a name. Loaded here, the function keeps it: a later import of the module would not bind
-# the name again. It costs nothing: what it needs is loaded when it is called.
-from memae.evaluate import Evaluation, evaluate
-
 if TYPE_CHECKING:
+    from memae.autoencoder import Autoencoder
     from memae.config import Config
     from memae.detector import Detector, Verdict, Verdicts
     from memae.errors import MemaeError
     from memae.explain import Explanation, MemoryItems
-    from memae.memory import MemoryModule
-    from memae.models.autoencoder import Autoencoder
-    from memae.ops import MemoryRead, read_memory
+    from memae.memory.memae import MemoryModule
+    from memae.memory.ops import MemoryRead, read_memory
+    from memae.metrics import Evaluation, evaluate
     from memae.scoring import Scores
     from memae.threshold import Threshold
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Autoencoder": "memae.models.autoencoder",
+    "Autoencoder": "memae.autoencoder",
     "Config": "memae.config",
     "Detector": "memae.detector",
+    "Evaluation": "memae.metrics",
     "Explanation": "memae.explain",
     "MemaeError": "memae.errors",
     "MemoryItems": "memae.explain",
-    "MemoryModule": "memae.memory",
-    "MemoryRead": "memae.ops",
+    "MemoryModule": "memae.memory.memae",
+    "MemoryRead": "memae.memory.ops",
     "Scores": "memae.scoring",
     "Threshold": "memae.threshold",
     "Verdict": "memae.detector",
     "Verdicts": "memae.detector",
-    "read_memory": "memae.ops",
+    "evaluate": "memae.metrics",
+    "read_memory": "memae.memory.ops",
 }
 
 __all__ = [

@@ -20,16 +20,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memae.autoencoder import Autoencoder
 from memae.config import Config, validated
-from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, load_preprocess
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError
-from memae.events import ScoreSeries
 from memae.files import atomic_directory, unwritten
-from memae.models.autoencoder import Autoencoder
-from memae.models.image_inference import folds_images
-from memae.models.presets import build
+from memae.image.inference import folds_images
+from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, load_preprocess
+from memae.presets import build
 from memae.scoring import Measure
 from memae.threshold import Threshold
+from memae.video.events import ScoreSeries
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 

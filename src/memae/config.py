@@ -13,12 +13,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from memae.data.preprocess import ClipInput, ImageScale
-from memae.data.table_preprocess import NumberScale
 from memae.errors import ConfigError
+from memae.image.preprocess import ClipInput, ImageScale
 from memae.losses import Reduction
-from memae.memory import Initialisation, Query
-from memae.ops import Similarity
+from memae.memory.memae import Initialisation, Query
+from memae.memory.ops import Similarity
+from memae.table.schema import NumberScale
 
 __all__ = [
     "Config",

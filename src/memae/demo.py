@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memae.data import known
+from memae import datasets as known
 from memae.detector import Detector
-from memae.evaluate import auroc
-from memae.history import Monitor
-from memae.report.pictures import draw_cells, draw_items, draw_reconstructions
+from memae.metrics import auroc
+from memae.plots import draw_cells, draw_items, draw_reconstructions
 from memae.stages import Watcher, stage
+from memae.training.history import Monitor
 
 __all__ = ["DATA_SETS", "FalseAlarms", "Result", "run_demo"]
 

@@ -12,26 +12,26 @@ import numpy as np
 import torch
 
 from memae.artifact import Artifact, load_artifact, save_artifact
+from memae.autoencoder import Autoencoder
 from memae.config import Config, override, read_toml
-from memae.data.csv_tables import CsvSource
-from memae.data.preprocess import VideoPreprocess
-from memae.data.samples import Key, Modality, Skipped
-from memae.data.sources import Expected, Source, expected_by, open_source
-from memae.data.video import VideoSource
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.events import EventRule, EventThreshold, fit_event_threshold
-from memae.examine import Explained, examine, scored_frames
 from memae.explain import Explanation, MemoryItems, decode_items
-from memae.fitting import fit_artifact, forget_training
-from memae.frame_scoring import ScoredFrame
-from memae.history import History, Monitor
+from memae.fit import fit_artifact, forget_training
 from memae.hold_out import AnyPreprocess
-from memae.models.autoencoder import Autoencoder
-from memae.models.presets import modality_of, preset_config
+from memae.image.preprocess import VideoPreprocess
+from memae.predict import Explained, examine, scored_frames
+from memae.presets import modality_of, preset_config
 from memae.scoring import Scores
+from memae.sources import Expected, Source, expected_by, open_source
 from memae.stages import Watcher
+from memae.table.csv import CsvSource
 from memae.threshold import Threshold
-from memae.train import Device
+from memae.training.history import History, Monitor
+from memae.training.loop import Device
+from memae.types import Key, Modality, Skipped
+from memae.video.events import EventRule, EventThreshold, fit_event_threshold
+from memae.video.scoring import ScoredFrame
+from memae.video.source import VideoSource
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 
@@ -92,13 +92,13 @@ class Detector:
     """Finds anomalies in images, tables or video after seeing normal samples only.
 
     It splits what it is given three ways: to train on, to stop early on, and to set the threshold on. Scores are
-    mean squared reconstruction errors, higher = more anomalous; of video frames see `memae.frame_scoring`. Wherever
+    mean squared reconstruction errors, higher = more anomalous; of video frames see `memae.video.scoring`. Wherever
     data goes in, it may be an array, a tensor, a pandas, polars or Arrow frame, a path, or a list of paths of videos
-    (see `memae.data.sources.open_source`).
+    (see `memae.sources.open_source`).
 
     Args:
         preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "thumbnail", "kddcup", "table",
-            "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.models.presets`. A network
+            "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.presets`. A network
             for video reads folders of images as videos.
         seed: of all randomness; the same seed and data give the same model. Global random state is untouched.
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
@@ -262,7 +262,7 @@ class Detector:
 
         Args:
             false_alarms_per_hour: above 0.
-            rule: from a threshold to the whole rule of events; see `memae.events`.
+            rule: from a threshold to the whole rule of events; see `memae.video.events`.
 
         Raises:
             MemaeError: not a model of video, or trained with threshold.calibration_share = 0.
@@ -328,7 +328,7 @@ class Detector:
 
         Args:
             x: samples of the kind that it was trained on.
-            skip_bad: what cannot be read is left out, and is an error else; see `memae.data.sources.open_source`.
+            skip_bad: what cannot be read is left out, and is an error else; see `memae.sources.open_source`.
 
         Raises:
             DataError: nothing that can be read, or of another kind.

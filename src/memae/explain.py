@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
-from memae.data.samples import Key
-from memae.data.table_preprocess import Cell
-from memae.models.autoencoder import Autoencoder
-from memae.ops import MemoryRead
+from memae.autoencoder import Autoencoder
+from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.memory.ops import MemoryRead
 from memae.scoring import JoinedMap, heat, squares_of
+from memae.table.schema import Cell
+from memae.types import Key
 
 __all__ = ["Explanation", "ItemUse", "MemoryItems", "decode_items", "items_used"]
 

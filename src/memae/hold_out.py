@@ -19,23 +19,23 @@ import torch
 from torch import Tensor
 
 from memae.config import Config
-from memae.data.counts import count, unit_of
-from memae.data.csv_tables import CsvSource
-from memae.data.encoded import Encoded
-from memae.data.footage import Clips, Footage, Span
-from memae.data.images import ImageSource
-from memae.data.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
-from memae.data.samples import Frames, Images, Samples, Skipped, Table
-from memae.data.sources import Source, collect
-from memae.data.stored import MEMORY_BYTES, StoredImages, store
-from memae.data.table_fit import TableSummary, check_varied, fit_table, hints, survey
-from memae.data.table_rows import Rows
-from memae.data.tiles import OwnSizeImages, store_own_size
-from memae.data.windows import Windows
+from memae.counts import count, unit_of
+from memae.encoded import Encoded
 from memae.errors import ConfigError, DataError
+from memae.image.dataset import MEMORY_BYTES, StoredImages, store
+from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.image.source import ImageSource
+from memae.image.tiles import OwnSizeImages, store_own_size
+from memae.sources import Source, collect
 from memae.stages import Watcher, stage
+from memae.table.csv import CsvSource
+from memae.table.dataset import Rows
+from memae.table.fit_schema import TableSummary, check_varied, fit_table, hints, survey
 from memae.threshold import reachable_rate
-from memae.train import local_seed
+from memae.training.loop import local_seed
+from memae.types import Frames, Images, Samples, Skipped, Table
+from memae.video.clips import Windows
+from memae.video.dataset import Clips, Footage, Span
 
 __all__ = ["Prepared", "prepare", "take"]
 

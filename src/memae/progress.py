@@ -22,8 +22,8 @@ from rich.text import Text
 
 from memae.errors import MissingExtraError, WriteError
 from memae.files import unwritten
-from memae.history import EpochRecord, Monitor
 from memae.stages import Count, Stage
+from memae.training.history import EpochRecord, Monitor
 
 __all__ = ["JsonLines", "JsonLog", "Monitors", "ProgressBar", "TensorBoard"]
 

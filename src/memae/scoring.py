@@ -17,19 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import Pool
-from memae.data.encoded import Encoded, Pixels, fitting
-from memae.data.samples import Key, Skipped
-from memae.data.stored import StoredImages
-from memae.data.tiles import Tiles
+from memae.encoded import Encoded, Pixels, fitting
+from memae.engine import inference_form
+from memae.image.dataset import StoredImages
+from memae.image.inference import ImageForm
+from memae.image.tiles import Tiles
 from memae.losses import squared_error
-from memae.memory import MemoryModule
+from memae.memory.memae import MemoryModule
+from memae.memory.ops import MemoryRead
 from memae.memory_room import Room
-from memae.models.autoencoder import Autoencoder, Reconstruction
-from memae.models.image_inference import ImageForm
-from memae.models.inference import inference_form
-from memae.ops import MemoryRead
 from memae.stages import Advance
+from memae.types import Key, Skipped
 
 __all__ = [
     "ErrorMap",
@@ -277,7 +277,7 @@ def _workers(count: int) -> ThreadPoolExecutor:
 
 @dataclass(frozen=True)
 class JoinedMap:
-    """The error map of one image that was cut into tiles, as `memae.data.tiles` joins it."""
+    """The error map of one image that was cut into tiles, as `memae.image.tiles` joins it."""
 
     errors: np.ndarray
     """(H, W) float32, the mean over the channels."""

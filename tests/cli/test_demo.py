@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from small_data import write_kddcup99
 
-from memae.data.known import data_root
+from memae.datasets import data_root
 
 PICTURES = {
     "images": {"images-memae.png", "images-autoencoder.png", "images-items.png"},

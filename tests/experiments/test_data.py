@@ -6,7 +6,7 @@ import pytest
 from experiments.data import DATA, WHOLE, ArrayData
 from experiments.methods import METHODS, Fitted
 from experiments.protocols import images, kddcup
-from memae.evaluate import auroc
+from memae.metrics import auroc
 
 
 def test_the_registry_has_the_data_sets_of_the_paper():

@@ -11,7 +11,7 @@ from experiments.data import DATA
 from experiments.methods import METHODS, Fitted
 from experiments.records import Cell, CellError
 from experiments.runner import Job, compute, plan, run_all, seconds_of
-from memae.evaluate import auroc
+from memae.metrics import auroc
 
 FOREVER = float("inf")
 

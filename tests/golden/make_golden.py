@@ -21,9 +21,9 @@ from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from memae import Detector
-from memae.data.video import VideoSource
-from memae.fitting import calibrated
+from memae.fit import calibrated
 from memae.hold_out import prepare
+from memae.video.source import VideoSource
 
 HERE = Path(__file__).parent
 RECIPES = {

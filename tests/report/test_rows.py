@@ -6,11 +6,11 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from memae.data.samples import FrameKey
-from memae.data.table_preprocess import Cell
 from memae.detector import Verdicts
 from memae.explain import Explanation, ItemUse
 from memae.report.rows import explanation_lines, write_verdicts
+from memae.table.schema import Cell
+from memae.types import FrameKey
 
 THRESHOLD = 0.5
 

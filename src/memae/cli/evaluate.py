@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from memae.detector import Verdicts
-    from memae.evaluate_pixels import ImageMasks
+    from memae.image.evaluate import ImageMasks
 
 __all__ = ["evaluate"]
 
@@ -107,10 +107,10 @@ def evaluate(
 
         memae evaluate camera.model test_videos/ --labels masks/
     """
-    from memae.data.images import ImageSource
     from memae.detector import Detector
-    from memae.evaluate import evaluate as measure
-    from memae.report.maps import judge_maps
+    from memae.image.render import judge_maps
+    from memae.image.source import ImageSource
+    from memae.metrics import evaluate as measure
 
     voice = Voice(quiet=quiet, log_json=log_json)
     detector = Detector.load(model, device=check_device(device))
@@ -190,10 +190,10 @@ def _truth(
 ) -> _Truth:
     import numpy as np
 
-    from memae.data.images import ImageSource
-    from memae.data.layout import NORMAL_FOLDER, find_layout
-    from memae.evaluate import anomaly_labels
-    from memae.evaluate_pixels import read_masks
+    from memae.image.evaluate import read_masks
+    from memae.image.mvtec import NORMAL_FOLDER, find_layout
+    from memae.image.source import ImageSource
+    from memae.metrics import anomaly_labels
 
     if labels and not isinstance(opened, ImageSource):
         raise ConfigError(
@@ -232,7 +232,7 @@ def _judged(
     """Labels (S,), True = anomaly, scores and flags of the samples that have them all."""
     import numpy as np
 
-    from memae.data.samples import Skipped
+    from memae.types import Skipped
 
     known = truth.known
     if len(known) != len(verdicts):
@@ -254,7 +254,7 @@ def _evaluate_video(
     json: bool,
     voice: Voice,
 ) -> None:
-    from memae.report.watching import evaluate_videos
+    from memae.video.pipeline import evaluate_videos
 
     result = evaluate_videos(detector, source, labels, rule, mask=mask, watcher=voice.watcher)
     voice.result([], **dataclasses.asdict(result))

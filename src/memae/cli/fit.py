@@ -216,8 +216,8 @@ def _kept(detector: Any, out: Path) -> Path | None:
 
 def _monitors(log: Path | None, voice: Voice) -> Any:
     from memae.errors import MissingExtraError
-    from memae.history import Monitor
     from memae.progress import JsonLines, Monitors, TensorBoard
+    from memae.training.history import Monitor
 
     members: list[Monitor] = [voice.watcher]
     if log:
@@ -237,7 +237,7 @@ def _decision(detector: Any) -> dict[str, Any]:
 
 
 def _summary(detector: Any, out: Path) -> list[str]:
-    from memae.models.presets import modality_of
+    from memae.presets import modality_of
 
     facts, samples = detector.facts, detector.facts["samples"]
     unit = "frame" if detector.config.network.startswith("video") else "sample"
@@ -268,7 +268,7 @@ def _summary(detector: Any, out: Path) -> list[str]:
     if unit == "frame" and (events := default_events(detector)):
         lines.append(f"events: {events_line(events)}")
     if (skipped := facts["skipped"])["count"]:
-        from memae.data.samples import Skipped
+        from memae.types import Skipped
 
         first = [Skipped(*bad) for bad in skipped["first"]]
 

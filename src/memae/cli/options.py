@@ -13,9 +13,9 @@ from memae.cli.voice import LOG_JSON
 from memae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from memae.data.samples import Skipped
     from memae.detector import Detector
-    from memae.events import EventRule, EventThreshold
+    from memae.types import Skipped
+    from memae.video.events import EventRule, EventThreshold
 
 __all__ = [
     "FALSE_ALARMS_PER_HOUR",
@@ -132,9 +132,9 @@ def x_from(sources: list[str], frame_rate: float | None, *, skip_bad: bool = Fal
         return sources[0]
     if frame_rate is not None and not (math.isfinite(frame_rate) and frame_rate > 0):
         raise ConfigError(f"--frame-rate {frame_rate:g}: give frames per second, above 0")
-    from memae.data.listing import IMAGE_SUFFIXES, LIST_SUFFIX
-    from memae.data.video import VideoSource
-    from memae.data.video_paths import holds_videos
+    from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX
+    from memae.video.paths import holds_videos
+    from memae.video.source import VideoSource
 
     paths = [Path(source) for source in sources]
     for path in paths:
@@ -263,7 +263,7 @@ def event_rule(
         ConfigError: a value out of range, or a score and a rate.
         MemaeError: no score is given, and the model knows no normal footage to find one from.
     """
-    from memae.events import EventRule
+    from memae.video.events import EventRule
 
     times = {"least_s": least_s, "merge_gap_s": merge_gap_s, "cool_down_s": cool_down_s}
     if enter is not None and per_hour is not None:

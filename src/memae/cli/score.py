@@ -40,10 +40,10 @@ from memae.cli.voice import Voice
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memae.data.samples import Skipped
-    from memae.data.sources import Source
     from memae.detector import Detector, Verdicts
-    from memae.events import EventRule
+    from memae.sources import Source
+    from memae.types import Skipped
+    from memae.video.events import EventRule
 
 __all__ = ["score"]
 
@@ -210,8 +210,8 @@ def score(
 
 
 def _check_maps(detector: Detector, maps: Path | None, maps_of: str, sources: list[str]) -> None:
-    from memae.data.preprocess import ImagePreprocess
-    from memae.report.maps import check_maps_folder
+    from memae.image.preprocess import ImagePreprocess
+    from memae.image.render import check_maps_folder
 
     if maps_of not in ("all", "anomalies"):
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
@@ -232,8 +232,8 @@ def _score_samples(
     skip_bad: bool,
     voice: Voice,
 ) -> None:
-    from memae.report.beside import Beside
     from memae.report.rows import write_verdicts
+    from memae.report.writers import Beside
 
     out, explain, maps = files
     noted = _Noted()
@@ -280,7 +280,7 @@ def _score_video(
     caveat: str | None,
     voice: Voice,
 ) -> None:
-    from memae.report.watching import Outputs, watch_videos
+    from memae.video.pipeline import Outputs, watch_videos
 
     out, events, overlay = files
     outputs = Outputs(out, events, overlay, rows_to_stdout=not (out or events or overlay))

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from memae.data.samples import FrameKey, Key
 from memae.detector import Verdicts
 from memae.explain import Explanation
 from memae.files import atomic_file
+from memae.types import FrameKey, Key
 
 __all__ = ["explanation_lines", "write_verdicts"]
 

@@ -9,7 +9,7 @@ from experiments.methods.dcn import dcn
 from experiments.methods.detectors import DETECTORS
 from experiments.methods.kde import kde
 from experiments.methods.pixelcnn import pixelcnn
-from memae.models.presets import TRAINING
+from memae.presets import TRAINING
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).reshape(-1, 1, 8, 8).astype(np.uint8)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from experiments.methods.dsebm import EnergyModel, denoising, dsebm, softplus_units
-from memae.models.presets import build, preset_config
-from memae.train import train
+from memae.presets import build, preset_config
+from memae.training.loop import train
 
 
 def a_model(kind, dtype=torch.float64):

@@ -6,8 +6,8 @@ from sklearn.datasets import load_digits
 from experiments.methods.detectors import detector
 from experiments.methods.neural import Problem
 from experiments.methods.sparse_code import penalised, sparse_code, weight_for
-from memae.objective import ReconstructionObjective
-from memae.train import train
+from memae.training.loop import train
+from memae.training.objective import ReconstructionObjective
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).astype(np.uint8).reshape(-1, 1, 8, 8)[DIGIT == 6]

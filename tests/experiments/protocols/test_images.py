@@ -3,7 +3,7 @@ import pytest
 
 from experiments.protocols.images import cifar10, cifar10_choose, judge, mnist, mnist_choose
 from experiments.protocols.metrics import ranking
-from memae.data import known
+from memae import datasets as known
 
 BOTH = pytest.mark.parametrize(
     ("split", "load", "folder"), [(mnist, known.mnist, "mnist"), (cifar10, known.cifar10, "cifar10")]

@@ -5,7 +5,7 @@ from experiments.protocols import kddcup
 from experiments.protocols.kddcup import attacks, choose, features, judge, judge_attacks, paper
 from experiments.protocols.metrics import above, top
 from experiments.protocols.split import Split
-from memae.data import known
+from memae import datasets as known
 
 
 def rows_of(samples):

@@ -1,0 +1,1 @@
+"""Images: folders and arrays in, error maps and scores out."""

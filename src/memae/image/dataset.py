@@ -1,0 +1,92 @@
+"""Images that are encoded batch by batch; those to train on that are too many for memory lie in a temporary file."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memae.encoded import Pixels
+from memae.errors import DataError
+from memae.image.preprocess import ImagePreprocess
+from memae.image.source import ImageSource
+from memae.stages import Watcher, stage
+from memae.types import Images, Key, Skipped
+
+__all__ = ["MEMORY_BYTES", "StoredImages", "store"]
+
+MEMORY_BYTES = 256 << 20  # of decoded pixels; training in memory takes about ten times as much
+PART_IMAGES = 1024
+
+
+def store(source: ImageSource, watcher: Watcher | None = None) -> tuple[Images, tuple[Skipped, ...]]:
+    """All images of a source that can be read, and the others, if they may be skipped.
+
+    The pixels are in a nameless temporary file that the system maps into memory. It lies where TMPDIR says, takes as
+    much room as they do, and goes with them. `watcher` is told how far the reading is.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
+    keys: list[Key] = []
+    skipped: list[Skipped] = []
+    shape: tuple[int, ...] = ()
+    with tempfile.TemporaryFile() as file, stage(watcher, "reading", "images", source.count()) as done:
+        for images in source.chunks(PART_IMAGES):
+            skipped += (Skipped(images.keys[row], why) for row, why in images.unreadable.items())
+            good = [row for row in range(len(images)) if row not in images.unreadable]
+            if good:
+                pixels = images.pixels[good] if images.unreadable else images.pixels
+                file.write(np.ascontiguousarray(pixels, source.dtype).data)
+            keys += (images.keys[row] for row in good)
+            shape = images.pixels.shape[1:]
+            done(len(images))
+        if not keys:
+            raise DataError(f"{source.origin}: holds no samples")
+        file.flush()
+        stored = np.memmap(file, dtype=source.dtype, mode="r+", shape=(len(keys), *shape))
+    return Images(stored, keys, source.origin), tuple(skipped)
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """S encoded images, made when they are asked for: indexed like a tensor (S, C, H, W)."""
+
+    images: Images
+    rows: Tensor | None
+    """(S,) which of the images; None is all."""
+    preprocess: ImagePreprocess
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where the encoded images are wanted."""
+
+    def __len__(self) -> int:
+        return len(self.images if self.rows is None else self.rows)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """The encoded images (B, C, H, W) of a slice or of an index tensor (B,)."""
+        return self.preprocess.encode(self._some(index)).to(self.device)
+
+    def pixels(self, index: Any) -> Pixels:
+        """The same images, those of 8 bits as bytes: they are encoded where they are read."""
+        return self.preprocess.pixels(self._some(index))
+
+    def _some(self, index: Any) -> Images:
+        if isinstance(index, Tensor):
+            index = index.cpu().numpy()
+        if self.rows is not None:
+            index = self.rows.numpy()[index]
+        keys = [self.images.keys[row] for row in np.arange(len(self.images))[index]]
+        return Images(self.images.pixels[index], keys, self.images.origin)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(S, C, H, W)."""
+        return len(self), *self.preprocess.shape
+
+    def to(self, device: torch.device) -> StoredImages:
+        """The same images, sent to another device batch by batch."""
+        return replace(self, device=torch.device(device))

@@ -1,0 +1,353 @@
+"""Samples to float tensors and back: fitted once on the training samples, stored with the model.
+
+Video: clips of grey frames, or of the differences between them.
+Images: the source's range becomes [0, 1], then each image may be scaled by its own brightness. Tables: see
+`table_preprocess.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from torch import Tensor
+
+from memae.encoded import FAR, Pixels
+from memae.errors import DataError
+from memae.image.byte_sums import byte_sums
+from memae.table.schema import NumberScale, TablePreprocess
+from memae.types import Images, Samples
+
+__all__ = [
+    "ClipInput",
+    "ImagePreprocess",
+    "ImageScale",
+    "NumberScale",
+    "Preprocess",
+    "TablePreprocess",
+    "VideoPreprocess",
+    "levels_of",
+    "load_preprocess",
+]
+
+ClipInput = Literal["frames", "differences"]
+ImageScale = Literal["none", "unit", "centred"]
+PIECE_BYTES = 256 << 20  # of float32 pixels looked at at a time
+ENCODED_BYTES = 1 << 20  # and encoded at a time: each of the steps would go through main memory
+LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
+
+
+class _Fitted(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImagePreprocess(_Fitted):
+    """Pixels (S, C, H, W) to x = (pixels - low) / (high - low), then scaled image by image.
+
+    scale "unit" divides each image by its root mean square, "centred" subtracts its mean first: brightness and
+    contrast then carry no meaning, and a faint anomaly weighs as much as a bright one.
+    """
+
+    kind: Literal["image"] = "image"
+    channels: int
+    height: int
+    width: int
+    low: float
+    high: float
+    scale: ImageScale
+    floor: float = Field(description="least divisor of one image, so that a blank one stays finite")
+    overlap: int | None = Field(
+        None, description="px that tiles share at least, where images are cut into tiles of this height and width"
+    )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one encoded sample."""
+        return self.channels, self.height, self.width
+
+    @classmethod
+    def fit(cls, images: Images, scale: ImageScale, rows: np.ndarray | None = None) -> ImagePreprocess:
+        """Learns the value range from training images: 0 to 255 for uint8, least to greatest value else.
+
+        Args:
+            images: those to train on, and maybe others.
+            scale: of each image by its own brightness.
+            rows: (S,) which of the images to train on; None is all.
+
+        Raises:
+            DataError: every pixel is the same, or one is NaN or infinite.
+        """
+        pixels = images.pixels
+        rows = np.arange(len(pixels)) if rows is None else rows
+        if pixels.dtype == np.uint8:
+            low, high = 0.0, 255.0
+            first = pixels[rows[0]]
+            constant = bool((first == first.flat[0]).all()) and all(
+                (part == first.flat[0]).all() for part in _pieces(pixels, rows)
+            )
+            least = float(first.flat[0])
+        else:
+            low, high = np.inf, -np.inf
+            for part in _pieces(pixels, rows):
+                low, high = float(np.minimum(low, part.min())), float(np.maximum(high, part.max()))
+            if not np.isfinite(high - low):
+                _check_finite(images)
+            constant, least = low == high, low
+        if constant:
+            raise DataError(_constant(images.origin, least))
+        _, channels, height, width = pixels.shape
+        bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
+        some = _pieces(pixels, rows[:: max(1, len(rows) // 10_000)])
+        sizes = torch.cat([_size(bare._shifted(_tensor(part), torch.empty(part.shape))) for part in some])
+        return bare.model_copy(update={"floor": _floor(float(sizes.median()) / (high - low))})
+
+    @classmethod
+    def fit_tiles(
+        cls,
+        levels: np.ndarray,
+        channels: int,
+        tile: int,
+        overlap: int,
+        scale: ImageScale,
+        origin: str,
+        *,
+        deep: bool,
+    ) -> ImagePreprocess:
+        """For squares that images are cut into: learns from the levels (S, 4) of those to train on, as `fit`.
+
+        Args:
+            levels: of each image; see `levels_of`.
+            channels: of each image.
+            tile: side of a tile, px.
+            overlap: px that tiles share at least.
+            scale: of each image by its own brightness, before it is cut.
+            origin: of the images, for messages.
+            deep: the pixels are not of 8 bits.
+
+        Raises:
+            DataError: every pixel is the same.
+        """
+        low, high = float(levels[:, 0].min()), float(levels[:, 1].max())
+        if low == high:
+            raise DataError(_constant(origin, low))
+        low, high = (low, high) if deep else (0.0, 255.0)
+        bare = cls(
+            channels=channels, height=tile, width=tile, low=low, high=high, scale=scale, floor=0.0, overlap=overlap
+        )
+        return bare.model_copy(update={"floor": _floor(float(np.median(bare._spreads(levels))))})
+
+    def checked_levels(self, pixels: np.ndarray, origin: str) -> np.ndarray:
+        """(4,) the levels of an image (C, H, W) at its own size, before it is cut into tiles.
+
+        Raises:
+            DataError: another number of channels or range than the model was trained on, or a NaN or infinite pixel.
+        """
+        if len(pixels) != self.channels:
+            raise DataError(
+                f"{origin}: an image of {len(pixels)} channels, but the model was trained on {self.channels}; "
+                "convert it"
+            )
+        self._check_range(pixels.dtype, origin)
+        return levels_of(pixels, origin)
+
+    def encode_levelled(self, pixels: np.ndarray, levels: np.ndarray) -> Tensor:
+        """(B, C, tile, tile) float32 of tiles, each scaled by the levels (B, 4) of the image that it was cut from."""
+        shift, divisor = (
+            torch.from_numpy(part.astype(np.float32))[:, None, None, None] for part in self._scaling(levels)
+        )
+        return _floats(pixels).sub_(shift).div_(divisor).clamp_(-FAR, FAR)
+
+    def _scaling(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) the level that the network sees as 0, and (S,) how far above it the one is that it sees as 1, of whole
+        images by their levels (S, 4)."""
+        low = levels[:, 2] if self.scale == "centred" else np.full(len(levels), self.low)
+        spread = np.ones(len(levels)) if self.scale == "none" else np.maximum(self._spreads(levels), self.floor)
+        return low, (self.high - self.low) * spread
+
+    def _spreads(self, levels: np.ndarray) -> np.ndarray:
+        """(S,) what `_size` finds, as shares of the range, of whole images by their levels (S, 4)."""
+        span = self.high - self.low
+        mean, square = (levels[:, 2] - self.low) / span, levels[:, 3]
+        square = (square - 2 * self.low * levels[:, 2] + self.low**2) / span**2
+        return np.sqrt(np.maximum(square - mean**2 if self.scale == "centred" else square, 0))
+
+    def encode(self, samples: Samples) -> Tensor:
+        """(S, C, H, W) float32.
+
+        Raises:
+            DataError: no images, another size or channel count, or a NaN or infinite pixel.
+        """
+        pixels = self._checked(samples)
+        x = torch.empty(pixels.shape)
+        for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
+            self._scaled(_tensor(pixels[some]), x[some])
+        return x
+
+    def pixels(self, samples: Samples) -> Pixels:
+        """What `encode` makes, to the last digit; of 8 bits it stays bytes.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        pixels = self._checked(samples)
+        return self._bytes(_tensor(pixels)) if pixels.dtype == np.uint8 else Pixels.of(self.encode(samples))
+
+    def _bytes(self, pixels: Tensor) -> Pixels:
+        """Of images (B, C, H, W) uint8."""
+        means = byte_sums(pixels).double().numpy() / prod(self.shape)
+        shift, divisor = self._scaling(np.pad(means, ((0, 0), (2, 0))))  # two of the levels are of no use here
+        return Pixels(pixels.contiguous(), torch.from_numpy(shift).float(), torch.from_numpy(1 / divisor).float())
+
+    def _checked(self, samples: Samples) -> np.ndarray:
+        """(S, C, H, W) the pixels of images that fit."""
+        if not isinstance(samples, Images):
+            raise DataError(f"{samples.origin}: the model was trained on images and this is a table")
+        pixels = samples.pixels
+        if pixels.shape[1:] != self.shape:
+            raise DataError(
+                f"{samples.origin}: images of shape {_shape(pixels.shape[1:])} (channels x height x width), but "
+                f"the model was trained on {_shape(self.shape)}; resize or convert them"
+            )
+        _check_finite(samples)
+        self._check_range(pixels.dtype, samples.origin)
+        return pixels
+
+    def _check_range(self, dtype: np.dtype[Any], origin: str) -> None:
+        """8-bit images for a model of others: scores would mean nothing where its pixels had another range."""
+        if dtype == np.uint8 and self.high - self.low < LEAST_8_BIT_RANGE:
+            raise DataError(
+                f"{origin}: 8-bit images of 0 to 255, and the model was trained on pixels of {self.low:g} to "
+                f"{self.high:g}; scale them to that range, or train on images like these"
+            )
+
+    def _scaled(self, pixels: Tensor, out: Tensor) -> Tensor:
+        """Writes pixels (B, C, H, W) to `out` as the network sees them."""
+        if pixels.dtype == torch.uint8:
+            scaled = self._bytes(pixels)
+            shift, factor = (part[:, None, None, None] for part in (scaled.shift, scaled.factor))
+            return out.copy_(pixels).sub_(shift).mul_(factor)
+        x, span = self._shifted(pixels, out), self.high - self.low
+        x /= span if self.scale == "none" else _size(x).clamp_min_(self.floor * span)
+        return x
+
+    def _shifted(self, pixels: Tensor, out: Tensor) -> Tensor:
+        """Writes pixels (B, C, H, W) less what is 0 of their scale to `out`, all but the divisor of each image."""
+        x = out.copy_(pixels)
+        if self.low:
+            x -= self.low
+        if pixels.dtype != torch.uint8:
+            most = FAR * (self.high - self.low)
+            x.clamp_(-most, most)
+        if self.scale == "centred":
+            x -= x.mean(dim=(1, 2, 3), keepdim=True)
+        return x
+
+
+def _size(x: Tensor) -> Tensor:
+    """(B, 1, 1, 1): the root mean square of each image (B, C, H, W), line by line: long sums are far off in float32."""
+    lines = torch.linalg.vector_norm(x, dim=3, keepdim=True)
+    squares: Tensor = lines.square_().mean(dim=(1, 2), keepdim=True)
+    return squares.div_(x.shape[3]).sqrt_()
+
+
+class VideoPreprocess(_Fitted):
+    """Clips of grey uint8 frames to x in [-1, 1] (as the released code), or to differences of consecutive frames.
+
+    A difference is of two such frames, times `gain`; the first one of a clip, which has no frame before it, takes that
+    of the second. Where the camera stands still, only what moves is left.
+    """
+
+    kind: Literal["video"] = "video"
+    clip_length: int
+    height: int
+    width: int
+    input: ClipInput
+    gain: float = 4.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(1, T, H, W) of one encoded clip."""
+        return 1, self.clip_length, self.height, self.width
+
+    def encode_clips(self, pixels: Tensor) -> Tensor:
+        """(B, T, H, W) uint8 to (B, 1, T, H, W) float32, on the device of the pixels."""
+        x = pixels.float().div_(127.5).sub_(1.0)
+        if self.input == "differences":
+            moved = x.diff(dim=1).mul_(self.gain)
+            x = torch.cat([moved[:, :1], moved], dim=1)
+        # strides written anew, for the reason that ImagePreprocess gives
+        return x.unsqueeze(1).to(memory_format=torch.contiguous_format, copy=True)
+
+
+Preprocess = Annotated[ImagePreprocess | TablePreprocess | VideoPreprocess, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess | VideoPreprocess] = TypeAdapter(Preprocess)
+
+
+def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:
+    """The preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if they do not fit."""
+    return _ADAPTER.validate_python(stored)
+
+
+def levels_of(pixels: np.ndarray, origin: str) -> np.ndarray:
+    """(4,) float64 of an image (C, H, W): its least and greatest pixel, their mean, and their mean square.
+
+    Raises:
+        DataError: a NaN or infinite pixel.
+    """
+    blocks = np.array_split(pixels, -(-4 * pixels.size // PIECE_BYTES), axis=1)
+    total, squares = 0.0, 0.0
+    for block in blocks:
+        values = block.astype(np.float64).ravel()
+        total, squares = total + float(values.sum()), squares + float(values @ values)
+    levels = np.array([pixels.min(), pixels.max(), total / pixels.size, squares / pixels.size])
+    if not np.isfinite(levels).all():
+        raise DataError(f"{origin} holds NaN or infinite pixels; mend or remove it")
+    return levels
+
+
+def _floats(pixels: np.ndarray) -> Tensor:
+    # A copy of its own, with the strides written anew: numpy gives a lone channel any stride it likes, torch
+    # takes that for channels-last, and its CPU convolutions then write out of bounds (seen with torch 2.13).
+    return _tensor(pixels).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+
+
+def _tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.require(pixels, requirements="W"))  # torch warns about what cannot be written to
+
+
+def _floor(usual: float) -> float:
+    """The least divisor of an image, by the usual one."""
+    return max(1e-3, 0.05 * usual)
+
+
+def _constant(origin: str, level: float) -> str:
+    return f"{origin}: every pixel is {level:g}; a model of constant images has nothing to learn"
+
+
+def _pieces(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """These rows of pixels (S, C, H, W), a few at a time: they may lie on the disk."""
+    for some in _blocks(pixels, len(rows), PIECE_BYTES):
+        yield pixels[rows[some]]
+
+
+def _blocks(pixels: np.ndarray, count: int, most_bytes: int) -> Iterator[slice]:
+    """Slices of `count` images of the size of `pixels` (S, C, H, W), of at most so many bytes of float32 each."""
+    size = max(1, most_bytes // (4 * prod(pixels.shape[1:])))
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _check_finite(images: Images) -> None:
+    if images.pixels.dtype == np.uint8:
+        return
+    finite = np.isfinite(images.pixels).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        key = images.keys[int(np.argmin(finite))]
+        raise DataError(f"{images.origin}: image {key} holds NaN or infinite pixels; mend or remove it")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in shape)

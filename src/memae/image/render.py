@@ -1,0 +1,104 @@
+"""Images with heat where they are unusual, one PNG each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from memae.detector import Detector, Verdicts
+from memae.errors import ConfigError
+from memae.explain import Explanation
+from memae.files import atomic_file, check_writable
+from memae.image.evaluate import ImageMasks, PixelEvaluation, PixelMeter
+from memae.image.heat import draw_heat
+from memae.image.source import ImageSource
+from memae.stages import Watcher
+from memae.types import Key
+
+__all__ = ["check_maps_folder", "judge_maps", "map_path", "save_map"]
+
+
+def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
+    """Saves a PNG of an image with the heat of its errors over it.
+
+    Args:
+        found: the image explained.
+        threshold: that the heat is measured by: `Detector.heat_threshold`.
+        path: of the PNG, replaced if there is one.
+        picture: (H, W, 3) uint8 to draw on, of any size; None takes the image as the network saw it.
+    """
+    assert found.error_map is not None, "only images have error maps"
+    drawn = Image.fromarray(_as_seen(found) if picture is None else picture)
+    draw_heat(drawn, found.heat, threshold)
+    with atomic_file(path) as part:
+        drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
+
+
+def judge_maps(
+    detector: Detector,
+    source: ImageSource,
+    masks: ImageMasks,
+    *,
+    skip_bad: bool = False,
+    watcher: Watcher | None = None,
+) -> tuple[Verdicts, PixelEvaluation]:
+    """The verdicts on all images of a source, and their heat held against masks, at the size of the images.
+
+    Args:
+        detector: a model of images.
+        source: the images.
+        masks: theirs.
+        skip_bad: leave out images that cannot be read, which are an error else.
+        watcher: told how far the work is.
+
+    Raises:
+        DataError: an image or a mask that cannot be read, or a mask of another size than its image.
+    """
+    meter, parts = PixelMeter(), []
+    with closing(detector.stream(source, explained="all", skip_bad=skip_bad, watcher=watcher)) as verdicts:
+        for part in verdicts:
+            for found in part.explanations:
+                meter.add(found.heat, masks.read(str(found.key), source.size_of(found.key)))
+            parts.append(replace(part, explanations=()))  # which are larger than the images
+    return Verdicts.joined(parts), meter.result()
+
+
+def map_path(key: Key) -> Path:
+    """Where the map of an image goes within a folder: below the image's own path, as `a.jpg.png` for `a.jpg`.
+
+    The suffix of the image stays in the name, as there may be an a.png too. What would lead out of the folder does not.
+    """
+    parts = [part for part in PurePosixPath(str(key)).parts if part != "/"]
+    return Path(*("__" if part == ".." else part for part in parts[:-1]), f"{parts[-1]}.png")
+
+
+def check_maps_folder(folder: Path, sources: Collection[str]) -> None:
+    """Fails if maps would be written among images, or cannot be written.
+
+    Raises:
+        ConfigError: it is a file, or lies in a folder of the sources.
+        WriteError: nothing can be written there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--maps {folder}: is a file; name a folder")
+    for source in sources:
+        inside = Path(source).resolve()
+        if inside.is_dir() and (inside == folder.resolve() or inside in folder.resolve().parents):
+            raise ConfigError(
+                f"--maps {folder}: lies in {source}, so the next run would take the maps for images; name a folder "
+                "elsewhere"
+            )
+    check_writable(folder / "a.png")
+
+
+def _as_seen(found: Explanation) -> np.ndarray:
+    assert found.x is not None
+    x = found.x if found.x.shape[0] == 3 else found.x[:1].repeat(3, axis=0)
+    low, high = float(x.min()), float(x.max())
+    grey = (x - low) / max(high - low, 1e-12) * 255
+    return np.ascontiguousarray(grey.transpose(1, 2, 0).astype(np.uint8))

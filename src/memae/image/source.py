@@ -1,0 +1,343 @@
+"""Images in files: folders, patterns, lists and single files of any size, and MNIST's idx format."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from memae.errors import DataError
+from memae.image.arrays import ArraySource
+from memae.image.decode import Header, UnreadableError, read_header, read_original, read_pixels
+from memae.image.paths import ImageFile, find_images
+from memae.stages import Count
+from memae.types import EVERYTHING, Images, Key, Modality
+
+__all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
+
+CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
+LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
+OWN_SIZE_AHEAD = 2  # images decoded before they are asked for, at their own size, which may be large
+THREADS = min(8, os.cpu_count() or 1)  # that decode
+
+T = TypeVar("T")
+
+
+class ImageSource:
+    """The images of folders, patterns, list files and files (see `memae.image.paths`), decoded by a few threads.
+
+    All get one size and one number of channels: those that a model wants, or, left open, those of the images
+    themselves. Then the size is the one that most of them have, shrunk to a longest side of 256 px if it is larger,
+    and they are grey unless any is in colour.
+
+    Args:
+        paths: where they are.
+        channels: 1 for grey, 3 for colour; 0 reads colour if any image has it.
+        size: (height, width) px of all; None finds it.
+        longest: side in px that a size that was found is brought to.
+        remark: how these images were chosen, for `notes`.
+        own_size: each keeps its own size, and comes in a chunk of its own.
+
+    Raises:
+        DataError: no image there; while reading, one that is unreadable, or none that is not.
+    """
+
+    modality: Modality = "image"
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        channels: int = 0,
+        size: tuple[int, int] | None = None,
+        longest: int | None = None,
+        remark: str | None = None,
+        own_size: bool = False,
+    ) -> None:
+        self.origin = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        self._files = find_images(paths)
+        self._channels, self._size = channels, size
+        self._longest, self._remark, self._own_size, self._skip = longest, remark, own_size, False
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def sized(self, longest: int | None) -> ImageSource:
+        """The same images with another longest side (px); None leaves them as they are up to 256 px."""
+        return self._like(_longest=longest)
+
+    def own_size(self) -> ImageSource:
+        """The same images, each at its own size and in a chunk of its own."""
+        return self._like(_own_size=True)
+
+    def skipping(self) -> ImageSource:
+        """The same images; those that cannot be read are named in the chunks, and black there, instead of an error."""
+        return self._like(_skip=True)
+
+    @property
+    def bytes(self) -> int:
+        """Of all pixels, decoded."""
+        channels, (height, width) = self._plan.channels, self._plan.size
+        return len(self._files) * channels * height * width * self.dtype.itemsize
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels: float32 where any image has more than 8 bits."""
+        return self._plan.dtype or np.dtype(np.uint8)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What one would not expect of how the images were chosen and sized, for whoever trains."""
+        return tuple(part for part in (self._remark, self._plan.note) if part)
+
+    @property
+    def keys(self) -> list[str]:
+        """(S,) of all images, those that cannot be read, too."""
+        return [file.key for file in self._files]
+
+    def size_of(self, key: Key) -> tuple[int, int]:
+        """(height, width) px of the image of a key at its own size, upright.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        file = self._by_key[key]
+        try:
+            return read_header(file.path).size
+        except UnreadableError as error:
+            raise DataError(_unreadable(file, error)) from None
+
+    def chunks(self, size: int) -> Iterator[Images]:
+        """Decoded images; a chunk of at most `size`, and of 64 MiB unless `size` is unlimited."""
+        channels, (height, width) = self._plan.channels, self._plan.size
+        if self._own_size:
+            size, ahead = 1, OWN_SIZE_AHEAD
+        else:
+            fitting = CHUNK_BYTES // (width * height * channels)
+            size = size if size == EVERYTHING else max(1, min(size, fitting))
+            ahead = max(THREADS, min(size, fitting))
+        read = partial(read_pixels, channels=channels, size=None if self._own_size else (height, width))
+        part: list[tuple[ImageFile, np.ndarray | UnreadableError]] = []
+        good, first_bad = 0, None
+        for file, pixels in _in_threads(read, self._files, ahead):
+            if not isinstance(pixels, UnreadableError):
+                good += 1
+            elif not self._skip:
+                raise DataError(_unreadable(file, pixels))
+            else:
+                first_bad = first_bad or (file, pixels)
+            part.append((file, pixels))
+            if len(part) == size:
+                yield self._images(part)
+                part = []
+        if not good and first_bad:
+            raise self._none_readable(*first_bad)
+        if part:
+            yield self._images(part)
+
+    def count(self) -> Count:
+        """How many images."""
+        return Count(len(self._files))
+
+    def labels(self, name: str) -> np.ndarray:
+        """The name of the first folder on each image's path, as label "folder"; of unreadable images, too.
+
+        Raises:
+            DataError: another name, or images that lie in no folder of their own.
+        """
+        if name != "folder":
+            raise DataError(
+                f"{self.origin}: images have no column {name!r}; sort them into one folder per label and say "
+                "--label-column folder"
+            )
+        flat = next((file for file in self._files if len(Path(file.key).parts) < 2), None)
+        if flat is not None:
+            raise DataError(
+                f"{flat.where}: lies in no folder below {self.origin}, so it has no label; sort it into one"
+            )
+        return np.array([Path(file.key).parts[0] for file in self._files])
+
+    def original(self, key: Key) -> np.ndarray:
+        """(H, W, 3) uint8 of the image of a key at its own size, to be looked at.
+
+        Raises:
+            DataError: it cannot be read any more.
+        """
+        file = self._by_key[key]
+        try:
+            return read_original(file.path)
+        except UnreadableError as error:
+            raise DataError(_unreadable(file, error)) from None
+
+    def without(self, names: Sequence[str]) -> ImageSource:
+        """Itself: images have no columns.
+
+        Raises:
+            DataError: there is a column to leave out.
+        """
+        if other := [name for name in names if name != "folder"]:
+            raise DataError(f"{self.origin}: images have no column {other[0]!r} to leave out")
+        return self
+
+    @cached_property
+    def _by_key(self) -> dict[Key, ImageFile]:
+        return {file.key: file for file in self._files}
+
+    @cached_property
+    def _plan(self) -> _Plan:
+        if self._channels and (self._size or self._own_size):
+            return _Plan(self._size or (1, 1), self._channels)
+        headers: list[Header] = []
+        bad: tuple[ImageFile, UnreadableError] | None = None
+        for file, header in _in_threads(read_header, self._files, 16 * THREADS):
+            if isinstance(header, Header):
+                headers.append(header)
+                continue
+            bad = bad or (file, header)
+            if not self._skip:
+                raise DataError(_unreadable(file, header))
+        if not headers:
+            assert bad
+            raise self._none_readable(*bad)
+        sizes = Counter(header.size for header in headers)
+        usual = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
+        size = self._size or _shrunk(usual, self._longest)
+        return _Plan(
+            size,
+            self._channels or (3 if any(header.colour for header in headers) else 1),
+            np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
+            None if self._own_size else _note(sizes, usual, size),
+        )
+
+    def _like(self, **changes: Any) -> ImageSource:
+        other = object.__new__(ImageSource)
+        other.__dict__ |= {**self.__dict__, **changes}
+        other.__dict__.pop("_plan", None)
+        return other
+
+    def _images(self, part: list[tuple[ImageFile, np.ndarray | UnreadableError]]) -> Images:
+        found = [pixels for _, pixels in part if isinstance(pixels, np.ndarray)]
+        # what is known of no image is float32: 8 bits would say something of the range of its pixels
+        dtype = self._plan.dtype or (np.result_type(*{pixels.dtype for pixels in found} or {np.dtype(np.float32)}))
+        size = found[0].shape[1:] if found and self._own_size else self._plan.size
+        pixels = np.zeros((len(part), self._plan.channels, *size), dtype)
+        unreadable: dict[int, str] = {}
+        for row, (_, image) in enumerate(part):
+            if isinstance(image, UnreadableError):
+                unreadable[row] = f"is not a readable image ({image})"
+            else:
+                pixels[row] = image
+        return Images(pixels, [file.key for file, _ in part], self.origin, unreadable)
+
+    def _none_readable(self, first: ImageFile, error: UnreadableError) -> DataError:
+        return DataError(
+            f"{self.origin}: none of its {len(self._files)} images can be read; the first is {first.where} "
+            f"({error}); check how they were written"
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all images become."""
+
+    size: tuple[int, int]
+    channels: int
+    dtype: np.dtype[Any] | None = None
+    """Of the pixels; None: as the files are, chunk by chunk."""
+    note: str | None = None
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array of an idx file (LeCun's MNIST format), gzipped or not.
+
+    Raises:
+        DataError: not idx, not bytes, or cut short.
+    """
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise DataError(f"{path}: not an idx file of bytes; MNIST's start with 00 00 08")
+    axes = content[3]
+    shape = struct.unpack_from(f">{axes}I", content, 4) if len(content) >= 4 + 4 * axes else ()
+    data = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes) if shape else np.empty(0, np.uint8)
+    if not shape or data.size != np.prod(shape, dtype=np.int64):
+        raise DataError(f"{path}: the file is cut short or too long for its shape {shape}; fetch it again")
+    return data.reshape(shape)
+
+
+def open_idx(path: Path) -> ArraySource:
+    """The images of an idx3 file, and the labels of the idx1 file beside it where there is one.
+
+    Raises:
+        DataError: a damaged file, or labels of another length.
+    """
+    pixels = read_idx(path)
+    if pixels.ndim != 3:
+        raise DataError(f"{path}: holds {pixels.ndim} axes; a file of images has 3 (count, height, width)")
+    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    labels = read_idx(beside) if beside != path and beside.exists() else None
+    if labels is not None and len(labels) != len(pixels):
+        raise DataError(f"{beside}: holds {len(labels)} labels for the {len(pixels)} images of {path}")
+    return ArraySource(Images(pixels[:, None], range(len(pixels)), str(path)), labels)
+
+
+def _in_threads(
+    read: Callable[[Path], T], files: Sequence[ImageFile], ahead: int
+) -> Iterator[tuple[ImageFile, T | UnreadableError]]:
+    """What is read of each file, or why not, in order; threads are up to `ahead` files before the reader."""
+
+    def attempt(file: ImageFile) -> T | UnreadableError:
+        try:
+            return read(file.path)
+        except UnreadableError as error:
+            return error
+
+    pool = ThreadPoolExecutor(THREADS, "memae-images")
+    waiting: deque[tuple[ImageFile, Future[T | UnreadableError]]] = deque()
+    try:
+        for file in files:
+            waiting.append((file, pool.submit(attempt, file)))
+            if len(waiting) > ahead:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        while waiting:
+            first, result = waiting.popleft()
+            yield first, result.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _shrunk(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
+    """The size (height, width) whose longer side is `longest` px, or, left open, at most 256."""
+    wanted = longest or min(max(size), LONGEST_SIDE)
+    height, width = (max(1, round(side * wanted / max(size))) for side in size)
+    return height, width
+
+
+def _note(sizes: Counter[tuple[int, int]], usual: tuple[int, int], size: tuple[int, int]) -> str | None:
+    if len(sizes) == 1 and usual == size:
+        return None
+    several = f"images of {len(sizes)} sizes, most of {_shape(usual)} px" if len(sizes) > 1 else ""
+    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (preprocess.image_size)"
+
+
+def _shape(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"  # width first, as everyone says it
+
+
+def _unreadable(file: ImageFile, error: UnreadableError) -> str:
+    return f"{file.where}: not a readable image ({error}); mend or remove it, or leave it out with --skip-bad"

@@ -1,0 +1,1 @@
+"""The memories: what normality is stored in, how it is read, started and watched over."""

@@ -1,0 +1,95 @@
+"""What is written beside the rows of scores: why, one line an anomaly, and maps; in the same pass over the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from memae.detector import Detector, Verdicts
+from memae.errors import WriteError
+from memae.explain import Explanation
+from memae.files import no_room
+from memae.image.render import map_path, save_map
+from memae.image.source import ImageSource
+from memae.predict import Explained
+from memae.report.rows import explanation_lines
+from memae.sources import Source
+
+__all__ = ["Beside"]
+
+
+class Beside:
+    """Writes explanations of verdicts as these pass by; a context, within which they do.
+
+    Where there is no room for the lines or for a map, the rows go on without, being worth more; `failed` says why.
+
+    Args:
+        detector: the model; of images where there are maps.
+        source: what is scored.
+        lines: a .jsonl file of a line an anomaly.
+        maps: a folder of a map each image; see `memae.image.render.map_path`.
+        only_anomalies: maps of these alone.
+    """
+
+    def __init__(
+        self, detector: Detector, source: Source, lines: Path | None, maps: Path | None, *, only_anomalies: bool
+    ) -> None:
+        self.failed: WriteError | None = None
+        self.drawn = 0
+        """Maps."""
+        self._source, self._lines, self._maps, self._only_anomalies = source, lines, maps, only_anomalies
+        self._threshold = detector.heat_threshold if maps else 0.0
+        self._stack = ExitStack()
+
+    @property
+    def explained(self) -> Explained:
+        """What the verdicts must come with."""
+        if self._maps and not self._only_anomalies:
+            return "all"
+        return "anomalies" if self._maps or self._lines else "none"
+
+    def __enter__(self) -> Beside:
+        self._write = self._stack.enter_context(explanation_lines(self._lines)) if self._lines else None
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
+        """The same verdicts; what they come with is written before the next part is asked for."""
+        for part in parts:
+            anomalies = {part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()}
+            for found in part.explanations:
+                if found.key in anomalies:
+                    self._add_line(found)
+                if found.key in anomalies or not self._only_anomalies:
+                    self._draw(found)
+            yield part
+
+    def _add_line(self, found: Explanation) -> None:
+        if self._write is None:
+            return
+        try:
+            self._write(found)
+        except OSError as error:
+            if not no_room(error):
+                raise
+            self._write = None
+            try:
+                self._stack.__exit__(
+                    type(error), error, error.__traceback__
+                )  # which removes the part that is there
+            except WriteError as failed:
+                self.failed = failed
+
+    def _draw(self, found: Explanation) -> None:
+        if self._maps is None:
+            return
+        picture = self._source.original(found.key) if isinstance(self._source, ImageSource) else None
+        try:
+            save_map(found, self._threshold, self._maps / map_path(found.key), picture)
+            self.drawn += 1
+        except WriteError as failed:
+            self._maps, self.failed = None, failed

@@ -1,0 +1,1 @@
+"""Tables: CSV, Parquet and frames in, scores and the columns behind them out."""

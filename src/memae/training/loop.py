@@ -1,0 +1,506 @@
+"""One training loop for every modality and every method; the objective is its only seam.
+
+Data is cut into batches by index: on a tensor, or on clips that are made when they are asked for. All
+randomness of an epoch comes from (seed, epoch), so a run that was stopped and resumed meets the same numbers as one
+that was not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from memae.allocator import keep_large_blocks
+from memae.autoencoder import Autoencoder
+from memae.config import TrainConfig
+from memae.encoded import Encoded, fitting
+from memae.engine import fast_bfloat16
+from memae.errors import ConfigError, WriteError
+from memae.files import unwritten
+from memae.memory.memae import MemoryHealth, MemoryModule, memory_health, use_counts
+from memae.memory_room import Room
+from memae.stages import Watcher
+from memae.training.block_adam import BlockAdam
+from memae.training.checkpoint import Checkpoint
+from memae.training.history import EpochRecord, History, Monitor
+from memae.training.interrupt import Interrupt
+from memae.training.lane_training import LaneGradients
+from memae.training.objective import Objective, ReconstructionObjective
+
+__all__ = [
+    "Device",
+    "local_seed",
+    "train",
+]
+
+Device = Literal["auto", "cpu"]
+
+# Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
+SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
+BLOCK_NUMBERS = 400_000  # parameters up to which Adam's calls take longer than to add gradients up in a block
+LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
+HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
+HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
+HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
+REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
+
+
+def local_seed(*place: int) -> int:
+    """A seed for one place of a run, such as (seed, epoch): well mixed, and equal on every machine."""
+    return int(np.random.SeedSequence(place).generate_state(1)[0])
+
+
+@dataclass
+class _State:
+    """What changes from epoch to epoch besides the weights and the optimiser."""
+
+    records: list[EpochRecord] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+
+
+def train(
+    model: nn.Module,
+    x: Encoded,
+    held_out: Encoded | None,
+    *,
+    objective: Objective,
+    settings: TrainConfig,
+    seed: int,
+    device: Device = "auto",
+    revive_epochs: int = 0,
+    checkpoint: Checkpoint | None = None,
+    monitor: Monitor | None = None,
+) -> History:
+    """Trains `model` in place, on the accelerator if there is one, and in all processes of a launch.
+
+    With `settings.patience` the weights of the best epoch by held-out loss are kept, else those of the last. A
+    KeyboardInterrupt after the first epoch ends the training with the best weights so far and `interrupted` set;
+    before that it passes through. An existing `checkpoint` is continued from, bit for bit on the CPU.
+
+    Where memory runs out, a batch goes through the model in parts from then on, each half as large as what did not
+    fit; their gradients add up to that of the batch, so a step stays a step. BatchNorm then sees each part alone. A
+    launch of several processes fails instead: the others would wait for gradients of parts that they do not have.
+
+    Args:
+        model: with its output what `objective` takes. An attribute `memory` is watched over and revived.
+        x: (S, ...) training samples, on any device.
+        held_out: (V, ...) normal samples for early stopping and the log, or None; in a random order, as without
+            patience only the first 2,000 are looked at.
+        objective: the loss.
+        settings: epochs, batch size, learning rate, patience, precision. A CPU that has no bfloat16 in hardware takes
+            float32 in its place.
+        seed: of the order of the samples and of everything random in the objective; global state is untouched.
+        device: "auto" takes the accelerator.
+        revive_epochs: after each of the first so many epochs, dead items become encodings drawn at random.
+        checkpoint: where to save the state after every epoch.
+        monitor: who is told.
+
+    Raises:
+        ConfigError: patience without held-out samples, a checkpoint of another run, or a loss that is not finite.
+        OutOfMemoryError: there is no room for the least part of a batch.
+    """
+    if settings.patience and held_out is None:
+        raise ConfigError(
+            "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
+        )
+    keep_large_blocks()  # else a fifth of the time of a small convolutional network goes to the system
+    accelerator = _accelerator(settings.precision, device)
+    cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
+    batch = min(len(x), settings.batch_size or _batch_size(len(x)))
+    if settings.epochs is None:
+        epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // _steps(len(x), settings)))
+        settings = settings.model_copy(update={"epochs": epochs})
+    threads = torch.get_num_threads()
+    with (
+        torch.random.fork_rng(devices=cuda),
+        _few_threads(model, batch, x.shape),
+        Interrupt() as interrupt,
+    ):
+        told = monitor if accelerator.is_main_process else None
+        loop = _Loop(
+            accelerator, model, x.shape[1:], threads, objective, settings, seed, revive_epochs, checkpoint, interrupt,
+            told,
+        )  # fmt: skip
+        return loop.run(x, held_out, told)
+
+
+class _Loop:
+    """One call of `train`: the pieces that every epoch shares."""
+
+    def __init__(
+        self,
+        accelerator: Any,
+        model: nn.Module,
+        shape: Sequence[int],
+        threads: int,
+        objective: Objective,
+        settings: TrainConfig,
+        seed: int,
+        revive_epochs: int,
+        checkpoint: Checkpoint | None,
+        interrupt: Interrupt,
+        watcher: Watcher | None,
+    ) -> None:
+        norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
+        self.room = Room("training on", watcher, least=2 if norms else 1)  # of one sample there are no statistics
+        self.judging = Room("finding the held-out loss of", watcher)
+        self.interrupt, self.watcher = interrupt, watcher
+        self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
+        self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
+        self.model = model.to(accelerator.device)
+        self.memory: MemoryModule | None = getattr(model, "memory", None)
+        # alone and in float32 there is nothing to wrap; to see that takes Accelerate two seconds of imports
+        self.plain = accelerator.num_processes == 1 and accelerator.mixed_precision == "no"
+        self.wrapped = self.model if self.plain else accelerator.prepare(self.model)
+        # Not prepared: Accelerate's wrapper is for loss scaling and accumulated gradients, of which there are none
+        # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
+        parameters, rate = self.model.parameters(), settings.learning_rate
+        self.lanes = _by_lanes(self.model, objective, shape, threads) if self.plain else None
+        block = self.lanes or (self.plain and _one_block(self.model, objective))
+        self.optimizer = (
+            BlockAdam(parameters, rate) if block else torch.optim.Adam(parameters, lr=rate, fused=True)
+        )
+        self.state = _State()
+
+    def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
+        x = x.to(self.accelerator.device)
+        if held_out is not None:
+            held_out = held_out.to(self.accelerator.device)
+            if not self.settings.patience and len(held_out) > HELD_OUT_LOGGED:
+                held_out = held_out[:HELD_OUT_LOGGED]
+        if self.checkpoint and self.checkpoint.exists():
+            self._restore(*self.checkpoint.load())
+        state, settings = self.state, self.settings
+        epochs = settings.epochs or 0
+        interrupted = False
+        if monitor:
+            monitor.begin(epochs, len(x), len(state.records))
+        try:
+            while len(state.records) < epochs and not self._stale():
+                self._epoch(x, held_out, monitor)
+                if self._anyone(self.interrupt.asked):
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if not state.records:
+                raise
+            interrupted = True
+        finally:
+            if monitor:
+                monitor.end()
+            self._hand_back()
+        keep_best = bool(state.best) and (bool(settings.patience) or interrupted)
+        if keep_best:
+            self.model.load_state_dict(state.best)
+        self.model.eval()
+        kept = state.best_epoch if keep_best else len(state.records)
+        return History(tuple(state.records), kept, interrupted, self.room.most)
+
+    def _hand_back(self) -> None:
+        """Leaves the model as it came: a module of its own, with memory of its own."""
+        if not self.plain:
+            self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
+        if isinstance(self.optimizer, BlockAdam):
+            self.optimizer.release()
+
+    def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> None:
+        epoch = len(self.state.records) + 1
+        torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
+        started = time.perf_counter()
+        loss, counts = self._pass_over(x, epoch, monitor)
+        self._share_buffers()
+        seconds = time.perf_counter() - started
+        if not np.isfinite(loss):
+            raise ConfigError(
+                f"training diverged: the loss of epoch {epoch} is {loss}; lower train.learning_rate "
+                f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
+            )
+        held_out_loss = None if held_out is None else self._held_out_loss(held_out)
+        counts = None if counts is None else self.accelerator.reduce(counts, "sum")
+        record = EpochRecord(
+            epoch=epoch,
+            loss=loss,
+            held_out_loss=held_out_loss,
+            seconds=seconds,
+            samples_per_second=len(x) / seconds,
+            memory=memory_health(self.memory, counts) if self.memory and counts is not None else None,
+        )
+        self._finish_epoch(record, x, counts)
+        try:  # the log first: a resume can cut lines beyond the checkpoint, and not add a missing one
+            if monitor:
+                monitor.epoch(record)
+        finally:
+            if self.checkpoint and self.accelerator.is_main_process:
+                try:
+                    self._save(self.checkpoint)
+                except (OSError, SafetensorError, WriteError) as error:  # the training itself is worth more
+                    message = (
+                        str(error) if isinstance(error, WriteError) else unwritten(self.checkpoint.path, error)
+                    )
+                    self._warn(f"no checkpoint of epoch {epoch}: {message}; the training goes on")
+
+    def _pass_over(self, x: Encoded, epoch: int, monitor: Monitor | None) -> tuple[float, Tensor | None]:
+        """The mean loss of an epoch, and the `use_counts` of this process."""
+        self.model.train()
+        total: Tensor | float = 0.0
+        done, world = 0, self.accelerator.num_processes
+        counts: Tensor | None = None
+        for place, index in enumerate(orders := self._batches(x, epoch)):
+            size = index.numel()  # len() of a tensor takes its time
+            self._set_learning_rate(epoch - 1 + place / len(orders))
+            loss, used = self._gradients(x, index, size)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            total += loss * size
+            done += size
+            if used is not None:
+                counts = used if counts is None else counts.add_(used)
+            if monitor:
+                monitor.step(size * world, partial(_mean, total, done))
+            if world == 1:  # of several, one that left would be waited for until the epoch ends
+                self.interrupt.check()
+        return _mean(self.accelerator.reduce(torch.as_tensor(total), "sum"), done * world), counts
+
+    def _gradients(self, x: Encoded, index: Tensor, size: int) -> tuple[Tensor | float, Tensor | None]:
+        """Loss and `use_counts` of a batch, its gradients left in the parameters; in parts where memory runs out."""
+        while True:
+            most = self.room.fit(size)
+            try:
+                if most == size:
+                    return self._part(x, index, 1.0)
+                # rounded down, so that no part is smaller than the least
+                parts = index.tensor_split(max(-(-size // most), 2))
+                losses, used = zip(*(self._part(x, part, len(part) / size) for part in parts), strict=True)
+                return sum(losses), None if used[0] is None else torch.stack(used).sum(dim=0)
+            except (MemoryError, RuntimeError) as error:
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.accelerator.num_processes > 1:
+                    raise
+                self.room.halve(error, most)
+
+    def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor | float, Tensor | None]:
+        batch = _take(x, index.to(x.device))
+        if self.lanes:
+            return self.lanes(batch, share)
+        with self.accelerator.autocast():
+            terms = self.objective(self.wrapped, batch)
+        loss = terms.loss if share == 1 else terms.loss * share
+        self.accelerator.backward(loss)
+        return loss.detach(), None if terms.read is None else use_counts(terms.read)
+
+    def _share_buffers(self) -> None:
+        """Gives every process the main one's buffers: each has kept BatchNorm statistics of its own batches."""
+        from accelerate.utils import broadcast
+
+        for buffer in self.model.buffers():
+            broadcast(buffer)
+
+    def _set_learning_rate(self, epochs_done: float) -> None:
+        """Constant, then in a straight line to zero over the last `decay_share` of the training."""
+        settings = self.settings
+        if settings.decay_share and settings.epochs:
+            left = (1 - epochs_done / settings.epochs) / settings.decay_share
+            for group in self.optimizer.param_groups:
+                group["lr"] = settings.learning_rate * min(1.0, left)
+
+    def _batches(self, x: Encoded, epoch: int) -> list[Tensor]:
+        """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order.
+
+        Where a batch would be a single sample, and BatchNorm finds no statistics in one, there are fewer, larger ones.
+        """
+        samples = len(x)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
+        steps = _steps(samples, self.settings)
+        if samples // steps < 2 * world and not self._learns_from_one(x):
+            steps = max(1, samples // (2 * world))
+        return [
+            batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
+            for batch in order.tensor_split(steps)  # equal sizes: no last batch of one sample for BatchNorm
+        ]
+
+    @torch.no_grad()
+    def _learns_from_one(self, x: Encoded) -> bool:
+        """Whether the network can be trained on a single sample; nothing is learnt here."""
+        before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        try:
+            self.model(x[:1])
+        except ValueError:  # "Expected more than 1 value per channel when training"
+            return False
+        finally:
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(before[name])
+        return True
+
+    @torch.no_grad()
+    def _held_out_loss(self, held_out: Encoded) -> float:
+        self.model.eval()
+        total = torch.zeros((), device=held_out.device)
+        most = HELD_OUT_BATCH["rows" if len(held_out.shape) == 2 else "images"]
+        start, wanted = 0, min(most, fitting(held_out, HELD_OUT_BYTES))
+        while start < len(held_out):
+            size = min(self.judging.fit(wanted), len(held_out) - start)
+            batch = held_out[start : start + size]
+            try:
+                with self.accelerator.autocast():
+                    total += self.objective(self.model, batch).loss * len(batch)
+            except (MemoryError, RuntimeError) as error:
+                self.judging.halve(error, size)
+                continue
+            start += size
+        # a random objective gives each process another loss, and all must stop at the same epoch
+        return float(self.accelerator.reduce(total, "mean")) / len(held_out)
+
+    def _finish_epoch(self, record: EpochRecord, x: Encoded, counts: Tensor | None) -> None:
+        state = self.state
+        state.records.append(record)
+        loss = record.loss if record.held_out_loss is None else record.held_out_loss
+        if loss < state.best_loss or not state.best:
+            state.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            state.best_loss, state.best_epoch = loss, record.epoch
+        if counts is not None and record.epoch <= self.revive_epochs:
+            self._revive(x, counts[:-2], record.epoch)
+
+    @torch.no_grad()
+    def _revive(self, x: Encoded, uses: Tensor, epoch: int) -> None:
+        dead = (uses == 0).nonzero().squeeze(1)
+        if self.memory is None or not len(dead):
+            return
+        generator = torch.Generator().manual_seed(local_seed(self.seed, epoch, 0xDEAD))
+        some = torch.randperm(len(x), generator=generator)
+        some = some[: min(REVIVAL_SAMPLES, fitting(x, HELD_OUT_BYTES))].to(x.device)
+        self.model.eval()
+        self.memory.revive(dead, self.model.get_submodule("encoder")(x[some]), generator)
+        for moment in ("exp_avg", "exp_avg_sq"):  # a reborn item starts without its predecessor's momentum
+            self.optimizer.state[self.memory.items][moment][dead] = 0
+
+    def _warn(self, message: str) -> None:
+        if self.watcher:
+            self.watcher.warn(message)
+
+    def _anyone(self, wish: bool) -> bool:
+        """Whether any process of a launch wishes it, so that all do the same."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        wishes = torch.tensor(float(wish), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(wishes, "sum"))
+
+    def _stale(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience) and len(self.state.records) - self.state.best_epoch >= patience
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        stored = self.optimizer.state_dict()["state"]
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.state.best.items()}
+        tensors |= {f"adam.{i}.{name}": tensor for i, part in stored.items() for name, tensor in part.items()}
+        checkpoint.save(
+            tensors,
+            {
+                "records": [asdict(record) for record in self.state.records],
+                "best_loss": self.state.best_loss,
+                "best_epoch": self.state.best_epoch,
+            },
+        )
+
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        parameters = self.optimizer.param_groups[0]["params"]
+        for name, tensor in parts["adam"].items():
+            place, _, moment = name.partition(".")
+            like = parameters[int(place)]
+            if tensor.shape == like.shape:  # fused Adam goes by memory and not by strides, and a file knows none
+                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)  # noqa: PLW2901
+            moments.setdefault(int(place), {})[moment] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.state = _State(
+            records=[_record(stored) for stored in facts["records"]],
+            best={name: tensor.to(self.accelerator.device) for name, tensor in parts["best"].items()},
+            best_loss=facts["best_loss"],
+            best_epoch=facts["best_epoch"],
+        )
+
+
+def _by_lanes(model: nn.Module, objective: Objective, shape: Sequence[int], threads: int) -> LaneGradients | None:
+    """The gradients of this objective from compiled code, if it knows the model and samples of this shape."""
+    if not isinstance(objective, ReconstructionObjective):
+        return None
+    return LaneGradients.of(model, objective, tuple(shape), threads)
+
+
+def _one_block(model: nn.Module, objective: Objective) -> bool:
+    """Whether one Adam step of the block of all parameters is that of each, and faster: all learn at every step."""
+    own = list(model.parameters())
+    return (
+        type(model) is Autoencoder
+        and isinstance(objective, ReconstructionObjective)
+        and sum(p.numel() for p in own) <= BLOCK_NUMBERS
+        and all(p.requires_grad and p.device.type == "cpu" and p.dtype == torch.float32 for p in own)
+    )
+
+
+def _batch_size(samples: int) -> int:
+    """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
+    return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
+
+
+def _steps(samples: int, settings: TrainConfig) -> int:
+    """In one epoch."""
+    return -(-samples // (settings.batch_size or _batch_size(samples)))
+
+
+@contextmanager
+def _few_threads(model: nn.Module, batch: int, shape: Sequence[int]) -> Iterator[None]:
+    """One thread while a step is so small that waking a second one costs more than it brings."""
+    before = torch.get_num_threads()
+    small = SMALL_STEP["rows" if len(shape) == 2 else "images"]
+    clips = len(shape) == 5
+    if not clips and sum(p.numel() for p in model.parameters()) * batch < small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _take(x: Encoded, index: Tensor) -> Tensor:
+    """x[index], which of a tensor takes five times as long."""
+    return x.index_select(0, index) if isinstance(x, Tensor) else x[index]
+
+
+def _mean(total: Tensor | float, count: int) -> float:
+    return float(total) / count
+
+
+def _record(stored: dict[str, Any]) -> EpochRecord:
+    health = stored["memory"]
+    return EpochRecord(**(stored | {"memory": MemoryHealth(**health) if health else None}))
+
+
+def _accelerator(precision: str, device: Device) -> Any:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # All Accelerators of a process share one state, which refuses a second precision or device. A launch of
+    # several processes has its group in the partial state, so that stays.
+    AcceleratorState._reset_state(reset_partial_state="WORLD_SIZE" not in os.environ)
+    # said outright, or a launch of several processes on a machine without a GPU would not find together
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    half = precision == "bf16" and not (cpu and not fast_bfloat16())  # emulated, it takes twenty times as long
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if half else "no")

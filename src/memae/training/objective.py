@@ -1,0 +1,48 @@
+"""What a training minimises: the only seam between the training loop and a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from memae.losses import Reduction, squared_error, total_loss
+from memae.memory.ops import MemoryRead
+
+__all__ = ["LossTerms", "Objective", "ReconstructionObjective"]
+
+
+class LossTerms(NamedTuple):
+    """What an objective makes of a batch."""
+
+    loss: Tensor
+    """The scalar to minimise: a mean over the samples of the batch."""
+    read: MemoryRead | None
+    """The memory read behind it, watched for health; None where there is no memory."""
+
+
+Objective: TypeAlias = Callable[[nn.Module, Tensor], LossTerms]
+"""From a model and a clean batch (B, ...) to its loss; `model.training` tells training from held-out loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionObjective:
+    """The objective of the autoencoder and MemAE: reconstruction error plus alpha times addressing entropy."""
+
+    alpha: float
+    """Entropy weight; see `memae.losses.total_loss` for what it weighs against."""
+    reduction: Reduction
+    """Of the error of one sample."""
+    noise: float = 0.0
+    """Standard deviation of the Gaussian noise on the input while training; the target stays clean."""
+
+    def __call__(self, model: nn.Module, x: Tensor) -> LossTerms:
+        """Loss and read of a batch (B, ...)."""
+        seen = x + self.noise * torch.randn_like(x) if self.noise and model.training else x
+        rebuilt = model(seen)
+        entropy = None if rebuilt.read is None else rebuilt.read.entropy
+        loss = total_loss(squared_error(x, rebuilt.x), entropy, alpha=self.alpha, reduction=self.reduction)
+        return LossTerms(loss, rebuilt.read)

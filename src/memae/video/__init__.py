@@ -1,0 +1,1 @@
+"""Video: files and folders of frames in, scores of frames and events out."""

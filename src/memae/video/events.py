@@ -1,0 +1,382 @@
+"""From scores of frames to events with a beginning and an end; the threshold for a wanted rate of false alarms.
+
+An event begins at a frame that scores `enter` or more and lasts as long as frames score `leave` or more. Events
+close to each other are one; short ones are dropped; after an event there is quiet for a while. All of it is
+decided from the past alone, so that a stored video and a camera give the same events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from memae.errors import ConfigError, DataError
+from memae.types import FrameKey
+from memae.video.regions import Box
+
+if TYPE_CHECKING:  # it loads torch, which the logic of events does not need
+    from memae.explain import ItemUse
+
+__all__ = [
+    "Event",
+    "EventFinder",
+    "EventRule",
+    "EventThreshold",
+    "PeakDetail",
+    "ScoreSeries",
+    "fit_event_threshold",
+]
+
+LEAVE_SHARE = 0.8  # of `enter`: the hysteresis that is used if none is given
+ALARM_S = 60.0  # a false alarm that lasts counts once more for each of these
+RANK_STEP = 0.02  # of the scores above a threshold join for the next one tried
+
+
+@dataclass(frozen=True)
+class EventRule:
+    """When frames make an event.
+
+    Raises:
+        ConfigError: a value that is not finite, a negative time, or leave above enter.
+    """
+
+    enter: float
+    """The least score that begins an event."""
+    leave: float | None = None
+    """The least score with which it goes on; None is 0.8 of `enter`."""
+    least_s: float = 0.0
+    """Events that last less, from their first to their last frame, are dropped; a single frame lasts 0 s."""
+    merge_gap_s: float = 1.0
+    """What begins again at most this long after its last frame is the same event."""
+    cool_down_s: float = 0.0
+    """For this long after the last frame of an event none begins; one that is still there then begins then."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.enter):
+            raise ConfigError(f"enter = {self.enter}: the score that begins an event must be a finite number")
+        if self.leave is not None and not (math.isfinite(self.leave) and self.leave <= self.enter):
+            raise ConfigError(
+                f"leave = {self.leave:g}: the score that ends an event must not lie above enter = {self.enter:g}; "
+                "give less, or leave it out"
+            )
+        for name in ("least_s", "merge_gap_s", "cool_down_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} = {value:g}: give seconds, 0 or more")
+
+    @property
+    def stay(self) -> float:
+        """The score with which an event goes on: `leave`, or what stands in for it."""
+        return self.enter - (1 - LEAVE_SHARE) * abs(self.enter) if self.leave is None else self.leave
+
+
+@dataclass(frozen=True)
+class PeakDetail:
+    """What is worth keeping of the highest frame of an event."""
+
+    region: Box | None = None
+    """Where the error stood, in px of the video."""
+    items: tuple[ItemUse, ...] = ()
+    """The items that rebuilt it, strongest first."""
+    payload: Any = None
+    """Whatever the caller wants back with the event, such as the picture; held for one frame at a time."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something unusual, from its first to its last frame."""
+
+    video: str
+    start_s: float
+    """Presentation time of the first frame, from the beginning of the video; so are the other times."""
+    end_s: float
+    """Of the last frame."""
+    first_frame: int
+    last_frame: int
+    peak_frame: int
+    peak_s: float
+    peak: float
+    """The highest score, at `peak_frame`."""
+    region: Box | None = None
+    """Where the error of the peak frame was highest."""
+    items: tuple[ItemUse, ...] = ()
+    """The items that rebuilt the peak frame, strongest first."""
+    payload: Any = field(default=None, repr=False, compare=False)
+    """What the caller kept of the peak frame; no part of a written event."""
+    still: str | None = None
+    """Path of its picture, where one was written."""
+    clip: str | None = None
+    """Path of its video, where one was written."""
+
+    @property
+    def lasts_s(self) -> float:
+        """From the first to the last frame; 0 for a single one."""
+        return self.end_s - self.start_s
+
+
+class EventFinder:
+    """Events from scores as they come; it keeps one open event and no frame.
+
+    An event is given when nothing can change it any more: by the first frame after the merge gap, or by `close`.
+    A hole in the footage ends no event: close it where the camera was away.
+    """
+
+    _open: _Open | None
+    _active: bool
+
+    def __init__(self, rule: EventRule) -> None:
+        self._rule = rule
+        self._begin("")
+
+    @property
+    def in_event(self) -> bool:
+        """Whether the last frame is part of an event; that event may still prove too short."""
+        return self._active
+
+    def push(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None = None) -> Event | None:
+        """Takes the next frame in order of time; gives the event that it makes final, if any.
+
+        A frame of another video closes the one before.
+
+        Args:
+            key: of the frame.
+            score: higher = more anomalous.
+            detail: asked at once, and only for a frame that is the highest of its event so far.
+
+        Raises:
+            DataError: a score that is not finite, or a frame from before the last one.
+        """
+        final = self._start_video(key.video)
+        self._check(key, score)
+        self._active = self._active and score >= self._rule.stay
+        if self._open is not None and not self._active and key.time_s - self._open.end_s > self._rule.merge_gap_s:
+            final = self._finish()
+        self._active = self._active or self._begins(key, score)
+        if self._active:
+            self._extend(key, score, detail)
+        return final
+
+    def close(self) -> Event | None:
+        """Ends the video; gives the event that was open, if it lasted long enough."""
+        final = self._finish()
+        self._begin("")
+        return final
+
+    def _begin(self, video: str) -> None:
+        self._video = video
+        self._last_s = -math.inf
+        self._quiet_until_s = -math.inf
+        self._open = None
+        self._active = False
+
+    def _start_video(self, video: str) -> Event | None:
+        if video == self._video:
+            return None
+        final = self.close()
+        self._video = video
+        return final
+
+    def _check(self, key: FrameKey, score: float) -> None:
+        if not math.isfinite(score):
+            raise DataError(f"{key.video}: frame {key.frame} has the score {score}; a score is a finite number")
+        if key.time_s < self._last_s:
+            raise DataError(
+                f"{key.video}: frame {key.frame} at {key.time_s:.3f} s comes after one at {self._last_s:.3f} s; "
+                "give the frames in the order of their time"
+            )
+        self._last_s = key.time_s
+
+    def _begins(self, key: FrameKey, score: float) -> bool:
+        # within the merge gap the open event goes on, and its quiet has not begun
+        return score >= self._rule.enter and (self._open is not None or key.time_s >= self._quiet_until_s)
+
+    def _extend(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None) -> None:
+        if self._open is None:
+            self._open = _Open(first=key)
+        self._open.last = key
+        if score > self._open.score:
+            self._open.peak, self._open.score = key, score
+            self._open.detail = detail() if detail else PeakDetail()
+
+    def _finish(self) -> Event | None:
+        found, self._open, self._active = self._open, None, False
+        if found is None or found.end_s - found.first.time_s < self._rule.least_s:
+            return None
+        self._quiet_until_s = found.end_s + self._rule.cool_down_s
+        return found.event()
+
+
+class ScoreSeries(NamedTuple):
+    """The scores of one video."""
+
+    times_s: np.ndarray
+    """(n,) presentation times, ascending."""
+    scores: np.ndarray
+    """(n,) higher = more anomalous."""
+
+
+@dataclass(frozen=True)
+class EventThreshold:
+    """The scores between which events begin and end, and what they promise."""
+
+    enter: float
+    leave: float
+    wanted_per_hour: float
+    """False alarms."""
+    footage_hours: float
+    """Of held-out normal footage."""
+    events_found: int
+    """In that footage, at these scores."""
+    caveat: str | None = None
+    """Why the wanted rate is not promised: the footage was too short."""
+
+
+def fit_event_threshold(
+    footage: Sequence[ScoreSeries], wanted_per_hour: float, rule: Callable[[float], EventRule] = EventRule
+) -> EventThreshold:
+    """The lowest `enter` at which held-out normal footage raises no more than the wanted false alarms an hour.
+
+    With k alarms in H hours, (k + 1) / H must not exceed the wanted rate, at this score and at every higher one
+    tried: far below, all events run into one, which would look like a single alarm. For the same reason an event
+    counts once more for each full minute that it lasts.
+
+    Args:
+        footage: normal videos that no training saw.
+        wanted_per_hour: false alarms.
+        rule: gives the rule for an `enter`, as `EventRule` itself does; its other parts count in full.
+
+    Raises:
+        ConfigError: a rate that is not above 0, or no footage.
+    """
+    if not (math.isfinite(wanted_per_hour) and wanted_per_hour > 0):
+        raise ConfigError(f"{wanted_per_hour:g} false alarms an hour cannot be held; give a rate above 0")
+    hours = sum(_lasts_s(series) for series in footage) / 3600
+    if not hours:
+        raise ConfigError("no normal footage is left to set the event threshold from; give more of it")
+    allowed = math.floor(wanted_per_hour * hours * (1 + 1e-12)) - 1
+    found = rule(_above(max(float(series.scores.max()) for series in footage if len(series.scores))))
+    for enter in _candidates(footage) if allowed >= 0 else ():
+        candidate = rule(enter)
+        if _alarms(footage, candidate, allowed) > allowed:
+            break
+        found = candidate
+    return EventThreshold(
+        enter=found.enter,
+        leave=found.stay,
+        wanted_per_hour=wanted_per_hour,
+        footage_hours=hours,
+        events_found=sum(len(_event_lengths(series, found)) for series in footage),
+        caveat=None if allowed >= 0 else _caveat(hours, wanted_per_hour),
+    )
+
+
+@dataclass
+class _Open:
+    """An event that may still change."""
+
+    first: FrameKey
+    last: FrameKey = field(init=False)
+    peak: FrameKey = field(init=False)
+    score: float = -math.inf
+    detail: PeakDetail = PeakDetail()
+
+    @property
+    def end_s(self) -> float:
+        return self.last.time_s
+
+    def event(self) -> Event:
+        return Event(
+            video=self.first.video,
+            start_s=self.first.time_s,
+            end_s=self.last.time_s,
+            first_frame=self.first.frame,
+            last_frame=self.last.frame,
+            peak_frame=self.peak.frame,
+            peak_s=self.peak.time_s,
+            peak=self.score,
+            region=self.detail.region,
+            items=self.detail.items,
+            payload=self.detail.payload,
+        )
+
+
+def _lasts_s(series: ScoreSeries) -> float:
+    """From the first frame to the end of the last one, which is shown for as long as the others."""
+    if len(series.times_s) < 2:
+        return 0.0
+    return float(series.times_s[-1] - series.times_s[0] + np.median(np.diff(series.times_s)))
+
+
+def _above(score: float) -> float:
+    """A score that no rounding of another machine takes `score` up to."""
+    return score + max(1e-6 * abs(score), 1e-12)
+
+
+def _candidates(footage: Sequence[ScoreSeries]) -> Iterator[float]:
+    """Scores of the footage, the highest first: each of the first hundred, then ever fewer."""
+    scores = np.unique(np.concatenate([series.scores for series in footage]))
+    rank = 0
+    while rank < len(scores):
+        yield float(scores[-1 - rank])
+        rank += max(1, int(RANK_STEP * rank))
+
+
+def _alarms(footage: Sequence[ScoreSeries], rule: EventRule, allowed: int) -> int:
+    """False alarms in the footage; counting stops above what is allowed."""
+    count = 0
+    for series in footage:
+        count += sum(1 + int(lasts_s / ALARM_S) for lasts_s in _event_lengths(series, rule))
+        if count > allowed:
+            break
+    return count
+
+
+def _event_lengths(series: ScoreSeries, rule: EventRule) -> list[float]:
+    """The length in seconds of each event that `EventFinder` gives, for a whole video at once.
+
+    A hundred thresholds on hours of footage take seconds this way, and many minutes frame by frame.
+    """
+    times = np.asarray(series.times_s, dtype=np.float64)
+    enters = np.flatnonzero(series.scores >= rule.enter)
+    if not len(enters):
+        return []
+    starts, ends = _spells(times, series.scores >= rule.stay, enters, rule.merge_gap_s)
+    lengths, quiet_until_s = [], -math.inf
+    for place in np.flatnonzero(ends - starts >= rule.least_s):
+        start, end = starts[place], ends[place]
+        if start < quiet_until_s:
+            after = np.searchsorted(times[enters], quiet_until_s)
+            start = times[enters[after]] if after < len(enters) else math.inf
+        if start <= end and end - start >= rule.least_s:
+            lengths.append(float(end - start))
+            quiet_until_s = end + rule.cool_down_s
+    return lengths
+
+
+def _spells(
+    times: np.ndarray, stays: np.ndarray, enters: np.ndarray, merge_gap_s: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end times of stretches that hold an entering frame, from that frame on; those close by are one."""
+    lasts = np.flatnonzero(stays & ~np.append(stays[1:], False))
+    stretches, firsts = np.unique(np.searchsorted(lasts, enters), return_index=True)
+    starts, ends = times[enters[firsts]], times[lasts[stretches]]
+    apart = starts[1:] - ends[:-1] > merge_gap_s
+    return starts[np.append(True, apart)], ends[np.append(apart, True)]
+
+
+def _caveat(hours: float, wanted_per_hour: float) -> str:
+    alarms = f"{_brief(wanted_per_hour)} false alarm{'s' * (wanted_per_hour != 1)} an hour"
+    return (
+        f"{alarms} cannot be promised: {_brief(60 * hours)} minutes of normal footage were held out to set the "
+        f"threshold on, and that rate takes {_brief(60 / wanted_per_hour)}, or {_brief(180 / wanted_per_hour)} for "
+        "95 % confidence. An event now begins just above the highest score of that footage; in new normal footage "
+        f"expect about {_brief(1 / hours)} false alarms an hour, and up to {_brief(3 / hours)} with 95 % confidence"
+    )
+
+
+def _brief(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

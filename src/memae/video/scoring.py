@@ -1,0 +1,223 @@
+"""From a model and a video to one finite score a frame, higher = more anomalous, and to where in it.
+
+A score looks at the clip that owns the frame (`memae.video.clips`) and at nothing beyond: no other clip, and no
+normalisation over the video. Two scores exist:
+
+- "mean": mean squared error of the frame, the paper's.
+- "place": the root mean squared error of the place that is rebuilt worst, a square of the frame over nine frames. An
+  event is small, and the mean over a frame drowns it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Self, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from memae.autoencoder import Autoencoder, Reconstruction
+from memae.config import VideoConfig
+from memae.engine import inference_form
+from memae.errors import ConfigError
+from memae.image.preprocess import VideoPreprocess
+from memae.losses import squared_error
+from memae.types import FrameKey, Frames
+from memae.video.clips import Clip, Windows
+
+__all__ = [
+    "ClipEvidence",
+    "FrameScorer",
+    "Rebuild",
+    "ScoredFrame",
+    "place_errors",
+]
+
+Rebuild: TypeAlias = Callable[[Tensor], Reconstruction]
+"""From encoded clips (B, 1, T, H, W) to their reconstruction: a network, or a faster form of one."""
+
+FRAMES_AVERAGED = 9  # around each frame, within its clip: what is unusual lasts, and noise does not
+CHUNK_FRAMES = 64
+GPU_CLIPS = 8  # per forward pass; a CPU is filled by one
+
+
+class ClipEvidence(NamedTuple):
+    """What the model made of one clip."""
+
+    x: Tensor
+    """(T, H, W) as the network saw it."""
+    reconstruction: Tensor
+    """(T, H, W)"""
+    weights: Tensor | None
+    """(t, h, w, N) addressing weights at each position of the encoding, or (1, 1, 1, N) where it is one query; None
+    without a memory."""
+
+
+@dataclass(frozen=True)
+class ScoredFrame:
+    """One frame of a video."""
+
+    key: FrameKey
+    score: float
+    places: np.ndarray
+    """(h, w) float32, how anomalous each place is, in units of the score."""
+    clip: ClipEvidence
+    place_in_clip: int
+
+    def items(self, box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)) -> list[tuple[int, float]]:
+        """The items that rebuilt a part of the frame and their shares of it, strongest first.
+
+        Args:
+            box: left, top, right, bottom as shares of the frame.
+        """
+        if self.clip.weights is None:
+            return []
+        time, height, width, _ = self.clip.weights.shape
+        at = self.place_in_clip * time // len(self.clip.x)
+        rows = slice(int(box[1] * height), max(int(box[1] * height) + 1, int(np.ceil(box[3] * height))))
+        columns = slice(int(box[0] * width), max(int(box[0] * width) + 1, int(np.ceil(box[2] * width))))
+        shares = self.clip.weights[at, rows, columns].float().mean(dim=(0, 1)).cpu()
+        order = shares.argsort(descending=True)[: int((shares > 0).sum())].tolist()
+        return [(item, float(shares[item])) for item in order]
+
+
+class _Watched(NamedTuple):
+    """What a mask leaves."""
+
+    pixels: Tensor
+    """(H, W) bool"""
+    shares: Tensor
+    """(h, w) watched share of each place, where that is at least a half."""
+    places: Tensor
+    """(h, w) bool: those of at least a half."""
+
+
+class FrameScorer:
+    """Scores videos as they come, in constant memory.
+
+    Args:
+        rebuild: the network.
+        preprocess: how it sees clips.
+        video: stride, dilation and which score.
+        watched: (H, W) bool at the size of the network: False leaves a place out of every score. None watches all.
+        device: of the network.
+
+    Raises:
+        ConfigError: a mask of another size, or one that leaves nothing to score.
+    """
+
+    def __init__(
+        self,
+        rebuild: Rebuild,
+        preprocess: VideoPreprocess,
+        video: VideoConfig,
+        watched: np.ndarray | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self._rebuild, self._preprocess, self._video = rebuild, preprocess, video
+        self._device = device or torch.device("cpu")
+        self._windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
+        self._watched = None if watched is None else self._watch(watched)
+
+    @classmethod
+    def of(
+        cls,
+        model: Autoencoder,
+        preprocess: VideoPreprocess,
+        video: VideoConfig,
+        watched: np.ndarray | None = None,
+    ) -> Self:
+        """The scorer of a trained network in its fastest form, on the network's device."""
+        return cls(inference_form(model), preprocess, video, watched, next(model.parameters()).device)
+
+    def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
+        """Every frame of the videos, in order."""
+        order: deque[FrameKey] = deque()
+        waiting: dict[FrameKey, ScoredFrame] = {}
+
+        def noted() -> Iterator[Frames]:
+            for chunk in chunks:
+                order.extend(chunk.keys)
+                yield chunk
+
+        clips = self._windows.clips(noted())
+        size = 1 if self._device.type == "cpu" else GPU_CLIPS
+        while batch := list(islice(clips, size)):
+            for frame in self._scored_clips(batch):
+                waiting[frame.key] = frame
+                # with a dilation the clips of its phases alternate, and a frame may come before its neighbour
+                while order and order[0] in waiting:
+                    yield waiting.pop(order.popleft())
+
+    @torch.inference_mode()
+    def _scored_clips(self, clips: list[Clip]) -> Iterator[ScoredFrame]:
+        pixels = torch.from_numpy(np.stack([clip.pixels for clip in clips])).to(self._device)
+        x = self._preprocess.encode_clips(pixels)
+        rebuilt = self._rebuild(x)
+        errors = squared_error(x, rebuilt.x)[:, 0]
+        maps, scores = self._judge(errors)
+        weights: list[Tensor | None] = [None] * len(clips)
+        if rebuilt.read is not None:
+            weights = list(rebuilt.read.weights.view(len(clips), *(rebuilt.positions or (1, 1, 1)), -1))
+        for at, clip in enumerate(clips):
+            evidence = ClipEvidence(x[at, 0], rebuilt.x[at, 0], weights[at])
+            for place, key in zip(clip.owned, clip.keys, strict=True):
+                yield ScoredFrame(key, float(scores[at, place]), maps[at, place], evidence, place)
+
+    def _judge(self, errors: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Maps (B, T, h, w) and scores (B, T) of squared errors (B, T, H, W)."""
+        if self._watched is not None:
+            errors = errors * self._watched.pixels
+        maps = self._places(errors)
+        if self._watched is not None:
+            lowest = maps.masked_fill(~self._watched.places, math.inf).amin(dim=(2, 3), keepdim=True)
+            maps = torch.where(self._watched.places, maps, lowest)
+        if self._video.score == "place":
+            scores = maps.amax(dim=(2, 3))
+        elif self._watched is not None:
+            scores = errors.sum(dim=(2, 3)) / self._watched.pixels.sum()
+        else:
+            scores = errors.mean(dim=(2, 3))
+        return maps.float().cpu().numpy(), scores.double().cpu().numpy()
+
+    def _watch(self, watched: np.ndarray) -> _Watched:
+        size = self._preprocess.height, self._preprocess.width
+        if watched.shape != size:
+            raise ConfigError(
+                f"a mask of {' x '.join(map(str, watched.shape))} px does not fit frames of {size[0]} x {size[1]} px; "
+                "resize it"
+            )
+        pixels = torch.from_numpy(np.ascontiguousarray(watched, dtype=np.bool_)).to(self._device)
+        shares = place_errors(pixels[None].float(), self._video.place_px)[0]
+        places = shares >= 0.5
+        if not places.any():
+            raise ConfigError("the mask leaves no place to watch; it must be True where the video is watched")
+        return _Watched(pixels, shares.clamp_min(0.5), places)
+
+    def _places(self, errors: Tensor) -> Tensor:
+        mean = self._video.score == "mean"
+        maps = place_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED)
+        if self._watched is not None:
+            maps = maps / self._watched.shares
+        return maps if mean else maps.sqrt()
+
+
+def place_errors(errors: Tensor, side: int, frames: int = 1) -> Tensor:
+    """Means (..., T, h, w) of errors (..., T, H, W) over squares of `side` px, half of it apart, and over `frames`."""
+    side = min(side, *errors.shape[-2:])
+    step = max(1, side // 2)
+    flat = F.avg_pool2d(
+        errors.reshape(-1, 1, *errors.shape[-2:]), side, step, ceil_mode=True, count_include_pad=False
+    )
+    squares = flat.reshape(*errors.shape[:-2], *flat.shape[-2:])
+    if frames == 1:
+        return squares
+    rows = squares.movedim(-3, -1)
+    means = F.avg_pool1d(rows.reshape(-1, 1, rows.shape[-1]), frames, 1, frames // 2, count_include_pad=False)
+    return means.reshape(rows.shape).movedim(-1, -3)

@@ -1,0 +1,238 @@
+"""Video: encoded files and folders of frames, as grey frames in chunks, or as colour pictures of some seconds."""
+
+from __future__ import annotations
+
+import copy
+import math
+import queue
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from memae.errors import DataError
+from memae.stages import Count
+from memae.types import EVERYTHING, FrameKey, Frames, Modality, Skipped
+from memae.video.decode import FrameFolder, Video, VideoFile
+from memae.video.paths import local, unique_names, usual_rate, videos_at
+
+__all__ = ["VideoSource"]
+
+CHUNK_BYTES = 16 << 20  # grey pixels in one chunk
+AHEAD_BYTES = 16 << 20  # grey pixels decoded ahead of the reader
+
+T = TypeVar("T")
+
+
+class VideoSource:
+    """Grey frames of video files and frame folders, at one size, decoded by a thread ahead of the reader.
+
+    A folder stands for all videos below it in natural order (2 before 10): files by suffix, and each innermost
+    folder of images as one video. Folders of ground truth (`_gt`) and hidden ones are left out.
+
+    Args:
+        paths: video files, frame folders, and folders of them; local ones only.
+        size: (height, width) in px that frames are given at; None: as the first video is shown.
+        folder_rate: frames per second of frame folders, which carry no times; None: 10 of UCSD's, 25 of others.
+        skip_bad: a video that cannot be read is left out, and one that breaks off counts up to there; both are
+            named in `skipped`, and are an error else.
+
+    Raises:
+        DataError: an address or a playlist, nothing there, no video in it, one without a frame to decode, or a
+            frame folder with a gap or with images of several sizes; with `skip_bad`, none that can be read.
+        MissingExtraError: there are video files, and PyAV is not installed.
+    """
+
+    modality: Modality = "video"
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        size: tuple[int, int] | None = None,
+        folder_rate: float | None = None,
+        *,
+        skip_bad: bool = False,
+    ) -> None:
+        if not paths:
+            raise DataError("no video given; name a video file, a folder of frames, or a folder of those")
+        self.origin = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+        found = [(opened, video) for opened in map(local, paths) for video in videos_at(opened)]
+        self._skip = skip_bad
+        self._bad: dict[str, str] = {}
+        self._videos: dict[str, Video] = {}
+        for name, (_, video) in zip(unique_names(found), found, strict=True):
+            with self._minded(name, video):
+                rate = folder_rate or usual_rate(video)
+                self._videos[name] = FrameFolder(video, rate) if video.is_dir() else VideoFile(video)
+                self._videos[name].check_whole()
+        if not self._videos:
+            raise DataError(
+                f"{self.origin}: holds no video that can be read; the first, {next(iter(self._bad))}, "
+                f"{next(iter(self._bad.values()))}"
+            )
+        self.videos = tuple(self._videos)
+        self.sizes = {name: video.size for name, video in self._videos.items()}
+        """(height, width) in px of each video as it is shown, upright."""
+        self.size = size or self.sizes[self.videos[0]]
+        """(height, width) in px that frames are given at."""
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Bad videos, each left out or counted up to where it broke off; known after `chunks` has come to its end."""
+        return tuple(
+            Skipped(
+                name, f"{why}; {'its footage up to there counts' if name in self._videos else 'it is left out'}"
+            )
+            for name, why in self._bad.items()
+        )
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Where the file or frame folder of each video lies."""
+        return {name: video.path for name, video in self._videos.items()}
+
+    def resized(self, height: int, width: int) -> VideoSource:
+        """The same videos, with frames given at this size in px; nothing is opened again."""
+        other = copy.copy(self)
+        other.size = (height, width)
+        return other
+
+    def skipping(self) -> VideoSource:
+        """The same videos; one that breaks off counts up to there."""
+        other = copy.copy(self)
+        other._skip, other._bad = True, dict(self._bad)
+        return other
+
+    def count(self) -> Count | None:
+        """About how many frames, by what the files state."""
+        about = [video.about for video in self._videos.values()]
+        return Count(sum(about), exact=False) if all(about) else None
+
+    def chunks(self, size: int) -> Iterator[Frames]:
+        """Consecutive grey frames of one video; at most `size`, and 16 MiB unless `size` is unlimited.
+
+        A chunk never spans two videos, so an unlimited `size` gives one chunk a video. Black is 0 and white 255,
+        whatever range of luma the file codes. Close the iterator to stop the thread before the end.
+
+        Raises:
+            DataError: a video breaks off or cannot be decoded further; the frames up to there come first. Not with
+                `skip_bad`.
+        """
+        frame_bytes = self.size[0] * self.size[1]
+        if size < EVERYTHING:
+            size = max(1, min(size, CHUNK_BYTES // frame_bytes))
+        batch: list[tuple[FrameKey, np.ndarray]] = []
+        with closing(_ahead(self._all_frames(), max(2, AHEAD_BYTES // frame_bytes))) as frames:
+            try:
+                for key, pixels in frames:
+                    if batch and (len(batch) == size or batch[0][0].video != key.video):
+                        yield self._chunk(batch)
+                        batch = []
+                    batch.append((key, pixels))
+            except DataError:
+                if batch:
+                    yield self._chunk(batch)
+                raise
+        if batch:
+            yield self._chunk(batch)
+
+    def colour(
+        self, video: str, start_s: float = 0.0, stop_s: float = math.inf
+    ) -> Generator[tuple[FrameKey, np.ndarray]]:
+        """The frames of one video from `start_s` up to, not including, `stop_s`, as (H, W, 3) uint8 RGB.
+
+        They have the size they are shown at, not `size`, and the keys that `chunks` gives them. A start far inside
+        a file is reached from the keyframe before it, where the file allows that; the first time, all its packets
+        are counted to know which frame that is.
+
+        Raises:
+            DataError: no video of that name, or it breaks off (not with `skip_bad`).
+        """
+        if video not in self._videos:
+            raise DataError(f"{self.origin}: has no video {video!r}; it has {', '.join(self.videos)}")
+        with self._minded(video, self.paths[video]):
+            pictures = self._videos[video].pictures(self.sizes[video], True, start_s)
+            for picture in takewhile(lambda picture: picture.time_s < stop_s, pictures):
+                yield FrameKey(video, picture.frame, picture.time_s), picture.pixels
+
+    def labels(self, name: str) -> np.ndarray:
+        """Nothing: videos carry no labels.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"{self.origin}: a video has no column {name!r}; give the labels of its frames with  "
+            "memae evaluate --labels"
+        )
+
+    def without(self, names: Sequence[str]) -> VideoSource:
+        """Itself: videos have no columns.
+
+        Raises:
+            DataError: there is a column to leave out.
+        """
+        if names:
+            raise DataError(f"{self.origin}: a video has no column {names[0]!r} to leave out")
+        return self
+
+    def _all_frames(self) -> Generator[tuple[FrameKey, np.ndarray]]:
+        for name, video in self._videos.items():
+            with self._minded(name, video.path):
+                for picture in video.pictures(self.size, False, 0.0):
+                    yield FrameKey(name, picture.frame, picture.time_s), picture.pixels
+
+    @contextmanager
+    def _minded(self, name: str, path: Path) -> Iterator[None]:
+        """What is wrong with a video ends the work, or is noted where bad ones may be skipped."""
+        try:
+            yield
+        except DataError as error:
+            if not self._skip:
+                raise
+            self._bad[name] = str(error).removeprefix(f"{path}: ")
+
+    def _chunk(self, batch: list[tuple[FrameKey, np.ndarray]]) -> Frames:
+        keys = [key for key, _ in batch]
+        return Frames(np.stack([pixels for _, pixels in batch]), keys, str(self._videos[keys[0].video].path))
+
+
+class _End(NamedTuple):
+    error: BaseException | None
+
+
+def _ahead(items: Generator[T], depth: int) -> Generator[T]:
+    """The same items, made by a thread that is at most `depth` of them ahead; closing it stops the thread."""
+    ready: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
+    closed = threading.Event()
+
+    def make() -> None:
+        end = _End(None)
+        try:
+            with closing(items):
+                while room.acquire() and not closed.is_set():
+                    ready.put(next(items))
+        except StopIteration:
+            pass
+        except BaseException as error:  # the reader raises it
+            end = _End(error)
+        ready.put(end)
+
+    # a daemon, because an iterator that nobody closed would keep the interpreter from ending
+    thread = threading.Thread(target=make, name="memae-video", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := ready.get(), _End):
+            room.release()
+            yield item
+    finally:
+        closed.set()
+        room.release()
+        thread.join()
+    if item.error is not None:
+        raise item.error

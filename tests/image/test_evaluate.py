@@ -1,0 +1,162 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score
+
+from memae.errors import DataError
+from memae.image.evaluate import PixelMeter, read_masks
+
+
+def measured(maps, masks, **options):
+    meter = PixelMeter()
+    for errors, mask in zip(maps, masks, strict=True):
+        meter.add(np.asarray(errors, np.float32), np.asarray(mask, bool))
+    return meter.result(**options)
+
+
+def literal_aupro(maps, masks, most=0.3):
+    """By the definition: every threshold, every region, no histogram."""
+    regions = []
+    for place, mask in enumerate(masks):
+        numbered, count = ndimage.label(mask, np.ones((3, 3)))
+        regions += [(place, numbered == number) for number in range(1, count + 1)]
+    normal = np.concatenate([np.asarray(m)[~np.asarray(k)] for m, k in zip(maps, masks, strict=True)])
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(np.concatenate([np.ravel(m) for m in maps]))[::-1]:
+        share = np.mean([(maps[place][region] >= threshold).mean() for place, region in regions])
+        points.append((float((normal >= threshold).mean()), float(share)))
+    area = 0.0
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 >= most:
+            break
+        if x1 > most:
+            y1 = y0 + (y1 - y0) * (most - x0) / (x1 - x0)  # noqa: PLW2901
+            x1 = most  # noqa: PLW2901
+        area += (x1 - x0) * (y0 + y1) / 2
+    return area / most
+
+
+def test_a_case_by_hand():
+    # ten normal pixels; a region of two pixels found at once and, at a third false pixel, one of one pixel
+    errors = np.array([[9, 9, 8, 7, 6, 1, 5, 1, 1, 1, 1, 1, 1]])
+    mask = np.array([[1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]])
+    # false share: 0 (9), .1 (8), .2 (7), .3 (6); the mean overlap is 1/2 all the way, and 1 only from 5 on, at .3
+    found = measured([errors], [mask])
+    assert found.regions == 2
+    assert found.aupro.value == pytest.approx(0.5)
+    # of 3 anomalous pixels two beat all 10, and one beats 7 of them
+    assert found.pixel_auroc.value == pytest.approx((10 + 10 + 7) / 30)
+
+
+def test_half_way_to_the_limit_is_cut_between_two_points():
+    # one step from (0, 0) to a false share of .6 with all of the region: at .3 it is half way up
+    errors = np.array([[5, 5, 5, 5, 1, 1]])
+    mask = np.array([[1, 0, 0, 0, 0, 0]])
+    assert measured([errors], [mask]).aupro.value == pytest.approx(0.25)
+
+
+def test_perfect_maps_are_1_and_blind_ones_half_of_the_limit():
+    mask = np.zeros((20, 30), bool)
+    mask[5:9, 10:14] = True
+    assert measured([mask * 3.0], [mask]).aupro.value == pytest.approx(1)
+    blind = measured([np.ones((20, 30))], [mask])
+    assert blind.aupro.value == pytest.approx(0.15)
+    assert blind.pixel_auroc.value == pytest.approx(0.5)
+
+
+def test_pixels_that_touch_by_a_corner_are_one_region():
+    assert measured([np.eye(4)], [np.eye(4)]).regions == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_what_the_definition_says(seed):
+    generator = np.random.default_rng(seed)
+    masks = [ndimage.gaussian_filter(generator.normal(size=(24, 30)), 2) > 0.15 for _ in range(4)]
+    masks.append(np.zeros((24, 30), bool))
+    # whole numbers of at most 8 bits fall into bins of their own
+    maps = [np.round(60 * generator.random((24, 30)) + 40 * mask) + 1 for mask in masks]
+    found = measured(maps, masks)
+    assert found.aupro.value == pytest.approx(literal_aupro(maps, masks), abs=1e-12)
+    flat = [np.concatenate([np.ravel(each) for each in some]) for some in (masks, maps)]
+    assert found.pixel_auroc.value == pytest.approx(roc_auc_score(*flat), abs=1e-12)
+    assert found.aupro.low < found.aupro.value < found.aupro.high
+    assert found.aupro == measured(maps, masks).aupro  # the bootstrap has a seed
+
+
+def test_each_region_counts_the_same_whatever_its_size():
+    mask = np.zeros((40, 40), bool)
+    mask[:20] = True
+    mask[30, 30] = True
+    found = measured([mask & (np.arange(40) < 40)[:, None] & (np.indices((40, 40))[0] < 20)], [mask])
+    assert found.pixel_auroc.value > 0.99  # all but one pixel
+    assert 0.5 < found.aupro.value < 0.6  # one region of two
+
+
+def test_maps_are_brought_to_the_size_of_the_mask():
+    mask = np.zeros((40, 60), bool)
+    mask[:20, :30] = True
+    found = measured([np.array([[1.0, 0.0], [0.0, 0.0]])], [mask])
+    assert found.pixel_auroc.value > 0.95
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_masks_of_one_kind_are_refused(marked):
+    with pytest.raises(DataError, match="the masks mark no pixel, or every one"):
+        measured([np.ones((4, 4))], [np.full((4, 4), marked)])
+
+
+class TestMasks:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        def write(*names, size=(8, 6), value=255):
+            for name in names:
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", size, value).save(tmp_path / name)
+            return tmp_path
+
+        return write
+
+    KEYS = ("crack/1.jpg", "crack/2.jpg", "good/1.jpg")
+    ANOMALOUS = np.array([True, True, False])
+
+    @pytest.mark.parametrize("names", [("crack/1_mask.png", "crack/2_mask.bmp"), ("crack/1.png", "crack/2.tif")])
+    def test_they_are_found_by_both_names_in_any_format(self, folder, names):
+        masks = read_masks(folder(*names), self.KEYS, self.ANOMALOUS)
+        assert masks.read("crack/2.jpg", (6, 8)).all()
+        assert not masks.read("good/1.jpg", (6, 8)).any()
+        assert [masks.marks(key) for key in self.KEYS] == [True, True, False]
+
+    @pytest.mark.parametrize("value", [1, 255])
+    def test_anything_but_black_is_marked(self, folder, value):
+        assert read_masks(folder("a.png", value=value), ["a.jpg"]).read("a.jpg", (6, 8)).all()
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (("crack/1.png",), r"holds no mask of crack/2\.jpg; add crack/2_mask\.png"),
+            (("crack/1.png", "crack/2.png", "crack/3.png"), r"crack/3\.png: is a mask of no image; name it"),
+            (("crack/1.png", "crack/1_mask.png", "crack/2.png"), r"crack/1\.jpg has the mask .* too; leave one"),
+            ((), "holds no .png"),
+        ],
+    )
+    def test_missing_extra_and_double_ones_are_refused(self, folder, names, message):
+        with pytest.raises(DataError, match=message):
+            read_masks(folder(*names), self.KEYS, self.ANOMALOUS)
+
+    def test_a_name_for_two_images_is_refused(self, folder):
+        with pytest.raises(DataError, match=r"could be the mask of a\.jpg and of a\.png; rename one"):
+            read_masks(folder("a.png"), ["a.jpg", "a.png"])
+
+    def test_another_size_is_refused(self, folder):
+        masks = read_masks(folder("a.png"), ["a.jpg"])
+        with pytest.raises(DataError, match=r"a\.png: the mask has 8 x 6 px, and its image a\.jpg 9 x 6"):
+            masks.read("a.jpg", (6, 9))
+
+    def test_a_broken_one_is_refused(self, folder):
+        root = folder("a.png")
+        (root / "a.png").write_bytes(b"")
+        with pytest.raises(DataError, match=r"a\.png: not a readable mask \(the file is empty\)"):
+            read_masks(root, ["a.jpg"]).read("a.jpg", (6, 8))

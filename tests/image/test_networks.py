@@ -1,0 +1,208 @@
+"""Convolutional networks: layers, sizes, and the exact shape of what they rebuild."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from memae.autoencoder import Autoencoder
+from memae.image import networks as image
+from memae.image.networks import ConvLayer, Fold, Unfold, conv_decoder, conv_encoder, encoded_shape
+
+LAYERS = (ConvLayer(1, 2, 4), ConvLayer(3, 2, 6), ConvLayer(3, 2, 8))
+SIZES = [(4, 4), (5, 7), (8, 4), (27, 28), (28, 28), (32, 32), (33, 64), (100, 37), (1, 1), (1, 9)]
+
+
+def rebuilt(layers: tuple[ConvLayer, ...], channels: int, height: int, width: int, fold: int = 1) -> None:
+    x = torch.zeros(2, channels, height, width)
+    encoder = conv_encoder(channels, layers, fold).eval()
+    decoder = conv_decoder(channels, layers, height, width, fold).eval()
+    encoding = encoder(x)
+    assert encoding.shape[1:] == encoded_shape(layers, height, width, fold)
+    assert decoder(encoding).shape == x.shape
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fold", [1, 4])
+def test_the_rebuilt_image_has_the_exact_size(fold: int, channels: int, height: int, width: int) -> None:
+    rebuilt(LAYERS, channels, height, width, fold)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    layers=st.lists(
+        st.builds(ConvLayer, st.sampled_from([1, 3, 5]), st.sampled_from([1, 2]), st.integers(1, 3)),
+        min_size=1,
+        max_size=5,
+    ),
+    channels=st.sampled_from([1, 2, 3]),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    fold=st.integers(1, 5),
+)
+def test_any_stack_of_strides_one_and_two_is_undone(layers, channels, height, width, fold) -> None:
+    rebuilt(tuple(layers), channels, height, width, fold)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(8, 12), (9, 14), (1, 3)])
+def test_folding_keeps_every_pixel_of_a_square_in_its_place(channels: int, size: tuple[int, int]) -> None:
+    x = torch.rand(2, channels, *size)
+    folded = Fold(4)(x)
+    assert folded.shape == (2, 16 * channels, -(-size[0] // 4), -(-size[1] // 4))
+    assert torch.equal(folded[:, :, 0, 0].view(2, channels, 4, 4)[:, :, 0, :2], x[:, :, 0, :2])
+    restored = Unfold(4, *size)(folded)
+    assert torch.equal(restored, x)
+    assert restored.is_contiguous()
+
+
+def test_sides_that_do_not_fold_are_continued_by_their_last_line() -> None:
+    x = torch.arange(30.0).view(1, 1, 5, 6)
+    last = Fold(4)(x)[0, :, 1, 1].view(4, 4)
+    assert torch.equal(last, torch.tensor([28.0, 29, 29, 29]).expand(4, 4))
+
+
+def test_a_folded_image_is_seen_whole() -> None:
+    torch.manual_seed(0)
+    encoder = conv_encoder(1, (ConvLayer(3, 2, 8), ConvLayer(3, 2, 8)), 4).eval()
+    x = torch.rand(1, 1, 37, 41, requires_grad=True)
+    encoder(x).square().sum().backward()
+    assert (x.grad != 0).all()
+
+
+def test_the_encoder_is_convolution_batchnorm_relu_throughout() -> None:
+    stages = list(conv_encoder(3, LAYERS))
+    kinds = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 3
+    assert all(isinstance(stage, kind) for stage, kind in zip(stages, kinds, strict=True))
+    convolutions = stages[::3]
+    assert [(c.in_channels, c.out_channels) for c in convolutions] == [(3, 4), (4, 6), (6, 8)]
+    assert [c.kernel_size for c in convolutions] == [(1, 1), (3, 3), (3, 3)]
+    assert [c.stride for c in convolutions] == [(2, 2)] * 3
+    assert [n.num_features for n in stages[1::3]] == [4, 6, 8]
+
+
+def test_the_decoder_has_batchnorm_and_relu_on_all_but_the_last_layer() -> None:
+    stages = list(conv_decoder(3, LAYERS, 28, 28))
+    kinds = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU] * 2 + [nn.ConvTranspose2d]
+    assert all(isinstance(stage, kind) for stage, kind in zip(stages, kinds, strict=True))
+    layers = stages[::3]
+    # the widths of the encoder backwards, the last of them the channels of the image
+    assert [(c.in_channels, c.out_channels) for c in layers] == [(8, 8), (8, 6), (6, 3)]
+    assert {c.kernel_size for c in layers} == {(3, 3)}
+    assert {c.stride for c in layers} == {(2, 2)}
+    assert [n.num_features for n in stages[1::3]] == [8, 6]
+    assert layers[-1].bias is not None
+
+
+def test_the_encoded_shape_of_a_stack() -> None:
+    assert encoded_shape(LAYERS, 28, 28) == (8, 4, 4)
+    assert encoded_shape(LAYERS, 100, 37) == (8, 13, 5)
+    assert encoded_shape((ConvLayer(3, 1, 5),), 9, 6) == (5, 9, 6)
+
+
+def test_an_encoder_sees_the_whole_image() -> None:
+    torch.manual_seed(0)
+    encoder = conv_encoder(1, (ConvLayer(3, 2, 8), ConvLayer(3, 2, 8))).eval()
+    x = torch.rand(1, 1, 8, 8, requires_grad=True)
+    encoder(x).square().sum().backward()
+    assert (x.grad != 0).all()
+
+
+def test_the_plain_autoencoder_passes_the_encoding_on_as_it_is() -> None:
+    encoder, decoder = conv_encoder(1, LAYERS), conv_decoder(1, LAYERS, 9, 10)
+    model = Autoencoder(encoder, None, decoder).eval()
+    x = torch.rand(3, 1, 9, 10)
+    made = model(x)
+    assert made.read is None
+    assert torch.equal(made.x, decoder(encoder(x)))
+
+
+def library_form(network: nn.Module) -> nn.Module:
+    """A copy whose layers are torch's own."""
+    plain = copy.deepcopy(network)
+    for layer in plain:
+        layer.__class__ = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn"))
+    return plain
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+def test_networks_compute_what_the_layers_of_the_library_do(
+    channels: int, kernel: int, stride: int, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    layers = (ConvLayer(kernel, stride, 6), ConvLayer(3, 2, 8))
+    encoder, decoder = conv_encoder(channels, layers).double(), conv_decoder(channels, layers, *size).double()
+    plain = library_form(encoder), library_form(decoder)
+    assert {type(layer).__module__.split(".")[0] for part in plain for layer in part} == {"torch"}
+    assert any(type(layer).__module__.startswith("memae") for layer in (*encoder, *decoder))
+    x = torch.rand(4, channels, *size, dtype=torch.float64)
+    weights = torch.rand(4, channels, *size, dtype=torch.float64)
+    found = []
+    for one, other in ((encoder, decoder), plain):
+        y = other(one(x))
+        (y * weights).sum().backward()
+        found.append([y.detach(), *(p.grad for part in (one, other) for p in part.parameters())])
+        found[-1] += [buffer for part in (one, other) for buffer in part.buffers()]
+    for ours, wanted in zip(*found, strict=True):
+        assert_close(ours, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("extra", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_the_gradients_of_a_transposed_layer_of_few_channels(
+    channels: int, stride: int, extra: tuple[int, int]
+) -> None:
+    if stride == 1 and any(extra):
+        return  # a stride of 1 forgets nothing
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, channels, 3, 3, dtype=torch.float64, requires_grad=True)
+
+    def layer(x: Tensor, weight: Tensor) -> Tensor:
+        return image._FewPlanes.apply(x, weight, (stride, stride), extra)
+
+    wanted = torch.nn.functional.conv_transpose2d(x, weight, None, stride, 1, extra)
+    assert_close(layer(x, weight), wanted)
+    assert torch.autograd.gradcheck(layer, (x, weight))
+
+
+def test_channels_lie_last_between_the_layers_and_in_the_gradients() -> None:
+    encoder, decoder = conv_encoder(1, LAYERS), conv_decoder(1, LAYERS, 28, 28)
+    seen: list[Tensor] = []
+
+    def watch(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
+        seen.append(made)
+        made.register_hook(seen.append)
+
+    for layer in (*encoder, *list(decoder)[:-1]):
+        layer.register_forward_hook(watch)
+    encoding = encoder(torch.rand(2, 1, 28, 28))
+    # a memory flattens the encoding, and its gradient comes back with the channels first
+    decoder(encoding.flatten(1).view(encoding.shape)).square().sum().backward()
+    assert len(seen) == 2 * 15
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in seen)
+
+
+def test_autocast_reaches_the_convolutions_and_leaves_the_rebuilt_image_near_that_of_float32() -> None:
+    torch.manual_seed(0)
+    model = Autoencoder(conv_encoder(1, LAYERS), None, conv_decoder(1, LAYERS, 28, 28))
+    x = torch.rand(8, 1, 28, 28)
+    exact = model(x).x
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.encoder[:4](x).dtype == torch.bfloat16
+        rough = model(x).x
+    assert not torch.equal(rough.float(), exact)
+    assert_close(rough.float(), exact, rtol=0, atol=0.1)
+    rough.float().square().sum().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memae.errors import ConfigError
+from memae.explain import Explanation
+from memae.image.render import check_maps_folder, map_path, save_map
+from memae.scoring import heat
+
+GREY = np.full((60, 80, 3), 128, np.uint8)
+
+
+def explanation(error_map, x=None):
+    return Explanation("a", 0.1, 0.5, (), (), x, x, error_map)
+
+
+def drawn(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+@pytest.fixture
+def spot():
+    errors = np.zeros((30, 40), np.float32)
+    errors[10:16, 20:26] = 4
+    return errors
+
+
+def test_heat_lies_where_the_error_is_and_the_rest_stays_as_it_is(tmp_path, spot):
+    save_map(explanation(spot), 1.0, tmp_path / "deep" / "a.png", GREY)
+    found = drawn(tmp_path / "deep" / "a.png")
+    assert found.shape == GREY.shape
+    hot = np.abs(found - 128).max(axis=2) > 20
+    rows, columns = hot.nonzero()
+    assert 16 <= rows.min() <= 22  # twice the size of the map
+    assert 30 <= rows.max() <= 36
+    assert 36 <= columns.min() <= 42
+    assert 50 <= columns.max() <= 56
+    assert np.array_equal(found[:10], GREY[:10])
+
+
+def test_all_maps_have_one_scale(tmp_path, spot):
+    for name, factor in (("weak", 0.1), ("hot", 1.0), ("hotter", 50.0)):
+        save_map(explanation(spot * factor), 1.0, tmp_path / name, GREY)
+    assert np.array_equal(drawn(tmp_path / "weak"), GREY)  # below half the threshold
+    assert np.abs(drawn(tmp_path / "hot") - drawn(tmp_path / "hotter"))[25, 45].max() < 3  # twice it and above
+
+
+def test_without_a_picture_it_is_drawn_on_what_the_network_saw(tmp_path, spot):
+    x = np.linspace(-1, 1, 30 * 40, dtype=np.float32).reshape(1, 30, 40)
+    save_map(explanation(np.zeros_like(spot), x), 1.0, tmp_path / "a.png")
+    found = drawn(tmp_path / "a.png")
+    assert found.shape == (30, 40, 3)
+    assert (found.min(), found.max()) == (0, 255)
+
+
+def test_heat_keeps_the_sum_of_the_error_and_takes_its_peaks(spot):
+    lone = np.zeros((128, 128))
+    lone[64, 64] = 1
+    assert heat(lone).sum() == pytest.approx(1)
+    assert heat(lone).max() < 0.1
+    both = np.stack([lone, lone.T * 2])
+    assert np.allclose(heat(both)[1], 2 * heat(lone))  # each map for itself
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("a.png", "a.png.png"),
+        ("a.jpg", "a.jpg.png"),
+        ("left/deep/a.jpg", "left/deep/a.jpg.png"),
+        ("/data/a.jpg", "data/a.jpg.png"),
+        ("../up/a.jpg", "__/up/a.jpg.png"),
+        (17, "17.png"),
+    ],
+)
+def test_maps_keep_the_path_of_their_image(key, path):
+    assert map_path(key) == Path(path)
+
+
+def test_maps_among_images_are_refused(tmp_path):
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    for folder in ("images", "images/maps", "images/deep/maps"):
+        with pytest.raises(ConfigError, match=r"lies in .*images, so the next run would take the maps for images"):
+            check_maps_folder(tmp_path / folder, [str(tmp_path / "images")])
+    with pytest.raises(ConfigError, match="file: is a file; name a folder"):
+        check_maps_folder(tmp_path / "file", [])
+    check_maps_folder(tmp_path / "maps", [str(tmp_path / "images")])

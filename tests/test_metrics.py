@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from memae.errors import DataError
+from memae.metrics import anomaly_labels, auroc, evaluate
+
+
+def drawn(samples=300, seed=0, decimals=8):
+    generator = np.random.default_rng(seed)
+    labels = generator.random(samples) < 0.3
+    return labels, np.round(generator.normal(size=samples) + labels, decimals)
+
+
+def figures(evaluation):
+    return [
+        getattr(evaluation, name) for name in ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
+    ]
+
+
+@pytest.mark.parametrize("decimals", [8, 0], ids=["no ties", "many ties"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_figures_are_those_of_scikit_learn(decimals, seed):
+    labels, scores = drawn(seed=seed, decimals=decimals)
+    flags = scores > 1
+    found = evaluate(labels, scores, flags, wanted_false_alarm_rate=0.1)
+    assert found.auroc.value == pytest.approx(roc_auc_score(labels, scores))
+    assert found.auroc.value == pytest.approx(auroc(labels, scores))
+    assert found.aupr.value == pytest.approx(average_precision_score(labels, scores))
+    assert found.precision.value == pytest.approx(precision_score(labels, flags))
+    assert found.recall.value == pytest.approx(recall_score(labels, flags))
+    assert found.f1.value == pytest.approx(f1_score(labels, flags))
+    assert found.false_alarm_rate.value == pytest.approx(flags[~labels].mean())
+    assert (found.samples, found.anomalies, found.wanted_false_alarm_rate) == (300, labels.sum(), 0.1)
+
+
+def test_samples_given_twice_count_twice():
+    labels, scores = drawn(60, decimals=1)
+    again = np.random.default_rng(5).integers(60, size=60)
+    repeated = evaluate(labels[again], scores[again], scores[again] > 1, wanted_false_alarm_rate=0.1)
+    assert repeated.auroc.value == pytest.approx(roc_auc_score(labels[again], scores[again]))
+    weights = np.bincount(again, minlength=60)
+    assert repeated.auroc.value == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+    assert repeated.aupr.value == pytest.approx(average_precision_score(labels, scores, sample_weight=weights))
+
+
+def test_perfect_scores_have_perfect_figures():
+    labels = np.arange(50) >= 40
+    found = evaluate(labels, np.arange(50.0), labels, wanted_false_alarm_rate=0.1)
+    for figure, best in zip(figures(found), (1, 1, 1, 1, 1, 0), strict=True):
+        assert (figure.value, figure.low, figure.high) == pytest.approx((best, best, best))
+
+
+def test_scores_of_chance_lie_around_one_half_and_upside_down_scores_below():
+    labels, _ = drawn(1000)
+    chance = evaluate(labels, np.random.default_rng(1).random(1000), labels, wanted_false_alarm_rate=0.1)
+    assert chance.auroc.low < 0.5 < chance.auroc.high
+    assert chance.auroc.high - chance.auroc.low < 0.12
+    assert chance.aupr.low < labels.mean() < chance.aupr.high
+    assert evaluate(labels, -labels.astype(float), labels, wanted_false_alarm_rate=0.1).auroc.value == 0
+
+
+def test_equal_scores_rank_nothing():
+    labels, _ = drawn(100)
+    found = evaluate(labels, np.zeros(100), np.zeros(100, bool), wanted_false_alarm_rate=0.1)
+    assert found.auroc.value == 0.5
+    assert found.aupr.value == pytest.approx(labels.mean())
+    assert (found.precision.value, found.recall.value, found.f1.value) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("samples", [8, 40, 500])
+def test_intervals_hold_the_value_and_narrow_with_more_samples(samples):
+    labels, scores = drawn(samples, seed=3)
+    found = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
+    for figure in figures(found):
+        assert 0 <= figure.low <= figure.value <= figure.high <= 1
+    wide = evaluate(labels[:8], scores[:8], scores[:8] > 1, wanted_false_alarm_rate=0.1).auroc
+    assert found.auroc.high - found.auroc.low <= wide.high - wide.low
+
+
+def test_an_interval_holds_the_true_auroc_about_as_often_as_it_says():
+    truth = 0.7602  # of normal scores one standard deviation apart: Phi(1 / sqrt 2)
+    inside = 0
+    for seed in range(25):
+        labels, scores = drawn(150, seed=100 + seed)
+        found = evaluate(labels, scores, labels, wanted_false_alarm_rate=0.1).auroc
+        inside += found.low <= truth <= found.high
+    assert inside >= 20  # 23.75 are expected
+
+
+def test_the_seed_draws_the_intervals():
+    labels, scores = drawn()
+    first, same, other = (
+        evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1, seed=seed) for seed in (0, 0, 1)
+    )
+    assert first == same
+    assert first.auroc.value == other.auroc.value
+    assert first.auroc.low != other.auroc.low
+
+
+def test_labels_of_0_and_1_are_taken_like_truth_values():
+    labels, scores = drawn()
+    plain = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
+    numbers = evaluate(
+        labels.astype(int).tolist(), scores.tolist(), (scores > 1).astype(int), wanted_false_alarm_rate=0.1
+    )
+    assert plain == numbers
+
+
+def test_labels_that_cannot_be_held_against_scores_are_refused():
+    labels, scores = drawn()
+    with pytest.raises(DataError, match=r"299 labels, 300 scores and 300 flags .* give one of each a sample"):
+        evaluate(labels[1:], scores, scores > 1, wanted_false_alarm_rate=0.1)
+    for same in (np.zeros(300, bool), np.ones(300, bool)):
+        with pytest.raises(
+            DataError, match="labels: all the same; an evaluation needs normal samples and anomalies"
+        ):
+            evaluate(same, scores, scores > 1, wanted_false_alarm_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "normal", "anomalous"),
+    [
+        (["good", "crack", "good"], ["good"], [False, True, False]),
+        (["1", "1.0", "01", "2", "1e0"], ["1"], [False, False, False, True, False]),
+        (["1.0", "2.0"], ["1"], [False, True]),
+        (["1000001", "1000002"], ["1000001"], [False, True]),
+        (["0.1", "0.10000001"], ["0.1"], [False, True]),
+        (["3", "4", "5"], ["3", "5"], [False, True, False]),
+        (["true", "false"], ["false"], [True, False]),
+        (["nan", "inf", "1"], ["1"], [True, True, False]),
+    ],
+)
+def test_which_labels_mean_anomaly(labels, normal, anomalous):
+    assert anomaly_labels(np.array(labels), normal, "t.csv").tolist() == anomalous
+
+
+def test_a_normal_value_that_never_occurs_is_refused_with_those_that_do():
+    with pytest.raises(DataError, match=r"t\.csv: no sample is labelled 'ok'; the labels are bad, good"):
+        anomaly_labels(np.array(["good", "bad", "good"]), ["ok"], "t.csv")
+    with pytest.raises(DataError, match=r"t\.csv: no sample is labelled '99'; the labels are 0, 1, .*, \.\.\."):
+        anomaly_labels(np.arange(50).astype(str), ["99"], "t.csv")
+
+
+def test_labels_that_are_all_normal_are_refused():
+    with pytest.raises(DataError, match=r"t\.csv: every sample is labelled normal; an evaluation needs anomalies"):
+        anomaly_labels(np.array(["good", "good"]), ["good"], "t.csv")

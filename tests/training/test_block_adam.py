@@ -1,0 +1,68 @@
+import copy
+
+import torch
+from torch.testing import assert_close
+
+from memae.autoencoder import Autoencoder
+from memae.memory.memae import MemoryModule
+from memae.table.networks import fully_connected
+from memae.training.block_adam import BlockAdam
+
+
+def network(memory=False, widths=(12, 8, 3)):
+    torch.manual_seed(0)
+    items = MemoryModule(10, widths[-1], query="whole", temperature=0.1) if memory else None
+    return Autoencoder(fully_connected(widths), items, fully_connected(widths[::-1]))
+
+
+def test_a_step_of_the_block_is_one_of_adam():
+    model = network(memory=True)
+    other = copy.deepcopy(model)
+    block, adam = BlockAdam(model.parameters(), 0.02), torch.optim.Adam(other.parameters(), 0.02)
+    for step in range(20):
+        x = torch.randn(8, 12)
+        for net, optimiser in ((model, block), (other, adam)):
+            net(x).x.sub(x).square().sum().backward()  # autograd adds to the block, too
+            optimiser.param_groups[0]["lr"] = 0.02 / (1 + step)
+            optimiser.step()
+            optimiser.zero_grad()
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        assert_close(mine, its, rtol=1e-4, atol=1e-5)
+    for mine, its in zip(block.state.values(), adam.state.values(), strict=True):
+        assert_close(mine["exp_avg"], its["exp_avg"], rtol=1e-3, atol=1e-4)
+        assert mine["step"] == its["step"] == 20
+
+
+def test_the_state_of_one_adam_goes_on_in_the_other():
+    model = network()
+    other = copy.deepcopy(model)
+    adam = torch.optim.Adam(other.parameters(), 0.02)
+    x = torch.randn(8, 12)
+    for _ in range(5):
+        adam.zero_grad()
+        other(x).x.sub(x).square().sum().backward()
+        adam.step()
+    adam.zero_grad()
+    model.load_state_dict(other.state_dict())
+    block = BlockAdam(model.parameters(), 0.02)
+    block.load_state_dict(adam.state_dict())
+    back = torch.optim.Adam(network().parameters(), 0.02)
+    back.load_state_dict({**back.state_dict(), **copy.deepcopy(block.state_dict())})
+    for net, optimiser in ((model, block), (other, adam)):
+        net(x).x.sub(x).square().sum().backward()
+        optimiser.step()
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        assert_close(mine, its)
+    assert back.state_dict()["state"][0]["step"] == 5
+
+
+def test_after_the_release_parameters_have_memory_of_their_own():
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    block = BlockAdam(model.parameters(), 0.02)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    block.release()
+    places = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    assert len(places) == len(list(model.parameters()))
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,343 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from memae import native
+from memae.autoencoder import Autoencoder
+from memae.config import TrainConfig
+from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
+from memae.memory.memae import MemoryModule, use_counts
+from memae.presets import build, preset_config
+from memae.table.networks import fully_connected
+from memae.training import lane_training
+from memae.training.lane_training import LaneGradients
+from memae.training.loop import train
+from memae.training.objective import ReconstructionObjective
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
+
+MEMORIES = {
+    "none": None,
+    "cosine": {"temperature": 0.1},
+    "dot": {"similarity": "dot", "shrinkage": 2.0},
+    "not sparse": {"shrinkage": 0.0},
+    "rescued": {"shrinkage": 9.5},
+}
+EUCLIDEAN = {"similarity": "euclidean"}
+IMAGES = {  # the shape, and the presets that are asked about it
+    "mnist": (1, 28, 28), "mnist-paper": (1, 28, 28), "cifar10-paper": (3, 32, 32), "image": (3, 21, 13),
+}  # fmt: skip
+
+ROW, PICTURE = (12,), (2, 9, 7)
+OBJECTIVE = ReconstructionObjective(alpha=2e-2, reduction="sum")
+
+
+def network(memory="none", widths=(12, 8, 3)):
+    torch.manual_seed(0)
+    settings = {**MEMORIES, "euclidean": EUCLIDEAN}[memory]
+    items = None if settings is None else MemoryModule(10, widths[-1], query="whole", **settings)
+    return Autoencoder(fully_connected(widths), items, fully_connected(widths[::-1]))
+
+
+def images(preset, memory):
+    torch.manual_seed(0)
+    config = preset_config(preset, "image")
+    section = config.memory.model_copy(update={"enabled": memory is not None, "query": memory})
+    return build(config.model_copy(update={"memory": section}), IMAGES[preset])
+
+
+def conv_network(shape=PICTURE):
+    layers = ConvLayer(3, 1, 5), ConvLayer(1, 2, 20), ConvLayer(3, 2, 7)
+    torch.manual_seed(0)
+    channels, height, width = shape
+    return Autoencoder(
+        conv_encoder(channels, layers), MemoryModule(6, 7), conv_decoder(channels, layers, height, width)
+    )
+
+
+def by_lanes(model, shape, threads=1, **objective):
+    """Its gradients, which start at 0."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+    terms = ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective)
+    found = LaneGradients.of(model, terms, shape, threads)
+    assert found is not None
+    return found
+
+
+def by_autograd(model, x, **objective):
+    """Loss, read and a network that has the gradients, in float64."""
+    exact = copy.deepcopy(model).double()
+    for parameter in exact.parameters():
+        parameter.grad = None
+    terms = ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective)(exact, x.double())
+    terms.loss.backward()
+    return terms, exact
+
+
+def same_gradients(model, exact, off=1e-4):
+    for name, parameter in model.named_parameters():
+        expected = exact.get_parameter(name).grad
+        # BatchNorm and a sharp read double what rounding leaves; the largest gradient says what is small
+        assert (parameter.grad - expected).abs().max() <= off * expected.abs().max() + 1e-7, name
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("alpha", [2e-2, 0.0])
+@pytest.mark.parametrize("widths", [(12, 8, 3), (5, 2), (40, 33, 5, 4, 3)])
+def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, widths):
+    model, terms = network(memory, widths), {"alpha": alpha, "reduction": reduction}
+    gradients = by_lanes(model, widths[:1], **terms)
+    for batch in (16, 33, 1, 100):
+        x = torch.randn(batch, widths[0])
+        model.zero_grad(set_to_none=False)
+        loss, counts = gradients(x)
+        expected, exact = by_autograd(model, x, **terms)
+        assert loss == pytest.approx(expected.loss.item(), rel=1e-5)
+        same_gradients(model, exact)
+        assert (counts is None) == (expected.read is None)
+        if counts is not None:
+            assert torch.equal(counts, use_counts(expected.read))
+
+
+@pytest.mark.parametrize("query", [None, "whole", "position"])
+@pytest.mark.parametrize("preset", IMAGES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
+    model = images(preset, query).train()
+    gradients = by_lanes(model, IMAGES[preset], threads)
+    for batch in (40, 64):
+        x = torch.randn(batch, *IMAGES[preset])
+        model.zero_grad(set_to_none=False)
+        expected, exact = by_autograd(model, x)
+        loss, counts = gradients(x)
+        assert loss == pytest.approx(expected.loss.item(), rel=1e-4)
+        # ReLU and shrinkage have kinks, where a sum that is rounded otherwise takes another side
+        same_gradients(model, exact, off=0.1)
+        if counts is not None:
+            assert counts[-2] == use_counts(expected.read)[-2]
+        for name, buffer in model.named_buffers():
+            assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-3, atol=1e-5)
+
+
+def smooth_network(query):
+    """One without ReLU and shrinkage, which have kinks: BatchNorm and reads of both kinds as exact as anything."""
+    torch.manual_seed(0)
+    places = {"whole": 4 * 3, "position": 1, None: 0}[query]
+    memory = MemoryModule(6, 5 * places, query=query, shrinkage=0.0, temperature=0.5) if query else None
+    encoder = nn.Sequential(
+        nn.Conv2d(2, 9, 3, 1, 1, bias=False), nn.BatchNorm2d(9), nn.Tanh(), nn.Conv2d(9, 5, 3, 2, 1), nn.Tanh()
+    )
+    decoder = nn.Sequential(
+        nn.ConvTranspose2d(5, 6, 3, 2, 1, (0, 1), bias=False), nn.BatchNorm2d(6, eps=1e-3, momentum=0.3), nn.Tanh(),
+        nn.ConvTranspose2d(6, 2, 3, 1, 1),
+    )  # fmt: skip
+    for norm in (encoder[1], decoder[1]):
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.uniform_(norm.bias, -1, 1)
+    return Autoencoder(encoder, memory, decoder)
+
+
+@pytest.mark.parametrize("query", [None, "whole", "position"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [3, 32, 200])
+def test_where_there_are_no_kinks_gradients_are_exact(monkeypatch, query, threads, batch):
+    monkeypatch.setattr(lane_training, "LEAST_WORK", 1)
+    model, shape = smooth_network(query).train(), (2, 7, 6)
+    x = torch.randn(batch, *shape) + 2
+    expected, exact = by_autograd(model, x)
+    loss, counts = by_lanes(model, shape, threads)(x)
+    assert loss == pytest.approx(expected.loss.item(), rel=1e-6)
+    same_gradients(model, exact, off=2e-5)
+    assert query is None or torch.equal(counts, use_counts(expected.read))
+    for name, buffer in model.named_buffers():
+        assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [2, 31, 70])
+def test_convolutions_of_any_kernel_stride_and_width(batch):
+    model = conv_network().train()
+    x = torch.randn(batch, 2, 9, 7)
+    expected, exact = by_autograd(model, x)
+    loss, _ = by_lanes(model, PICTURE)(x)
+    assert loss == pytest.approx(expected.loss.item(), rel=1e-5)
+    same_gradients(model, exact, off=1e-2)
+
+
+def test_threads_that_meet_in_every_layer_never_disturb_each_other(monkeypatch):
+    monkeypatch.setattr(lane_training, "LEAST_WORK", 1)
+    # sums of BatchNorm just before the way back, which begins with other sums
+    model = Autoencoder(
+        nn.Sequential(nn.Conv2d(2, 9, 3, 1, 1, bias=False), nn.BatchNorm2d(9)),
+        None,
+        nn.Sequential(nn.ConvTranspose2d(9, 2, 3, 1, 1, bias=False), nn.BatchNorm2d(2)),
+    ).train()
+    x, parameters = torch.randn(130, 2, 5, 5), list(model.parameters())
+    by_lanes(model, (2, 5, 5))(x)
+    alone = [parameter.grad.clone() for parameter in parameters]
+    together = by_lanes(model, (2, 5, 5), threads=3)
+    for _ in range(400):
+        model.zero_grad(set_to_none=False)
+        together(x)
+        for parameter, grad in zip(parameters, alone, strict=True):
+            assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-3 * float(grad.abs().max()))
+
+
+def test_noise_is_on_the_input_and_not_on_the_target():
+    model, x = network(widths=(6, 4)), torch.randn(20, 6)
+    torch.manual_seed(1)
+    loss, _ = by_lanes(model, (6,), noise=0.3)(x)
+    torch.manual_seed(1)
+    seen = x + 0.3 * torch.randn_like(x)
+    assert loss == pytest.approx((model(seen).x - x).square().sum(dim=1).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_shares_of_a_batch_add_up_to_it(memory):
+    model = network(memory)
+    other, x = copy.deepcopy(model), torch.randn(30, 12)
+    whole, _ = by_lanes(model, ROW)(x)
+    parts = by_lanes(other, ROW)
+    losses = [parts(part, len(part) / 30)[0] for part in x.split([5, 20, 5])]
+    assert sum(losses) == pytest.approx(whole, rel=1e-5)
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        assert_close(mine.grad, its.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["encoder.0.weight", "encoder.7.bias", "memory.items", "decoder.6.bias"])
+def test_what_is_not_a_number_stays_none(name):
+    model = conv_network().train()
+    model.get_parameter(name).data.view(-1)[0] = torch.nan
+    loss, _ = by_lanes(model, PICTURE)(torch.randn(4, *PICTURE))
+    assert math.isnan(loss)
+
+
+def test_a_query_that_is_too_short_to_have_a_direction():
+    model = network("cosine", (6, 3))
+    encoder = model.encoder[0]
+    encoder.weight.data.zero_()
+    encoder.bias.data.copy_(torch.tensor([1e-13, -2e-13, 3e-13]))
+    x = torch.randn(20, 6)
+    _, exact = by_autograd(model, x)
+    by_lanes(model, (6,))(x)
+    same_gradients(model, exact)
+
+
+def frozen():
+    model = network()
+    next(model.parameters()).requires_grad_(False)
+    return model
+
+
+def with_dilation():
+    model = conv_network()
+    model.encoder[0].dilation = (2, 2)
+    return model
+
+
+class Doubling(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Skipping(nn.Sequential):
+    def forward(self, x):
+        return self[0](x)
+
+
+def with_a_layer_of_its_own():
+    model = conv_network()
+    model.encoder[0] = Doubling(2, 5, 3, 1, 1, bias=False)
+    return model
+
+
+def with_an_order_of_its_own():
+    return Autoencoder(Skipping(nn.Linear(12, 3), nn.Linear(3, 3)), None, fully_connected((3, 12)))
+
+
+def with_a_weight_made_of_others():
+    model = network()
+    nn.utils.parametrizations.weight_norm(model.encoder[0])
+    return model
+
+
+def watched():
+    model = network()
+    model.encoder[0].register_forward_hook(lambda *_: None)
+    return model
+
+
+def tied():
+    model = Autoencoder(nn.Linear(12, 12), None, nn.Linear(12, 12))
+    model.decoder.weight = model.encoder.weight
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "suits"),
+    [
+        (network, ROW, True),
+        (lambda: network("dot"), ROW, True),
+        (lambda: Autoencoder(nn.Linear(12, 2), None, nn.Linear(2, 12)), ROW, True),
+        (lambda: Autoencoder(nn.Sequential(nn.Linear(12, 2), nn.ReLU()), None, fully_connected((2, 12))), ROW, True),
+        (lambda: Autoencoder(nn.Sequential(nn.Linear(12, 2), nn.GELU()), None, fully_connected((2, 12))), ROW, False),
+        (lambda: network("euclidean"), ROW, False),
+        (lambda: network().double(), ROW, False),
+        (frozen, ROW, False),
+        (lambda: fully_connected((12, 12)), ROW, False),
+        (conv_network, PICTURE, True),
+        (conv_network, (2, 4, 9, 7), False),
+        (with_dilation, PICTURE, False),
+        (with_a_layer_of_its_own, PICTURE, False),
+        (with_an_order_of_its_own, ROW, False),
+        (with_a_weight_made_of_others, ROW, False),
+        (watched, ROW, False),
+        (tied, ROW, False),
+        (lambda: conv_network((3, 400, 300)), (3, 400, 300), False),
+        (lambda: build(preset_config("image", "image"), (3, 128, 128)), (3, 128, 128), False),
+    ],
+)  # fmt: skip
+def test_other_networks_are_left_to_autograd(make, shape, suits):
+    assert bool(LaneGradients.of(make(), OBJECTIVE, shape, 1)) is suits
+
+
+def test_a_network_of_its_own_making_is_left_to_autograd():
+    class Mine(Autoencoder):
+        def forward(self, x):
+            return super().forward(2 * x)
+
+    model = network()
+    assert not LaneGradients.of(Mine(model.encoder, None, model.decoder), OBJECTIVE, ROW, 1)
+
+
+def test_without_a_compiler_it_is_left_to_autograd(monkeypatch):
+    monkeypatch.setattr(native, "available", lambda: False)
+    assert not LaneGradients.of(network(), OBJECTIVE, ROW, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(network, ROW), (lambda: network("cosine"), ROW), (conv_network, PICTURE)],
+)
+def test_a_training_by_lanes_is_the_training_of_autograd(monkeypatch, make, shape):
+    model, x = make(), torch.randn(100, *shape)
+    other = copy.deepcopy(model)
+    settings = TrainConfig(epochs=3, batch_size=16, patience=0)
+    objective = ReconstructionObjective(alpha=2e-4, reduction="sum")
+    found = train(model, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2)
+    monkeypatch.setattr(LaneGradients, "of", lambda *_: None)
+    monkeypatch.setattr("memae.training.loop.BLOCK_NUMBERS", 0)
+    expected = train(
+        other, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2
+    )
+    for mine, its in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        assert_close(mine, its, rtol=1e-2, atol=1e-3)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for mine, its in zip(found.records, expected.records, strict=True):
+        assert mine.loss == pytest.approx(its.loss, rel=1e-4)
+        assert mine.held_out_loss == pytest.approx(its.held_out_loss, rel=1e-4)

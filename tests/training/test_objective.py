@@ -1,0 +1,56 @@
+"""The reconstruction objective is equation 10 of the paper, on noisy input while it trains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from memae.autoencoder import Autoencoder
+from memae.losses import squared_error
+from memae.memory.memae import MemoryModule
+from memae.table.networks import fully_connected
+from memae.training.objective import ReconstructionObjective
+
+
+def a_model(*, memory: bool = False) -> Autoencoder:
+    torch.manual_seed(0)
+    items = MemoryModule(10, 2, query="whole", temperature=0.1) if memory else None
+    return Autoencoder(fully_connected((6, 4, 2)), items, fully_connected((2, 4, 6)))
+
+
+def samples() -> Tensor:
+    return torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("sum", 1), ("mean", 6)])
+def test_the_loss_is_the_error_of_a_sample_and_alpha_times_the_entropy(reduction: str, divisor: int) -> None:
+    model, x = a_model(memory=True).eval(), samples()
+    found = ReconstructionObjective(alpha=0.5, reduction=reduction)(model, x)  # type: ignore[arg-type]
+    rebuilt = model(x)
+    errors = (x - rebuilt.x).square().sum(dim=1) / divisor
+    assert_close(found.loss, (errors + 0.5 * rebuilt.read.entropy).mean())
+    assert found.read is not None
+    assert torch.equal(found.read.weights, rebuilt.read.weights)
+
+
+def test_without_a_memory_it_is_the_error_alone() -> None:
+    model, x = a_model(), samples()
+    found = ReconstructionObjective(alpha=0.5, reduction="sum")(model, x)
+    assert_close(found.loss, squared_error(x, model(x).x).sum(dim=1).mean())
+    assert found.read is None
+
+
+def test_noise_is_on_the_input_of_training_only() -> None:
+    model, x = a_model(), samples()
+    noisy = ReconstructionObjective(alpha=0.0, reduction="sum", noise=0.5)
+    clean = ReconstructionObjective(alpha=0.0, reduction="sum")
+    model.train()
+    assert not torch.equal(noisy(model, x).loss, clean(model, x).loss)
+    torch.manual_seed(3)
+    seen = x + 0.5 * torch.randn_like(x)
+    torch.manual_seed(3)
+    assert_close(noisy(model, x).loss, squared_error(x, model(seen).x).sum(dim=1).mean())  # the target is clean
+    model.eval()
+    assert torch.equal(noisy(model, x).loss, clean(model, x).loss)
