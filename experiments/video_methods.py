@@ -21,10 +21,10 @@ from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import Config, override
 from memae.engine import inference_form
 from memae.hold_out import prepare
-from memae.image.preprocess import VideoPreprocess
 from memae.presets import build, preset_config
 from memae.training.loop import train
 from memae.types import FrameKey
+from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import FrameScorer
 from memae.video.source import VideoSource
 

@@ -13,10 +13,10 @@ from moving_squares import Reel, frames_of, squares
 from memae.config import Config, override
 from memae.errors import ConfigError, DataError
 from memae.hold_out import Prepared, prepare, take
-from memae.image.preprocess import VideoPreprocess
 from memae.presets import preset_config
 from memae.sources import open_source
 from memae.video.dataset import Clips
+from memae.video.preprocess import VideoPreprocess
 
 # clips of two frames, so that every frame of a part (but a last odd one) is in one of its clips
 SMALL = {

@@ -18,11 +18,11 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config, override
 from memae.encoded import batches, fitting
 from memae.hold_out import Prepared, prepare
-from memae.image.preprocess import VideoPreprocess
 from memae.presets import build, preset_config
 from memae.sources import collect, expected_by, open_source
 from memae.training.history import History
 from memae.training.loop import local_seed
+from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Problem", "facts_of", "paper", "with_weights_of"]
 

@@ -23,11 +23,11 @@ import torch
 
 from experiments.protocols.split import Metrics
 from memae import datasets as known
-from memae.image.preprocess import VideoPreprocess
 from memae.losses import squared_error
 from memae.metrics import auroc
 from memae.video.clips import Windows, released_frames
 from memae.video.evaluate import per_video_min_max
+from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import Rebuild
 from memae.video.source import VideoSource
 

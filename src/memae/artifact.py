@@ -25,11 +25,12 @@ from memae.config import Config, validated
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError
 from memae.files import atomic_directory, unwritten
 from memae.image.inference import folds_images
-from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess, load_preprocess
+from memae.image.preprocess import ImagePreprocess, TablePreprocess, load_preprocess
 from memae.presets import build
 from memae.scoring import Measure
 from memae.threshold import Threshold
 from memae.video.events import ScoreSeries
+from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 

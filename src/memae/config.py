@@ -14,11 +14,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from memae.errors import ConfigError
-from memae.image.preprocess import ClipInput, ImageScale
+from memae.image.preprocess import ImageScale
 from memae.losses import Reduction
 from memae.memory.memae import Initialisation, Query
 from memae.memory.ops import Similarity
 from memae.table.schema import NumberScale
+from memae.video.preprocess import ClipInput
 
 __all__ = [
     "Config",

@@ -18,7 +18,6 @@ from memae.errors import ConfigError, DataError, MemaeError
 from memae.explain import Explanation, MemoryItems, decode_items
 from memae.fit import fit_artifact, forget_training
 from memae.hold_out import AnyPreprocess
-from memae.image.preprocess import VideoPreprocess
 from memae.predict import Explained, examine, scored_frames
 from memae.presets import modality_of, preset_config
 from memae.scoring import Scores
@@ -30,6 +29,7 @@ from memae.training.history import History, Monitor
 from memae.training.loop import Device
 from memae.types import Key, Modality, Skipped
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
+from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import ScoredFrame
 from memae.video.source import VideoSource
 

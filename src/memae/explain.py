@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder
-from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.image.preprocess import ImagePreprocess, TablePreprocess
 from memae.memory.ops import MemoryRead
 from memae.scoring import JoinedMap, heat, squares_of
 from memae.table.schema import Cell
 from memae.types import Key
+from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Explanation", "ItemUse", "MemoryItems", "decode_items", "items_used"]
 

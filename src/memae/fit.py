@@ -21,7 +21,7 @@ from memae.config import Config
 from memae.encoded import Encoded, fitting
 from memae.errors import ConfigError
 from memae.hold_out import Prepared, prepare
-from memae.image.preprocess import ImagePreprocess, VideoPreprocess
+from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, Tiles
 from memae.memory.memae import MemoryModule, use_counts
@@ -37,6 +37,7 @@ from memae.training.loop import Device, local_seed, train
 from memae.training.objective import ReconstructionObjective
 from memae.types import FrameKey, Frames
 from memae.video.events import ScoreSeries
+from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import FrameScorer
 from memae.video.source import VideoSource
 

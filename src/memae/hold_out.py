@@ -23,7 +23,7 @@ from memae.counts import count, unit_of
 from memae.encoded import Encoded
 from memae.errors import ConfigError, DataError
 from memae.image.dataset import MEMORY_BYTES, StoredImages, store
-from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.image.preprocess import ImagePreprocess, TablePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, store_own_size
 from memae.sources import Source, collect
@@ -36,6 +36,7 @@ from memae.training.loop import local_seed
 from memae.types import Frames, Images, Samples, Skipped, Table
 from memae.video.clips import Windows
 from memae.video.dataset import Clips, Footage, Span
+from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Prepared", "prepare", "take"]
 

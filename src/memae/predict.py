@@ -19,13 +19,14 @@ from memae.errors import DataError
 from memae.explain import Explanation, ItemUse, items_used
 from memae.hold_out import take
 from memae.image.dataset import StoredImages
-from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.image.preprocess import ImagePreprocess, TablePreprocess
 from memae.image.tiles import Tiles
 from memae.memory_room import Room
 from memae.scoring import BATCH_BYTES, ErrorMap, JoinedMap, error_maps, one_thread, sample_scores
 from memae.sources import Source
 from memae.stages import Advance, Watcher, stage
 from memae.types import Frames, Images, Key, Samples, Skipped
+from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 
 __all__ = ["Examined", "Explained", "examine", "scored_frames"]

@@ -16,7 +16,7 @@ from memae.errors import DataError
 from memae.image.arrays import ArraySource, open_npy
 from memae.image.mvtec import find_layout
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
-from memae.image.preprocess import ImagePreprocess, TablePreprocess, VideoPreprocess
+from memae.image.preprocess import ImagePreprocess, TablePreprocess
 from memae.image.source import ImageSource, open_idx
 from memae.stages import Advance, Watcher, stage
 from memae.table.csv import CsvSource
@@ -24,6 +24,7 @@ from memae.table.schema import ColumnKind
 from memae.table.source import TABLE_SUFFIXES, ArrowSource, ParquetSource, TableSource, from_frame
 from memae.types import EVERYTHING, Images, Key, Modality, Samples, Table
 from memae.video.paths import VIDEO_SUFFIXES, holds_videos
+from memae.video.preprocess import VideoPreprocess
 from memae.video.source import VideoSource
 
 READ_IMAGES = 1024  # between two words on how far the reading is

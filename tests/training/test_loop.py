@@ -31,7 +31,6 @@ from memae.autoencoder import Autoencoder
 from memae.config import TrainConfig
 from memae.errors import ArtifactError, ConfigError
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
-from memae.image.preprocess import VideoPreprocess
 from memae.losses import squared_error
 from memae.memory.memae import MemoryModule
 from memae.table.networks import fully_connected
@@ -43,6 +42,7 @@ from memae.training.objective import LossTerms, ReconstructionObjective
 from memae.video.clips import Windows
 from memae.video.dataset import Clips
 from memae.video.networks import ClipLayer, clip_decoder, clip_encoder
+from memae.video.preprocess import VideoPreprocess
 
 train = partial(training.train, device="cpu")  # where results are promised bit for bit
 

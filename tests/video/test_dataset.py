@@ -12,9 +12,9 @@ from moving_squares import Reel, frames_of, squares
 from torch import Tensor
 
 from memae.errors import DataError
-from memae.image.preprocess import VideoPreprocess
 from memae.video.clips import Windows
 from memae.video.dataset import Clips, Footage, Span
+from memae.video.preprocess import VideoPreprocess
 from memae.video.source import VideoSource
 
 RNG = np.random.default_rng(0)

@@ -13,13 +13,13 @@ from video_files import write_frames
 
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource
-from memae.image.preprocess import VideoPreprocess
 from memae.stages import Count, Stage, Watcher
 from memae.threshold import Threshold
 from memae.types import FrameKey
 from memae.video import pipeline as watching
 from memae.video.events import EventRule
 from memae.video.pipeline import Outputs, evaluate_videos, watch_videos
+from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import VideoConfig
 from memae.errors import ConfigError
-from memae.image.preprocess import VideoPreprocess
 from memae.memory.memae import MemoryModule
 from memae.types import FrameKey, Frames
+from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import (
     FRAMES_AVERAGED,
     ClipEvidence,

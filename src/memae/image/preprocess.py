@@ -1,6 +1,5 @@
 """Samples to float tensors and back: fitted once on the training samples, stored with the model.
 
-Video: clips of grey frames, or of the differences between them.
 Images: the source's range becomes [0, 1], then each image may be scaled by its own brightness. Tables: see
 `table_preprocess.py`.
 """
@@ -21,9 +20,9 @@ from memae.errors import DataError
 from memae.image.byte_sums import byte_sums
 from memae.table.schema import NumberScale, TablePreprocess
 from memae.types import Images, Samples
+from memae.video.preprocess import VideoPreprocess
 
 __all__ = [
-    "ClipInput",
     "ImagePreprocess",
     "ImageScale",
     "NumberScale",
@@ -34,7 +33,6 @@ __all__ = [
     "load_preprocess",
 ]
 
-ClipInput = Literal["frames", "differences"]
 ImageScale = Literal["none", "unit", "centred"]
 PIECE_BYTES = 256 << 20  # of float32 pixels looked at at a time
 ENCODED_BYTES = 1 << 20  # and encoded at a time: each of the steps would go through main memory
@@ -252,35 +250,6 @@ def _size(x: Tensor) -> Tensor:
     lines = torch.linalg.vector_norm(x, dim=3, keepdim=True)
     squares: Tensor = lines.square_().mean(dim=(1, 2), keepdim=True)
     return squares.div_(x.shape[3]).sqrt_()
-
-
-class VideoPreprocess(_Fitted):
-    """Clips of grey uint8 frames to x in [-1, 1] (as the released code), or to differences of consecutive frames.
-
-    A difference is of two such frames, times `gain`; the first one of a clip, which has no frame before it, takes that
-    of the second. Where the camera stands still, only what moves is left.
-    """
-
-    kind: Literal["video"] = "video"
-    clip_length: int
-    height: int
-    width: int
-    input: ClipInput
-    gain: float = 4.0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(1, T, H, W) of one encoded clip."""
-        return 1, self.clip_length, self.height, self.width
-
-    def encode_clips(self, pixels: Tensor) -> Tensor:
-        """(B, T, H, W) uint8 to (B, 1, T, H, W) float32, on the device of the pixels."""
-        x = pixels.float().div_(127.5).sub_(1.0)
-        if self.input == "differences":
-            moved = x.diff(dim=1).mul_(self.gain)
-            x = torch.cat([moved[:, :1], moved], dim=1)
-        # strides written anew, for the reason that ImagePreprocess gives
-        return x.unsqueeze(1).to(memory_format=torch.contiguous_format, copy=True)
 
 
 Preprocess = Annotated[ImagePreprocess | TablePreprocess | VideoPreprocess, Field(discriminator="kind")]

@@ -15,9 +15,9 @@ from torch import Tensor
 from memae.counts import count
 from memae.errors import DataError, WriteError
 from memae.files import no_room
-from memae.image.preprocess import VideoPreprocess
 from memae.stages import Watcher, stage
 from memae.types import FrameKey, Frames, Samples
+from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Clips", "Footage", "Span"]
 

@@ -18,7 +18,6 @@ from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError, DataError, WriteError
 from memae.explain import ItemUse
 from memae.files import atomic_directory, check_writable, no_room
-from memae.image.preprocess import VideoPreprocess
 from memae.report.rows import write_verdicts
 from memae.stages import Advance, Watcher, stage
 from memae.types import FrameKey, Skipped
@@ -26,6 +25,7 @@ from memae.video.evaluate import VideoEvaluation, VideoMeter
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail
 from memae.video.ground_truth import VideoTruth, read_truth
 from memae.video.paths import VIDEO_SUFFIXES
+from memae.video.preprocess import VideoPreprocess
 from memae.video.regions import Region, find_regions, read_mask
 from memae.video.render import OverlayWriter, frame_caption, save_clips, save_still, write_events
 from memae.video.scoring import ScoredFrame

@@ -26,10 +26,10 @@ from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import VideoConfig
 from memae.engine import inference_form
 from memae.errors import ConfigError
-from memae.image.preprocess import VideoPreprocess
 from memae.losses import squared_error
 from memae.types import FrameKey, Frames
 from memae.video.clips import Clip, Windows
+from memae.video.preprocess import VideoPreprocess
 
 __all__ = [
     "ClipEvidence",

@@ -1,0 +1,49 @@
+"""Clips of grey frames as the network sees them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+__all__ = ["ClipInput", "VideoPreprocess"]
+
+ClipInput = Literal["frames", "differences"]
+
+
+class VideoPreprocess(BaseModel):
+    """How clips of 8-bit grey frames become the input of a network; stored with the model.
+
+    "frames" scales grey levels to x in [-1, 1], as the released code of MemAE does. "differences" takes the
+    difference of each scaled frame from the one before it, times `gain`; the first frame of a clip, which has none
+    before it, takes the difference of the second. Where the camera stands still, only what moves remains.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["video"] = "video"
+    clip_length: int
+    """Frames."""
+    height: int
+    """Of a frame, px."""
+    width: int
+    """Of a frame, px."""
+    input: ClipInput
+    gain: float = 4.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(1, T, H, W) of one encoded clip."""
+        return 1, self.clip_length, self.height, self.width
+
+    def encode_clips(self, pixels: Tensor) -> Tensor:
+        """(B, T, H, W) uint8 to (B, 1, T, H, W) float32, on the device of the pixels."""
+        x = pixels.float().div_(127.5).sub_(1.0)
+        if self.input == "differences":
+            moved = x.diff(dim=1).mul_(self.gain)
+            x = torch.cat([moved[:, :1], moved], dim=1)
+        # A copy with strides of its own: torch takes a lone channel of odd strides for channels-last, and its CPU
+        # convolutions then write out of bounds (seen with torch 2.13).
+        return x.unsqueeze(1).to(memory_format=torch.contiguous_format, copy=True)
