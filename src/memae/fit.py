@@ -29,16 +29,14 @@ from memae.memory_room import Room
 from memae.presets import build, settled
 from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.sources import Source
-from memae.stages import Advance, Watcher, stage
+from memae.stages import Watcher, stage
 from memae.threshold import Threshold
 from memae.training.checkpoint import Checkpoint, checkpoint_of
 from memae.training.history import History, Monitor
 from memae.training.loop import Device, local_seed, train
 from memae.training.objective import ReconstructionObjective
-from memae.types import FrameKey, Frames
-from memae.video.events import ScoreSeries
+from memae.video.prepare import score_normal
 from memae.video.preprocess import VideoPreprocess
-from memae.video.scoring import FrameScorer
 from memae.video.source import VideoSource
 
 __all__ = ["calibrated", "fit_artifact", "forget_training"]
@@ -271,10 +269,12 @@ def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) 
         return artifact
     frames = sum(len(piece) for piece in prepared.calibration)
     with stage(watcher, "setting the threshold", "frames", frames) as done:
-        found = [_series(artifact, piece, done) for piece in prepared.calibration]
-    normal, peaks = tuple(series for series, _ in found), np.concatenate([peaks for _, peaks in found])
-    scores = np.concatenate([series.scores for series in normal])
-    return replace(artifact, normal_footage=normal, peaks=peaks, threshold=Threshold.fit(scores, rate))
+        assert isinstance(artifact.preprocess, VideoPreprocess)
+        normal = score_normal(
+            artifact.model, artifact.preprocess, artifact.config.video, prepared.calibration, done
+        )
+    threshold = Threshold.fit(normal.scores, rate)
+    return replace(artifact, normal_footage=normal.series, peaks=normal.maxima, threshold=threshold)
 
 
 def _calibrated_on_tiles(artifact: Artifact, images: OwnSizeImages, watcher: Watcher | None) -> Artifact:
@@ -307,21 +307,6 @@ def _peaks(artifact: Artifact, x: Encoded, scores: np.ndarray, watcher: Watcher 
             peaks.append(hottest(part.squares.cpu().numpy()))
             done(len(part.errors))
     return np.concatenate(peaks)
-
-
-def _series(artifact: Artifact, piece: Frames, done: Advance) -> tuple[ScoreSeries, np.ndarray]:
-    """The scores of a piece of footage, scored as if it were a video of its own, and the worst place of each frame."""
-    first = piece.keys[0]
-    keys = [FrameKey(key.video, number, key.time_s - first.time_s) for number, key in enumerate(piece.keys)]
-    times, scores, peaks = [], [], []
-    assert isinstance(artifact.preprocess, VideoPreprocess)
-    scorer = FrameScorer.of(artifact.model, artifact.preprocess, artifact.config.video)
-    for frame in scorer.scored([replace(piece, keys=keys)]):
-        times.append(frame.key.time_s)
-        scores.append(frame.score)
-        peaks.append(float(frame.places.max()))
-        done(1)
-    return ScoreSeries(np.array(times), np.array(scores)), np.array(peaks)
 
 
 def forget_training(checkpoint: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,11 +30,10 @@ from memae.stages import Watcher, stage
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, fit_table, hints, survey
-from memae.threshold import reachable_rate
+from memae.threshold import check_parts
 from memae.training.loop import local_seed
 from memae.types import Frames, Images, Samples, Skipped, Table
-from memae.video.clips import Windows
-from memae.video.dataset import Clips, Footage, Span
+from memae.video.prepare import prepare as prepare_video
 from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Prepared", "prepare", "take"]
@@ -44,8 +42,6 @@ CHUNK_ROWS = 65_536  # of a table that is streamed
 # Of the machine's memory that the rows may take: the columns, those of the training part, the encoded rows and those of
 # the training part are there at the same time, and categories make them wider.
 STREAMED_SHARE = 1 / 8
-FEWEST = 6  # samples that a threshold is set from, too: with fewer it promises nothing that one could use
-MANY_VIDEOS = 10  # from here on whole videos are held out
 AnyPreprocess: TypeAlias = ImagePreprocess | TablePreprocess | VideoPreprocess
 
 
@@ -317,30 +313,16 @@ def take(samples: Samples, index: Tensor) -> Samples:
 
 
 def _prepare_video(source: Source, config: Config, seed: int, watcher: Watcher | None) -> Prepared:
-    video = config.video
-    preprocess = VideoPreprocess(
-        clip_length=video.clip_length, height=video.height, width=video.width, input=video.input
-    )
-    footage = Footage.read(source, watcher)
-    train, held_out, calibration = _split_footage(footage, config, seed)
-
-    def clips(spans: Sequence[Span], stride: int) -> Clips:
-        windows = Windows(video.clip_length, min(stride, video.clip_length), video.dilation)
-        return Clips(footage.pixels, torch.from_numpy(windows.training_clips(spans)), preprocess)
-
-    training = clips(train, video.training_stride)
-    if video.crop_px:
-        generator = torch.Generator().manual_seed(local_seed(seed, 3))
-        training = training.crops(video.crop_px, video.crops_per_clip, generator, watcher)
+    video = prepare_video(source, config, seed, watcher)
     return Prepared(
-        preprocess=preprocess,
-        training=training,
-        usual=clips(train, video.clip_length),
-        held_out=clips(held_out, video.clip_length) if held_out else None,
-        calibration=tuple(footage.frames(span) for span in calibration),
-        counts=_counts(_frames(train), _frames(held_out), _frames(calibration)),
-        origin=footage.origin,
-        skipped=getattr(source, "skipped", ()),
+        preprocess=video.preprocess,
+        training=video.training,
+        usual=video.whole,
+        held_out=video.validation,
+        calibration=video.calibration,
+        counts=video.counts,
+        origin=video.origin,
+        skipped=video.skipped,
     )
 
 
@@ -359,75 +341,6 @@ def _split(samples: int, config: Config, seed: int, origin: str) -> _Split:
     calibration = round(samples * config.threshold.calibration_share)
     held_out = round(samples * config.train.validation_share)
     training = samples - calibration - held_out
-    _check_parts(
-        training, held_out, calibration, config, f"{origin}: holds {samples} sample{'s' * (samples != 1)}"
-    )
+    check_parts(training, held_out, calibration, config, f"{origin}: holds {samples} sample{'s' * (samples != 1)}")
     order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(seed, 0)))
     return _Split(*torch.split(order, [training, held_out, calibration]))
-
-
-def _check_parts(training: int, held_out: int, calibration: int, config: Config, what: str) -> None:
-    share, wanted = config.threshold.calibration_share, config.threshold.false_alarm_rate
-    least_held_out = bool(config.train.patience)
-    if least_held_out and not config.train.validation_share:
-        raise ConfigError(
-            "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
-        )
-    few = bool(share) and training + held_out + calibration < FEWEST
-    if few or training < 2 or (share and not calibration) or held_out < least_held_out:
-        raise DataError(
-            f"{what}, too few to train on, stop early on and set a threshold on; give at least 20, better 200 "
-            "normal ones"
-        )
-    if calibration:
-        reachable_rate(calibration, wanted)
-    elif wanted is not None:
-        raise ConfigError(
-            f"threshold.false_alarm_rate = {wanted:g} needs held-out samples: raise "
-            "threshold.calibration_share above 0"
-        )
-
-
-def _split_footage(footage: Footage, config: Config, seed: int) -> tuple[list[Span], list[Span], list[Span]]:
-    """Spans to train on, to hold out, and to calibrate on."""
-    videos, shares = footage.videos, (config.train.validation_share, config.threshold.calibration_share)
-    parts = _whole_videos(videos, shares, seed) if len(videos) >= MANY_VIDEOS else _tails(videos, shares)
-    if any(share and not part for share, part in zip(shares, parts[1:], strict=True)):
-        parts = _tails(videos, shares)  # one video is most of the footage
-    frames = len(footage.keys)
-    sizes = (_frames(parts[0]), _frames(parts[1]), _frames(parts[2]))
-    _check_parts(*sizes, config, f"{footage.origin}: holds {frames} frame{'s' * (frames != 1)}")
-    return parts
-
-
-_Parts: TypeAlias = tuple[list[Span], list[Span], list[Span]]
-
-
-def _whole_videos(videos: Sequence[Span], shares: tuple[float, float], seed: int) -> _Parts:
-    parts: _Parts = ([], [], [])
-    wanted = [share * _frames(videos) for share in shares]
-    for number in np.random.default_rng(local_seed(seed, 0)).permutation(len(videos)).tolist():
-        # each part takes whole videos until it is nearest to its share; the rest trains
-        size = videos[number].stop - videos[number].start
-        part = next((p for p in (0, 1) if wanted[p] > size / 2), None)
-        if part is None:
-            parts[0].append(videos[number])
-        else:
-            wanted[part] -= size
-            parts[part + 1].append(videos[number])
-    return sorted(parts[0]), sorted(parts[1]), sorted(parts[2])
-
-
-def _tails(videos: Sequence[Span], shares: tuple[float, float]) -> _Parts:
-    parts: _Parts = ([], [], [])
-    for start, stop in videos:
-        held, calibration = (round(share * (stop - start)) for share in shares)
-        cuts = [start, stop - held - calibration, stop - calibration, stop]
-        for part, here in enumerate(pairwise(cuts)):
-            if here[1] > here[0]:
-                parts[part].append(Span(*here))
-    return parts
-
-
-def _frames(spans: Sequence[Span]) -> int:
-    return sum(stop - start for start, stop in spans)

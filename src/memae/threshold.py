@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memae.errors import ConfigError
+from memae.config import Config
+from memae.errors import ConfigError, DataError
 
-__all__ = ["Threshold", "needed_samples", "reachable_rate"]
+__all__ = ["Threshold", "check_parts", "needed_samples", "reachable_rate"]
 
 DEFAULT_RATE = 0.01
+FEWEST = 6  # samples of all three parts: with fewer a threshold promises nothing that one could use
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,38 @@ def reachable_rate(samples: int, wanted: float | None) -> float:
             "data, raise threshold.calibration_share, or ask for a higher rate"
         )
     return wanted
+
+
+def check_parts(training: int, validation: int, calibration: int, config: Config, what: str) -> None:
+    """Fails before a training whose three parts are too small for what `config` asks of them.
+
+    Args:
+        training: samples to train on.
+        validation: samples that stop the training.
+        calibration: samples that set the threshold.
+        config: of the training.
+        what: the source and its size, for the message.
+
+    Raises:
+        DataError: too few samples.
+        ConfigError: a false-alarm rate that so few samples cannot promise, or settings that need a part of share 0.
+    """
+    share, wanted = config.threshold.calibration_share, config.threshold.false_alarm_rate
+    needs_validation = bool(config.train.patience)
+    if needs_validation and not config.train.validation_share:
+        raise ConfigError(
+            "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
+        )
+    few = bool(share) and training + validation + calibration < FEWEST
+    if few or training < 2 or (share and not calibration) or validation < needs_validation:
+        raise DataError(
+            f"{what}, too few to train on, stop early on and set a threshold on; give at least 20, better 200 "
+            "normal ones"
+        )
+    if calibration:
+        reachable_rate(calibration, wanted)
+    elif wanted is not None:
+        raise ConfigError(
+            f"threshold.false_alarm_rate = {wanted:g} needs held-out samples: raise "
+            "threshold.calibration_share above 0"
+        )

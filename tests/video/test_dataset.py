@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memae.errors import DataError
 from memae.video.clips import Windows
-from memae.video.dataset import Clips, Footage, Span
+from memae.video.dataset import Clips, Span, StoredFrames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.source import VideoSource
 
@@ -41,62 +41,62 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_videos_lie_end_to_end_with_their_keys() -> None:
     videos = {"a": noise(300), "b": noise(1), "c": noise(20)}
-    footage = Footage.read(Reel(videos))
-    assert footage.videos == (Span(0, 300), Span(300, 301), Span(301, 321))
-    assert footage.pixels.dtype == torch.uint8
-    assert np.array_equal(footage.pixels.numpy(), np.concatenate(list(videos.values())))
-    assert list(footage.keys) == [key for name, pixels in videos.items() for key in frames_of(pixels, name).keys]
-    assert footage.origin == "the reel"
-    part = footage.frames(Span(298, 300))
+    stored = StoredFrames.read(Reel(videos))
+    assert stored.videos == (Span(0, 300), Span(300, 301), Span(301, 321))
+    assert stored.pixels.dtype == torch.uint8
+    assert np.array_equal(stored.pixels.numpy(), np.concatenate(list(videos.values())))
+    assert list(stored.keys) == [key for name, pixels in videos.items() for key in frames_of(pixels, name).keys]
+    assert stored.origin == "the reel"
+    part = stored.frames(Span(298, 300))
     assert np.array_equal(part.pixels, videos["a"][298:])
     assert [(key.video, key.frame) for key in part.keys] == [("a", 298), ("a", 299)]
 
 
 def test_a_long_video_is_read_in_parts() -> None:
     reel = Reel({"a": noise(20)})
-    Footage.read(reel)
+    StoredFrames.read(reel)
     assert reel.most_asked <= 1024  # frames: an hour at once would fill the memory twice over
 
 
-def test_footage_is_read_from_real_videos_at_the_size_that_is_asked(tmp_path: Path) -> None:
+def test_frames_are_read_from_real_videos_at_the_size_that_is_asked(tmp_path: Path) -> None:
     from video_files import write_frames, write_video
 
     grey = [np.repeat(squares(count, 48, 64)[..., None], 3, axis=-1) for count in (20, 7)]
     write_frames(tmp_path / "walk" / "one", grey[0])
     write_video(tmp_path / "walk" / "two.mkv", grey[1], like="ffv1.mkv")
-    footage = Footage.read(VideoSource([tmp_path / "walk"], size=(24, 32)))
-    assert footage.videos == (Span(0, 20), Span(20, 27))
-    assert footage.pixels.shape == (27, 24, 32)
-    assert [key.video for key in footage.keys] == ["one"] * 20 + ["two.mkv"] * 7
-    assert footage.keys[26].frame == 6
+    stored = StoredFrames.read(VideoSource([tmp_path / "walk"], size=(24, 32)))
+    assert stored.videos == (Span(0, 20), Span(20, 27))
+    assert stored.pixels.shape == (27, 24, 32)
+    assert [key.video for key in stored.keys] == ["one"] * 20 + ["two.mkv"] * 7
+    assert stored.keys[26].frame == 6
 
 
 def test_frames_lie_in_a_nameless_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    footage = Footage.read(Reel({"a": noise(64, 64, 64)}))
+    stored = StoredFrames.read(Reel({"a": noise(64, 64, 64)}))
     assert list(tmp_path.iterdir()) == []
     mapped = Path("/proc/self/maps")
     if mapped.exists():
-        at = footage.pixels.data_ptr()
+        at = stored.pixels.data_ptr()
         (line,) = (
             line
             for line in mapped.read_text().splitlines()
             if int(line.split("-")[0], 16) <= at < int(line.split()[0].split("-")[1], 16)
         )
         assert str(tmp_path) in line
-    footage.pixels[0] = 7  # it can be written to, so torch does not warn
-    assert int(footage.pixels[0].max()) == 7
+    stored.pixels[0] = 7  # it can be written to, so torch does not warn
+    assert int(stored.pixels[0].max()) == 7
 
 
 def test_frames_of_several_sizes_are_refused() -> None:
     with pytest.raises(DataError, match="b: frames of several sizes"):
-        Footage.read(Reel({"a": noise(3), "b": noise(3, 8, 11)}))
+        StoredFrames.read(Reel({"a": noise(3), "b": noise(3, 8, 11)}))
 
 
 @pytest.mark.parametrize("videos", [{}, {"a": noise(0)}])
 def test_no_frames_are_refused(videos: dict[str, np.ndarray]) -> None:
     with pytest.raises(DataError, match="the reel: holds no frames"):
-        Footage.read(Reel(videos))
+        StoredFrames.read(Reel(videos))
 
 
 def direct(clips: Clips, number: int) -> Tensor:

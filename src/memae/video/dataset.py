@@ -19,7 +19,7 @@ from memae.stages import Watcher, stage
 from memae.types import FrameKey, Frames, Samples
 from memae.video.preprocess import VideoPreprocess
 
-__all__ = ["Clips", "Footage", "Span"]
+__all__ = ["Clips", "FrameReader", "Span", "StoredFrames"]
 
 
 MOTION_PX = 16  # side of the places that motion is measured at
@@ -28,24 +28,28 @@ PART_FRAMES = 256
 
 
 class Span(NamedTuple):
-    """Frames `start` to `stop` (excluded) of one video, as numbers within the footage."""
+    """Frames `start` to `stop` (excluded) of one video, counted through all videos."""
 
     start: int
     stop: int
 
 
-class _Source(Protocol):
+class FrameReader(Protocol):
+    """A source of video."""
+
     origin: str
 
-    def chunks(self, size: int) -> Iterator[Samples]: ...
+    def chunks(self, size: int) -> Iterator[Samples]:
+        """Consecutive `Frames`, at most `size` of one video at a time."""
+        ...
 
 
 @dataclass(frozen=True)
-class Footage:
+class StoredFrames:
     """Frames of one or more videos, laid end to end.
 
-    They lie in a nameless temporary file that the system keeps in memory as far as there is room, so hours of footage
-    fit on a small machine.
+    They lie in a nameless temporary file that the system keeps in memory as far as there is room, so hours of
+    video fit on a small machine.
     """
 
     pixels: Tensor
@@ -56,7 +60,7 @@ class Footage:
     origin: str
 
     @classmethod
-    def read(cls, source: _Source, watcher: Watcher | None = None) -> Footage:
+    def read(cls, source: FrameReader, watcher: Watcher | None = None) -> StoredFrames:
         """All frames of a video source; `watcher` is told how far the reading is.
 
         Raises:

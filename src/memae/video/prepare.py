@@ -1,0 +1,168 @@
+"""Normal video, made ready for a training: encoded clips in three parts, and the scores that set its threshold.
+
+Neighbouring frames look alike, so a part is never a random choice of frames: with at least ten videos it is whole
+videos, else the last segment of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+
+from memae.autoencoder import Autoencoder
+from memae.config import Config, VideoConfig
+from memae.stages import Advance, Watcher
+from memae.threshold import check_parts
+from memae.training.loop import local_seed
+from memae.types import FrameKey, Frames, Skipped
+from memae.video.clips import Windows
+from memae.video.dataset import Clips, FrameReader, Span, StoredFrames
+from memae.video.events import ScoreSeries
+from memae.video.preprocess import VideoPreprocess
+from memae.video.scoring import FrameScorer
+
+__all__ = ["NormalScores", "PreparedVideo", "prepare", "score_normal"]
+
+MANY_VIDEOS = 10  # from here on whole videos are held out
+
+
+@dataclass(frozen=True)
+class PreparedVideo:
+    """Normal video in three disjoint parts."""
+
+    preprocess: VideoPreprocess
+    training: Clips
+    """What the loop trains on: whole clips, or crops of them."""
+    whole: Clips
+    """The training part as clips of whole frames, end to end: what a trained model is examined with."""
+    validation: Clips | None
+    """Stops the training; None for a share of 0."""
+    calibration: tuple[Frames, ...]
+    """Segments of consecutive frames that set the threshold."""
+    counts: dict[str, int]
+    """Frames of each part."""
+    origin: str
+    skipped: tuple[Skipped, ...] = ()
+    """Bad videos that the source was asked to leave out."""
+
+
+def prepare(source: FrameReader, config: Config, seed: int, watcher: Watcher | None = None) -> PreparedVideo:
+    """All frames of a source, at the size of the network, in parts of the shares that `config` names.
+
+    Raises:
+        DataError: frames that cannot be used, or too few.
+        ConfigError: a false-alarm rate that so few frames cannot promise.
+    """
+    video = config.video
+    preprocess = VideoPreprocess(
+        clip_length=video.clip_length, height=video.height, width=video.width, input=video.input
+    )
+    frames = StoredFrames.read(source, watcher)
+    train, validation, calibration = _split(frames, config, seed)
+
+    def clips(spans: Sequence[Span], stride: int) -> Clips:
+        windows = Windows(video.clip_length, min(stride, video.clip_length), video.dilation)
+        return Clips(frames.pixels, torch.from_numpy(windows.training_clips(spans)), preprocess)
+
+    training = clips(train, video.training_stride)
+    if video.crop_px:
+        generator = torch.Generator().manual_seed(local_seed(seed, 3))
+        training = training.crops(video.crop_px, video.crops_per_clip, generator, watcher)
+    return PreparedVideo(
+        preprocess=preprocess,
+        training=training,
+        whole=clips(train, video.clip_length),
+        validation=clips(validation, video.clip_length) if validation else None,
+        calibration=tuple(frames.frames(span) for span in calibration),
+        counts=dict(
+            zip(("training", "held_out", "calibration"), map(_size, (train, validation, calibration)), strict=True)
+        ),
+        origin=frames.origin,
+        skipped=getattr(source, "skipped", ()),
+    )
+
+
+class NormalScores(NamedTuple):
+    """Scores of normal video that no training saw."""
+
+    series: tuple[ScoreSeries, ...]
+    """One for each segment."""
+    maxima: np.ndarray
+    """(F,) float64 maximum of the anomaly map of each frame."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(F,) float64 of all segments."""
+        return np.concatenate([series.scores for series in self.series])
+
+
+def score_normal(
+    model: Autoencoder,
+    preprocess: VideoPreprocess,
+    video: VideoConfig,
+    segments: Sequence[Frames],
+    done: Advance,
+) -> NormalScores:
+    """Scores at least one segment of normal frames, each as if it were a video of its own."""
+    scorer, series, maxima = FrameScorer.of(model, preprocess, video), [], []
+    for segment in segments:
+        start_s, times, scores = segment.keys[0].time_s, [], []
+        keys = [FrameKey(key.video, number, key.time_s - start_s) for number, key in enumerate(segment.keys)]
+        for frame in scorer.scored([Frames(segment.pixels, keys, segment.origin)]):
+            times.append(frame.key.time_s)
+            scores.append(frame.score)
+            maxima.append(float(frame.places.max()))
+            done(1)
+        series.append(ScoreSeries(np.array(times), np.array(scores)))
+    return NormalScores(tuple(series), np.array(maxima))
+
+
+_Parts: TypeAlias = tuple[list[Span], list[Span], list[Span]]
+
+
+def _split(frames: StoredFrames, config: Config, seed: int) -> _Parts:
+    """Spans for training, validation and calibration."""
+    videos, shares = frames.videos, (config.train.validation_share, config.threshold.calibration_share)
+    parts = _whole_videos(videos, shares, seed) if len(videos) >= MANY_VIDEOS else _last_segments(videos, shares)
+    if any(share and not part for share, part in zip(shares, parts[1:], strict=True)):
+        parts = _last_segments(videos, shares)  # one video is most of all frames
+    count = len(frames.keys)
+    training, validation, calibration = map(_size, parts)
+    what = f"{frames.origin}: holds {count} frame{'s' * (count != 1)}"
+    check_parts(training, validation, calibration, config, what)
+    return parts
+
+
+def _whole_videos(videos: Sequence[Span], shares: tuple[float, float], seed: int) -> _Parts:
+    parts: _Parts = ([], [], [])
+    wanted = [share * _size(videos) for share in shares]
+    for number in np.random.default_rng(local_seed(seed, 0)).permutation(len(videos)).tolist():
+        # each part takes whole videos until it is nearest to its share; the rest trains
+        size = videos[number].stop - videos[number].start
+        part = next((p for p in (0, 1) if wanted[p] > size / 2), None)
+        if part is None:
+            parts[0].append(videos[number])
+        else:
+            wanted[part] -= size
+            parts[part + 1].append(videos[number])
+    return sorted(parts[0]), sorted(parts[1]), sorted(parts[2])
+
+
+def _last_segments(videos: Sequence[Span], shares: tuple[float, float]) -> _Parts:
+    parts: _Parts = ([], [], [])
+    for start, stop in videos:
+        validation, calibration = (round(share * (stop - start)) for share in shares)
+        cuts = [start, stop - validation - calibration, stop - calibration, stop]
+        for part, here in enumerate(pairwise(cuts)):
+            if here[1] > here[0]:
+                parts[part].append(Span(*here))
+    return parts
+
+
+def _size(spans: Sequence[Span]) -> int:
+    return sum(stop - start for start, stop in spans)
