@@ -5,7 +5,7 @@ import sys
 
 from setuptools import Extension, setup
 
-SOURCES = [f"src/memae/native/{name}.cpp" for name in ("byte_sums", "lanes", "squares")]
+SOURCES = ["src/memae/native/lanes.cpp"]
 FLAGS = {"any": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     FLAGS["avx2"] = ["-mavx2", "-mfma"]

@@ -2,9 +2,7 @@ import pytest
 import torch
 
 from memae import engine as inference
-from memae import native
 from memae.engine import inference_form
-from memae.image.inference import ImageForm
 from memae.presets import build, preset_config
 from memae.video.quantised import fast_int8
 from tests.video.test_inference import trained
@@ -23,16 +21,10 @@ def test_the_form_is_the_fastest_that_cpu_and_network_allow(monkeypatch):
             assert torch.equal(inference_form(ours)(x).x, inference_form(ours, floating)(x).x)
 
 
-@pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
-def test_large_images_take_compiled_code_where_it_is(monkeypatch):
-    model = build(preset_config("image", "image"), (3, 96, 96))
-    assert isinstance(inference_form(model), ImageForm)
-    monkeypatch.setattr(native, "library", lambda: None)
-    assert inference_form(model) is model
-
-
-@pytest.mark.parametrize(("preset", "shape"), [("mnist", (1, 28, 28)), ("image", (3, 64, 64))])
-def test_a_network_of_small_images_is_given_back(preset, shape):
+@pytest.mark.parametrize(
+    ("preset", "shape"), [("mnist", (1, 28, 28)), ("image", (3, 64, 64)), ("image", (3, 96, 96))]
+)
+def test_a_network_of_images_is_given_back(preset, shape):
     model = build(preset_config(preset, "image"), shape)
     assert inference_form(model) is model
 

@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 
-from memae import native
 from memae.errors import DataError, OutOfMemoryError
 from memae.memory_room import Room, ran_out
 
@@ -88,23 +87,6 @@ found = memae.fit._encodings(model, x, order, watcher, trained=True)
 print(json.dumps({"said": watcher.said, "found": len(found), "off": float((found[:1000] - wanted).abs().max())}))
 """
 
-LARGE_IMAGE = """
-from memae.encoded import Pixels
-from memae.engine import inference_form
-
-form = inference_form(build(preset_config("image", "image"), (1, 4096, 4096)))
-x = Pixels.of(torch.randn(1, 1, 4096, 4096))
-wanted, said = form.square_errors(x), []
-limit(60)
-for find in (form.square_errors, form._network.encode):
-    try:
-        find(x)
-    except MemoryError as error:
-        said.append(str(error))
-resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-print(json.dumps({"said": said, "again": torch.equal(form.square_errors(x), wanted)}))
-"""
-
 HELD_OUT = """
 import memae.training.loop
 from memae.config import TrainConfig
@@ -142,14 +124,6 @@ def run(code):
 
 
 needs_limit = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and RLIMIT_AS")
-
-
-@needs_limit
-@pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
-def test_compiled_scoring_says_that_there_is_no_room_and_goes_on_when_there_is():
-    found = run(LARGE_IMAGE)
-    assert found["said"] == ["no room for the layers of 1 images"] * 2
-    assert found["again"]
 
 
 @needs_limit

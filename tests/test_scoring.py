@@ -355,7 +355,7 @@ def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
 
 @pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 72), (np.uint8, 70), (np.uint16, 72)])
 @pytest.mark.parametrize("scale", ["unit", "centred", "none"])
-def test_pixels_that_are_encoded_where_they_are_read_score_the_same(dtype, width, scale, threads):
+def test_stored_images_score_as_encoded_ones(dtype, width, scale, threads):
     threads(1)
     torch.manual_seed(0)
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 68, width, 3)).astype(dtype)

@@ -24,7 +24,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config, validated
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError
 from memae.files import atomic_directory, unwritten
-from memae.image.inference import folds_images
+from memae.image.networks import Fold
 from memae.image.preprocess import ImagePreprocess, TablePreprocess, load_preprocess
 from memae.presets import build
 from memae.scoring import Measure
@@ -149,7 +149,7 @@ def load_artifact(path: Path) -> Artifact:
         preprocess = load_preprocess(settings["preprocess"])
         with torch.random.fork_rng(devices=[]):
             model = build(config, preprocess.shape, len(tensors["uses"]))
-        if settings["format"] < 8 and folds_images(model):
+        if settings["format"] < 8 and any(isinstance(stage, Fold) for stage in model.modules()):
             raise ArtifactError(
                 f"{path}: is of format {settings['format']}, whose network `scene` was wider; train the model again"
             )

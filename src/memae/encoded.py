@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["FAR", "Encoded", "Pixels", "batches", "fitting"]
+__all__ = ["FAR", "Encoded", "batches", "fitting"]
 
 FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
 
@@ -36,22 +36,6 @@ class Encoded(Protocol):
     def to(self, device: torch.device, /) -> Encoded:
         """The same samples on another device."""
         ...
-
-
-class Pixels(NamedTuple):
-    """Images that are encoded where they are read: as (value - shift) * factor."""
-
-    values: Tensor
-    """(B, C, H, W) uint8 or float32, contiguous."""
-    shift: Tensor
-    """(B,) float32."""
-    factor: Tensor
-    """(B,) float32."""
-
-    @classmethod
-    def of(cls, x: Tensor) -> Pixels:
-        """Images (B, C, H, W) that are encoded already."""
-        return cls(x.float().contiguous(), torch.zeros(len(x)), torch.ones(len(x)))
 
 
 def batches(x: Encoded, size: int) -> Iterator[Tensor]:

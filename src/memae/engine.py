@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder, Reconstruction
-from memae.image.inference import image_form
 from memae.video.inference import allows_int8, clip_form
 from memae.video.quantised import fast_int8
 
@@ -19,8 +18,8 @@ def inference_form(model: Autoencoder, dtype: torch.dtype | None = None) -> Call
     """The same function of a batch as `model` in eval mode, to rounding.
 
     Args:
-        model: a network of clips (B, 1, T, H, W), or one of images (B, C, H, W) that folds them; it is read now, and
-            later changes to it do not show. Any other, or one on an accelerator, is given back as it is.
+        model: a network of clips (B, 1, T, H, W); it is read now, and later changes to it do not show. Any
+            other, or one on an accelerator, is given back as it is.
         dtype: of the convolutions of clips, all of them or, for int8, those that take the time. int8 is for the
             paper's network, with BatchNorm behind all layers but the last. None is the fastest that CPU and network
             allow.
@@ -36,7 +35,7 @@ def inference_form(model: Autoencoder, dtype: torch.dtype | None = None) -> Call
         return clip_form(
             model, dtype or (torch.int8 if fast_int8() and allows_int8(model) else floating), floating
         )
-    return image_form(model) or model
+    return model
 
 
 def fast_bfloat16() -> bool:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,8 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import Pool
-from memae.encoded import Encoded, Pixels, fitting
+from memae.encoded import Encoded, fitting
 from memae.engine import inference_form
-from memae.image.dataset import StoredImages
-from memae.image.inference import ImageForm
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory.memae import MemoryModule
@@ -51,8 +49,6 @@ BLOCK_LINES = 64  # of a map that are smoothed in one product
 FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
 ROWS_APART = 4096  # rows that are worth a second thread
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
-
-_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -92,15 +88,6 @@ class Measure:
         if errors.ndim != 3 or self.square_px == 1:
             return errors
         return F.avg_pool2d(errors, self.square_px, ceil_mode=True)
-
-    def multiples(self, squares: Tensor) -> Tensor:
-        """Mean squared errors of squares (B, h, w) as multiples of the usual ones, where these are given."""
-        usual = self._divisor
-        return squares if usual is None else squares / usual.to(squares)
-
-    def needs_only(self, side: int) -> bool:
-        """Whether a score follows from the mean squared errors of squares of that side, px, alone."""
-        return self.pool == "max" and not self.smooth_px and self.square_px == side
 
     @property
     def _divisor(self) -> Tensor | None:
@@ -177,59 +164,35 @@ def error_maps(
 @dataclass(frozen=True)
 class _Scorer:
     rebuild: Callable[[Tensor], Reconstruction]
-    folded: ImageForm | None
-    """The same, where it finds the errors of the measure without unfolding."""
     device: torch.device
     measure: Measure
     room: Room
 
     @classmethod
     def of(cls, model: Autoencoder, measure: Measure, room: Room | None) -> _Scorer:
-        form = inference_form(model)
-        folded = form if isinstance(form, ImageForm) and measure.needs_only(form.side) else None
-        return cls(form, folded, next(model.parameters()).device, measure, room or Room("scoring"))
-
-    def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
-        """Of the samples from `start` to `stop`, at most `wanted` at a time."""
-        return self._batches(lambda some: self._map(x, some), start, stop, wanted)
+        return cls(inference_form(model), next(model.parameters()).device, measure, room or Room("scoring"))
 
     def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
         """(stop - start,) float64."""
-        return np.concatenate(list(self._batches(lambda some: self._scores(x, some), start, stop, wanted)))
+        return np.concatenate([part.scores for part in self.maps(x, start, stop, wanted)])
 
     @torch.inference_mode()
-    def _batches(self, found: Callable[[slice], _Found], start: int, stop: int, wanted: int) -> Iterator[_Found]:
+    def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
+        """The error maps of the samples from `start` to `stop`, at most `wanted` at a time."""
         while start < stop:
             size = min(self.room.fit(wanted), stop - start)
             try:
-                part = found(slice(start, start + size))
+                part = self._map(x[start : start + size].to(self.device))
             except (MemoryError, RuntimeError) as error:
                 self.room.halve(error, size)
                 continue
             yield part
             start += size
 
-    def _map(self, samples: Encoded, some: slice) -> ErrorMap:
-        measure, squares, x = self.measure, None, samples[some].to(self.device)
-        if self.folded is None:
-            rebuilt = self.rebuild(x)
-        else:  # as scores alone come about, so that they are the same to the last digit
-            found, rebuilt = self.folded.rebuilt(Pixels.of(x))
-            squares = measure.multiples(found)
+    def _map(self, x: Tensor) -> ErrorMap:
+        rebuilt, measure = self.rebuild(x), self.measure
         errors = measure.errors(x, rebuilt.x)
-        return ErrorMap(
-            rebuilt.x,
-            errors,
-            measure.squares(errors) if squares is None else squares,
-            rebuilt.read,
-            measure.pool,
-        )
-
-    def _scores(self, samples: Encoded, some: slice) -> np.ndarray:
-        if self.folded is None:
-            return self._map(samples, some).scores
-        pixels = samples.pixels(some) if isinstance(samples, StoredImages) else Pixels.of(samples[some])
-        return hottest(self.measure.multiples(self.folded.square_errors(pixels)).numpy())
+        return ErrorMap(rebuilt.x, errors, measure.squares(errors), rebuilt.read, measure.pool)
 
 
 def _at_once(model: Autoencoder, x: Encoded) -> int:

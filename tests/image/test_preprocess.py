@@ -128,13 +128,9 @@ def test_images_are_encoded_alike_however_many_at_a_time(monkeypatch, scale):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("scale", ["none", "unit", "centred"])
-def test_pixels_become_what_they_are_encoded_as(scale, dtype):
+def test_encoded_pixels_are_what_the_formula_gives(scale, dtype):
     x = np.random.default_rng(0).integers(0, 200, (4, 3, 9, 7)).astype(dtype)
     preprocess = fit(x, scale)
-    pixels = preprocess.pixels(samples(x))
-    assert (pixels.values.dtype == torch.uint8) == (dtype == np.uint8)
-    shift, factor = (part[:, None, None, None] for part in (pixels.shift, pixels.factor))
-    assert torch.equal((pixels.values - shift) * factor, encode(preprocess, x))
     wide = x.astype(np.float64) - preprocess.low
     if scale == "centred":
         wide -= wide.mean(axis=(1, 2, 3), keepdims=True)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.encoded import Pixels
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
@@ -68,19 +67,13 @@ class StoredImages:
 
     def __getitem__(self, index: Any) -> Tensor:
         """The encoded images (B, C, H, W) of a slice or of an index tensor (B,)."""
-        return self.preprocess.encode(self._some(index)).to(self.device)
-
-    def pixels(self, index: Any) -> Pixels:
-        """The same images, those of 8 bits as bytes: they are encoded where they are read."""
-        return self.preprocess.pixels(self._some(index))
-
-    def _some(self, index: Any) -> Images:
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
         if self.rows is not None:
             index = self.rows.numpy()[index]
         keys = [self.images.keys[row] for row in np.arange(len(self.images))[index]]
-        return Images(self.images.pixels[index], keys, self.images.origin)
+        some = Images(self.images.pixels[index], keys, self.images.origin)
+        return self.preprocess.encode(some).to(self.device)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -15,9 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
-from memae.encoded import FAR, Pixels
+from memae.encoded import FAR
 from memae.errors import DataError
-from memae.image.byte_sums import byte_sums
 from memae.table.schema import NumberScale, TablePreprocess
 from memae.types import Images, Samples
 from memae.video.preprocess import VideoPreprocess
@@ -185,21 +184,6 @@ class ImagePreprocess(_Fitted):
             self._scaled(_tensor(pixels[some]), x[some])
         return x
 
-    def pixels(self, samples: Samples) -> Pixels:
-        """What `encode` makes, to the last digit; of 8 bits it stays bytes.
-
-        Raises:
-            DataError: as `encode`.
-        """
-        pixels = self._checked(samples)
-        return self._bytes(_tensor(pixels)) if pixels.dtype == np.uint8 else Pixels.of(self.encode(samples))
-
-    def _bytes(self, pixels: Tensor) -> Pixels:
-        """Of images (B, C, H, W) uint8."""
-        means = byte_sums(pixels).double().numpy() / prod(self.shape)
-        shift, divisor = self._scaling(np.pad(means, ((0, 0), (2, 0))))  # two of the levels are of no use here
-        return Pixels(pixels.contiguous(), torch.from_numpy(shift).float(), torch.from_numpy(1 / divisor).float())
-
     def _checked(self, samples: Samples) -> np.ndarray:
         """(S, C, H, W) the pixels of images that fit."""
         if not isinstance(samples, Images):
@@ -224,10 +208,6 @@ class ImagePreprocess(_Fitted):
 
     def _scaled(self, pixels: Tensor, out: Tensor) -> Tensor:
         """Writes pixels (B, C, H, W) to `out` as the network sees them."""
-        if pixels.dtype == torch.uint8:
-            scaled = self._bytes(pixels)
-            shift, factor = (part[:, None, None, None] for part in (scaled.shift, scaled.factor))
-            return out.copy_(pixels).sub_(shift).mul_(factor)
         x, span = self._shifted(pixels, out), self.high - self.low
         x /= span if self.scale == "none" else _size(x).clamp_min_(self.floor * span)
         return x

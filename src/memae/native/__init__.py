@@ -1,7 +1,7 @@
 """The compiled part of memae: one library for each width of registers, built when memae is installed.
 
 Where there was no compiler it is missing, and torch does the same more slowly. Python calls it through
-`memae.training.lanes`, `memae.image.squares` and `memae.image.byte_sums`.
+`memae.training.lanes`.
 """
 
 from __future__ import annotations
