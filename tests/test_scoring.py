@@ -6,13 +6,13 @@ from torch import nn
 
 import memae.scoring
 from memae.autoencoder import Autoencoder, Reconstruction
+from memae.batch_limit import BatchLimit
 from memae.errors import DataError
 from memae.image.dataset import StoredImages
 from memae.image.preprocess import ImagePreprocess, levels_of
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory.memae import MemoryModule
-from memae.memory_room import Room
 from memae.presets import build, preset_config
 from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores, squares_of
 from memae.table.networks import fully_connected
@@ -217,11 +217,11 @@ def test_threads_take_fewer_images_where_memory_runs_out(threads, monkeypatch):
             return super().forward(x)
 
     x = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    room = Room("scoring")
+    limit = BatchLimit("scoring")
     threads(2)
-    found = sample_scores(Narrow(), x, room=room)
+    found = sample_scores(Narrow(), x, limit=limit)
     assert found == pytest.approx(x.square().flatten(1).mean(dim=1).double().numpy(), rel=1e-6)
-    assert room.most in (2, 3)
+    assert limit.most in (2, 3)
 
 
 class Dark(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from memae.artifact import Artifact
 from memae.autoencoder import Autoencoder
+from memae.batch_limit import BatchLimit
 from memae.config import Config
 from memae.encoded import Encoded, fitting
 from memae.errors import ConfigError
@@ -25,7 +26,6 @@ from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, Tiles
 from memae.memory.memae import MemoryModule, use_counts
-from memae.memory_room import Room
 from memae.presets import build, settled
 from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.sources import Source
@@ -203,11 +203,11 @@ def _encodings(
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train(not trained)
     parts = torch.split(some, CLIP_BATCH if clips else min(INITIAL_SAMPLES, fitting(training, INITIAL_BYTES)))
-    room = Room("starting the memory from", watcher, least=2)
+    limit = BatchLimit("starting the memory from", watcher, least=2)
     found = []
     with stage(watcher, "encoding for the memory", "clips" if clips else "samples", len(some)) as done:
         for part in parts:
-            found.append(_with_room(model, training, part, device, room))
+            found.append(_in_parts(model, training, part, device, limit))
             done(len(part))
     encodings = torch.cat(found) if len(found) > 1 else found[0]  # a copy takes as much memory again
     for name, value in model.named_buffers():
@@ -216,14 +216,16 @@ def _encodings(
     return encodings
 
 
-def _with_room(model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, room: Room) -> Tensor:
+def _in_parts(
+    model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, limit: BatchLimit
+) -> Tensor:
     """Encodings of the samples `part`, at once or, where memory runs out, in equal pieces."""
     while True:
-        pieces = part.tensor_split(-(-len(part) // room.fit(len(part))))
+        pieces = part.tensor_split(-(-len(part) // limit.fit(len(part))))
         try:
             return torch.cat([model.encoder(training[piece.to(training.device)].to(device)) for piece in pieces])
         except (MemoryError, RuntimeError) as error:
-            room.halve(error, len(pieces[0]))
+            limit.halve(error, len(pieces[0]))
 
 
 def _looked_over(artifact: Artifact, usual: Encoded, watcher: Watcher | None) -> Artifact:
@@ -239,7 +241,7 @@ def _looked_over(artifact: Artifact, usual: Encoded, watcher: Watcher | None) ->
     doing = "finding the usual error of" if model.memory is None else "counting the use of items by"
     unit = "clips" if len(usual.shape) == 5 else "samples"
     with stage(watcher, doing.rsplit(" ", 1)[0], unit, len(usual)) as done:
-        for part in error_maps(model, usual, artifact.measure, Room(doing, watcher)):
+        for part in error_maps(model, usual, artifact.measure, BatchLimit(doing, watcher)):
             if part.read is not None:
                 counts += use_counts(part.read)
             if relative:
@@ -261,8 +263,8 @@ def calibrated(artifact: Artifact, prepared: Prepared, watcher: Watcher | None) 
         if not len(prepared.calibration):
             return artifact
         with stage(watcher, "setting the threshold", "samples", len(prepared.calibration)) as done:
-            room = Room("setting the threshold from", watcher)
-            scores = sample_scores(artifact.model, prepared.calibration, artifact.measure, done, room)
+            limit = BatchLimit("setting the threshold from", watcher)
+            scores = sample_scores(artifact.model, prepared.calibration, artifact.measure, done, limit)
         peaks = _peaks(artifact, prepared.calibration, scores, watcher)
         return replace(artifact, threshold=Threshold.fit(scores, rate), peaks=peaks)
     if not prepared.calibration:
@@ -281,11 +283,11 @@ def _calibrated_on_tiles(artifact: Artifact, images: OwnSizeImages, watcher: Wat
     if not len(images):
         return artifact
     assert isinstance(artifact.preprocess, ImagePreprocess)
-    found, room = [], Room("setting the threshold from", watcher)
+    found, limit = [], BatchLimit("setting the threshold from", watcher)
     with stage(watcher, "setting the threshold", "images", len(images)) as done:
         for pixels in images.images:
             tiles = Tiles.of(pixels, artifact.preprocess, images.origin)
-            joined = JoinedMap.of(artifact.model, tiles, artifact.measure, room)
+            joined = JoinedMap.of(artifact.model, tiles, artifact.measure, limit)
             found.append((joined.score(artifact.config.score.pool), joined.score("max")))
             done(1)
     scores, peaks = (np.array(values) for values in zip(*found, strict=True))
@@ -302,8 +304,8 @@ def _peaks(artifact: Artifact, x: Encoded, scores: np.ndarray, watcher: Watcher 
         return scores
     peaks = []
     with stage(watcher, "setting the scale of maps", "samples", len(x)) as done:
-        room = Room("setting the scale of maps from", watcher)
-        for part in error_maps(artifact.model, x, artifact.measure, room):
+        limit = BatchLimit("setting the scale of maps from", watcher)
+        for part in error_maps(artifact.model, x, artifact.measure, limit):
             peaks.append(hottest(part.squares.cpu().numpy()))
             done(len(part.errors))
     return np.concatenate(peaks)

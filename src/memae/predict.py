@@ -13,6 +13,7 @@ import torch
 
 from memae.allocator import give_back
 from memae.artifact import Artifact
+from memae.batch_limit import BatchLimit
 from memae.counts import count, unit_of
 from memae.encoded import Encoded
 from memae.errors import DataError
@@ -21,7 +22,6 @@ from memae.hold_out import take
 from memae.image.dataset import StoredImages
 from memae.image.preprocess import ImagePreprocess, TablePreprocess
 from memae.image.tiles import Tiles
-from memae.memory_room import Room
 from memae.scoring import BATCH_BYTES, ErrorMap, JoinedMap, error_maps, one_thread, sample_scores
 from memae.sources import Source
 from memae.stages import Advance, Watcher, stage
@@ -75,13 +75,15 @@ def examine(
         OutOfMemoryError: there is no room for a single one.
     """
     with stage(watcher, doing, unit_of(source.modality), count(source)) as done:
-        examiner = _Examiner(artifact, explained, None if keys is None else set(keys), Room(doing, watcher), done)
+        examiner = _Examiner(
+            artifact, explained, None if keys is None else set(keys), BatchLimit(doing, watcher), done
+        )
         if isinstance(artifact.preprocess, VideoPreprocess):
             yield from examiner.video(source)
         elif isinstance(artifact.preprocess, ImagePreprocess) and artifact.preprocess.overlap is not None:
             yield from examiner.tiled(source, artifact.preprocess)
         else:
-            yield from examiner.samples(source, skip_bad, Room("encoding", watcher))
+            yield from examiner.samples(source, skip_bad, BatchLimit("encoding", watcher))
 
 
 def scored_frames(artifact: Artifact, source: Source, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
@@ -100,9 +102,15 @@ def scored_frames(artifact: Artifact, source: Source, watched: np.ndarray | None
 
 class _Examiner:
     def __init__(
-        self, artifact: Artifact, explained: Explained, keys: set[Key] | None, room: Room, done: Advance
+        self, artifact: Artifact, explained: Explained, keys: set[Key] | None, limit: BatchLimit, done: Advance
     ) -> None:
-        self._artifact, self._explained, self._keys, self._room, self._done = artifact, explained, keys, room, done
+        self._artifact, self._explained, self._keys, self._limit, self._done = (
+            artifact,
+            explained,
+            keys,
+            limit,
+            done,
+        )
         self._model, self._measure, self._threshold = artifact.model, artifact.measure, artifact.threshold
 
     def video(self, source: Source) -> Iterator[Examined]:
@@ -126,7 +134,7 @@ class _Examiner:
                     skipped.append(Skipped(key, bad))
                 elif self._keys is None or key in self._keys:
                     tiles = Tiles.of(pixels, preprocess, f"{images.origin}: image {key}")
-                    joined = JoinedMap.of(self._model, tiles, self._measure, self._room)
+                    joined = JoinedMap.of(self._model, tiles, self._measure, self._limit)
                     score = joined.score(self._measure.pool)
                     if self._wanted([key], np.array([score])):
                         why = (self._explain_tiles(key, tiles, joined),)
@@ -139,11 +147,11 @@ class _Examiner:
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
 
-    def samples(self, source: Source, skip_bad: bool, room: Room) -> Iterator[Examined]:
-        for samples, encoded, bad in self._encoded(source, skip_bad, room):
+    def samples(self, source: Source, skip_bad: bool, limit: BatchLimit) -> Iterator[Examined]:
+        for samples, encoded, bad in self._encoded(source, skip_bad, limit):
             skipped = tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
             if self._explained == "none":
-                scores = sample_scores(self._model, encoded, self._measure, self._done, self._room)
+                scores = sample_scores(self._model, encoded, self._measure, self._done, self._limit)
                 scores[list(bad)] = np.nan
                 yield Examined(samples.keys, scores, skipped)
             elif self._keys is None and not bad:
@@ -170,7 +178,7 @@ class _Examiner:
         return Examined(keys, scores, skipped, tuple(why))
 
     def _explaining(self, samples: Samples, encoded: Encoded) -> Iterator[Examined]:
-        start, batches = 0, error_maps(self._model, encoded, self._measure, self._room)
+        start, batches = 0, error_maps(self._model, encoded, self._measure, self._limit)
         while start < len(samples):
             with one_thread() if len(encoded.shape) == 2 else nullcontext():
                 part = next(batches)
@@ -191,19 +199,19 @@ class _Examiner:
         return [row for row, key in enumerate(keys) if self._keys is None or key in self._keys]
 
     def _encoded(
-        self, source: Source, skip_bad: bool, room: Room
+        self, source: Source, skip_bad: bool, limit: BatchLimit
     ) -> Iterator[tuple[Samples, Encoded, Mapping[int, str]]]:
         """Samples, encoded, and those of them that are bad and why, which is an error unless they may be skipped."""
         good, why = 0, "holds no samples"
         for chunk in source.chunks(CHUNK_SAMPLES):
             start = 0
             while start < len(chunk):
-                size = min(room.fit(self._encoded_at_once(chunk)), len(chunk) - start)
+                size = min(limit.fit(self._encoded_at_once(chunk)), len(chunk) - start)
                 part = chunk if size == len(chunk) else take(chunk, torch.arange(start, start + size))
                 try:
                     encoded, bad = self._encode(part, skip_bad)
                 except (MemoryError, RuntimeError) as error:
-                    room.halve(error, size)
+                    limit.halve(error, size)
                     continue
                 good += len(part) - len(bad)
                 if bad and not good:
@@ -255,7 +263,7 @@ class _Examiner:
     def _explain_tiles(self, key: Key, tiles: Tiles, joined: JoinedMap) -> Explanation:
         worst = tiles.tiling.nearest(*joined.hottest_px)
         x = tiles[worst : worst + 1]
-        (part,) = error_maps(self._model, x, self._measure, self._room)
+        (part,) = error_maps(self._model, x, self._measure, self._limit)
         row, column = tiles.tiling.places[worst].tolist()
         score = joined.score(self._measure.pool)
         return Explanation(

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
+from memae.batch_limit import BatchLimit
 from memae.config import Pool
 from memae.encoded import Encoded, fitting
 from memae.engine import inference_form
@@ -25,7 +26,6 @@ from memae.image.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory.memae import MemoryModule
 from memae.memory.ops import MemoryRead
-from memae.memory_room import Room
 from memae.stages import Advance
 from memae.types import Key, Skipped
 
@@ -145,7 +145,7 @@ class ErrorMap(NamedTuple):
 
 
 def error_maps(
-    model: Autoencoder, x: Encoded, measure: Measure = ERRORS, room: Room | None = None
+    model: Autoencoder, x: Encoded, measure: Measure = ERRORS, limit: BatchLimit | None = None
 ) -> Iterator[ErrorMap]:
     """The error maps of encoded samples (S, ...), in batches, on the device of the model.
 
@@ -153,12 +153,12 @@ def error_maps(
         model: what rebuilds them.
         x: the samples.
         measure: what becomes of the errors of images.
-        room: remembers how many samples fit, where memory ran out before; the batch is halved where it does.
+        limit: remembers how many samples fit, where memory ran out before; the batch is halved where it does.
 
     Raises:
         OutOfMemoryError: there is no room for one sample.
     """
-    return _Scorer.of(model, measure, room).maps(x, 0, len(x), _at_once(model, x))
+    return _Scorer.of(model, measure, limit).maps(x, 0, len(x), _at_once(model, x))
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,11 @@ class _Scorer:
     rebuild: Callable[[Tensor], Reconstruction]
     device: torch.device
     measure: Measure
-    room: Room
+    limit: BatchLimit
 
     @classmethod
-    def of(cls, model: Autoencoder, measure: Measure, room: Room | None) -> _Scorer:
-        return cls(inference_form(model), next(model.parameters()).device, measure, room or Room("scoring"))
+    def of(cls, model: Autoencoder, measure: Measure, limit: BatchLimit | None) -> _Scorer:
+        return cls(inference_form(model), next(model.parameters()).device, measure, limit or BatchLimit("scoring"))
 
     def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
         """(stop - start,) float64."""
@@ -180,11 +180,11 @@ class _Scorer:
     def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
         """The error maps of the samples from `start` to `stop`, at most `wanted` at a time."""
         while start < stop:
-            size = min(self.room.fit(wanted), stop - start)
+            size = min(self.limit.fit(wanted), stop - start)
             try:
                 part = self._map(x[start : start + size].to(self.device))
             except (MemoryError, RuntimeError) as error:
-                self.room.halve(error, size)
+                self.limit.halve(error, size)
                 continue
             yield part
             start += size
@@ -209,7 +209,7 @@ def sample_scores(
     x: Encoded,
     measure: Measure = ERRORS,
     done: Advance | None = None,
-    room: Room | None = None,
+    limit: BatchLimit | None = None,
 ) -> np.ndarray:
     """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch.
 
@@ -222,7 +222,7 @@ def sample_scores(
         at_once = max(1, min(at_once // threads if rows else at_once, -(-len(x) // threads)))
     parts = []
     with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
-        scorer = _Scorer.of(model, measure, room)
+        scorer = _Scorer.of(model, measure, limit)
 
         def scores_from(start: int) -> np.ndarray:
             return scorer.scores(x, start, min(start + at_once, len(x)), at_once)
@@ -251,12 +251,12 @@ class JoinedMap:
 
     @classmethod
     def of(
-        cls, model: Autoencoder, tiles: Tiles, measure: Measure = ERRORS, room: Room | None = None
+        cls, model: Autoencoder, tiles: Tiles, measure: Measure = ERRORS, limit: BatchLimit | None = None
     ) -> JoinedMap:
         """From the maps of all tiles of one image; further arguments as of `error_maps`."""
         tiling = tiles.tiling
         joined, places = tiling.empty(), iter(tiling.places.tolist())
-        for part in error_maps(model, tiles, measure, room):
+        for part in error_maps(model, tiles, measure, limit):
             for errors, (row, column) in zip(part.maps, places, strict=False):
                 tiling.add(joined, row, column, errors)
         return cls(tiling.trimmed(joined), max(tiles.shape[2:]), measure.square_px)

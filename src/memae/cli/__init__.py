@@ -117,7 +117,7 @@ def main() -> None:
         say_error(OUT_OF_MEMORY)
         sys.exit(1)
     except RuntimeError as error:
-        from memae.memory_room import ran_out
+        from memae.batch_limit import ran_out
 
         if not ran_out(error):
             raise

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from memae.allocator import keep_large_blocks
 from memae.autoencoder import Autoencoder
+from memae.batch_limit import BatchLimit
 from memae.config import TrainConfig
 from memae.encoded import Encoded, fitting
 from memae.engine import fast_bfloat16
 from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
 from memae.memory.memae import MemoryHealth, MemoryModule, memory_health, use_counts
-from memae.memory_room import Room
 from memae.stages import Watcher
 from memae.training.block_adam import BlockAdam
 from memae.training.checkpoint import Checkpoint
@@ -154,8 +154,10 @@ class _Loop:
         watcher: Watcher | None,
     ) -> None:
         norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
-        self.room = Room("training on", watcher, least=2 if norms else 1)  # of one sample there are no statistics
-        self.judging = Room("finding the held-out loss of", watcher)
+        self.limit = BatchLimit(
+            "training on", watcher, least=2 if norms else 1
+        )  # of one sample there are no statistics
+        self.judging = BatchLimit("finding the held-out loss of", watcher)
         self.interrupt, self.watcher = interrupt, watcher
         self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
         self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
@@ -205,7 +207,7 @@ class _Loop:
             self.model.load_state_dict(state.best)
         self.model.eval()
         kept = state.best_epoch if keep_best else len(state.records)
-        return History(tuple(state.records), kept, interrupted, self.room.most)
+        return History(tuple(state.records), kept, interrupted, self.limit.most)
 
     def _hand_back(self) -> None:
         """Leaves the model as it came: a module of its own, with memory of its own."""
@@ -275,7 +277,7 @@ class _Loop:
     def _gradients(self, x: Encoded, index: Tensor, size: int) -> tuple[Tensor | float, Tensor | None]:
         """Loss and `use_counts` of a batch, its gradients left in the parameters; in parts where memory runs out."""
         while True:
-            most = self.room.fit(size)
+            most = self.limit.fit(size)
             try:
                 if most == size:
                     return self._part(x, index, 1.0)
@@ -287,7 +289,7 @@ class _Loop:
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.accelerator.num_processes > 1:
                     raise
-                self.room.halve(error, most)
+                self.limit.halve(error, most)
 
     def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor | float, Tensor | None]:
         batch = _take(x, index.to(x.device))

@@ -1,11 +1,11 @@
-"""What is done when memory runs out: fewer samples at a time, said aloud, and kept to from then on."""
+"""Smaller batches after memory has run out: half as many samples, a warning, and no more than that from then on."""
 
 from __future__ import annotations
 
 from memae.errors import MemaeError, OutOfMemoryError
 from memae.stages import Watcher
 
-__all__ = ["Room", "ran_out"]
+__all__ = ["BatchLimit", "ran_out"]
 
 # What torch's CPU allocator, oneDNN and the C++ library say; the accelerator has a class of its own.
 _SAID = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory", "could not allocate")
@@ -20,29 +20,29 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in _SAID)
 
 
-class Room:
-    """How many samples there is room for at once.
+class BatchLimit:
+    """The largest batch that memory allows, as far as is known.
 
     Args:
-        doing: what they are needed for, such as "scoring".
-        watcher: told when there are fewer.
-        least: the smallest number that makes sense.
+        doing: what the batch is for, such as "scoring"; a word of the warning.
+        watcher: gets a warning when the limit falls.
+        least: the smallest batch that makes sense.
     """
 
     def __init__(self, doing: str, watcher: Watcher | None = None, least: int = 1) -> None:
         self._doing, self._watcher, self._least = doing, watcher, least
         self.most: int | None = None
-        """None while memory has not run out."""
+        """Samples; None while memory has not run out."""
 
     def fit(self, wanted: int) -> int:
-        """As many of the wanted samples as there is room for."""
+        """The wanted number of samples, or the limit where that is lower."""
         return wanted if self.most is None else min(wanted, self.most)
 
     def halve(self, error: BaseException, tried: int) -> None:
-        """Takes half of what was tried, after an error; any other error than one of memory is raised again.
+        """Lowers the limit to half of the batch that failed; an error that is not about memory is raised again.
 
         Raises:
-            OutOfMemoryError: there is not even room for the least.
+            OutOfMemoryError: half of it would be less than `least`.
         """
         if not ran_out(error):
             raise error
@@ -58,7 +58,7 @@ class Room:
 
 
 def _release() -> None:
-    """Gives the accelerator's cached blocks back, so that they can be cut anew."""
+    """Frees the accelerator's cached blocks: they have the size of the batch that failed."""
     import torch
 
     if torch.accelerator.is_available():

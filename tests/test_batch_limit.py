@@ -8,13 +8,13 @@ import sys
 import pytest
 import torch
 
+from memae.batch_limit import BatchLimit, ran_out
 from memae.errors import DataError, OutOfMemoryError
-from memae.memory_room import Room, ran_out
 
 PRELUDE = """
 import json, resource, sys
 import torch
-from memae.memory_room import Room
+from memae.batch_limit import BatchLimit
 from memae.presets import build, preset_config
 from memae.stages import Watcher
 
@@ -41,10 +41,10 @@ from memae.scoring import sample_scores
 x = torch.randn(400_000, 64)
 wanted = sample_scores(model, x)
 memae.scoring.BATCH_BYTES = memae.scoring.WEIGHT_BYTES = 1 << 40  # all at once
-room = Room("scoring", watcher)
+batch = BatchLimit("scoring", watcher)
 limit(150)
-scores = sample_scores(model, x, room=room)
-print(json.dumps({"said": watcher.said, "most": room.most, "off": float(abs(scores - wanted).max())}))
+scores = sample_scores(model, x, limit=batch)
+print(json.dumps({"said": watcher.said, "most": batch.most, "off": float(abs(scores - wanted).max())}))
 """
 
 TRAIN = """
@@ -165,18 +165,18 @@ def test_the_held_out_loss_is_found_of_fewer_samples_at_once():
 
 
 def test_what_is_no_lack_of_memory_passes_through():
-    room = Room("scoring")
+    limit = BatchLimit("scoring")
     with pytest.raises(RuntimeError, match="shapes"):
-        room.halve(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8)
-    assert room.most is None
+        limit.halve(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8)
+    assert limit.most is None
 
 
 def test_the_least_that_does_not_fit_is_an_error_with_the_cure():
-    room = Room("training on", least=2)
+    limit = BatchLimit("training on", least=2)
     with pytest.raises(
         OutOfMemoryError, match=r"training on 3 samples at once, the least .* close other programs"
     ):
-        room.halve(MemoryError(), 3)
+        limit.halve(MemoryError(), 3)
 
 
 def test_a_real_allocation_that_cannot_be_made_is_known():
@@ -189,10 +189,10 @@ def test_a_real_allocation_that_cannot_be_made_is_known():
 
 
 def test_what_fits_is_remembered():
-    room = Room("scoring")
-    assert room.fit(100) == 100
-    room.halve(MemoryError(), 100)
-    assert (room.fit(100), room.fit(20)) == (50, 20)
-    room.halve(MemoryError(), 20)
-    room.halve(MemoryError(), 50)  # of a thread that began before
-    assert room.fit(100) == 10
+    limit = BatchLimit("scoring")
+    assert limit.fit(100) == 100
+    limit.halve(MemoryError(), 100)
+    assert (limit.fit(100), limit.fit(20)) == (50, 20)
+    limit.halve(MemoryError(), 20)
+    limit.halve(MemoryError(), 50)  # of a thread that began before
+    assert limit.fit(100) == 10
