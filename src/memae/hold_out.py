@@ -7,12 +7,12 @@ long pieces: whole videos where there are many, else the last part of each.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -202,8 +202,7 @@ def _prepare_tiles(source: Source, config: Config, seed: int, watcher: Watcher |
 
 
 def _is_large(source: Source) -> bool:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return getattr(source, "size_bytes", 0) > STREAMED_SHARE * memory
+    return bool(getattr(source, "size_bytes", 0) > STREAMED_SHARE * psutil.virtual_memory().total)
 
 
 def _prepare_streamed(
