@@ -68,7 +68,7 @@ def test_a_word_of_another_form_is_refused_with_an_example(word: str) -> None:
 
 
 def test_a_section_cannot_be_a_value_and_a_section() -> None:
-    with pytest.raises(ConfigError, match=r"--set memory\.num_items=4: memory is a section"):
+    with pytest.raises(ConfigError, match=r"^memory\.num_items=4: memory is a section"):
         parse_words(["memory=3", "memory.num_items=4"])
 
 

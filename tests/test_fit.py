@@ -303,7 +303,9 @@ def test_only_the_very_same_run_is_resumed(tmp_path):
 def test_resuming_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"resume needs the checkpoint directory .*; pass checkpoint="):
         Detector(settings=BRIEF).fit(ROWS, resume=True)
-    with pytest.raises(ConfigError, match="state: holds no training to resume; leave --resume out to start one"):
+    with pytest.raises(
+        ConfigError, match="state: holds no training to resume; leave `resume=True` out to start one"
+    ):
         Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", resume=True)
 
 

@@ -105,9 +105,9 @@ def test_bad_rows_of_a_streamed_file_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "what"),
     [
-        ({"a": ["2024-01-01", "2024-01-02"] * 50}, "column 'a' holds dates, .*--drop a"),
-        ({"a": [""] * 100, "b": range(100)}, "column 'a' is empty: .*--drop a"),
-        ({"a": [*range(99), "oops"]}, "column 'a' holds 'oops' among numbers; mend .*--categorical a"),
+        ({"a": ["2024-01-01", "2024-01-02"] * 50}, "column 'a' holds dates, .*`drop=\\['a'\\]`"),
+        ({"a": [""] * 100, "b": range(100)}, "column 'a' is empty: .*`drop=\\['a'\\]`"),
+        ({"a": [*range(99), "oops"]}, "column 'a' holds 'oops' among numbers; mend .*`categorical=\\['a'\\]`"),
         ({"a": [1, 2]}, "holds 2 samples, too few"),
     ],
 )

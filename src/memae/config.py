@@ -295,7 +295,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
         path, equals, text = word.partition("=")
         *sections, key = path.strip().split(".")
         if not equals or not key or len(sections) > 1:
-            raise ConfigError(f"--set {word}: write it as section.key=value, such as train.epochs=30")
+            raise ConfigError(f"{word}: write it as section.key=value, such as train.epochs=30")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -304,7 +304,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"--set {word}: {section} is a section, and another --set gave it a value")
+                raise ConfigError(f"{word}: {section} is a section, and another word gave it a value")
         place[key] = value
     return settings
 

@@ -328,7 +328,7 @@ def _checkpoints(
     run = (config.model_dump(), seed)
     warm, main = (checkpoint_of(Path(path) / part, training, run) for part in CHECKPOINTS)
     if resume and not (warm.exists() or main.exists()):
-        raise ConfigError(f"{path}: holds no training to resume; leave --resume out to start one")
+        raise ConfigError(f"{path}: holds no training to resume; leave `resume=True` out to start one")
     if not resume:
         forget_training(Path(path))
     return warm, main

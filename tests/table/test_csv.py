@@ -238,7 +238,7 @@ def test_the_line_of_a_ragged_row_is_that_of_the_file(tmp_path, kinds, packed):
     text = 'a,b,c\n1,"x\ny, ""z""",true\n\n2,y,false,4\n3\n'
     path = csv(tmp_path / ("t.csv.gz" if packed else "t.csv"), text)
     with pytest.raises(
-        DataError, match=r"line 5 has 4 cells and the header 3 \(2,y,false,4\); mend .* --skip-bad"
+        DataError, match=r"line 5 has 4 cells and the header 3 \(2,y,false,4\); mend .* `skip_bad=True`"
     ):
         rows(CsvSource(path, kinds), 2)
 

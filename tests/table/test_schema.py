@@ -152,14 +152,17 @@ def test_columns_left_out_in_training_may_be_there_or_not():
             FRAME.drop(columns=["count"]),
             "no column 'count', which the model was trained on; add it under that name",
         ),
-        (FRAME.assign(extra=1), "column 'extra' was not there in training; leave it out with --drop extra"),
+        (
+            FRAME.assign(extra=1),
+            "column 'extra' was not there in training; leave it out with `drop=\\['extra'\\]`",
+        ),
         (FRAME.rename(columns={"width": "Width"}), "no column 'width', .*; renamed[?] unknown here: 'Width'"),
         (FRAME.assign(width=["1", "2", "three", "4"]), "column 'width' holds 'three' at row r; .*mend the cell"),
         (FRAME.assign(width=["1", "2", "3", "4"]), "column 'width' .* stored as text; convert the column to num"),
         (FRAME.assign(width=True), "column 'width' holds bool; the model was trained on numbers there; mend"),
         (
             FRAME.assign(width=[1, 2, np.nan, 4]),
-            "column 'width' has no value at row r, and in training none was missing; mend .* --skip-bad",
+            "column 'width' has no value at row r, and in training none was missing; mend .* `skip_bad=True`",
         ),
         (
             FRAME.assign(width=[None, 2, np.nan, np.inf]),
@@ -197,19 +200,28 @@ def test_rows_that_do_not_fit_the_schema_are_refused_by_column_and_row(given, wh
 @pytest.mark.parametrize(
     ("given", "what"),
     [
-        (pd.DataFrame({"when": pd.date_range("2026", periods=3)}), "column 'when' holds timestamp.*--drop when"),
-        (pl.DataFrame({"parts": [[1], [2]]}), "column 'parts' holds large_list.*leave it out with --drop parts"),
-        (pl.DataFrame({"void": [None, None]}), "column 'void' is empty: .*leave it out with --drop void"),
-        (pl.DataFrame({"raw": [b"a", b"b"]}), "column 'raw' holds large_binary.*--drop raw"),
+        (
+            pd.DataFrame({"when": pd.date_range("2026", periods=3)}),
+            "column 'when' holds timestamp.*`drop=\\['when'\\]`",
+        ),
+        (
+            pl.DataFrame({"parts": [[1], [2]]}),
+            "column 'parts' holds large_list.*leave it out with `drop=\\['parts'\\]`",
+        ),
+        (pl.DataFrame({"void": [None, None]}), "column 'void' is empty: .*leave it out with `drop=\\['void'\\]`"),
+        (pl.DataFrame({"raw": [b"a", b"b"]}), "column 'raw' holds large_binary.*`drop=\\['raw'\\]`"),
         (
             pd.DataFrame({"note": [f"text {i}" for i in range(1001)]}),
-            "column 'note' has 1,001 different texts in 1,001 rows.*--drop note",
+            "column 'note' has 1,001 different texts in 1,001 rows.*`drop=\\['note'\\]`",
         ),
-        (pl.DataFrame({"a": [None, float("nan"), float("inf")]}), "column 'a' is empty in all 3 .*--drop a"),
-        (pl.DataFrame({"a": ["", None]}), "column 'a' is empty in all 2 training rows: .*--drop a"),
+        (
+            pl.DataFrame({"a": [None, float("nan"), float("inf")]}),
+            "column 'a' is empty in all 3 .*`drop=\\['a'\\]`",
+        ),
+        (pl.DataFrame({"a": ["", None]}), "column 'a' is empty in all 2 training rows: .*`drop=\\['a'\\]`"),
         (
             pd.DataFrame({"a": [*map(str, range(30)), "oops"]}),
-            "column 'a' holds 'oops' among numbers; mend .*--skip-bad, or, .* --categorical a",
+            "column 'a' holds 'oops' among numbers; mend .*`skip_bad=True`, or, .* `categorical=\\['a'\\]`",
         ),
         (
             pd.DataFrame({"when": pd.date_range("2026", periods=3)}),
@@ -217,7 +229,7 @@ def test_rows_that_do_not_fit_the_schema_are_refused_by_column_and_row(given, wh
         ),
         (
             pl.DataFrame({"a": [1.0, -1.7e308, 1.7e308]}),
-            "column 'a' holds numbers up to 1.7e[+]308, too large .*--drop a",
+            "column 'a' holds numbers up to 1.7e[+]308, too large .*`drop=\\['a'\\]`",
         ),
     ],
 )
@@ -384,7 +396,7 @@ def test_only_columns_of_few_whole_numbers_are_asked_about():
     )
     (hint,) = hints(fit(frame))
     assert hint == (
-        "few different whole numbers in port; where they are names of kinds and no amounts, say --categorical port"
+        "few different whole numbers in port; where they are names of kinds and no amounts, say `categorical=['port']`"
     )
     assert hints(fit(frame.drop(columns="port"))) == []
 

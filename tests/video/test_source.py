@@ -618,7 +618,7 @@ def test_frame_folders_need_no_pyav(files, tmp_path, monkeypatch):
 
 def test_videos_have_neither_labels_nor_columns(tmp_path):
     source = VideoSource([write_frames(tmp_path / "walk", FRAMES[:2])])
-    with pytest.raises(DataError, match=r"a video has no column 'label'.*memae evaluate --labels"):
+    with pytest.raises(DataError, match=r"a video has no column 'label'.*see docs/video.md"):
         source.labels("label")
     assert source.without([]) is source
     with pytest.raises(DataError, match="a video has no column 'id' to leave out"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,7 @@ __all__ = [
     "default_events",
     "event_rule",
     "events_line",
+    "named",
     "settings_from",
     "skipped_line",
     "without_video_options",
@@ -106,7 +108,8 @@ def settings_from(
     from memae.config import parse_words, read_toml
 
     settings = read_toml(config) if config else {}
-    changes = parse_words(words or [])
+    with named("--set"):
+        changes = parse_words(words or [])
     if false_alarm_rate is not None:
         changes["threshold"] = {**changes.get("threshold", {}), "false_alarm_rate": false_alarm_rate}
     if given := {key: value for key, value in preprocess.items() if value is not None}:
@@ -117,6 +120,15 @@ def settings_from(
             {**old, **values} if isinstance(old, Mapping) and isinstance(values, Mapping) else values
         )
     return settings
+
+
+@contextmanager
+def named(option: str) -> Iterator[None]:
+    """Puts the option before the message of a ConfigError about its value."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{option} {error}") from None
 
 
 def x_from(sources: list[str], frame_rate: float | None, *, skip_bad: bool = False) -> Any:

@@ -32,6 +32,7 @@ from memae.cli.options import (
     check_device,
     check_output,
     event_rule,
+    named,
     skipped_line,
     without_video_options,
     x_from,
@@ -220,7 +221,8 @@ def _check_maps(detector: Detector, maps: Path | None, maps_of: str, sources: li
     if not isinstance(detector.preprocess, ImagePreprocess):
         other = "video has --overlay" if detector.config.network.startswith("video") else "a table has --explain"
         raise ConfigError(f"--maps is for models of images; {other}")
-    check_maps_folder(maps, sources)
+    with named("--maps"):
+        check_maps_folder(maps, sources)
 
 
 def _score_samples(

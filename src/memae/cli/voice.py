@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,9 +11,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memae.progress import JsonLog, ProgressBar
 
-__all__ = ["LOG_JSON", "Voice", "say_error"]
+__all__ = ["LOG_JSON", "Voice", "say_error", "with_options"]
 
 LOG_JSON = "--log-json"
+# The library names its arguments in backticks; these options give them their values.
+_OPTIONS = {
+    "categorical": "--categorical",
+    "drop": "--drop",
+    "events": "--events",
+    "label_column": "--label-column",
+    "resume": "--resume",
+    "skip_bad": "--skip-bad",
+}
+_ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
+
+
+def with_options(message: str) -> str:
+    """A message of the library in the words of the command line: "`drop=['day']`" becomes "--drop day"."""
+    return _ARGUMENT.sub(_option, message)
+
+
+def _option(argument: re.Match[str]) -> str:
+    name, text = argument.groups()
+    if name not in _OPTIONS:
+        return argument[0]
+    value = ast.literal_eval(text) if text else True
+    values = [] if value is True else value if isinstance(value, list) else [value]
+    return " ".join([_OPTIONS[name], *values])
 
 
 class Voice:
@@ -35,7 +61,7 @@ class Voice:
     def note(self, line: str) -> None:
         """Something that is said even to who wants it quiet."""
         if self._log:
-            self._log.say("note", message=line)
+            self._log.say("note", message=with_options(line))
         else:
             _line(line)
 
@@ -60,13 +86,13 @@ def say_error(message: str, *, event: str = "error", code: int = 1) -> None:
     if LOG_JSON in sys.argv[1:]:
         from memae.progress import JsonLog
 
-        JsonLog().say(event, message=message, exit_code=code)
+        JsonLog().say(event, message=with_options(message), exit_code=code)
     else:
         _line(f"error: {message}" if event == "error" else message)
 
 
 def _line(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(with_options(line), file=sys.stderr)
 
 
 def _log_warnings(log: Any) -> None:

@@ -85,12 +85,12 @@ def check_maps_folder(folder: Path, sources: Collection[str]) -> None:
         WriteError: nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--maps {folder}: is a file; name a folder")
+        raise ConfigError(f"{folder}: is a file; name a folder")
     for source in sources:
         inside = Path(source).resolve()
         if inside.is_dir() and (inside == folder.resolve() or inside in folder.resolve().parents):
             raise ConfigError(
-                f"--maps {folder}: lies in {source}, so the next run would take the maps for images; name a folder "
+                f"{folder}: lies in {source}, so the next run would take the maps for images; name a folder "
                 "elsewhere"
             )
     check_writable(folder / "a.png")

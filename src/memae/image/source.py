@@ -158,7 +158,7 @@ class ImageSource:
         if name != "folder":
             raise DataError(
                 f"{self.origin}: images have no column {name!r}; sort them into one folder per label and say "
-                "--label-column folder"
+                "`label_column='folder'`"
             )
         flat = next((file for file in self._files if len(Path(file.key).parts) < 2), None)
         if flat is not None:
@@ -340,4 +340,4 @@ def _shape(size: tuple[int, int]) -> str:
 
 
 def _unreadable(file: ImageFile, error: UnreadableError) -> str:
-    return f"{file.where}: not a readable image ({error}); mend or remove it, or leave it out with --skip-bad"
+    return f"{file.where}: not a readable image ({error}); mend or remove it, or leave it out with `skip_bad=True`"

@@ -198,7 +198,8 @@ class CsvSource:
         """The kind of a column whose blocks are of these."""
         if not kinds:
             raise DataError(
-                f"{self.origin}: column {name!r} is empty: there is nothing to learn; leave it out with --drop {name}"
+                f"{self.origin}: column {name!r} is empty: there is nothing to learn; leave it out with "
+                f"`drop={[name]!r}`"
             )
         if kinds <= {"bits", "number"}:
             return "number"
@@ -207,7 +208,7 @@ class CsvSource:
         if kinds == {"date"}:
             raise DataError(
                 f"{self.origin}: column {name!r} holds dates, which have no meaning to the model; turn it into "
-                f"numbers, such as the hour or the weekday, or leave it out with --drop {name}"
+                f"numbers, such as the hour or the weekday, or leave it out with `drop={[name]!r}`"
             )
         return "category"
 
@@ -398,7 +399,7 @@ class CsvSource:
             return (
                 f"line {line} has {len(cells)} cell{'s' * (len(cells) != 1)} and the header {len(self._header)} "
                 f"({shown if len(shown) <= 60 else shown[:60] + '...'}); mend that line, or leave such rows out with "
-                "--skip-bad"
+                "`skip_bad=True`"
             )
         wrong = re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message)
         if not wrong:
@@ -409,7 +410,7 @@ class CsvSource:
         wanted = "true and false" if self._kinds.get(name) == "boolean" else "numbers"
         return (
             f"column {name!r} holds {text!r}{where}, and the model was trained on {wanted} there; mend the cell, or "
-            "leave such rows out with --skip-bad"
+            "leave such rows out with `skip_bad=True`"
         )
 
     def _first_row(self, wrong: Callable[[list[str]], bool]) -> tuple[int, list[str]] | None:

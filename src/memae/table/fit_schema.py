@@ -179,7 +179,7 @@ class TableSummary:
             largest = max(abs(found.low), abs(found.high))
             raise DataError(
                 f"{origin}: column {name!r} holds numbers up to {largest:.3g}, too large to scale; mend them (do they "
-                f"stand for a missing value?) or leave it out with --drop {name}"
+                f"stand for a missing value?) or leave it out with `drop={[name]!r}`"
             )
         # a constant column, or one that only rounds: its own size is the natural unit of a change
         constant = spread <= 1e-9 * max(1.0, abs(centre))
@@ -205,7 +205,7 @@ class TableSummary:
             raise DataError(
                 f"{origin}: column {name!r} has {len(texts):,} different texts in {self._text_rows[name]:,} rows, so "
                 "it is a name, a date or free text and no category; turn it into numbers or a few categories, or leave "
-                f"it out with --drop {name}"
+                f"it out with `drop={[name]!r}`"
             )
         return Column(name=name, kind=kind, categories=tuple(sorted(texts)), missing=missing)
 
@@ -245,8 +245,8 @@ def hints(preprocess: TablePreprocess) -> list[str]:
         return []
     shown = ", ".join(codes[:5]) + (f" and {len(codes) - 5} more" if len(codes) > 5 else "")
     return [
-        f"few different whole numbers in {shown}; where they are names of kinds and no amounts, say --categorical "
-        f"{codes[0]}"
+        f"few different whole numbers in {shown}; where they are names of kinds and no amounts, say "
+        f"`categorical={codes[:1]!r}`"
     ]
 
 
@@ -273,7 +273,7 @@ def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str
         if (word := words_among_numbers(different)) is not None:
             raise DataError(
                 f"{origin}: column {name!r} holds {word!r} among numbers; mend the cell, leave such rows of a CSV file "
-                f"out with --skip-bad, or, if these are names, say --categorical {name}"
+                f"out with `skip_bad=True`, or, if these are names, say `categorical={[name]!r}`"
             )
     return {name: count / rows for name, count in counts.items() if count}
 
@@ -305,20 +305,22 @@ def words_among_numbers(texts: Collection[str]) -> str | None:
 
 def _without_rule(origin: str, name: str, arrow_type: pa.DataType) -> str:
     if pa.types.is_null(arrow_type):
-        return f"{origin}: column {name!r} is empty: there is nothing to learn; leave it out with --drop {name}"
+        return (
+            f"{origin}: column {name!r} is empty: there is nothing to learn; leave it out with `drop={[name]!r}`"
+        )
     cure = "turn it into numbers or categories"
     if pa.types.is_temporal(arrow_type):
         cure = "turn it into numbers, such as the hour, the weekday or the seconds since the row before"
     return (
         f"{origin}: column {name!r} holds {arrow_type}, which has no meaning to the model; {cure}, or leave it out "
-        f"with --drop {name}"
+        f"with `drop={[name]!r}`"
     )
 
 
 def _empty(origin: str, name: str, rows: int) -> str:
     return (
         f"{origin}: column {name!r} is empty in all {rows:,} training rows: there is nothing to learn; leave it out "
-        f"with --drop {name}"
+        f"with `drop={[name]!r}`"
     )
 
 

@@ -147,7 +147,7 @@ class TablePreprocess(_Fitted):
             more = f" (and in {len(bad) - 1:,} of the rows after it)" if len(bad) > 1 else ""
             raise DataError(
                 f"{samples.origin}: {reason} at row {samples.keys[row]}{more}, and in training none was missing; mend "
-                "or remove it, or leave such rows out with --skip-bad"
+                "or remove it, or leave such rows out with `skip_bad=True`"
             )
         return x
 
@@ -224,7 +224,7 @@ class TablePreprocess(_Fitted):
         if extra:
             raise DataError(
                 f"{table.origin}: column {_some(extra)} was not there in training; leave it out with "
-                f"--drop {extra[0]}"
+                f"`drop={extra[:1]!r}`"
             )
         if len(set(given)) < len(given):
             twice = sorted({name for name in given if given.count(name) > 1})

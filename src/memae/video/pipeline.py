@@ -317,13 +317,13 @@ def _check_media_folder(folder: Path, source: VideoSource) -> None:
         return
     wanted = f"{folder}: the stills and clips go to this folder and replace all in it, but"
     if not folder.is_dir():
-        raise ConfigError(f"{wanted} it is a file; give --events another name")
+        raise ConfigError(f"{wanted} it is a file; give `events` another name")
     for file in sorted(folder.iterdir()):
         if not _EVENT_FILE.fullmatch(file.name):
-            raise ConfigError(f"{wanted} it holds {file.name}; give --events another name")
+            raise ConfigError(f"{wanted} it holds {file.name}; give `events` another name")
     for path in source.paths.values():
         if path.resolve().is_relative_to(folder.resolve()):
-            raise ConfigError(f"{wanted} {path} is to be scored; give --events another name")
+            raise ConfigError(f"{wanted} {path} is to be scored; give `events` another name")
 
 
 def _truth(labels: Path, source: VideoSource, watcher: Watcher | None) -> VideoTruth:

@@ -166,8 +166,8 @@ class VideoSource:
             DataError: always.
         """
         raise DataError(
-            f"{self.origin}: a video has no column {name!r}; give the labels of its frames with  "
-            "memae evaluate --labels"
+            f"{self.origin}: a video has no column {name!r}; the labels of its frames lie in a file of "
+            "their own, see docs/video.md"
         )
 
     def without(self, names: Sequence[str]) -> VideoSource:

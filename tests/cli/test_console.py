@@ -1,0 +1,20 @@
+"""What the command line makes of the library's messages."""
+
+import pytest
+
+from memae.cli.voice import with_options
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("leave it out with `drop=['mean area']`", "leave it out with --drop mean area"),
+        ("`skip_bad=True`, or say `categorical=['a', 'b']`", "--skip-bad, or say --categorical a b"),
+        ("say `label_column='folder'`", "say --label-column folder"),
+        ("give `events` another name", "give --events another name"),
+        ("run  pip install 'memae[video]'; `unknown=3` and 'drop' stay", None),
+        ("`drop=[\"it's\"]`", "--drop it's"),
+    ],
+)
+def test_arguments_in_backticks_are_shown_as_options(said, shown):
+    assert with_options(said) == (shown or said)
