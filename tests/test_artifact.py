@@ -348,7 +348,7 @@ def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
         assert len(detector.explain(mixed[:2])) == 2
         return
     assert len(detector.explain(mixed, keys=verdicts.keys[:2])) == 2
-    assert detector.event_threshold(3600).enter > detector.event_threshold(36_000).enter
+    assert detector.event_threshold(3600).on_threshold > detector.event_threshold(36_000).on_threshold
 
 
 def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memae.deprecated import renamed_arguments, renamed_settings
+from memae.deprecated import renamed_arguments, renamed_attribute, renamed_settings
 from memae.errors import ConfigError
 
 
@@ -60,3 +60,15 @@ def test_what_an_older_version_wrote_is_read_without_a_word():
 def test_a_setting_under_both_names_is_an_error():
     with pytest.raises(ConfigError, match=r"train\.rate is the old name of train\.learning_rate"):
         renamed_settings({"train": {"rate": 0.1, "learning_rate": 0.2}}, NAMES)
+
+
+def test_an_old_name_of_an_attribute_gives_the_attribute_and_a_warning():
+    class Rule:
+        lower = renamed_attribute("least")
+
+        def __init__(self):
+            self.least = 3
+
+    with pytest.warns(FutureWarning, match=r"Rule\.lower is now called least; the old name") as warned:
+        assert Rule().lower == 3
+    assert [one.filename for one in warned] == [__file__]

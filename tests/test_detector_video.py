@@ -424,16 +424,16 @@ def test_the_network_of_the_paper_learns_from_squares(tapes: Path) -> None:
 def test_the_event_threshold_holds_the_wanted_rate_on_the_held_out_footage(fitted: Detector, tapes: Path) -> None:
     hours = 3 * 12 / 25 / 3600
     found = fitted.event_threshold(10 / hours)
-    assert found.footage_hours == pytest.approx(hours, rel=0.05)
+    assert found.normal_hours == pytest.approx(hours, rel=0.05)
     assert found.wanted_per_hour == 10 / hours
     assert found.caveat is None
-    assert found.enter <= fitted.threshold.calibration.max() * 1.001
+    assert found.on_threshold <= fitted.threshold.calibration.max() * 1.001
     strict = fitted.event_threshold(1)
     assert strict.caveat is not None
-    assert strict.enter > fitted.threshold.calibration.max()
-    assert strict.enter < fitted.score(tapes / "wild.mkv").values.max()
-    steady = fitted.event_threshold(10 / hours, lambda enter: EventRule(enter, leave=0.5 * enter))
-    assert steady.leave == pytest.approx(0.5 * steady.enter)
+    assert strict.on_threshold > fitted.threshold.calibration.max()
+    assert strict.on_threshold < fitted.score(tapes / "wild.mkv").values.max()
+    steady = fitted.event_threshold(10 / hours, lambda on: EventRule(on, off_threshold=0.5 * on))
+    assert steady.off_threshold == pytest.approx(0.5 * steady.on_threshold)
 
 
 def test_without_calibration_there_are_scores_and_no_verdicts(tapes: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from memae.errors import ConfigError
 
-__all__ = ["renamed_arguments", "renamed_settings", "warn_renamed"]
+__all__ = ["renamed_arguments", "renamed_attribute", "renamed_settings", "warn_renamed"]
 
 REMOVED_IN = "0.2.0"
 
@@ -43,6 +43,23 @@ def renamed_arguments(**new_names: str) -> Callable[[F], F]:
         return accepting  # type: ignore[return-value]
 
     return decorate
+
+
+class renamed_attribute:  # noqa: N801  used like `property`
+    """An attribute under its old name: `old = renamed_attribute("new")` in the body of a class."""
+
+    def __init__(self, new_name: str) -> None:
+        self._new_name = new_name
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._old_name = f"{owner.__name__}.{name}"
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        """The attribute under its new name, with a warning."""
+        if instance is None:
+            return self
+        warn_renamed(self._old_name, self._new_name)
+        return getattr(instance, self._new_name)
 
 
 def renamed_settings(

@@ -14,7 +14,7 @@ import torch
 from memae.counts import count, unit_of
 from memae.errors import DataError
 from memae.image.arrays import ArraySource, open_npy
-from memae.image.mvtec import find_layout
+from memae.image.mvtec import find_mvtec
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
 from memae.image.preprocess import ImagePreprocess, TablePreprocess
 from memae.image.source import ImageSource, open_idx
@@ -202,12 +202,12 @@ def _means_images(paths: Sequence[Path], expected: Expected | None) -> bool:
 
 def _images(paths: Sequence[Path], expected: Expected | None) -> ImageSource:
     wanted = expected or Expected("image")
-    layout = find_layout(paths[0]) if len(paths) == 1 else None
-    if layout and expected is None:
-        remark = f"{paths[0]} has the layout of MVTec AD: {layout.train} is what trains"
-        return ImageSource([layout.train], remark=remark)
-    if layout:
-        paths = [layout.test]
+    mvtec = find_mvtec(paths[0]) if len(paths) == 1 else None
+    if mvtec and expected is None:
+        remark = f"{paths[0]} has the layout of MVTec AD: {mvtec.train} is what trains"
+        return ImageSource([mvtec.train], remark=remark)
+    if mvtec:
+        paths = [mvtec.test]
     return ImageSource(paths, channels=wanted.channels, size=wanted.size, own_size=wanted.own_size)
 
 

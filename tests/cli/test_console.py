@@ -13,7 +13,7 @@ from memae.cli.voice import with_options
         ("say `label_column='folder'`", "say --label-column folder"),
         ("give `events` another name", "give --events another name"),
         ("run  pip install 'memae[video]'; `unknown=3` and 'drop' stay", None),
-        ("`drop=[\"it's\"]`", "--drop it's"),
+        ('`drop=["it\'s"]`', "--drop it's"),
     ],
 )
 def test_arguments_in_backticks_are_shown_as_options(said, shown):

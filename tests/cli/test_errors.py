@@ -898,7 +898,7 @@ LABELS = [
         "give",
     ),
     case(
-        "a stretch too long", JUDGE.format("late.csv"), r"late\.csv: line 2: the stretch from 90 to 100 of video"
+        "a segment too long", JUDGE.format("late.csv"), r"late\.csv: line 2: the segment from 90 to 100 of video"
     ),
     case(
         "labels of no format",

@@ -285,7 +285,7 @@ class TestScore:
     def test_the_threshold_is_that_of_the_model_and_its_promise_is_told(self, memae, camera):
         found = Detector.load("camera.model", device="cpu").event_threshold(2.0)
         done = memae("score", "camera.model", "clip.mp4", "--events", "e.jsonl", "--false-alarms-per-hour", "2")
-        assert f" from score {found.enter:.4g} on" in done.err
+        assert f" from score {found.on_threshold:.4g} on" in done.err
         assert done.err.count("\n") == 2
         assert f"note: {found.caveat}\n" in done.err
         assert "2 false alarms an hour cannot be promised: 0.04" in done.err
@@ -351,7 +351,7 @@ class TestEvaluate:
         found = json.loads(done.out, parse_constant=pytest.fail)
         assert {name for name, value in found.items() if isinstance(value, dict)} == FIGURES
         assert (found["videos"], found["frames"], found["anomalous_frames"]) == (2, 200, 20)
-        assert (found["stretches"], found["events"], found["masked_videos"]) == (1, 1, 2)
+        assert (found["segments"], found["events"], found["masked_videos"]) == (1, 1, 2)
         assert found["derived_tracks"] is True
         values = {name: found[name]["value"] for name in FIGURES}
         labels = np.r_[np.zeros(FRAMES), np.isin(np.arange(FRAMES), INTRUDER)].astype(bool)
@@ -370,16 +370,16 @@ class TestEvaluate:
         assert found["frame_auroc_macro"]["low"] is None
         assert found["frame_auroc_micro"]["low"] is not None
 
-    def test_labels_of_frames_and_of_stretches_agree(self, memae, camera, enter):
+    def test_labels_of_frames_and_of_segments_agree(self, memae, camera, enter):
         write_labels("frames.csv")
-        Path("stretches.csv").write_text(f"video,start,end\nclip,{INTRUDER.start},{INTRUDER.stop - 1}\n")
+        Path("segments.csv").write_text(f"video,start,end\nclip,{INTRUDER.start},{INTRUDER.stop - 1}\n")
         words = ("evaluate", "camera.model", "--labels")
         Path("videos").mkdir()
         for name in ("clip", "calm"):
             shutil.move(f"{name}.mp4", "videos")
         by_frame = memae(*words, "frames.csv", "videos", *enter, "--json")
         assert by_frame.code == 0
-        assert memae(*words, "stretches.csv", "videos", *enter, "--json").out == by_frame.out
+        assert memae(*words, "segments.csv", "videos", *enter, "--json").out == by_frame.out
         found = json.loads(by_frame.out)
         assert (found["pixel_auroc"], found["rbdc"], found["tbdc"], found["masked_videos"]) == (
             None,
@@ -395,7 +395,7 @@ class TestEvaluate:
         shutil.rmtree("masks/calm")
         done = memae("evaluate", "camera.model", "clip.mp4", "--labels", "masks", *enter)
         assert (done.code, done.err) == (0, "")
-        assert "100 frames of 1 video, 20 of them anomalous, in 1 stretch; 1 event " in done.out
+        assert "100 frames of 1 video, 20 of them anomalous, in 1 segment; 1 event " in done.out
         lines = {line.split("│")[1].strip(): line for line in done.out.splitlines() if line.startswith("│")}
         assert len(lines) == len(FIGURES)
         for figure in ("frame AUROC, micro", "frame AUROC, macro", "pixel AUROC", "RBDC", "TBDC", "event recall"):
@@ -447,7 +447,9 @@ class TestInspect:
         assert f"{detector.facts['samples']['training']} frames of normal" in text
         assert "root mean squared error of the place of 8 px that is rebuilt worst; a clip every 8 frames" in text
         assert f"score {detector.threshold.value:.6g} for a false-alarm rate of 0.0164 a frame" in text
-        assert f"from score {detector.event_threshold(1).enter:.4g} on, just above all of 0.04 minutes" in text
+        assert (
+            f"from score {detector.event_threshold(1).on_threshold:.4g} on, just above all of 0.04 minutes" in text
+        )
         assert "too short to promise 1 false alarm an hour" in text
         assert "memory: 12 items" in text
 
@@ -457,7 +459,7 @@ class TestInspect:
         found = json.loads(done.out)
         assert {*found} == {"config", "input", "facts", "threshold", "items", "events"}
         assert found["input"]["kind"] == "video"
-        assert found["events"]["footage_hours"] == pytest.approx(60 / 25 / 3600)
+        assert found["events"]["normal_hours"] == found["events"]["footage_hours"] == pytest.approx(60 / 25 / 3600)
         assert len(found["items"]["uses"]) == 12
         with Image.open("items.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20
@@ -478,8 +480,8 @@ class TestFit:
         assert "just above all of 0.0667 minutes of held-out normal footage" in by_rate.err
         one, other = (Detector.load(name, device="cpu") for name in ("a.model", "b.model"))
         assert one.config.network == other.config.network == "video"
-        assert one.event_threshold(1).footage_hours == pytest.approx(40 / 25 / 3600)
-        assert other.event_threshold(1).footage_hours == pytest.approx(40 / 10 / 3600)
+        assert one.event_threshold(1).normal_hours == pytest.approx(40 / 25 / 3600)
+        assert other.event_threshold(1).normal_hours == pytest.approx(40 / 10 / 3600)
 
     def test_a_model_without_held_out_footage_needs_the_score_of_events(self, memae, camera):
         words = ("normal", "--out", "bare.model", *UNTRAINED, "--set", "threshold.calibration_share=0")

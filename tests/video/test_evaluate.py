@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-import memae.video.bootstrap as module
 from memae.errors import DataError
+from memae.metrics import intervals
 from memae.types import FrameKey
+from memae.video import figures as of_video
 from memae.video.evaluate import VideoMeter, per_video_min_max
 from memae.video.ground_truth import VideoTruth
 
@@ -74,11 +75,11 @@ FAR = (20, 20, 30, 30)
 # Frames
 
 
-def test_min_max_stretches_each_video_alone():
-    stretched = per_video_min_max({"a": np.array([2.0, 4.0, 3.0]), "b": np.array([5.0, 5.0]), "c": np.empty(0)})
-    assert stretched["a"].tolist() == [0, 1, 0.5]
-    assert stretched["b"].tolist() == [0, 0]
-    assert stretched["c"].tolist() == []
+def test_min_max_scales_each_video_alone():
+    scaled = per_video_min_max({"a": np.array([2.0, 4.0, 3.0]), "b": np.array([5.0, 5.0]), "c": np.empty(0)})
+    assert scaled["a"].tolist() == [0, 1, 0.5]
+    assert scaled["b"].tolist() == [0, 0]
+    assert scaled["c"].tolist() == []
 
 
 def drawn(videos=6, seed=0, decimals=2):
@@ -95,15 +96,15 @@ def drawn(videos=6, seed=0, decimals=2):
 
 @pytest.mark.parametrize("decimals", [0, 2, 12])
 def test_frame_figures_are_those_of_scikit_learn(monkeypatch, decimals):
-    monkeypatch.setattr(module, "CHUNK_CELLS", 60)  # so that the ranking comes in several parts
+    monkeypatch.setattr(intervals, "CHUNK_CELLS", 60)  # so that the resamples come in several parts
     labels, scores = drawn(decimals=decimals)
     result = metered(labelled(**labels), scores=scores)
     truth = np.concatenate(list(labels.values()))
     assert result.frame_auroc_micro.value == pytest.approx(
         roc_auc_score(truth, np.concatenate([*scores.values()]))
     )
-    stretched = np.concatenate([(s - s.min()) / (s.max() - s.min()) for s in scores.values()])
-    assert result.frame_auroc_micro_min_max.value == pytest.approx(roc_auc_score(truth, stretched))
+    scaled = np.concatenate([(s - s.min()) / (s.max() - s.min()) for s in scores.values()])
+    assert result.frame_auroc_micro_min_max.value == pytest.approx(roc_auc_score(truth, scaled))
     within = [roc_auc_score(labels[v], scores[v]) for v in labels if 0 < labels[v].mean() < 1]
     assert result.frame_auroc_macro.value == pytest.approx(np.mean(within))
     assert (result.macro_videos, result.videos) == (4, 6)
@@ -116,9 +117,9 @@ def test_frame_figures_are_those_of_scikit_learn(monkeypatch, decimals):
 def test_min_max_of_a_video_does_not_move_the_auroc_within_it():
     labels, scores = drawn()
     plain = metered(labelled(**labels), scores=scores)
-    stretched = metered(labelled(**labels), scores=per_video_min_max(scores))
-    assert stretched.frame_auroc_macro == plain.frame_auroc_macro
-    assert stretched.frame_auroc_micro == plain.frame_auroc_micro_min_max
+    scaled = metered(labelled(**labels), scores=per_video_min_max(scores))
+    assert scaled.frame_auroc_macro == plain.frame_auroc_macro
+    assert scaled.frame_auroc_micro == plain.frame_auroc_micro_min_max
 
 
 def test_frames_without_a_score_are_left_out_and_counted():
@@ -185,7 +186,7 @@ def test_extreme_errors_have_a_bin():
     assert metered(masked(a=mask[None]), maps={"a": errors[None]}).pixel_auroc.value == 1 / 6
 
 
-def test_a_map_of_another_size_is_stretched_to_the_mask():
+def test_a_map_of_another_size_is_resized_to_the_mask():
     mask = np.zeros((6, 8), bool)
     mask[:, 4:] = True
     for errors, value in (([[1, 9]], 1), ([[9, 1]], 0), ([[3, 3]], 0.5)):
@@ -390,11 +391,11 @@ def test_regions_and_tracks_by_the_letter(seed, decimals, each):
 # Events
 
 
-def test_an_event_is_true_if_it_overlaps_an_anomalous_stretch():
+def test_an_event_is_true_if_it_overlaps_an_anomalous_segment():
     truth = labelled(a=[0, 1, 1, 0, 0, 1, 0, 0], b=[1, 0, 0, 1], c=[0] * 6)
     events = [("a", 0, 1), ("a", 2, 3), ("a", 6, 7), ("b", 0, 3), ("c", 0, 0)]
     result = metered(truth, events=events)
-    assert (result.stretches, result.events) == (4, 5)
+    assert (result.segments, result.events) == (4, 5)
     precision, recall = 3 / 5, 3 / 4
     assert result.event_precision.value == precision
     assert result.event_recall.value == recall
@@ -472,13 +473,19 @@ def repeated(parts, times):
     }
 
 
+def draws_of_videos(videos, resamples, seed):
+    """How often each resample holds each video."""
+    drawn = np.random.default_rng(seed).integers(videos, size=(resamples, videos))
+    return [np.bincount(one, minlength=videos) for one in drawn]
+
+
 @pytest.mark.parametrize("cells", [1 << 20, 150], ids=["at once", "in parts"])
 def test_intervals_are_those_of_whole_videos_drawn_again(monkeypatch, cells):
-    monkeypatch.setattr(module, "RESAMPLES", 25)
-    monkeypatch.setattr(module, "CHUNK_CELLS", cells)
+    monkeypatch.setattr(of_video, "RESAMPLES", 25)
+    monkeypatch.setattr(intervals, "CHUNK_CELLS", cells)
     parts = scene()
     result = metered(**repeated(parts, [1] * 5), seed=11)
-    draws = np.random.default_rng(11).multinomial(5, [0.2] * 5, size=25)
+    draws = draws_of_videos(5, 25, seed=11)
     again = [metered(**repeated(parts, times)) for times in draws]
     for name in FIGURES:
         values = [getattr(one, name).value for one in again if getattr(one, name) is not None]
@@ -511,12 +518,12 @@ def test_a_figure_that_only_one_video_bears_on_has_no_interval():
 
 
 def test_very_many_regions_get_fewer_resamples(monkeypatch):
-    monkeypatch.setattr(module, "RESAMPLES", 40)
-    monkeypatch.setattr(module, "FEWEST_RESAMPLES", 30)
-    monkeypatch.setattr(module, "SORTED_CELLS", 10)
+    monkeypatch.setattr(of_video, "RESAMPLES", 40)
+    monkeypatch.setattr(of_video, "FEWEST_RESAMPLES", 30)
+    monkeypatch.setattr(of_video, "SORTED_CELLS", 10)
     parts = scene()
     result = metered(**repeated(parts, [1] * 5))
-    draws = np.random.default_rng(0).multinomial(5, [0.2] * 5, size=40)[:30]
+    draws = draws_of_videos(5, 30, seed=0)
     values = [metered(**repeated(parts, times)).rbdc for times in draws]
     ends = np.quantile([v.value for v in values if v is not None], [0.025, 0.975])
     assert (result.rbdc.low, result.rbdc.high) == pytest.approx(tuple(ends))

@@ -32,16 +32,16 @@ def spans(events):
     return [(e.start_s, e.end_s) for e in events]
 
 
-RULE = EventRule(enter=3, leave=2, merge_gap_s=0)
+RULE = EventRule(on_threshold=3, off_threshold=2, merge_gap_s=0)
 
 
 class TestFinder:
-    def test_an_event_goes_from_enter_to_the_last_frame_above_leave(self):
+    def test_an_event_goes_from_the_on_threshold_to_the_last_frame_above_the_off_threshold(self):
         (event,) = find(RULE, frames([2, 2, 3, 5, 4, 2, 1, 2, 0]))
         assert (event.first_frame, event.last_frame, event.start_s, event.end_s) == (2, 5, 2, 5)
-        assert (event.video, event.peak_frame, event.peak_s, event.peak, event.lasts_s) == ("a", 3, 3, 5, 3)
+        assert (event.video, event.peak_frame, event.peak_s, event.peak, event.duration_s) == ("a", 3, 3, 5, 3)
 
-    def test_scores_between_leave_and_enter_begin_nothing(self):
+    def test_scores_between_the_thresholds_begin_nothing(self):
         assert find(RULE, frames([2, 2.9, 2.99, 2])) == []
 
     def test_the_first_of_equal_peaks_is_the_peak(self):
@@ -53,14 +53,14 @@ class TestFinder:
         assert spans(find(EventRule(3, 2, merge_gap_s=3), frames(scores))) == [(0, 3), (7, 7)]
         assert spans(find(EventRule(3, 2, merge_gap_s=2.5), frames(scores))) == [(0, 0), (3, 3), (7, 7)]
 
-    def test_in_the_gap_it_takes_enter_to_go_on(self):
+    def test_in_the_gap_it_takes_the_on_threshold_to_go_on(self):
         assert spans(find(EventRule(3, 2, merge_gap_s=2), frames([3, 0, 2.5, 0]))) == [(0, 0)]
 
     def test_short_events_are_dropped_after_merging(self):
         rule = EventRule(3, 2, least_s=3, merge_gap_s=2)
         assert spans(find(rule, frames([3, 0, 3, 3, 0, 0, 0, 3, 3, 3]))) == [(0, 3)]
 
-    def test_after_an_event_there_is_quiet_and_what_lasts_longer_begins_then(self):
+    def test_after_an_event_there_is_quiet_and_what_goes_on_longer_begins_then(self):
         rule = EventRule(3, 2, merge_gap_s=0, cool_down_s=4)
         assert spans(find(rule, frames([3, 0, 3, 3, 3, 2, 2, 0]))) == [(0, 0), (4, 4 + 2)]
         assert spans(find(rule, frames([3, 0, 3, 2, 2, 2, 2, 0]))) == [(0, 0)]
@@ -133,26 +133,36 @@ class TestFinder:
 
 
 class TestRule:
-    def test_leave_is_somewhat_below_enter_by_default(self):
-        assert EventRule(10).stay == pytest.approx(8)
-        assert EventRule(-10).stay == pytest.approx(-12)
-        assert EventRule(10, 3).stay == 3
+    def test_the_off_threshold_is_somewhat_below_the_on_threshold_by_default(self):
+        assert EventRule(10).ends_below == pytest.approx(8)
+        assert EventRule(-10).ends_below == pytest.approx(-12)
+        assert EventRule(10, 3).ends_below == 3
 
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            ({"enter": math.nan}, "enter = nan"),
-            ({"enter": math.inf}, "enter = inf"),
-            ({"enter": 1, "leave": 2}, r"leave = 2: .* above enter = 1; give less"),
-            ({"enter": 1, "leave": -math.inf}, "leave = -inf"),
-            ({"enter": 1, "least_s": -1}, r"least_s = -1: give seconds"),
-            ({"enter": 1, "merge_gap_s": math.nan}, "merge_gap_s = nan"),
-            ({"enter": 1, "cool_down_s": math.inf}, "cool_down_s = inf"),
+            ({"on_threshold": math.nan}, "on_threshold = nan"),
+            ({"on_threshold": math.inf}, "on_threshold = inf"),
+            ({"on_threshold": 1, "off_threshold": 2}, r"off_threshold = 2: .* above on_threshold = 1; give less"),
+            ({"on_threshold": 1, "off_threshold": -math.inf}, "off_threshold = -inf"),
+            ({"on_threshold": 1, "least_s": -1}, r"least_s = -1: give seconds"),
+            ({"on_threshold": 1, "merge_gap_s": math.nan}, "merge_gap_s = nan"),
+            ({"on_threshold": 1, "cool_down_s": math.inf}, "cool_down_s = inf"),
         ],
     )
     def test_values_that_make_no_sense_are_named(self, values, message):
         with pytest.raises(ConfigError, match=message):
             EventRule(**values)
+
+    def test_old_names_are_accepted_with_a_warning(self):
+        with pytest.warns(FutureWarning, match="the argument enter is now called on_threshold"):
+            rule = EventRule(enter=3)
+        with pytest.warns(FutureWarning, match="the argument leave is now called off_threshold"):
+            assert EventRule(4, leave=2) == EventRule(4, 2)
+        with pytest.warns(FutureWarning, match=r"EventRule\.enter is now called on_threshold"):
+            assert rule.enter == 3
+        with pytest.warns(FutureWarning, match=r"EventRule\.stay is now called ends_below"):
+            assert rule.stay == rule.ends_below
 
 
 RULES = st.builds(
@@ -169,18 +179,18 @@ def reference(times, scores, rule):
     """First and last frame of each event, looked up with the whole video at hand."""
     found, quiet_until, i = [], -math.inf, 0
     while i < len(scores):
-        if scores[i] < rule.enter or times[i] < quiet_until:
+        if scores[i] < rule.on_threshold or times[i] < quiet_until:
             i += 1
             continue
         last = i
         while True:
-            if last + 1 < len(scores) and scores[last + 1] >= rule.stay:
+            if last + 1 < len(scores) and scores[last + 1] >= rule.ends_below:
                 last += 1
                 continue
             again = [
                 j
                 for j in range(last + 1, len(scores))
-                if scores[j] >= rule.enter and times[j] - times[last] <= rule.merge_gap_s
+                if scores[j] >= rule.on_threshold and times[j] - times[last] <= rule.merge_gap_s
             ]
             if not again:
                 break
@@ -205,7 +215,7 @@ def test_streaming_finds_the_events_of_the_reference(series, rule):
 @given(SERIES, RULES)
 def test_events_are_ordered_apart_and_long_enough(series, rule):
     found = find(rule, frames(series[1], series[0]))
-    assert all(e.lasts_s >= rule.least_s and e.first_frame <= e.peak_frame <= e.last_frame for e in found)
+    assert all(e.duration_s >= rule.least_s and e.first_frame <= e.peak_frame <= e.last_frame for e in found)
     for before, after in pairwise(found):
         assert before.last_frame < after.first_frame
         assert after.start_s - before.end_s > rule.merge_gap_s
@@ -226,21 +236,25 @@ def spikes(*heights, length=3600, floor=1.0):
 class TestThreshold:
     def test_with_room_for_k_alarms_it_stands_at_the_kth_highest(self):
         fitted = fit_event_threshold([spikes(9, 5, 8, 7, 6)], wanted_per_hour=4)
-        assert (fitted.enter, fitted.leave) == (7, pytest.approx(5.6))
-        assert (fitted.events_found, fitted.footage_hours, fitted.caveat) == (3, 1, None)
+        assert (fitted.on_threshold, fitted.off_threshold) == (7, pytest.approx(5.6))
+        assert (fitted.events_found, fitted.normal_hours, fitted.caveat) == (3, 1, None)
         assert fitted.wanted_per_hour == 4
 
     def test_all_footage_counts_together(self):
         footage = [spikes(9, 5), spikes(8, 7), spikes(6)]
-        assert fit_event_threshold(footage, wanted_per_hour=1).enter == 8  # 3 hours: 2 alarms and 1 in reserve
+        assert (
+            fit_event_threshold(footage, wanted_per_hour=1).on_threshold == 8
+        )  # 3 hours: 2 alarms and 1 in reserve
 
     def test_the_other_parts_of_the_rule_count(self):
         footage = [spikes(9, 8, 7, 6, 5)]
-        assert fit_event_threshold(footage, 4, partial(EventRule, cool_down_s=250)).enter == 5
-        assert fit_event_threshold(footage, 4, partial(EventRule, merge_gap_s=200)).enter == 9  # two last minutes
-        lasting = fit_event_threshold(footage, 4, lambda enter: EventRule(enter, 0.5 * enter, least_s=5))
-        assert lasting.enter == 5
-        assert lasting.leave == 2.5
+        assert fit_event_threshold(footage, 4, partial(EventRule, cool_down_s=250)).on_threshold == 5
+        assert (
+            fit_event_threshold(footage, 4, partial(EventRule, merge_gap_s=200)).on_threshold == 9
+        )  # two last minutes
+        lasting = fit_event_threshold(footage, 4, lambda on: EventRule(on, 0.5 * on, least_s=5))
+        assert lasting.on_threshold == 5
+        assert lasting.off_threshold == 2.5
         assert lasting.events_found == 0
 
     def test_an_alarm_without_end_is_no_single_alarm(self):
@@ -248,30 +262,37 @@ class TestThreshold:
         hump = series(100 - np.abs(np.arange(3600) - 1800) / 18)
         fitted = fit_event_threshold([hump], wanted_per_hour=12)
         assert (fitted.events_found, fitted.caveat) == (1, None)
-        assert fitted.enter == pytest.approx(91, abs=1)  # from there down to 0.8 of it is 11 minutes
+        assert fitted.on_threshold == pytest.approx(91, abs=1)  # from there down to 0.8 of it is 11 minutes
+
+    def test_it_has_its_old_names_and_both_in_json(self):
+        fitted = fit_event_threshold([spikes(9, 5, 8, 7, 6)], wanted_per_hour=4)
+        with pytest.warns(FutureWarning, match=r"EventThreshold\.footage_hours is now called normal_hours"):
+            assert fitted.footage_hours == fitted.normal_hours
+        figures = fitted.figures()
+        assert (figures["enter"], figures["leave"]) == (figures["on_threshold"], figures["off_threshold"])
 
     def test_footage_too_short_is_said_to_be(self):
         footage = [series(np.linspace(0, 4, 180))]
         fitted = fit_event_threshold(footage, wanted_per_hour=1)
-        assert 4 < fitted.enter < 4.001
+        assert 4 < fitted.on_threshold < 4.001
         assert fitted.events_found == 0
         for words in (
-            "1 false alarm an hour cannot be promised: 3 minutes of normal footage were held out",
+            "1 false alarm an hour cannot be promised: 3 minutes of normal video were held out",
             "that rate takes 60, or 180 for 95 % confidence",
-            "just above the highest score of that footage",
+            "just above the highest score of that video",
             "about 20 false alarms an hour, and up to 60 with 95 % confidence",
         ):
             assert words in fitted.caveat
 
     def test_footage_for_just_one_alarm_stands_above_the_highest(self):
         fitted = fit_event_threshold([spikes(9, 5)], wanted_per_hour=1)
-        assert 9 < fitted.enter < 9.001
+        assert 9 < fitted.on_threshold < 9.001
         assert fitted.caveat is None
 
     def test_scores_of_nothing_and_below_nothing_are_scores(self):
-        assert fit_event_threshold([series(np.zeros(100))], 1).enter > 0
+        assert fit_event_threshold([series(np.zeros(100))], 1).on_threshold > 0
         below = fit_event_threshold([series(np.linspace(-9, -5, 100))], 1)
-        assert -5 < below.enter < -4.999 and below.leave < below.enter
+        assert -5 < below.on_threshold < -4.999 and below.off_threshold < below.on_threshold
 
     @pytest.mark.parametrize("wanted", [0, -1, math.nan, math.inf])
     def test_a_rate_is_above_0(self, wanted):
@@ -280,21 +301,21 @@ class TestThreshold:
 
     @pytest.mark.parametrize("footage", [[], [series([1.0])], [series([])]])
     def test_no_footage_is_an_error(self, footage):
-        with pytest.raises(ConfigError, match="no normal footage is left"):
+        with pytest.raises(ConfigError, match="no normal video is left"):
             fit_event_threshold(footage, 1)
 
     def test_days_of_footage_take_seconds(self):
         rng = np.random.default_rng(0)
         scores = np.convolve(rng.gamma(2, size=400_000), np.ones(5) / 5, mode="same")
         fitted = fit_event_threshold([series(scores, 0.04)], wanted_per_hour=10)
-        assert 0.5 * 10 * fitted.footage_hours < fitted.events_found < 10 * fitted.footage_hours
+        assert 0.5 * 10 * fitted.normal_hours < fitted.events_found < 10 * fitted.normal_hours
 
 
 def alarms(footage, rule):
     """As the streaming finder gives them, with one more for each full minute."""
     videos = [frames(s.scores, s.times_s, f"video {i}") for i, s in enumerate(footage)]
     found = find(rule, *videos)
-    return sum(1 + int(event.lasts_s // 60) for event in found), len(found)
+    return sum(1 + int(event.duration_s // 60) for event in found), len(found)
 
 
 @settings(max_examples=150, deadline=None)
@@ -319,8 +340,8 @@ def test_the_threshold_is_the_lowest_that_streaming_and_the_rate_allow(several, 
             break
         allowed.append(enter)
     highest = max(within)
-    assert fitted.enter == allowed[-1] if allowed else highest < fitted.enter < highest + 1e-3
-    assert fitted.events_found == alarms(footage, rule(fitted.enter))[1]
+    assert fitted.on_threshold == allowed[-1] if allowed else highest < fitted.on_threshold < highest + 1e-3
+    assert fitted.events_found == alarms(footage, rule(fitted.on_threshold))[1]
     assert (fitted.caveat is None) == (1 / hours <= wanted * (1 + 1e-9))
 
 

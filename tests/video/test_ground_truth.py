@@ -38,7 +38,7 @@ def test_a_label_for_each_frame_in_any_order_and_spelling(tmp_path):
     assert not truth.has_track_ids
 
 
-def test_stretches_count_from_0_and_hold_their_last_frame(tmp_path):
+def test_segments_count_from_0_and_hold_their_last_frame(tmp_path):
     path = csv_file(tmp_path, "video,start,end\n01,1,2\n01,4,4\n01,2,2\n03,0,0\n")
     truth = read_truth(path, {"03": 1, "02": 2, "01": 5})
     assert truth.videos == ("03", "02", "01")
@@ -60,8 +60,8 @@ def test_stretches_count_from_0_and_hold_their_last_frame(tmp_path):
         ("video,frame,label\na,0,1\na,1.0,1\n", r"line 3: '1.0' is no frame number"),
         ("video,frame,label\nx,0,1\n", r"line 2: unknown video 'x'; the videos are 'a'"),
         ("video,frame,label\na,0\n", r"line 2: has 2 values, fewer than the header has columns"),
-        ("video,start,end\na,0,2\n", r"line 2: the stretch from 0 to 2 of video 'a', whose 2 frames are 0 to 1"),
-        ("video,start,end\na,1,0\n", r"the stretch from 1 to 0 of video 'a'"),
+        ("video,start,end\na,0,2\n", r"line 2: the segment from 0 to 2 of video 'a', whose 2 frames are 0 to 1"),
+        ("video,start,end\na,1,0\n", r"the segment from 1 to 0 of video 'a'"),
         ("video,start,end\na,0,?\n", r"line 2: '\?' is no frame number"),
         ("", r"the file is empty, or its first line is; give video,frame,label"),
         ("frame,label\n0,1\n", r"has the columns frame, label; give video,frame,label"),

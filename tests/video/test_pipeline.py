@@ -291,7 +291,7 @@ class TestEvaluate:
         found = evaluate_videos(gate, "gate", Path("masks"), RULE, watcher=watcher)
         assert [key.frame for key in watcher.seen] == list(range(10))
         assert [stage.name for stage in watcher.stages] == ["counting frames", "scoring", "figures and intervals"]
-        assert (found.videos, found.frames, found.anomalous_frames, found.stretches) == (1, 10, 3, 1)
+        assert (found.videos, found.frames, found.anomalous_frames, found.segments) == (1, 10, 3, 1)
         # of the 21 pairs one is lost: frame 8 scores above frame 4
         assert found.frame_auroc_micro.value == pytest.approx(20 / 21)
         assert found.pixel_auroc.value > 0.99  # places below 0 are in their order as well

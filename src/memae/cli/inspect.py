@@ -85,10 +85,8 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
         for column, stored in zip(detector.preprocess.columns, report["input"]["columns"], strict=True):
             stored["rule"] = column.rule
     if report["input"]["kind"] == "video":
-        import dataclasses
-
         events = default_events(detector)
-        report["events"] = dataclasses.asdict(events) if events else None
+        report["events"] = events.figures() if events else None
     return report
 
 

@@ -288,7 +288,9 @@ def event_rule(
     if not per_hour > 0:
         raise ConfigError(f"--false-alarms-per-hour {per_hour:g}: give a rate above 0")
     found = detector.event_threshold(per_hour, lambda score: EventRule(score, **times))
-    return EventRule(found.enter, leave if leave is not None else found.leave, **times), found.caveat
+    return EventRule(
+        found.on_threshold, leave if leave is not None else found.off_threshold, **times
+    ), found.caveat
 
 
 def default_events(detector: Detector) -> EventThreshold | None:
@@ -303,11 +305,11 @@ def default_events(detector: Detector) -> EventThreshold | None:
 
 def events_line(found: EventThreshold) -> str:
     """The event threshold of a model at the rate that is the default, in words."""
-    minutes = f"{60 * found.footage_hours:.3g} minutes of held-out normal footage"
+    minutes = f"{60 * found.normal_hours:.3g} minutes of held-out normal footage"
     rate = f"{FALSE_ALARMS_PER_HOUR:g} false alarm an hour"
     if found.caveat:
-        return f"from score {found.enter:.4g} on, just above all of {minutes}: too short to promise {rate}"
-    return f"from score {found.enter:.4g} on, for at most {rate}, from {minutes}"
+        return f"from score {found.on_threshold:.4g} on, just above all of {minutes}: too short to promise {rate}"
+    return f"from score {found.on_threshold:.4g} on, for at most {rate}, from {minutes}"
 
 
 def check_device(device: str) -> Any:

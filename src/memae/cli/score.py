@@ -299,7 +299,7 @@ def _score_video(
     events_found = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
     lines = [
         f"{found.frames:,} frames, {found.anomalous_frames:,} ({found.anomalous_frames / found.frames:.2%}) above "
-        f"score {detector.threshold.value:.4g}; {events_found} from score {rule.enter:.4g} on"
+        f"score {detector.threshold.value:.4g}; {events_found} from score {rule.on_threshold:.4g} on"
         + "".join(f"; {path}" for path in (out, events, overlay) if path)
     ]
     if caveat:
@@ -313,7 +313,8 @@ def _score_video(
         events=len(found.events),
         skipped=len(found.skipped),
         threshold=detector.threshold.value,
-        enter=rule.enter,
+        on_threshold=rule.on_threshold,
+        enter=rule.on_threshold,  # its old name, until 0.2.0
         caveat=caveat,
         **_files(out, event_file=events, overlay=overlay),
     )

@@ -20,6 +20,8 @@ _OPTIONS = {
     "drop": "--drop",
     "events": "--events",
     "label_column": "--label-column",
+    "labels": "--labels",
+    "normal": "--normal",
     "resume": "--resume",
     "skip_bad": "--skip-bad",
 }

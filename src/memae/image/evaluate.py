@@ -1,43 +1,88 @@
-"""How well error maps find the places that masks mark: pixel AUROC, and AUPRO, the overlap region by region."""
+"""How good scores and anomaly maps of images are, where labels or masks exist."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from memae.errors import DataError
+from memae.errors import ConfigError, DataError
 from memae.image.decode import UnreadableError, read_original
+from memae.image.mvtec import NORMAL_FOLDER, find_mvtec
 from memae.image.paths import IMAGE_SUFFIXES, find_images
-from memae.metrics import LEVEL, Estimate
+from memae.image.source import ImageSource
+from memae.metrics import (
+    Curves,
+    Estimate,
+    Evaluation,
+    Labels,
+    ResultTable,
+    SampleMeter,
+    ScoreHistogram,
+    area_share,
+    bootstrap,
+    figures_of,
+    read_labels,
+)
+from memae.stages import Watcher
+from memae.types import Key, Skipped
 
-__all__ = ["ImageMasks", "PixelEvaluation", "PixelMeter", "read_masks"]
+__all__ = [
+    "ImageEvaluation",
+    "ImageMasks",
+    "ImageMeter",
+    "ImageTruth",
+    "PixelEvaluation",
+    "PixelMeter",
+    "read_masks",
+    "read_truth",
+]
 
 MOST_FALSE = 0.3  # AUPRO is taken up to this share of normal pixels
 MASK_ENDING = "_mask"
 LOSSY_MASK = 127  # of 255: in a JPEG or WebP mask black is not quite black
-BIN_SHIFT = 15  # of the 31 bits of a float32 >= 0, which leaves 8 of its fraction: 0.4 %
-RESAMPLES, FEWEST_RESAMPLES = 200, 20
+FEWEST_RESAMPLES, MOST_RESAMPLES = 20, 200
 BOOTSTRAP_CELLS = 200_000_000  # entries of histograms weighed in all
-_EIGHT = np.ones((3, 3), dtype=bool)  # neighbours by a side or a corner
+TOUCHING = np.ones((3, 3), dtype=bool)  # by a side or a corner
 
 
 @dataclass(frozen=True)
 class PixelEvaluation:
-    """Maps held against masks; intervals are over images."""
+    """Anomaly maps compared with masks; intervals are over images."""
 
     images: int
     regions: int
-    """Connected places in the masks; pixels that touch by a corner are connected."""
+    """Connected regions of the masks; pixels that touch at a corner are connected."""
     pixel_auroc: Estimate
     """All pixels of all images in one ranking, so a large defect counts more than a small one."""
     aupro: Estimate
-    """Mean share of a region that is found, over shares of false pixels from 0 to 0.3, scaled to 0 ... 1: each region
+    """Mean share of a region that is found, over false positive rates from 0 to 0.3, scaled to 0 ... 1: each region
     counts the same (Bergmann et al., IJCV 2021)."""
+
+
+@dataclass(frozen=True)
+class ImageEvaluation:
+    """Scores and verdicts of images compared with labels, and their maps with masks where there are any."""
+
+    scores: Evaluation
+    pixels: PixelEvaluation | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """All fields of `scores`, and those of `pixels` under that name, ready for JSON."""
+        return self.scores.figures() | ({"pixels": figures_of(self.pixels)} if self.pixels else {})
+
+    def table(self) -> ResultTable:
+        """A row a figure, with its 95 % interval."""
+        table = self.scores.table()
+        if self.pixels is None:
+            return table
+        pixels = [self.pixels.pixel_auroc.row("pixel AUROC"), self.pixels.aupro.row("AUPRO")]
+        return table._replace(rows=[*table.rows, *pixels])
 
 
 @dataclass(frozen=True)
@@ -47,7 +92,7 @@ class ImageMasks:
     files: Mapping[str, Path]
 
     def read(self, key: str, size: tuple[int, int]) -> np.ndarray:
-        """(H, W) bool, True = anomalous; nothing is where there is no mask.
+        """(H, W) bool, True = anomalous; all False where there is no mask.
 
         Args:
             key: of the image.
@@ -70,6 +115,61 @@ class ImageMasks:
     def marks(self, key: str) -> bool:
         """Whether the image of a key has a mask that marks anything."""
         return key in self.files and bool(_marked(self.files[key]).any())
+
+
+@dataclass(frozen=True)
+class ImageTruth:
+    """What is known about the images of a source."""
+
+    origin: str
+    """The source, for messages."""
+    labels: Labels
+    masks: ImageMasks | None = None
+
+
+def read_truth(
+    source: ImageSource,
+    *,
+    root: Path | None = None,
+    label_column: str | None = None,
+    normal: Sequence[str] = (),
+    masks: Path | None = None,
+    skip_bad: bool = False,
+) -> ImageTruth:
+    """The labels and masks of images in files.
+
+    A folder in the layout of MVTec AD needs no more: its folders name the labels, and its masks are found. Masks
+    alone will do, too: then an image is anomalous if its mask marks anything.
+
+    Args:
+        source: the images.
+        root: the folder that they were opened from, which may have the layout of MVTec AD.
+        label_column: "folder", where the images lie in one folder for each label.
+        normal: the labels that mean normal.
+        masks: a folder of masks, see `read_masks`.
+        skip_bad: as for `memae.metrics.read_labels`.
+
+    Raises:
+        ConfigError: nothing says which images are normal.
+        DataError: labels or masks that do not fit the images.
+    """
+    if masks and not masks.is_dir():
+        raise ConfigError(f"`labels` {masks}: is no folder; the masks of images lie in one, see docs/images.md")
+    mvtec = find_mvtec(root) if root else None
+    if mvtec:
+        label_column, normal, masks = label_column or "folder", normal or [NORMAL_FOLDER], masks or mvtec.masks
+    if masks and label_column is None and not normal:
+        return _truth_of_masks(source, masks)
+    labels = read_labels(source, label_column, normal, skip_bad=skip_bad)
+    return ImageTruth(source.origin, labels, read_masks(masks, source.keys, labels.anomalous) if masks else None)
+
+
+def _truth_of_masks(source: ImageSource, folder: Path) -> ImageTruth:
+    masks = read_masks(folder, source.keys)
+    anomalous = np.array([masks.marks(key) for key in source.keys])
+    if anomalous.all() or not anomalous.any():
+        raise DataError(f"{folder}: an evaluation needs images with and without marks in their masks")
+    return ImageTruth(source.origin, Labels(anomalous, np.ones(len(anomalous), dtype=bool)), masks)
 
 
 def read_masks(folder: Path, keys: Sequence[str], anomalous: np.ndarray | None = None) -> ImageMasks:
@@ -97,113 +197,105 @@ def read_masks(folder: Path, keys: Sequence[str], anomalous: np.ndarray | None =
         if found[0] in files:
             raise DataError(f"{mask.path}: {found[0]} has the mask {files[found[0]]} too; leave one of the two")
         files[found[0]] = mask.path
-    if anomalous is not None:
-        for key, is_anomalous in zip(keys, anomalous.tolist(), strict=True):
-            if is_anomalous and key not in files:
-                wanted = PurePosixPath(_stem(key) + MASK_ENDING).as_posix()
-                raise DataError(f"{folder}: holds no mask of {key}; add {wanted}{IMAGE_SUFFIXES[0]}")
+    for key, is_anomalous in zip(keys, () if anomalous is None else anomalous.tolist(), strict=False):
+        if is_anomalous and key not in files:
+            wanted = _stem(key) + MASK_ENDING + IMAGE_SUFFIXES[0]
+            raise DataError(f"{folder}: holds no mask of {key}; add {wanted}")
     return ImageMasks(files)
 
 
 class PixelMeter:
-    """Takes maps and masks image by image and gives the figures; an image leaves histograms behind and no pixels.
+    """Takes maps and masks image by image and gives the figures; it keeps a histogram of each image and no pixels.
 
-    Errors that differ by less than 0.4 % may count as equal.
+    Errors that differ by less than 0.4 % may count as equal, see `memae.metrics.ScoreHistogram`.
     """
 
     def __init__(self) -> None:
-        self._images: list[_Histogram] = []
+        self._bins: list[np.ndarray] = []
+        self._amounts: list[np.ndarray] = []
+        self._regions: list[int] = []
 
     def add(self, errors: np.ndarray, mask: np.ndarray) -> None:
-        """One image: its error map (h, w), 0 or more, and its mask (H, W) bool, to whose size the map is brought."""
-        fitted = np.asarray(errors, dtype=np.float32)
-        if fitted.shape != mask.shape:
+        """One image: its map (h, w), which is resized to its mask (H, W) bool."""
+        errors = np.asarray(errors, dtype=np.float32)
+        if errors.shape != mask.shape:
             size = (mask.shape[1], mask.shape[0])
-            fitted = np.asarray(Image.fromarray(fitted).resize(size, Image.Resampling.BILINEAR))
-        self._images.append(_Histogram.of(np.maximum(fitted, 0), mask))
+            errors = np.asarray(Image.fromarray(errors).resize(size, Image.Resampling.BILINEAR))
+        numbered, regions = ndimage.label(mask, structure=TOUCHING)
+        shares = mask / np.bincount(numbered.ravel(), minlength=regions + 1)[numbered]  # each region adds up to 1
+        histogram = ScoreHistogram(3)
+        histogram.add(errors, ~mask, mask, shares)
+        bins, amounts = histogram.entries()
+        self._bins.append(bins)
+        self._amounts.append(amounts)
+        self._regions.append(int(regions))
 
     def result(self, seed: int = 0) -> PixelEvaluation:
         """The figures over all images.
 
         Raises:
-            DataError: no mask marks anything, or one marks everything.
+            DataError: no mask marks anything, or all masks mark everything.
         """
-        images = self._images
-        if not sum(image.regions for image in images) or not sum(int(image.normal.sum()) for image in images):
+        images, regions = len(self._bins), np.array(self._regions, dtype=np.float64)
+        owner = np.repeat(np.arange(images), [len(bins) for bins in self._bins])
+        normal, anomalous, shares = np.concatenate([np.empty((3, 0)), *self._amounts], axis=1)
+        if not normal.any() or not anomalous.any():
             raise DataError("the masks mark no pixel, or every one; figures of pixels need both kinds")
-        owner = np.repeat(np.arange(len(images)), [len(image.bins) for image in images])
-        levels, place = np.unique(np.concatenate([image.bins for image in images]), return_inverse=True)
-        place = len(levels) - 1 - place  # the highest error first
-        normal, anomalous, covered = (
-            np.concatenate([getattr(image, name) for image in images])
-            for name in ("normal", "anomalous", "covered")
-        )
-        regions = np.array([image.regions for image in images])
+        curves = Curves(np.concatenate(self._bins), owner, normal, anomalous, shares)
 
-        def figures(weights: np.ndarray) -> tuple[float, float]:
-            each = weights[owner]
-            false, true, overlap = (
-                np.cumsum(np.bincount(place, each * part, len(levels))) for part in (normal, anomalous, covered)
-            )
-            rate = np.concatenate([[0], false / false[-1]])
-            roc = _area(rate, np.concatenate([[0], true / true[-1]]))
-            return roc, _area_up_to(rate, np.concatenate([[0], overlap / (weights @ regions)]), MOST_FALSE)
+        def figures(resamples: np.ndarray) -> np.ndarray:
+            false, found, covered = curves(resamples)
+            roc = area_share(false, found, false[-1], found[-1])
+            return np.stack([roc, area_share(false, covered, MOST_FALSE * false[-1], resamples @ regions)], axis=1)
 
-        generator = np.random.default_rng(seed)
-        drawn = []
-        for _ in range(int(np.clip(BOOTSTRAP_CELLS // max(1, len(owner)), FEWEST_RESAMPLES, RESAMPLES))):
-            weights = np.bincount(generator.integers(len(images), size=len(images)), minlength=len(images))
-            some = weights > 0
-            if regions[some].any() and any(images[i].normal.any() for i in np.flatnonzero(some)):
-                drawn.append(figures(weights))
-        tail = (1 - LEVEL) / 2
-        lows, highs = np.quantile(np.array(drawn), [tail, 1 - tail], axis=0)
-        auroc, aupro = (
-            Estimate(value, float(low), float(high))
-            for value, low, high in zip(figures(np.ones(len(images))), lows, highs, strict=True)
-        )
-        return PixelEvaluation(len(images), int(regions.sum()), auroc, aupro)
+        resamples = int(np.clip(BOOTSTRAP_CELLS // len(owner), FEWEST_RESAMPLES, MOST_RESAMPLES))
+        auroc, aupro = bootstrap(figures, images, seed=seed, resamples=resamples, cells=curves.thresholds)
+        assert auroc and aupro, "both kinds of pixels are there"
+        return PixelEvaluation(images, int(regions.sum()), auroc, aupro)
 
 
-@dataclass(frozen=True)
-class _Histogram:
-    """One image by bins of its errors; only those that occur."""
+class ImageMeter(SampleMeter):
+    """Takes the predictions of images part by part and compares them with the truth.
 
-    bins: np.ndarray
-    normal: np.ndarray
-    """(K,) pixels outside the mask."""
-    anomalous: np.ndarray
-    """(K,) pixels inside."""
-    covered: np.ndarray
-    """(K,) shares of a region, added up over the regions."""
-    regions: int
+    Args:
+        truth: of the source that the predictions are of.
+        size_of: gives the (height, width) px of the image of a key; maps and masks are compared at this size.
+    """
 
-    @classmethod
-    def of(cls, errors: np.ndarray, mask: np.ndarray) -> _Histogram:
-        # from 0 up, the bits of float32 numbers are in the order of their values
-        bins, place = np.unique(np.ascontiguousarray(errors).view(np.uint32) >> BIN_SHIFT, return_inverse=True)
-        numbered, regions = ndimage.label(mask, structure=_EIGHT)
-        sizes = np.bincount(numbered.ravel(), minlength=regions + 1)
-        shares = np.where(numbered.ravel() > 0, 1 / np.maximum(sizes, 1)[numbered.ravel()], 0.0)
-        flat, place = mask.ravel(), place.ravel()
-        return cls(
-            bins,
-            np.bincount(place, ~flat, len(bins)),
-            np.bincount(place, flat, len(bins)),
-            np.bincount(place, shares, len(bins)),
-            int(regions),
-        )
+    def __init__(self, truth: ImageTruth, size_of: Callable[[Key], tuple[int, int]]) -> None:
+        super().__init__(truth.labels, truth.origin)
+        self._masks, self._size_of, self._pixels = truth.masks, size_of, PixelMeter()
+        self.takes_maps = truth.masks is not None
 
+    def add(
+        self,
+        keys: Sequence[Key],
+        scores: np.ndarray,
+        flags: np.ndarray,
+        skipped: Sequence[Skipped] = (),
+        maps: Iterable[tuple[Key, np.ndarray]] = (),
+    ) -> None:
+        """As `SampleMeter.add`; the maps are compared with the masks.
 
-def _area_up_to(x: np.ndarray, y: np.ndarray, most: float) -> float:
-    """The mean height of a curve (P,) from x = 0 to `most`; x begins at 0 and never falls."""
-    inside = x <= most
-    end = float(np.interp(most, x, y)) if not inside.all() else float(y[-1])
-    return _area(np.append(x[inside], most), np.append(y[inside], end)) / most
+        Raises:
+            DataError: a mask that cannot be read, or of another size than its image.
+        """
+        super().add(keys, scores, flags, skipped)
+        if self._masks is None:
+            return
+        for key, errors in maps:
+            self._pixels.add(errors, self._masks.read(str(key), self._size_of(key)))
 
+    def result(
+        self, *, wanted_false_alarm_rate: float, seed: int = 0, watcher: Watcher | None = None
+    ) -> ImageEvaluation:
+        """The figures of all images that were added; the arguments are those of `memae.metrics.evaluate`.
 
-def _area(x: np.ndarray, y: np.ndarray) -> float:
-    return float((np.diff(x) * (y[1:] + y[:-1])).sum() / 2)
+        Raises:
+            DataError: another number of images than of labels, or labels or pixels of one kind only.
+        """
+        scores = super().result(wanted_false_alarm_rate=wanted_false_alarm_rate, seed=seed, watcher=watcher)
+        return ImageEvaluation(scores, self._pixels.result(seed) if self._masks else None)
 
 
 def _marked(file: Path) -> np.ndarray:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
-from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError
 from memae.explain import Explanation
 from memae.files import atomic_file, check_writable
-from memae.image.evaluate import ImageMasks, PixelEvaluation, PixelMeter
 from memae.image.heat import draw_heat
-from memae.image.source import ImageSource
-from memae.stages import Watcher
 from memae.types import Key
 
-__all__ = ["check_maps_folder", "judge_maps", "map_path", "save_map"]
+__all__ = ["check_maps_folder", "map_path", "save_map"]
 
 
 def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
@@ -37,35 +31,6 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
     draw_heat(drawn, found.heat, threshold)
     with atomic_file(path) as part:
         drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
-
-
-def judge_maps(
-    detector: Detector,
-    source: ImageSource,
-    masks: ImageMasks,
-    *,
-    skip_bad: bool = False,
-    watcher: Watcher | None = None,
-) -> tuple[Verdicts, PixelEvaluation]:
-    """The verdicts on all images of a source, and their heat held against masks, at the size of the images.
-
-    Args:
-        detector: a model of images.
-        source: the images.
-        masks: theirs.
-        skip_bad: leave out images that cannot be read, which are an error else.
-        watcher: told how far the work is.
-
-    Raises:
-        DataError: an image or a mask that cannot be read, or a mask of another size than its image.
-    """
-    meter, parts = PixelMeter(), []
-    with closing(detector.stream(source, explained="all", skip_bad=skip_bad, watcher=watcher)) as verdicts:
-        for part in verdicts:
-            for found in part.explanations:
-                meter.add(found.heat, masks.read(str(found.key), source.size_of(found.key)))
-            parts.append(replace(part, explanations=()))  # which are larger than the images
-    return Verdicts.joined(parts), meter.result()
 
 
 def map_path(key: Key) -> Path:

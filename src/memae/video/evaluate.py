@@ -1,4 +1,4 @@
-"""How good scores, regions and alarm events of video are, frame by frame, where labels or masks exist.
+"""How good scores, anomaly maps, regions and events of video are, frame by frame, where labels or masks exist.
 
 Frames of one video are not independent, so every interval here is a bootstrap over whole videos.
 """
@@ -6,51 +6,35 @@ Frames of one video are not independent, so every interval here is a bootstrap o
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from memae.deprecated import renamed_attribute
 from memae.errors import DataError
-from memae.metrics import Estimate
+from memae.metrics import Estimate, ResultTable, figures_of
 from memae.types import FrameKey
-from memae.video.bootstrap import Criterion, Figure, Ranking, VideoBootstrap
+from memae.video.events import EventFinder, EventRule
+from memae.video.figures import (
+    VideoCounts,
+    event_figures,
+    frame_figures,
+    per_video_min_max,
+    pixel_figures,
+    segments_of,
+)
 from memae.video.ground_truth import VideoTruth, listed_videos
+from memae.video.tracks import TrueRegions
 
 __all__ = ["VideoEvaluation", "VideoMeter", "per_video_min_max"]
-
-OVERLAP = 0.1  # beta of Street Scene: least IoU of a detected and a true region
-TRACK_SHARE = 0.1  # alpha of Street Scene: least share of a track's regions
-
-PIXEL_BINS = 1 << 17  # by the upper bits of float32: 1 of sign, 8 of exponent, 8 of mantissa
-_BIN_SHIFT = 15
-_SIGN = np.uint32(1 << 31)
-
-
-def per_video_min_max(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each video's scores (F,) stretched to 0 ... 1: (e - min) / (max - min), higher = more anomalous.
-
-    A protocol of the paper, and never a score to serve: the least and the largest error of a video are known only
-    when it is over, so it looks into the future, and it gives every video one frame of 1, anomalous or not. The
-    paper's regularity (Gong et al., ICCV 2019, section on video) is p_u = 1 - (e_u - min) / (max - min), that is 1
-    minus what this gives. A video of equal scores gets zeros.
-    """
-    return {video: _min_max(np.asarray(values, dtype=np.float64)) for video, values in scores.items()}
-
-
-def _min_max(scores: np.ndarray) -> np.ndarray:
-    if not len(scores) or scores.max() == scores.min():
-        return np.zeros_like(scores)
-    stretched: np.ndarray = (scores - scores.min()) / (scores.max() - scores.min())
-    return stretched
 
 
 @dataclass(frozen=True)
 class VideoEvaluation:
-    """Scores, error maps, regions and events of video held against labels; None where nothing can be judged.
+    """Scores, anomaly maps, regions and events of video compared with labels; None where nothing can be judged.
 
     The interval of each estimate is the 95 % percentile bootstrap over videos: 1,000 times as many videos as there
     are are drawn with replacement, and each comes with all its frames. A resample that leaves a figure undefined
@@ -86,23 +70,76 @@ class VideoEvaluation:
     rbdc: Estimate | None
     tbdc: Estimate | None
 
-    stretches: int
+    segments: int
     """Maximal runs of anomalous frames."""
     events: int | None
     event_precision: Estimate | None
-    """Share of the events that overlap an anomalous stretch."""
+    """Share of the events that overlap an anomalous segment."""
     event_recall: Estimate | None
-    """Share of the anomalous stretches that some event overlaps."""
+    """Share of the anomalous segments that some event overlaps."""
     event_f1: Estimate | None
     """Harmonic mean of the two."""
     false_events_per_hour: Estimate | None
-    """Events that overlap no anomalous stretch, per hour of video; None where the frames have no times."""
+    """Events that overlap no anomalous segment, per hour of video; None where the frames have no times."""
+
+    on_threshold: float | None = None
+    """The score from which on a frame begins an event; None where the events did not come from a rule."""
+    off_threshold: float | None = None
+    """The score below which an event ends."""
+
+    stretches = renamed_attribute("segments")
+
+    def figures(self) -> dict[str, Any]:
+        """All fields, ready for JSON, and until 0.2.0 `segments` under its old name, too."""
+        return figures_of(self) | {"stretches": self.segments}
+
+    def table(self) -> ResultTable:
+        """A row a figure, with its 95 % interval over videos."""
+        tracks = " (derived from the masks)" * self.derived_tracks
+        rows = [
+            _row("frame AUROC, micro: all frames in one ranking", self.frame_auroc_micro),
+            _row("  scaled to 0..1 per video (sees the future)", self.frame_auroc_micro_min_max),
+            _row(f"frame AUROC, macro ({self.macro_videos} videos), scaled or not", self.frame_auroc_macro),
+            *(
+                _row(name, estimate, missing="-" if self.masked_videos else "needs masks")
+                for name, estimate in (
+                    ("pixel AUROC", self.pixel_auroc),
+                    ("RBDC: regions found", self.rbdc),
+                    (f"TBDC: tracks found{tracks}", self.tbdc),
+                )
+            ),
+            _row("event precision: share of events that are true", self.event_precision),
+            _row("event recall: share of segments that one meets", self.event_recall),
+            _row("event F1", self.event_f1),
+            _row("false events per hour", self.false_events_per_hour, digits=1),
+        ]
+        return ResultTable(self._title(), ("figure", "value", "95 % over videos"), rows, self._caption())
+
+    def _title(self) -> str:
+        return (
+            f"{self.frames:,} frames of {self.videos} video{'s' * (self.videos != 1)}, {self.anomalous_frames:,} of "
+            f"them anomalous, in {self.segments} segment{'s' * (self.segments != 1)}; {self.events or 0} "
+            f"event{'s' * (self.events != 1)}"
+        )
+
+    def _caption(self) -> str:
+        truth = "An event is true if it overlaps an anomalous segment. Every figure: docs/video.md"
+        if self.on_threshold is None:
+            return truth
+        return f"An event begins at score {self.on_threshold:.4g} and ends below {self.off_threshold:.4g}. {truth}"
+
+
+def _row(name: str, estimate: Estimate | None, *, digits: int = 4, missing: str = "-") -> tuple[str, str, str]:
+    if estimate is None:
+        return name, "-", missing
+    _, value, interval = estimate.row(name, digits)
+    return name, value, "needs 2 videos" if math.isnan(estimate.low) else interval
 
 
 class VideoMeter:
-    """Holds frame after frame against the truth; memory grows with frames and regions, never with pixels.
+    """Compares frame after frame with the truth; memory grows with frames and regions, never with pixels.
 
-    **Pixel AUROC** is over the pixels of the masks, the UCSD convention: an error map of another size is stretched
+    **Pixel AUROC** is over the pixels of the masks, the UCSD convention: an error map of another size is resized
     to the mask's (bilinear; with an antialiasing filter where it shrinks). The scores go into 131,072 bins by the
     upper bits of their float32 form, sign, exponent and 8 bits of mantissa: two scores that differ by more than 0.4 %
     never share a bin, and those that share one count as a tie.
@@ -127,18 +164,19 @@ class VideoMeter:
     share a pixel belong to one track, so a track is a connected component in space and time, and two anomalies
     that touch once are one track. A TBDC on derived tracks does not compare with one on tracks drawn by hand.
 
-    **Events** are true if they overlap an anomalous stretch, a maximal run of anomalous frames.
+    **Events** are true if they overlap an anomalous segment, a maximal run of anomalous frames.
 
     Args:
-        truth: what to hold against.
+        truth: what to compare with.
+        rule: finds the events in the scores; None takes those that `add_events` is given.
         seed: of the bootstrap over videos.
     """
 
-    def __init__(self, truth: VideoTruth, *, seed: int = 0) -> None:
-        self._truth = truth
-        self._seed = seed
-        self._counts: dict[str, _VideoCounts] = {}
-        self._open: _OpenVideo | None = None
+    def __init__(self, truth: VideoTruth, *, rule: EventRule | None = None, seed: int = 0) -> None:
+        self._truth, self._rule, self._seed = truth, rule, seed
+        self._finder = EventFinder(rule) if rule else None
+        self._videos: dict[str, VideoCounts] = {}
+        self._last: VideoCounts | None = None
         self._events: list[tuple[str, int, int]] | None = None
 
     def add(
@@ -160,27 +198,21 @@ class VideoMeter:
                 box that is empty or reaches beyond the mask.
         """
         where = f"frame {key.frame} of video {key.video!r}"
-        if key.video not in self._truth.labels:
-            raise DataError(
-                f"{where}: {self._truth.origin} has no such video; it has {listed_videos(self._truth.labels)}"
-            )
-        if not 0 <= key.frame < len(self._truth.labels[key.video]):
-            raise DataError(
-                f"{where}: {self._truth.origin} labels {len(self._truth.labels[key.video])} frames of it; give "
-                "the labels that belong to this video"
-            )
+        self._check_labelled(key, where)
         if not math.isfinite(score):
             raise DataError(f"{where}: the score is {score}; scores must be finite")
         video = self._opened(key, where)
         values = self._truth.mask_values(key.video, key.frame)
         if values is not None:
             errors, boxes = _checked_map(error_map, where), _checked_boxes(regions, values.shape, where)
-            video.judge_pixels(errors, values != 0)
-            video.judge_regions(boxes, values, key.frame)
-        video.counts.add(key, score)
+            video.add_pixels(errors, values != 0)
+            video.add_regions(boxes, values, key.frame)
+        video.add_score(key, score)
+        if self._finder and (event := self._finder.push(key, score)):
+            self.add_events([(event.video, event.first_frame, event.last_frame)])
 
     def add_events(self, events: Iterable[tuple[str, int, int]]) -> None:
-        """Takes alarm events (video, first frame, last frame); call it with none if there was no alarm.
+        """Takes events (video, first frame, last frame) where there is no rule; call it also if there are none.
 
         Raises:
             DataError: an event in an unknown video, or outside its frames.
@@ -206,115 +238,63 @@ class VideoMeter:
         Raises:
             DataError: a video of the truth has no scored frame.
         """
-        self._settle()
-        if missing := [video for video in self._truth.videos if video not in self._counts]:
+        if missing := [video for video in self._truth.videos if video not in self._videos]:
             raise DataError(
                 f"{self._truth.origin}: video {missing[0]!r} is labelled and none of its frames was scored; score "
                 "it, or leave it out of the labels"
             )
-        return _evaluation(self._truth, self._counts, self._events, self._seed)
+        truth, videos, events = (
+            self._truth,
+            [self._videos[video] for video in self._truth.videos],
+            self._all_events(),
+        )
+        scored = list(zip(truth.labels.values(), videos, strict=True))
+        labels = [of_video[np.array(video.frames)] for of_video, video in scored]
+        masked = np.array([video in truth.masks for video in truth.videos])
+        hours = [video.hours(len(of_video)) for of_video, video in scored]
+        return VideoEvaluation(
+            videos=len(videos),
+            frames=sum(map(len, labels)),
+            anomalous_frames=int(sum(of_video.sum() for of_video in labels)),
+            unscored_frames=sum(len(of_video) - len(video.frames) for of_video, video in scored),
+            derived_tracks=bool(masked.any()) and not truth.has_track_ids,
+            segments=sum(len(segments_of(of_video)) for of_video in truth.labels.values()),
+            on_threshold=self._rule.on_threshold if self._rule else None,
+            off_threshold=self._rule.ends_below if self._rule else None,
+            **frame_figures(labels, [np.array(video.scores) for video in videos], self._seed),
+            **pixel_figures(videos, masked, self._seed),
+            **event_figures(truth.labels, events, hours, self._seed),
+        )
 
-    def _opened(self, key: FrameKey, where: str) -> _OpenVideo:
-        if self._open is None or self._open.video != key.video:
-            self._settle()
-            if key.video in self._counts:
-                raise DataError(f"{where}: comes after another video; give the frames of a video in one piece")
-            self._open = _OpenVideo(key.video, has_track_ids=self._truth.has_track_ids)
-        frames = self._open.counts.frames
-        if frames and key.frame <= frames[-1]:
-            raise DataError(f"{where}: comes after frame {frames[-1]}; give each frame once and in order")
-        return self._open
+    def _all_events(self) -> list[tuple[str, int, int]] | None:
+        if not self._finder:
+            return self._events
+        last = copy(self._finder).close()  # of a copy: more frames may come
+        return [*(self._events or []), *([(last.video, last.first_frame, last.last_frame)] if last else [])]
 
-    def _settle(self) -> None:
-        if self._open is not None:
-            self._counts[self._open.video] = self._open.settled()
+    def _check_labelled(self, key: FrameKey, where: str) -> None:
+        labels = self._truth.labels
+        if key.video not in labels:
+            raise DataError(f"{where}: {self._truth.origin} has no such video; it has {listed_videos(labels)}")
+        if not 0 <= key.frame < len(labels[key.video]):
+            raise DataError(
+                f"{where}: {self._truth.origin} labels {len(labels[key.video])} frames of it; give "
+                "the labels that belong to this video"
+            )
 
-
-@dataclass
-class _VideoCounts:
-    """All that the figures need to know of a video."""
-
-    frames: array[int] = field(default_factory=lambda: array("q"))
-    scores: array[float] = field(default_factory=lambda: array("d"))
-    first_s: float = math.nan
-    last_s: float = math.nan
-    bins: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    """(K,) that hold a pixel, ascending."""
-    pixels: np.ndarray = field(default_factory=lambda: np.empty((2, 0), np.int64))
-    """(2, K) how many normal and anomalous pixels they hold."""
-    false_scores: array[float] = field(default_factory=lambda: array("d"))
-    """Of detected regions that match no true region."""
-    region_scores: array[float] = field(default_factory=lambda: array("d"))
-    """Of each true region the best matching detection; -inf where none matches."""
-    region_tracks: array[int] = field(default_factory=lambda: array("q"))
-
-    def add(self, key: FrameKey, score: float) -> None:
-        if not self.frames:
-            self.first_s = key.time_s
-        self.last_s = key.time_s
-        self.frames.append(key.frame)
-        self.scores.append(score)
-
-    def hours(self, frames: int) -> float:
-        """Length of the video of so many frames, by the times of those scored; NaN where they tell nothing."""
-        passed_s = self.last_s - self.first_s
-        if not (math.isfinite(passed_s) and passed_s > 0):
-            return math.nan
-        return passed_s / (self.frames[-1] - self.frames[0]) * frames / 3600
-
-    def track_scores(self) -> np.ndarray:
-        """(T,) score down to which the threshold must fall for each track to count as found."""
-        tracks, scores = np.array(self.region_tracks), np.array(self.region_scores)
-        return np.array([_track_score(scores[tracks == track]) for track in np.unique(tracks)])
-
-
-def _track_score(regions: np.ndarray) -> float:
-    shares = np.arange(1, len(regions) + 1) / len(regions)
-    needed = np.searchsorted(shares, TRACK_SHARE)  # the place of the least count whose share reaches alpha
-    return float(np.sort(regions)[::-1][needed])
-
-
-class _OpenVideo:
-    """The video whose frames are coming in."""
-
-    def __init__(self, video: str, *, has_track_ids: bool) -> None:
-        self.video = video
-        self.counts = _VideoCounts()
-        self._pixels = np.zeros(2 * PIXEL_BINS, dtype=np.int64)
-        self._tracks = _TracksById() if has_track_ids else _LinkedTracks()
-
-    def judge_pixels(self, errors: np.ndarray, mask: np.ndarray) -> None:
-        if errors.shape != mask.shape:
-            size = (mask.shape[1], mask.shape[0])
-            errors = np.asarray(Image.fromarray(errors).resize(size, Image.Resampling.BILINEAR))
-        bins = _pixel_bins(errors) + PIXEL_BINS * mask
-        self._pixels += np.bincount(bins.ravel(), minlength=2 * PIXEL_BINS)
-
-    def judge_regions(self, boxes: np.ndarray, values: np.ndarray, frame: int) -> None:
-        true, tracks = self._tracks.regions(values, frame) if values.any() else (np.empty((0, 4)), [])
-        matches = _overlaps(true, boxes[:, :4]) >= OVERLAP
-        scores = np.where(matches, boxes[:, 4], -np.inf).max(axis=1, initial=-np.inf)
-        self.counts.region_scores.extend(scores.tolist())
-        self.counts.region_tracks.extend(tracks)
-        self.counts.false_scores.extend(boxes[~matches.any(axis=0), 4].tolist())
-
-    def settled(self) -> _VideoCounts:
-        """The counts up to now."""
-        pixels = self._pixels.reshape(2, PIXEL_BINS)
-        self.counts.bins = np.flatnonzero(pixels.any(axis=0))
-        self.counts.pixels = pixels[:, self.counts.bins]
-        self.counts.region_tracks = array("q", map(self._tracks.final, self.counts.region_tracks))
-        return self.counts
-
-
-def _pixel_bins(errors: np.ndarray) -> np.ndarray:
-    """(H, W) int64 bin of each error, in the order of the errors.
-
-    From 0 up, the bits of float32 numbers are in the order of their values; below 0 in the opposite one.
-    """
-    bits: np.ndarray = (errors + np.float32(0)).view(np.uint32)  # -0.0 + 0.0 has no sign bit
-    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    return (ordered >> _BIN_SHIFT).astype(np.int64)
+    def _opened(self, key: FrameKey, where: str) -> VideoCounts:
+        if key.video not in self._videos:
+            if self._last:
+                self._last.close()
+            self._last = self._videos[key.video] = VideoCounts(
+                TrueRegions(has_track_ids=self._truth.has_track_ids)
+            )
+        video = self._videos[key.video]
+        if video is not self._last:
+            raise DataError(f"{where}: comes after another video; give the frames of a video in one piece")
+        if video.frames and key.frame <= video.frames[-1]:
+            raise DataError(f"{where}: comes after frame {video.frames[-1]}; give each frame once and in order")
+        return video
 
 
 def _checked_map(error_map: np.ndarray, where: str) -> np.ndarray:
@@ -339,170 +319,3 @@ def _checked_boxes(regions: Sequence[Sequence[float]], size: tuple[int, ...], wh
                 f"mask of {size[1]} x {size[0]} px (width x height); masks and regions must be in px of the video"
             )
     return boxes
-
-
-def _overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(K, D) intersection over union of boxes (K, 4) and (D, 4)."""
-    true, detected = true[:, None], detected[None]
-    sides = np.minimum(true[..., 2:], detected[..., 2:]) - np.maximum(true[..., :2], detected[..., :2])
-    shared = sides.clip(min=0).prod(axis=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (true, detected)]
-    overlaps: np.ndarray = shared / (areas[0] + areas[1] - shared)
-    return overlaps
-
-
-class _Tracks(Protocol):
-    def regions(self, values: np.ndarray, frame: int) -> tuple[np.ndarray, list[int]]:
-        """The boxes (K, 4) of the true regions of a mask, and the number of the track of each."""
-        ...
-
-    def final(self, track: int) -> int:
-        """The number that a track goes by once all frames are known."""
-        ...
-
-
-class _TracksById:
-    """One region for each positive value of a mask."""
-
-    def regions(self, values: np.ndarray, frame: int) -> tuple[np.ndarray, list[int]]:
-        ids, numbered = np.unique(np.append(values.ravel(), 0), return_inverse=True)  # the 0 makes normal pixels 0
-        return _boxes(numbered[:-1].reshape(values.shape)), ids[1:].tolist()
-
-    def final(self, track: int) -> int:
-        return track
-
-
-class _LinkedTracks:
-    """Connected components, linked to those of the frame before that they share a pixel with."""
-
-    def __init__(self) -> None:
-        self._same_as: list[int] = []  # a forest: tracks that turned out to be one share a root
-        self._numbered = np.empty((0, 0), np.int64)
-        self._first = 0
-        self._frame = -2
-
-    def regions(self, values: np.ndarray, frame: int) -> tuple[np.ndarray, list[int]]:
-        from scipy.ndimage import label
-
-        numbered, count = label(values != 0, structure=np.ones((3, 3)))
-        first = len(self._same_as) - 1  # region 1 of this frame is the track after the last one
-        self._same_as.extend(range(len(self._same_as), len(self._same_as) + count))
-        if frame == self._frame + 1:
-            both = (numbered > 0) & (self._numbered > 0)
-            for now, before in {*zip(numbered[both].tolist(), self._numbered[both].tolist(), strict=True)}:
-                self._same_as[self.final(first + now)] = self.final(self._first + before)
-        self._numbered, self._first, self._frame = numbered, first, frame
-        return _boxes(numbered), [first + now for now in range(1, count + 1)]
-
-    def final(self, track: int) -> int:
-        while self._same_as[track] != track:
-            self._same_as[track] = self._same_as[self._same_as[track]]
-            track = self._same_as[track]
-        return track
-
-
-def _boxes(numbered: np.ndarray) -> np.ndarray:
-    """(K, 4) left, top, right, bottom of the regions 1 ... K in (H, W)."""
-    from scipy.ndimage import find_objects
-
-    return np.array([(x.start, y.start, x.stop, y.stop) for y, x in find_objects(numbered)], dtype=np.float64)
-
-
-def _evaluation(
-    truth: VideoTruth,
-    counts: Mapping[str, _VideoCounts],
-    events: Sequence[tuple[str, int, int]] | None,
-    seed: int,
-) -> VideoEvaluation:
-    videos = [counts[video] for video in truth.videos]
-    labels = [truth.labels[name][np.array(video.frames)] for name, video in zip(truth.videos, videos, strict=True)]
-    raw = {name: np.array(video.scores) for name, video in zip(truth.videos, videos, strict=True)}
-    plain = _frame_ranking(labels, list(raw.values()))
-    stretched = _frame_ranking(labels, list(per_video_min_max(raw).values()))
-    masked = np.array([name in truth.masks for name in truth.videos])
-    frames = np.array([len(video.frames) for video in videos])
-    tracks = [video.track_scores() for video in videos]
-    regions = [np.array(video.region_scores) for video in videos]
-    false = [np.array(video.false_scores) for video in videos]
-    estimate = VideoBootstrap(len(videos), seed).estimate
-    everyone = np.ones(len(videos), dtype=bool)
-    return VideoEvaluation(
-        videos=len(videos),
-        frames=int(frames.sum()),
-        anomalous_frames=int(sum(of_video.sum() for of_video in labels)),
-        unscored_frames=sum(len(of_video) for of_video in truth.labels.values()) - int(frames.sum()),
-        frame_auroc_micro=estimate(plain.micro, everyone),
-        frame_auroc_micro_min_max=estimate(stretched.micro, everyone),
-        frame_auroc_macro=estimate(plain.macro, plain.both_kinds),
-        macro_videos=int(plain.both_kinds.sum()),
-        masked_videos=int(masked.sum()),
-        regions=sum(map(len, regions)),
-        tracks=sum(map(len, tracks)),
-        derived_tracks=bool(masked.any()) and not truth.has_track_ids,
-        pixel_auroc=estimate(_pixel_ranking(videos).micro, masked),
-        rbdc=estimate(Criterion(false, regions, frames * masked).area, masked),
-        tbdc=estimate(Criterion(false, tracks, frames * masked).area, masked),
-        stretches=sum(len(_stretches(of_video)) for of_video in truth.labels.values()),
-        events=None if events is None else len(events),
-        **_event_estimates(truth, videos, events, estimate),
-    )
-
-
-def _frame_ranking(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> Ranking:
-    video = np.repeat(np.arange(len(labels)), [len(of_video) for of_video in labels])
-    place = np.unique(np.concatenate(scores), return_inverse=True)[1]
-    anomalous = np.concatenate(labels)
-    return Ranking(video, place, anomalous, ~anomalous, len(labels))
-
-
-def _pixel_ranking(videos: Sequence[_VideoCounts]) -> Ranking:
-    video = np.repeat(np.arange(len(videos)), [len(counts.bins) for counts in videos])
-    normal, anomalous = np.concatenate([counts.pixels for counts in videos], axis=1)
-    place = np.unique(np.concatenate([counts.bins for counts in videos]), return_inverse=True)[1]
-    return Ranking(video, place, anomalous, normal, len(videos))
-
-
-def _stretches(labels: np.ndarray) -> np.ndarray:
-    """(K, 2) first and last frame of each maximal run of True."""
-    steps = np.flatnonzero(np.diff(labels.astype(np.int8), prepend=0, append=0))
-    return steps.reshape(-1, 2) - (0, 1)
-
-
-def _event_estimates(
-    truth: VideoTruth,
-    videos: Sequence[_VideoCounts],
-    events: Sequence[tuple[str, int, int]] | None,
-    estimate: Callable[[Figure, np.ndarray], Estimate | None],
-) -> dict[str, Estimate | None]:
-    everyone = np.ones(len(videos), dtype=bool)
-    names = ("event_precision", "event_recall", "event_f1", "false_events_per_hour")
-    if events is None:
-        return dict.fromkeys(names)
-    given, true, stretches, found = _event_counts(truth, events).T
-    hours = np.array(
-        [video.hours(len(truth.labels[name])) for name, video in zip(truth.videos, videos, strict=True)]
-    )
-
-    def f1(resamples: np.ndarray) -> np.ndarray:
-        precision, recall = resamples @ true / (resamples @ given), resamples @ found / (resamples @ stretches)
-        mean = np.where(recall > 0, 2 * precision * recall / (precision + recall), 0)  # no event: no precision
-        return np.where(resamples @ stretches > 0, mean, np.nan)
-
-    figures: tuple[Figure, ...] = (
-        lambda resamples: resamples @ true / (resamples @ given),
-        lambda resamples: resamples @ found / (resamples @ stretches),
-        f1,
-        lambda resamples: resamples @ (given - true) / (resamples @ hours),
-    )
-    return {name: estimate(figure, everyone) for name, figure in zip(names, figures, strict=True)}
-
-
-def _event_counts(truth: VideoTruth, events: Sequence[tuple[str, int, int]]) -> np.ndarray:
-    """(V, 4) of each video: events, events that meet a stretch, stretches, stretches that an event meets."""
-    counts = []
-    for video, labels in truth.labels.items():
-        spans = np.array([span for name, *span in events if name == video], dtype=np.int64).reshape(-1, 2)
-        stretches = _stretches(labels)
-        meets = (spans[:, None, 0] <= stretches[:, 1]) & (stretches[:, 0] <= spans[:, None, 1])
-        counts.append([len(spans), meets.any(axis=1).sum(), len(stretches), meets.any(axis=0).sum()])
-    return np.array(counts)

@@ -1,7 +1,7 @@
 """From scores of frames to events with a beginning and an end; the threshold for a wanted rate of false alarms.
 
-An event begins at a frame that scores `enter` or more and lasts as long as frames score `leave` or more. Events
-close to each other are one; short ones are dropped; after an event there is quiet for a while. All of it is
+An event begins at a frame that reaches the on threshold and goes on as long as frames reach the off threshold.
+Events close to each other are one; short ones are dropped; after an event no other begins for a while. All of it is
 decided from the past alone, so that a stored video and a camera give the same events.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from memae.deprecated import renamed_arguments, renamed_attribute
 from memae.errors import ConfigError, DataError
 from memae.types import FrameKey
 from memae.video.regions import Box
@@ -31,8 +32,8 @@ __all__ = [
     "fit_event_threshold",
 ]
 
-LEAVE_SHARE = 0.8  # of `enter`: the hysteresis that is used if none is given
-ALARM_S = 60.0  # a false alarm that lasts counts once more for each of these
+OFF_SHARE = 0.8  # of the on threshold: the off threshold that is used if none is given
+ALARM_S = 60.0  # a false alarm counts once more for each of these that it takes
 RANK_STEP = 0.02  # of the scores above a threshold join for the next one tried
 
 
@@ -41,26 +42,27 @@ class EventRule:
     """When frames make an event.
 
     Raises:
-        ConfigError: a value that is not finite, a negative time, or leave above enter.
+        ConfigError: a value that is not finite, a negative time, or an off threshold above the on threshold.
     """
 
-    enter: float
+    on_threshold: float
     """The least score that begins an event."""
-    leave: float | None = None
-    """The least score with which it goes on; None is 0.8 of `enter`."""
+    off_threshold: float | None = None
+    """The least score with which it goes on; None is 0.8 of `on_threshold`."""
     least_s: float = 0.0
-    """Events that last less, from their first to their last frame, are dropped; a single frame lasts 0 s."""
+    """Events of a shorter duration are dropped; that of a single frame is 0 s."""
     merge_gap_s: float = 1.0
     """What begins again at most this long after its last frame is the same event."""
     cool_down_s: float = 0.0
     """For this long after the last frame of an event none begins; one that is still there then begins then."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.enter):
-            raise ConfigError(f"enter = {self.enter}: the score that begins an event must be a finite number")
-        if self.leave is not None and not (math.isfinite(self.leave) and self.leave <= self.enter):
+        on, off = self.on_threshold, self.off_threshold
+        if not math.isfinite(on):
+            raise ConfigError(f"on_threshold = {on}: the score that begins an event must be a finite number")
+        if off is not None and not (math.isfinite(off) and off <= on):
             raise ConfigError(
-                f"leave = {self.leave:g}: the score that ends an event must not lie above enter = {self.enter:g}; "
+                f"off_threshold = {off:g}: the score that ends an event must not lie above on_threshold = {on:g}; "
                 "give less, or leave it out"
             )
         for name in ("least_s", "merge_gap_s", "cool_down_s"):
@@ -69,9 +71,18 @@ class EventRule:
                 raise ConfigError(f"{name} = {value:g}: give seconds, 0 or more")
 
     @property
-    def stay(self) -> float:
-        """The score with which an event goes on: `leave`, or what stands in for it."""
-        return self.enter - (1 - LEAVE_SHARE) * abs(self.enter) if self.leave is None else self.leave
+    def ends_below(self) -> float:
+        """The score below which an event ends: `off_threshold`, or what stands in for it."""
+        if self.off_threshold is not None:
+            return self.off_threshold
+        return self.on_threshold - (1 - OFF_SHARE) * abs(self.on_threshold)
+
+    enter = renamed_attribute("on_threshold")
+    leave = renamed_attribute("off_threshold")
+    stay = renamed_attribute("ends_below")
+
+
+EventRule.__init__ = renamed_arguments(enter="on_threshold", leave="off_threshold")(EventRule.__init__)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -113,16 +124,18 @@ class Event:
     """Path of its video, where one was written."""
 
     @property
-    def lasts_s(self) -> float:
+    def duration_s(self) -> float:
         """From the first to the last frame; 0 for a single one."""
         return self.end_s - self.start_s
+
+    lasts_s = renamed_attribute("duration_s")
 
 
 class EventFinder:
     """Events from scores as they come; it keeps one open event and no frame.
 
     An event is given when nothing can change it any more: by the first frame after the merge gap, or by `close`.
-    A hole in the footage ends no event: close it where the camera was away.
+    A hole in the video ends no event: close it where the camera was away.
     """
 
     _open: _Open | None
@@ -152,7 +165,7 @@ class EventFinder:
         """
         final = self._start_video(key.video)
         self._check(key, score)
-        self._active = self._active and score >= self._rule.stay
+        self._active = self._active and score >= self._rule.ends_below
         if self._open is not None and not self._active and key.time_s - self._open.end_s > self._rule.merge_gap_s:
             final = self._finish()
         self._active = self._active or self._begins(key, score)
@@ -192,7 +205,7 @@ class EventFinder:
 
     def _begins(self, key: FrameKey, score: float) -> bool:
         # within the merge gap the open event goes on, and its quiet has not begun
-        return score >= self._rule.enter and (self._open is not None or key.time_s >= self._quiet_until_s)
+        return score >= self._rule.on_threshold and (self._open is not None or key.time_s >= self._quiet_until_s)
 
     def _extend(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None) -> None:
         if self._open is None:
@@ -223,53 +236,62 @@ class ScoreSeries(NamedTuple):
 class EventThreshold:
     """The scores between which events begin and end, and what they promise."""
 
-    enter: float
-    leave: float
+    on_threshold: float
+    off_threshold: float
     wanted_per_hour: float
     """False alarms."""
-    footage_hours: float
-    """Of held-out normal footage."""
+    normal_hours: float
+    """Of held-out normal video."""
     events_found: int
-    """In that footage, at these scores."""
+    """In that video, at these thresholds."""
     caveat: str | None = None
-    """Why the wanted rate is not promised: the footage was too short."""
+    """Why the wanted rate is not promised: the video was too short."""
+
+    def figures(self) -> dict[str, Any]:
+        """All fields, ready for JSON, and until 0.2.0 those under their old names, too."""
+        old = {"enter": self.on_threshold, "leave": self.off_threshold, "footage_hours": self.normal_hours}
+        return asdict(self) | old
+
+    enter = renamed_attribute("on_threshold")
+    leave = renamed_attribute("off_threshold")
+    footage_hours = renamed_attribute("normal_hours")
 
 
 def fit_event_threshold(
-    footage: Sequence[ScoreSeries], wanted_per_hour: float, rule: Callable[[float], EventRule] = EventRule
+    normal: Sequence[ScoreSeries], wanted_per_hour: float, rule: Callable[[float], EventRule] = EventRule
 ) -> EventThreshold:
-    """The lowest `enter` at which held-out normal footage raises no more than the wanted false alarms an hour.
+    """The lowest on threshold at which held-out normal video raises no more than the wanted false alarms an hour.
 
-    With k alarms in H hours, (k + 1) / H must not exceed the wanted rate, at this score and at every higher one
+    With k alarms in H hours, (k + 1) / H must not exceed the wanted rate, at this threshold and at every higher one
     tried: far below, all events run into one, which would look like a single alarm. For the same reason an event
-    counts once more for each full minute that it lasts.
+    counts once more for each full minute of its duration.
 
     Args:
-        footage: normal videos that no training saw.
+        normal: scores of normal videos that no training saw.
         wanted_per_hour: false alarms.
-        rule: gives the rule for an `enter`, as `EventRule` itself does; its other parts count in full.
+        rule: gives the rule for an on threshold, as `EventRule` itself does; its other parts count in full.
 
     Raises:
-        ConfigError: a rate that is not above 0, or no footage.
+        ConfigError: a rate that is not above 0, or no video.
     """
     if not (math.isfinite(wanted_per_hour) and wanted_per_hour > 0):
         raise ConfigError(f"{wanted_per_hour:g} false alarms an hour cannot be held; give a rate above 0")
-    hours = sum(_lasts_s(series) for series in footage) / 3600
+    hours = sum(_duration_s(series) for series in normal) / 3600
     if not hours:
-        raise ConfigError("no normal footage is left to set the event threshold from; give more of it")
+        raise ConfigError("no normal video is left to set the event threshold from; give more of it")
     allowed = math.floor(wanted_per_hour * hours * (1 + 1e-12)) - 1
-    found = rule(_above(max(float(series.scores.max()) for series in footage if len(series.scores))))
-    for enter in _candidates(footage) if allowed >= 0 else ():
-        candidate = rule(enter)
-        if _alarms(footage, candidate, allowed) > allowed:
+    found = rule(_above(max(float(series.scores.max()) for series in normal if len(series.scores))))
+    for on_threshold in _candidates(normal) if allowed >= 0 else ():
+        candidate = rule(on_threshold)
+        if _alarms(normal, candidate, allowed) > allowed:
             break
         found = candidate
     return EventThreshold(
-        enter=found.enter,
-        leave=found.stay,
+        on_threshold=found.on_threshold,
+        off_threshold=found.ends_below,
         wanted_per_hour=wanted_per_hour,
-        footage_hours=hours,
-        events_found=sum(len(_event_lengths(series, found)) for series in footage),
+        normal_hours=hours,
+        events_found=sum(len(_durations_s(series, found)) for series in normal),
         caveat=None if allowed >= 0 else _caveat(hours, wanted_per_hour),
     )
 
@@ -304,7 +326,7 @@ class _Open:
         )
 
 
-def _lasts_s(series: ScoreSeries) -> float:
+def _duration_s(series: ScoreSeries) -> float:
     """From the first frame to the end of the last one, which is shown for as long as the others."""
     if len(series.times_s) < 2:
         return 0.0
@@ -316,54 +338,55 @@ def _above(score: float) -> float:
     return score + max(1e-6 * abs(score), 1e-12)
 
 
-def _candidates(footage: Sequence[ScoreSeries]) -> Iterator[float]:
-    """Scores of the footage, the highest first: each of the first hundred, then ever fewer."""
-    scores = np.unique(np.concatenate([series.scores for series in footage]))
+def _candidates(normal: Sequence[ScoreSeries]) -> Iterator[float]:
+    """Scores of the videos, the highest first: each of the first hundred, then ever fewer."""
+    scores = np.unique(np.concatenate([series.scores for series in normal]))
     rank = 0
     while rank < len(scores):
         yield float(scores[-1 - rank])
         rank += max(1, int(RANK_STEP * rank))
 
 
-def _alarms(footage: Sequence[ScoreSeries], rule: EventRule, allowed: int) -> int:
-    """False alarms in the footage; counting stops above what is allowed."""
+def _alarms(normal: Sequence[ScoreSeries], rule: EventRule, allowed: int) -> int:
+    """False alarms in the videos; counting stops above what is allowed."""
     count = 0
-    for series in footage:
-        count += sum(1 + int(lasts_s / ALARM_S) for lasts_s in _event_lengths(series, rule))
+    for series in normal:
+        count += sum(1 + int(duration_s / ALARM_S) for duration_s in _durations_s(series, rule))
         if count > allowed:
             break
     return count
 
 
-def _event_lengths(series: ScoreSeries, rule: EventRule) -> list[float]:
-    """The length in seconds of each event that `EventFinder` gives, for a whole video at once.
+def _durations_s(series: ScoreSeries, rule: EventRule) -> list[float]:
+    """The duration of each event that `EventFinder` gives, for a whole video at once.
 
-    A hundred thresholds on hours of footage take seconds this way, and many minutes frame by frame.
+    A hundred thresholds on hours of video take seconds this way, and many minutes frame by frame.
     """
     times = np.asarray(series.times_s, dtype=np.float64)
-    enters = np.flatnonzero(series.scores >= rule.enter)
-    if not len(enters):
+    on = np.flatnonzero(series.scores >= rule.on_threshold)
+    if not len(on):
         return []
-    starts, ends = _spells(times, series.scores >= rule.stay, enters, rule.merge_gap_s)
-    lengths, quiet_until_s = [], -math.inf
+    starts, ends = _segments(times, series.scores >= rule.ends_below, on, rule.merge_gap_s)
+    durations_s, quiet_until_s = [], -math.inf
     for place in np.flatnonzero(ends - starts >= rule.least_s):
         start, end = starts[place], ends[place]
         if start < quiet_until_s:
-            after = np.searchsorted(times[enters], quiet_until_s)
-            start = times[enters[after]] if after < len(enters) else math.inf
+            after = np.searchsorted(times[on], quiet_until_s)
+            start = times[on[after]] if after < len(on) else math.inf
         if start <= end and end - start >= rule.least_s:
-            lengths.append(float(end - start))
+            durations_s.append(float(end - start))
             quiet_until_s = end + rule.cool_down_s
-    return lengths
+    return durations_s
 
 
-def _spells(
-    times: np.ndarray, stays: np.ndarray, enters: np.ndarray, merge_gap_s: float
+def _segments(
+    times: np.ndarray, goes_on: np.ndarray, on: np.ndarray, merge_gap_s: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end times of stretches that hold an entering frame, from that frame on; those close by are one."""
-    lasts = np.flatnonzero(stays & ~np.append(stays[1:], False))
-    stretches, firsts = np.unique(np.searchsorted(lasts, enters), return_index=True)
-    starts, ends = times[enters[firsts]], times[lasts[stretches]]
+    """Start and end times of the segments above the off threshold, each from its first frame above the on threshold;
+    those close to each other are one, and those without such a frame are none."""
+    last = np.flatnonzero(goes_on & ~np.append(goes_on[1:], False))
+    segments, firsts = np.unique(np.searchsorted(last, on), return_index=True)
+    starts, ends = times[on[firsts]], times[last[segments]]
     apart = starts[1:] - ends[:-1] > merge_gap_s
     return starts[np.append(True, apart)], ends[np.append(apart, True)]
 
@@ -371,9 +394,9 @@ def _spells(
 def _caveat(hours: float, wanted_per_hour: float) -> str:
     alarms = f"{_brief(wanted_per_hour)} false alarm{'s' * (wanted_per_hour != 1)} an hour"
     return (
-        f"{alarms} cannot be promised: {_brief(60 * hours)} minutes of normal footage were held out to set the "
+        f"{alarms} cannot be promised: {_brief(60 * hours)} minutes of normal video were held out to set the "
         f"threshold on, and that rate takes {_brief(60 / wanted_per_hour)}, or {_brief(180 / wanted_per_hour)} for "
-        "95 % confidence. An event now begins just above the highest score of that footage; in new normal footage "
+        "95 % confidence. An event now begins just above the highest score of that video; in new normal video "
         f"expect about {_brief(1 / hours)} false alarms an hour, and up to {_brief(3 / hours)} with 95 % confidence"
     )
 

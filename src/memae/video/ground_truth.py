@@ -64,8 +64,8 @@ def read_truth(path: Path | str, frames: Mapping[str, int]) -> VideoTruth:
     """The labels of videos from a CSV file or from a folder of masks.
 
     A CSV file has the columns `video,frame,label`, with one row for every frame of every video and labels 0 or 1,
-    false or true, normal or anomaly; or the columns `video,start,end`, with one row for every anomalous stretch.
-    Frames count from 0, and `end` is the last frame of the stretch. Further columns are ignored.
+    false or true, normal or anomaly; or the columns `video,start,end`, with one row for every anomalous segment.
+    Frames count from 0, and `end` is the last frame of the segment. Further columns are ignored.
 
     A folder has, for each video, a sub-folder named as the video, with one PNG, BMP or TIFF mask a frame in
     natural order (2 before 10), or `<video>_gt` as in UCSD (where such folders exist, the others beside them are
@@ -97,18 +97,18 @@ def _read_csv(path: Path, frames: Mapping[str, int]) -> dict[str, np.ndarray]:
     if not any(columns):
         raise DataError(
             f"{path}: the file is empty, or its first line is; give video,frame,label (one row a frame) or "
-            "video,start,end (one row a stretch)"
+            "video,start,end (one row a segment)"
         )
     for wanted, read in (
         (("video", "frame", "label"), _frame_labels),
-        (("video", "start", "end"), _stretch_labels),
+        (("video", "start", "end"), _segment_labels),
     ):
         if set(wanted) <= set(columns):
             places = [columns.index(name) for name in wanted]
             return read(path, frames, _named_rows(path, frames, rows, places))
     raise DataError(
         f"{path}: has the columns {', '.join(columns)}; give video,frame,label (one row a frame) or "
-        "video,start,end (one row an anomalous stretch) in the first line"
+        "video,start,end (one row an anomalous segment) in the first line"
     )
 
 
@@ -171,13 +171,13 @@ def _frame_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -
     }
 
 
-def _stretch_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
+def _segment_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
     labels = {video: np.zeros(count, dtype=bool) for video, count in frames.items()}
     for where, video, start, text in rows:
         end = _frame_number(text, where)
         if not start <= end < frames[video]:
             raise DataError(
-                f"{where}: the stretch from {start} to {end} of video {video!r}, whose {frames[video]} frames are "
+                f"{where}: the segment from {start} to {end} of video {video!r}, whose {frames[video]} frames are "
                 f"0 to {frames[video] - 1}; give first and last frame, counted from 0"
             )
         labels[video][start : end + 1] = True

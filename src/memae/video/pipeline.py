@@ -154,20 +154,14 @@ def evaluate_videos(
     source = _videos(detector, x)
     watched = _watched_places(detector, source, mask)
     truth = _truth(labels, source, watcher)
-    meter = VideoMeter(truth)
+    meter = VideoMeter(truth, rule=rule)
     # what half of the normal frames reach somewhere: lower, and all places run together
     level = detector.place_level(float(np.median(detector.threshold.calibration)))
-    finder, events = EventFinder(rule), list[Event]()
     with stage(watcher, "scoring", "frames", count(source)) as done:
         for frame in detector.watch(source, watched=watched):
             found = find_regions(frame.places, level, *source.sizes[frame.key.video])
             meter.add(frame.key, frame.score, frame.places, [(*region.box, region.peak) for region in found])
-            if event := finder.push(frame.key, frame.score):
-                events.append(event)
             done(1, frame.key)
-    if event := finder.close():
-        events.append(event)
-    meter.add_events([(event.video, event.first_frame, event.last_frame) for event in events])
     with stage(watcher, "figures and intervals", "figures"):
         return meter.result()
 
@@ -189,7 +183,7 @@ class _Pass:
         """Why an overlay could not be written."""
         self.source, self.rule, self._detector = source, rule, detector
         self._overlays, self._watched, self._done = overlays, watched, done
-        self.hot, self._warm = detector.place_level(rule.enter), detector.place_level(rule.stay)
+        self.hot, self._warm = detector.place_level(rule.on_threshold), detector.place_level(rule.ends_below)
         self._finder = EventFinder(rule)
         self._stack = ExitStack()
         self._video: str | None = None
@@ -227,7 +221,7 @@ class _Pass:
             return
         key, picture = next(self._colour)
         assert key.frame == frame.key.frame, "both readings of a video give the same frames"
-        caption = frame_caption(key.time_s, frame.score, self.rule.enter)
+        caption = frame_caption(key.time_s, frame.score, self.rule.on_threshold)
         boxes = [region.box for region in regions if region.peak >= self.hot or self._finder.in_event]
         try:
             self._overlay.write(key.time_s, picture, frame.places, boxes, caption, self._finder.in_event)
@@ -288,7 +282,7 @@ def _with_media(
             named.append((here / clip, replace(event, still=str(final / still), clip=str(final / clip))))
             with closing(run.source.colour(video, start_s=event.peak_s)) as frames:
                 _, picture = next(frames)
-            caption = f"{video}   {frame_caption(event.peak_s, event.peak, run.rule.enter)}"
+            caption = f"{video}   {frame_caption(event.peak_s, event.peak, run.rule.on_threshold)}"
             boxes = [event.region] if event.region else []
             save_still(here / still, picture, event.payload, run.hot, boxes, caption)
         begin_s = max(0.0, min(event.start_s for event in mine) - before_s)

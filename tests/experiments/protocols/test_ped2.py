@@ -63,7 +63,7 @@ def test_a_brief_training_judged_by_masks_agrees_with_the_frame_ranges(fresh):
         "video": {"training_stride": 8},
     }
     detector = Detector("video", settings=settings).fit(ped2.training())
-    rule = EventRule(detector.event_threshold(60).enter)
+    rule = EventRule(detector.event_threshold(60).on_threshold)
     judged = evaluate_videos(detector, ped2.testing(), ped2.root() / "testing_masks", rule)
     scores = detector.score(ped2.testing())
     every = np.concatenate(list(ped2.labels().values()))

@@ -1,0 +1,101 @@
+"""Curves over all thresholds and the areas below them, of any mixture of groups; histograms of scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["Curves", "ScoreHistogram", "area_share", "average_precision"]
+
+BIN_SHIFT = 15  # of the 32 bits of a float32: sign, exponent and 8 bits of the fraction stay
+BINS = 1 << (32 - BIN_SHIFT)
+SIGN_BIT = np.uint32(1 << 31)
+
+
+class Curves:
+    """What lies at or above each threshold, of any mixture of groups.
+
+    Args:
+        scores: (K,) of entries, each of which may stand for many samples.
+        group: (K,) that an entry belongs to, from 0 on.
+        counts: (K,) each: what an entry adds to each curve, such as its anomalous and its normal samples.
+        groups: G; None is one more than the highest in `group`.
+    """
+
+    def __init__(
+        self, scores: np.ndarray, group: np.ndarray, *counts: np.ndarray, groups: int | None = None
+    ) -> None:
+        from scipy.sparse import csr_array
+
+        levels, place = np.unique(scores, return_inverse=True)
+        self.thresholds = len(levels)
+        place = len(levels) - 1 - place  # the highest score first
+        shape = (len(levels), int(group.max(initial=-1)) + 1 if groups is None else groups)
+        self._counts = [csr_array((count.astype(np.float64), (place, group)), shape=shape) for count in counts]
+
+    def __call__(self, resamples: np.ndarray) -> list[np.ndarray]:
+        """(P + 1, R) of each curve, for resamples (R, G): sums down to each of P thresholds, after a row of zeros."""
+        columns = np.ascontiguousarray(resamples.T)
+        return [np.pad(np.cumsum(count @ columns, axis=0), ((1, 0), (0, 0))) for count in self._counts]
+
+
+def area_share(x: np.ndarray, y: np.ndarray, limit: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """(R,) area below curves through the points (P, R) from x = 0 to `limit`, as a share of limit times `top`.
+
+    A curve that passes the limit is cut there, and one that ends before is prolonged at its last height. AUROC is
+    this share of the found anomalies over the false alarms, with all normal and all anomalous samples as limit and
+    top; AUPRO, RBDC and TBDC have other limits.
+
+    Args:
+        x: begins at 0 and never falls.
+        y: heights.
+        limit: (R,) of x.
+        top: (R,) of y.
+    """
+    left, right, low, high = x[:-1], x[1:], y[:-1], y[1:]
+    if (x[-1] > limit).any():
+        passes = (left < limit) & (right > limit)
+        high = np.where(passes, low + (high - low) * (limit - left) / (right - left), high)
+        left, right = left.clip(max=limit), right.clip(max=limit)
+    below = ((right - left) * (low + high)).sum(axis=0) / 2
+    share: np.ndarray = (below + (limit - x[-1].clip(max=limit)) * y[-1]) / (limit * top)
+    return share
+
+
+def average_precision(false: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(R,) mean precision over the anomalies, from false alarms and found anomalies (P, R) at each threshold."""
+    precision = found / (found + false).clip(min=1)
+    area: np.ndarray = (np.diff(found, axis=0) * precision[1:]).sum(axis=0) / found[-1]
+    return area
+
+
+class ScoreHistogram:
+    """How much of each kind lies at each score, for streams of pixels that are too long to be kept and sorted.
+
+    A bin holds the scores that agree in the upper 17 bits of float32: sign, exponent and 8 bits of the fraction.
+    Two scores that differ by more than 0.4 % never share a bin; those that share one count as a tie.
+
+    Args:
+        kinds: how many amounts are counted, such as normal and anomalous pixels.
+    """
+
+    def __init__(self, kinds: int) -> None:
+        self._amounts = np.zeros((kinds, BINS))
+
+    def add(self, scores: np.ndarray, *amounts: np.ndarray) -> None:
+        """Scores of any shape, and of each kind how much each of them stands for, in the same shape."""
+        bins = _bins(scores).ravel()
+        for kind, amount in enumerate(amounts):
+            self._amounts[kind] += np.bincount(bins, amount.ravel(), BINS)
+
+    def entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """The bins (K,) that hold something, in the order of their scores, and their amounts (kinds, K)."""
+        bins = np.flatnonzero(self._amounts.any(axis=0))
+        return bins, self._amounts[:, bins]
+
+
+def _bins(scores: np.ndarray) -> np.ndarray:
+    """From 0 up, the bits of float32 numbers are in the order of their values; below 0 in the opposite one."""
+    bits: np.ndarray = (np.asarray(scores, np.float32) + np.float32(0)).view(
+        np.uint32
+    )  # -0.0 + 0.0 has no sign bit
+    return (np.where(bits & SIGN_BIT, ~bits, bits | SIGN_BIT) >> BIN_SHIFT).astype(np.int64)

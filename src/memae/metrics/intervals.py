@@ -1,0 +1,82 @@
+"""The bootstrap: figures with 95 % percentile intervals, over samples, images or whole videos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+__all__ = ["RESAMPLES", "Estimate", "Figures", "bootstrap"]
+
+LEVEL = 0.95
+RESAMPLES = 1000
+CHUNK_CELLS = 1 << 20  # float64 cells of one temporary array: 8 MiB
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % bootstrap interval; the ends are NaN where no resample defines the figure."""
+
+    value: float
+    low: float
+    high: float
+
+    def row(self, name: str, digits: int = 4) -> tuple[str, str, str]:
+        """Its row of a table: name, value, interval."""
+        return name, f"{self.value:.{digits}f}", f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+
+
+Figures: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""From how often each resample holds each group, (R, G), to K figures of each resample, (R, K); NaN = undefined."""
+
+
+def bootstrap(
+    figures: Figures,
+    groups: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    cells: int = 0,
+    done: Callable[[int], None] = lambda count: None,
+) -> list[Estimate | None]:
+    """K figures of all groups with their 95 % percentile intervals; None where a figure is undefined.
+
+    A group is what is independent of the others: a sample, an image, or a whole video. A resample holds as many
+    groups as there are, drawn with replacement. One that leaves a figure undefined does not count for it.
+
+    Args:
+        figures: of resamples.
+        groups: G.
+        seed: of the draws; those of a seed are the same for every figure.
+        resamples: how many; with 0 the ends of all intervals are NaN.
+        cells: numbers that `figures` holds for each resample, where these are more than G.
+        done: told how many more resamples are done.
+    """
+    drawn = []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = figures(np.ones((1, groups)))[0]
+        for part in _draws(groups, resamples, seed, rows=max(1, CHUNK_CELLS // max(groups, cells))):
+            drawn.append(figures(part))
+            done(len(part))
+    columns = np.concatenate([np.empty((0, len(values))), *drawn]).T
+    return [_estimate(value, column) for value, column in zip(values.tolist(), columns, strict=True)]
+
+
+def _draws(groups: int, resamples: int, seed: int, rows: int) -> Iterator[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(groups, size=(min(rows, resamples - start), groups))
+        yield np.stack([np.bincount(row, minlength=groups) for row in drawn]).astype(np.float64)
+
+
+def _estimate(value: float, drawn: np.ndarray) -> Estimate | None:
+    if math.isnan(value):
+        return None
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return Estimate(value, math.nan, math.nan)
+    tail = (1 - LEVEL) / 2
+    return Estimate(value, *np.quantile(drawn, [tail, 1 - tail]).tolist())

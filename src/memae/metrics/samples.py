@@ -1,0 +1,220 @@
+"""Scores and verdicts of samples compared with labels; how results are given to who prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memae.errors import DataError
+from memae.metrics.curves import Curves, area_share, average_precision
+from memae.metrics.intervals import RESAMPLES, Estimate, bootstrap
+from memae.metrics.labels import Labels
+from memae.stages import Watcher, stage
+from memae.types import Key, Skipped
+
+__all__ = ["Evaluation", "ResultTable", "SampleMeter", "auroc", "evaluate", "figures_of"]
+
+LARGE_SAMPLES, LARGE_RESAMPLES = 20_000, 200  # from so many samples on, fewer resamples give as firm an interval
+
+
+class ResultTable(NamedTuple):
+    """A result to be printed: words and figures, without any layout."""
+
+    title: str
+    columns: tuple[str, ...]
+    """Names; the first column holds words, the others hold figures."""
+    rows: Sequence[tuple[str, ...]]
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores and verdicts compared with labels."""
+
+    samples: int
+    anomalies: int
+    auroc: Estimate
+    """Area under the ROC curve: .5 is chance, whatever the share of anomalies."""
+    aupr: Estimate
+    """Average precision: chance is the share of anomalies."""
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    """At the model's own threshold, like precision and recall."""
+    false_alarm_rate: Estimate
+    """Measured share of the normal samples that were flagged."""
+    wanted_false_alarm_rate: float
+
+    def figures(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return figures_of(self)
+
+    def table(self) -> ResultTable:
+        """A row a figure, with its 95 % interval."""
+        rows = [
+            self.auroc.row("AUROC"),
+            self.aupr.row("AUPR"),
+            self.precision.row("precision"),
+            self.recall.row("recall"),
+            self.f1.row("F1"),
+            self.false_alarm_rate.row(f"false-alarm rate (wanted {self.wanted_false_alarm_rate:.3g})"),
+        ]
+        title = f"{self.samples:,} samples, {self.anomalies:,} anomalies"
+        return ResultTable(title, ("figure", "value", "95 % interval"), rows)
+
+
+def figures_of(result: Any) -> dict[str, Any]:
+    """The fields of a result dataclass, ready for JSON: NaN, which JSON does not have, becomes None."""
+    return {name: _without_nan(value) for name, value in asdict(result).items()}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve for bool labels (S,), True = anomaly, and scores (S,)."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores))
+
+
+def evaluate(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    flags: np.ndarray,
+    *,
+    wanted_false_alarm_rate: float,
+    seed: int = 0,
+    watcher: Watcher | None = None,
+) -> Evaluation:
+    """Figures of the ranking and of the verdicts, with 95 % bootstrap intervals over samples.
+
+    Args:
+        labels: (S,) bool, True = anomaly.
+        scores: (S,) higher = more anomalous.
+        flags: (S,) bool, the model's verdicts.
+        wanted_false_alarm_rate: what the model's threshold was set for.
+        seed: of the bootstrap: 1,000 resamples, 200 from 20,000 samples on.
+        watcher: told of the resamples.
+
+    Raises:
+        DataError: lengths that differ, or labels of one class only.
+    """
+    labels, scores, flags = np.asarray(labels, bool), np.asarray(scores), np.asarray(flags, bool)
+    if not len(labels) == len(scores) == len(flags):
+        raise DataError(
+            f"{len(labels)} labels, {len(scores)} scores and {len(flags)} flags do not belong together; give one "
+            "of each a sample"
+        )
+    if labels.all() or not labels.any():
+        raise DataError("labels: all the same; an evaluation needs normal samples and anomalies")
+    samples = len(labels)
+    order = np.argsort(scores, kind="stable")[::-1]  # the sums of the curves then read memory in order
+    labels, scores, flags = labels[order], scores[order], flags[order]
+    curves = Curves(scores, np.arange(samples), labels, ~labels)
+    columns = np.stack([labels & flags, ~labels & flags], axis=1).astype(float)
+
+    def figures(resamples: np.ndarray) -> np.ndarray:
+        found, false = curves(resamples)
+        anomalous, normal = found[-1], false[-1]
+        hits, false_alarms = (resamples @ columns).T
+        precision, recall = _share(hits, hits + false_alarms), hits / anomalous
+        f1 = _share(2 * hits, anomalous + hits + false_alarms)
+        ranking = area_share(false, found, normal, anomalous), average_precision(false, found)
+        all_figures = np.stack([*ranking, precision, recall, f1, false_alarms / normal], axis=1)
+        all_figures[(anomalous == 0) | (normal == 0)] = np.nan  # one class alone has no ranking
+        return all_figures
+
+    count = RESAMPLES if samples < LARGE_SAMPLES else LARGE_RESAMPLES
+    with stage(watcher, "bootstrap", "resamples", count) as done:
+        estimates = bootstrap(figures, samples, seed=seed, resamples=count, done=done)
+    assert all(estimates), "both classes are there"
+    names = ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
+    return Evaluation(
+        samples=samples,
+        anomalies=int(labels.sum()),
+        wanted_false_alarm_rate=wanted_false_alarm_rate,
+        **dict(zip(names, estimates, strict=True)),  # type: ignore[arg-type]
+    )
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, and 0 where whole is 0."""
+    return np.asarray(np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0))
+
+
+class SampleMeter:
+    """Takes the predictions of a source part by part and compares them with its labels.
+
+    Samples without a label do not count, nor do those without a score, which could not be read.
+
+    Args:
+        labels: of all samples of the source.
+        origin: the source, for messages.
+    """
+
+    takes_maps = False
+    """Whether it compares anomaly maps, too."""
+
+    def __init__(self, labels: Labels, origin: str) -> None:
+        self._labels, self._origin = labels, origin
+        self._keys: list[Key] = []
+        self._skipped: list[Skipped] = []
+        self._scores, self._flags = [np.empty(0)], [np.empty(0, dtype=bool)]
+
+    def add(
+        self,
+        keys: Sequence[Key],
+        scores: np.ndarray,
+        flags: np.ndarray,
+        skipped: Sequence[Skipped] = (),
+        maps: Iterable[tuple[Key, np.ndarray]] = (),
+    ) -> None:
+        """The next samples in the order of the source.
+
+        Args:
+            keys: (n,) of the samples.
+            scores: (n,) NaN where a sample was skipped.
+            flags: (n,) bool, the verdicts.
+            skipped: why samples were skipped.
+            maps: anomaly maps (h, w) by key, where these are compared.
+        """
+        self._keys += keys
+        self._scores.append(scores)
+        self._flags.append(flags)
+        self._skipped += skipped
+
+    def left_out(self) -> list[Skipped]:
+        """The samples that do not count, and why."""
+        named = {bad.key for bad in self._skipped}
+        unlabelled = [self._keys[row] for row in np.flatnonzero(~self._labels.known).tolist()]
+        return [*self._skipped, *(Skipped(key, "has no label") for key in unlabelled if key not in named)]
+
+    def result(self, *, wanted_false_alarm_rate: float, seed: int = 0, watcher: Watcher | None = None) -> Any:
+        """The figures of all samples that were added, an `Evaluation`; the arguments are those of `evaluate`.
+
+        Raises:
+            DataError: another number of samples than of labels, or labels of one class only.
+        """
+        scores, flags = np.concatenate(self._scores), np.concatenate(self._flags)
+        anomalous, known = self._labels
+        if len(known) != len(scores):
+            raise DataError(
+                f"{self._origin}: {len(known):,} labels for {len(scores):,} samples; give one label a sample"
+            )
+        kept = known & np.isfinite(scores)
+        return evaluate(
+            anomalous[kept],
+            scores[kept],
+            flags[kept],
+            wanted_false_alarm_rate=wanted_false_alarm_rate,
+            seed=seed,
+            watcher=watcher,
+        )

@@ -1,0 +1,255 @@
+"""Counts of one video, and the figures of any mixture of videos with their bootstrap intervals over videos."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from memae.metrics import RESAMPLES, Curves, Estimate, ScoreHistogram, area_share, auroc, bootstrap
+from memae.types import FrameKey
+from memae.video.tracks import TrueRegions, overlaps
+
+__all__ = ["VideoCounts", "event_figures", "frame_figures", "per_video_min_max", "pixel_figures", "segments_of"]
+
+OVERLAP = 0.1  # beta of Street Scene: least IoU of a detected and a true region
+TRACK_SHARE = 0.1  # alpha of Street Scene: least share of a track's regions
+FEWEST_RESAMPLES = 200
+SORTED_CELLS = 1 << 25  # region scores times resamples that are worth sorting through: seconds
+
+K = TypeVar("K")
+
+Figure: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""From how often each resample holds each video, (R, V), to a figure of each, (R,); NaN where it is undefined."""
+
+
+@dataclass
+class VideoCounts:
+    """All that the figures need to know of a video."""
+
+    true_regions: TrueRegions
+    frames: array[int] = field(default_factory=lambda: array("q"))
+    scores: array[float] = field(default_factory=lambda: array("d"))
+    first_s: float = math.nan
+    last_s: float = math.nan
+    false_scores: array[float] = field(default_factory=lambda: array("d"))
+    """Of detected regions that match no true region."""
+    region_scores: array[float] = field(default_factory=lambda: array("d"))
+    """Of each true region the best matching detection; -inf where none matches."""
+    _pixels: ScoreHistogram | tuple[np.ndarray, np.ndarray] = field(default_factory=lambda: ScoreHistogram(2))
+
+    def add_score(self, key: FrameKey, score: float) -> None:
+        """Takes the score of the next frame."""
+        if not self.frames:
+            self.first_s = key.time_s
+        self.last_s = key.time_s
+        self.frames.append(key.frame)
+        self.scores.append(score)
+
+    def add_pixels(self, errors: np.ndarray, mask: np.ndarray) -> None:
+        """Takes an error map (h, w), which is resized to its mask (H, W) bool."""
+        if errors.shape != mask.shape:
+            size = (mask.shape[1], mask.shape[0])
+            errors = np.asarray(Image.fromarray(errors).resize(size, Image.Resampling.BILINEAR))
+        assert isinstance(self._pixels, ScoreHistogram)
+        self._pixels.add(errors, ~mask, mask)
+
+    def add_regions(self, boxes: np.ndarray, values: np.ndarray, frame: int) -> None:
+        """Matches detected boxes (D, 5) with the true regions of the values (H, W) of a mask."""
+        matches = overlaps(self.true_regions.add(values, frame), boxes[:, :4]) >= OVERLAP
+        self.region_scores.extend(np.where(matches, boxes[:, 4], -np.inf).max(axis=1, initial=-np.inf).tolist())
+        self.false_scores.extend(boxes[~matches.any(axis=0), 4].tolist())
+
+    def close(self) -> None:
+        """Frees the empty bins; no frame comes any more."""
+        self._pixels = self.pixels()
+
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The bins (K,) that hold a pixel, and how many normal and anomalous ones (2, K)."""
+        return self._pixels.entries() if isinstance(self._pixels, ScoreHistogram) else self._pixels
+
+    def hours(self, frames: int) -> float:
+        """Length of the video of so many frames, by the times of those scored; NaN where they tell nothing."""
+        passed_s = self.last_s - self.first_s
+        if not (math.isfinite(passed_s) and passed_s > 0):
+            return math.nan
+        return passed_s / (self.frames[-1] - self.frames[0]) * frames / 3600
+
+    def track_scores(self) -> np.ndarray:
+        """(T,) score down to which the threshold must fall for each track to count as found."""
+        tracks, scores = self.true_regions.tracks(), np.array(self.region_scores)
+        return np.array([_track_score(scores[tracks == track]) for track in np.unique(tracks)])
+
+
+def _track_score(regions: np.ndarray) -> float:
+    shares = np.arange(1, len(regions) + 1) / len(regions)
+    needed = np.searchsorted(shares, TRACK_SHARE)  # the place of the least count whose share reaches alpha
+    return float(np.sort(regions)[::-1][needed])
+
+
+def per_video_min_max(scores: Mapping[K, np.ndarray]) -> dict[K, np.ndarray]:
+    """Each video's scores (F,) scaled to 0 ... 1: (e - min) / (max - min), higher = more anomalous.
+
+    A protocol of the paper, and never a score to serve: the least and the largest error of a video are known only
+    when it is over, so it looks into the future, and it gives every video one frame of 1, anomalous or not. The
+    paper's regularity (Gong et al., ICCV 2019, section on video) is p_u = 1 - (e_u - min) / (max - min), that is 1
+    minus what this gives. A video of equal scores gets zeros.
+    """
+    return {video: _min_max(np.asarray(values, dtype=np.float64)) for video, values in scores.items()}
+
+
+def _min_max(scores: np.ndarray) -> np.ndarray:
+    if not len(scores) or scores.max() == scores.min():
+        return np.zeros_like(scores)
+    scaled: np.ndarray = (scores - scores.min()) / (scores.max() - scores.min())
+    return scaled
+
+
+def frame_figures(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+    """The AUROCs of frames, from labels (F,) and scores (F,) of each video, under their names in `VideoEvaluation`."""
+    both_kinds = np.array([video.any() and not video.all() for video in labels])
+    everyone = np.ones(len(labels), dtype=bool)
+    scaled = list(per_video_min_max(dict(enumerate(scores))).values())
+    return {
+        "frame_auroc_micro": _estimate(*_frame_ranking(labels, scores), everyone, seed),
+        "frame_auroc_micro_min_max": _estimate(*_frame_ranking(labels, scaled), everyone, seed),
+        "frame_auroc_macro": _estimate(_mean_auroc(labels, scores, both_kinds), 0, both_kinds, seed),
+        "macro_videos": int(both_kinds.sum()),
+    }
+
+
+def pixel_figures(videos: Sequence[VideoCounts], masked: np.ndarray, seed: int) -> dict[str, Any]:
+    """The figures of pixels, regions and tracks of the `masked` videos, (V,) bool."""
+    frames = masked * [len(video.frames) for video in videos]
+    false = [np.array(video.false_scores) for video in videos]
+    regions = [np.array(video.region_scores) for video in videos]
+    tracks = [video.track_scores() for video in videos]
+    return {
+        "masked_videos": int(masked.sum()),
+        "regions": sum(map(len, regions)),
+        "tracks": sum(map(len, tracks)),
+        "pixel_auroc": _estimate(*_pixel_ranking(videos), masked, seed),
+        "rbdc": _estimate(*_detection_curve(false, regions, frames), masked, seed, most_cells=SORTED_CELLS),
+        "tbdc": _estimate(*_detection_curve(false, tracks, frames), masked, seed, most_cells=SORTED_CELLS),
+    }
+
+
+def event_figures(
+    labels: Mapping[str, np.ndarray],
+    events: Sequence[tuple[str, int, int]] | None,
+    hours: Sequence[float],
+    seed: int,
+) -> dict[str, Any]:
+    """The figures of events (video, first frame, last frame), from the labels of whole videos and their lengths."""
+    names = ("event_precision", "event_recall", "event_f1", "false_events_per_hour")
+    if events is None:
+        return {"events": None, **dict.fromkeys(names)}
+    counts = _event_counts(labels, events)
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        given, true, segments, found = (weights @ counts).T
+        precision, recall = true / given, found / segments
+        f1 = np.where(recall > 0, 2 * precision * recall / (precision + recall), recall)  # no event: no precision
+        return np.stack([precision, recall, f1, (given - true) / (weights @ np.array(hours))], axis=1)
+
+    estimates = bootstrap(figures, len(labels), seed=seed, resamples=RESAMPLES if len(labels) > 1 else 0)
+    return {"events": len(events), **dict(zip(names, estimates, strict=True))}
+
+
+def segments_of(labels: np.ndarray) -> np.ndarray:
+    """(K, 2) first and last frame of each maximal run of True."""
+    steps = np.flatnonzero(np.diff(labels.astype(np.int8), prepend=0, append=0))
+    return steps.reshape(-1, 2) - (0, 1)
+
+
+def _estimate(
+    figure: Figure, entries: int, bearing: np.ndarray, seed: int, *, most_cells: int | None = None
+) -> Estimate | None:
+    """A figure of all videos and its interval; without ends where fewer than two videos bear on it.
+
+    Args:
+        figure: of resamples.
+        entries: that the figure sorts through for each resample.
+        bearing: (V,) bool, the videos that bear on it.
+        seed: of the bootstrap.
+        most_cells: entries of all resamples together; more of them take fewer resamples.
+    """
+    resamples = RESAMPLES if bearing.sum() > 1 else 0
+    if most_cells is not None:
+        resamples = min(resamples, max(FEWEST_RESAMPLES, most_cells // max(1, entries)))
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        return figure(weights)[:, None]
+
+    return bootstrap(figures, len(bearing), seed=seed, resamples=resamples, cells=entries)[0]
+
+
+def _frame_ranking(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> tuple[Figure, int]:
+    anomalous = np.concatenate(labels)
+    return _roc_area(Curves(np.concatenate(scores), _owners(labels), ~anomalous, anomalous, groups=len(labels)))
+
+
+def _pixel_ranking(videos: Sequence[VideoCounts]) -> tuple[Figure, int]:
+    bins, amounts = zip(*(video.pixels() for video in videos), strict=True)
+    normal, anomalous = np.concatenate(amounts, axis=1)
+    return _roc_area(Curves(np.concatenate(bins), _owners(bins), normal, anomalous, groups=len(videos)))
+
+
+def _roc_area(curves: Curves) -> tuple[Figure, int]:
+    def area(weights: np.ndarray) -> np.ndarray:
+        false, found = curves(weights)
+        return area_share(false, found, false[-1], found[-1])
+
+    return area, curves.thresholds
+
+
+def _mean_auroc(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray], both_kinds: np.ndarray) -> Figure:
+    """The mean over the videos that have both kinds of frames."""
+    within = np.array(
+        [auroc(*video) if both else 0.0 for *video, both in zip(labels, scores, both_kinds, strict=True)]
+    )
+    return lambda weights: (weights @ within) / (weights @ both_kinds)
+
+
+def _detection_curve(
+    false: Sequence[np.ndarray], true: Sequence[np.ndarray], frames: np.ndarray
+) -> tuple[Figure, int]:
+    """RBDC or TBDC.
+
+    Args:
+        false: of each video, the scores of its false positive regions.
+        true: of each video, the score at which each true region or track is found; -inf where it never is.
+        frames: (V,) that each video adds to the frames of FPR.
+    """
+    found = [scores[scores > -np.inf] for scores in true]
+    is_false = np.repeat([True, False], [sum(map(len, false)), sum(map(len, found))])
+    scores, owners = np.concatenate([*false, *found]), np.concatenate([_owners(false), _owners(found)])
+    curves = Curves(scores, owners, is_false, ~is_false, groups=len(frames))
+    true_counts = np.array([len(of_video) for of_video in true])
+
+    def area(weights: np.ndarray) -> np.ndarray:
+        false_regions, found_regions = curves(weights)
+        return area_share(false_regions, found_regions, weights @ frames, weights @ true_counts)
+
+    return area, len(scores)
+
+
+def _owners(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The number of the part that each entry of their concatenation is from."""
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
+def _event_counts(labels: Mapping[str, np.ndarray], events: Sequence[tuple[str, int, int]]) -> np.ndarray:
+    """(V, 4) of each video: events, events that overlap a segment, segments, segments that overlap an event."""
+    counts = []
+    for video, of_video in labels.items():
+        spans = np.array([span for name, *span in events if name == video], dtype=np.int64).reshape(-1, 2)
+        segments = segments_of(of_video)
+        overlap = (spans[:, None, 0] <= segments[:, 1]) & (segments[:, 0] <= spans[:, None, 1])
+        counts.append([len(spans), overlap.any(axis=1).sum(), len(segments), overlap.any(axis=0).sum()])
+    return np.array(counts)

@@ -1,0 +1,72 @@
+"""True regions of masks and the tracks that they belong to, and how much boxes overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+__all__ = ["TrueRegions", "overlaps"]
+
+TOUCHING = np.ones((3, 3), dtype=bool)  # by a side or a corner
+
+
+class TrueRegions:
+    """The true regions of one video, given frame by frame.
+
+    Masks with track ids have one region for each positive value. In other masks a region is a connected component,
+    and regions of consecutive frames that share a pixel belong to one track.
+    """
+
+    def __init__(self, *, has_track_ids: bool) -> None:
+        self._has_track_ids = has_track_ids
+        self._ids: list[int] = []
+        self._links: list[tuple[int, int]] = []
+        self._last_frame, self._last_numbers = -2, np.empty((0, 0), np.int64)
+
+    def add(self, values: np.ndarray, frame: int) -> np.ndarray:
+        """The boxes (K, 4) of the regions of a mask (H, W): left, top, right, bottom; the last two lie outside."""
+        if not values.any():
+            return np.empty((0, 4))
+        if self._has_track_ids:
+            ids, numbered = np.unique(np.append(values, 0), return_inverse=True)  # the 0 makes normal pixels 0
+            self._ids += ids[1:].tolist()
+            return _boxes(numbered[:-1].reshape(values.shape))
+        numbered, count = ndimage.label(values, structure=TOUCHING)
+        boxes = _boxes(numbered)
+        numbers = np.where(numbered, numbered + len(self._ids), 0)  # 1 and up, unlike those of any other frame
+        if frame == self._last_frame + 1:
+            both = (numbers > 0) & (self._last_numbers > 0)
+            self._links += {
+                *zip((numbers[both] - 1).tolist(), (self._last_numbers[both] - 1).tolist(), strict=True)
+            }
+        self._ids += range(len(self._ids), len(self._ids) + count)
+        self._last_frame, self._last_numbers = frame, numbers
+        return boxes
+
+    def tracks(self) -> np.ndarray:
+        """(N,) the track of each region so far, as a number."""
+        ids = np.array(self._ids, dtype=np.int64)
+        if self._has_track_ids or not self._links:
+            return ids
+        now, before = np.array(self._links).T
+        links = coo_array((np.ones(len(now)), (now, before)), shape=(len(ids), len(ids)))
+        return np.asarray(connected_components(links, directed=False)[1])
+
+
+def overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """(K, D) intersection over union of boxes (K, 4) and (D, 4)."""
+    true, detected = true[:, None], detected[None]
+    sides = np.minimum(true[..., 2:], detected[..., 2:]) - np.maximum(true[..., :2], detected[..., :2])
+    shared = sides.clip(min=0).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (true, detected)]
+    shares: np.ndarray = shared / (areas[0] + areas[1] - shared)
+    return shares
+
+
+def _boxes(numbered: np.ndarray) -> np.ndarray:
+    """(K, 4) left, top, right, bottom of the regions 1 ... K in (H, W)."""
+    return np.array(
+        [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(numbered)], dtype=np.float64
+    )
