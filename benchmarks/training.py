@@ -216,7 +216,7 @@ def forward_flop(model: Autoencoder, shape: tuple[int, ...]) -> tuple[float, flo
     for hook in hooks:
         hook.remove()
     if model.memory is not None:
-        forward += 2 * 2.0 * model.memory.items.numel() * len(model.memory.queries(encoding))
+        forward += 2 * 2.0 * model.memory.items.numel() * model.queries(encoding).shape[1]
     return forward, first
 
 
@@ -271,7 +271,7 @@ def _rows() -> Tensor:
 def _ours(config: Config, x: Tensor, epochs: int, precision: str = "float32") -> None:
     torch.manual_seed(0)
     settings = config.train.model_copy(update={"epochs": epochs, "patience": 0, "precision": precision})
-    objective = ReconstructionObjective(alpha=settings.entropy_weight, reduction=settings.reduction)
+    objective = ReconstructionObjective(reduction=settings.reduction)
     model = build(config, tuple(x.shape[1:]))
     train(model, x, None, objective=objective, settings=settings, seed=0, device="cpu")
 
@@ -292,7 +292,7 @@ def _plain(config: Config, x: Tensor, epochs: int) -> None:
             if model.memory is not None:
                 encoding, entropy = _plain_read(model.memory, encoding)
             loss = (model.decoder(encoding) - batch).square().flatten(1).sum(dim=1).mean()
-            loss = loss + config.train.entropy_weight * entropy.mean()
+            loss = loss + config.memory.entropy_weight * entropy.mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

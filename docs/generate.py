@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from memae.cli import app
-from memae.config import Config, VideoConfig
+from memae.config import Config, VideoConfig, memory_sections
 from memae.presets import NETWORKS, modality_of, preset_config
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def config_markdown() -> str:
     ]
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            section = field.annotation
+            section = memory_sections()["memae"] if name == "memory" else field.annotation
             parts.append(f"## [{name}]\n\n{(section.__doc__ or '').strip()}\n")
             rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
             for key, part in section.model_fields.items():
@@ -97,7 +97,9 @@ def _type(annotation: Any) -> str:
     if get_origin(annotation) is list:
         return "list of whole numbers"
     if not args:
-        return {"bool": "true, false", "int": "whole number", "float": "number"}.get(annotation.__name__, "")
+        return {"bool": "true, false", "int": "whole number", "float": "number", "str": "text"}.get(
+            annotation.__name__, ""
+        )
     if get_origin(annotation) is not None and all(isinstance(a, str) for a in args):
         return ", ".join(f"`{a}`" for a in args)
     return ", ".join(_type(a) for a in args)

@@ -55,7 +55,7 @@ def _mnist() -> dict[str, Settings]:
         "tau 1/20, 3/N": _with(start, memory={"temperature": 1 / 20, "shrinkage": 3.0}),
         "300 items": _with(start, memory={"num_items": 300}),
         "dead items revived in the first 10 epochs": _with(start, memory={"revive_epochs": 10}),
-        "no entropy term": _with(start, train={"entropy_weight": 0.0}),
+        "no entropy term": _with(start, memory={"entropy_weight": 0.0}),
         "input noise 0.3": _with(start, train={"noise": 0.3}),
         "centred unit norm": _with(start, preprocess={"image_scale": "centred"}),
         "no image scaling": _with(start, preprocess={"image_scale": "none"}),

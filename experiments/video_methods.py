@@ -39,7 +39,7 @@ _NO_HOLD_OUT: Mapping[str, Mapping[str, Any]] = {
 }
 _PLAIN = {"memory": {"enabled": False}}
 _NOT_SPARSE = {"memory": {"shrinkage": 0.0}}
-_NO_ENTROPY = {"train": {"entropy_weight": 0.0}}
+_NO_ENTROPY = {"memory": {"entropy_weight": 0.0}}
 
 
 def _nothing_more(source: VideoSource) -> Scored:

@@ -59,7 +59,7 @@ class Monitored(Warnings, Monitor):
 
 x = torch.randn(200_000, 64)
 settings = TrainConfig(epochs=1, batch_size=200_000, patience=0)
-objective = ReconstructionObjective(alpha=0.0, reduction="mean")
+objective = ReconstructionObjective(reduction="mean")
 whole, halved, monitor = copy.deepcopy(model), copy.deepcopy(model), Monitored()
 both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"}
 train(copy.deepcopy(model), x[:1000], None, **both)  # imports need room as well
@@ -99,7 +99,7 @@ class Monitored(Warnings, Monitor):
 
 x, held_out, monitor = torch.randn(1000, 64), torch.randn(400_000, 64), Monitored()
 settings = TrainConfig(epochs=1, patience=1)
-objective = ReconstructionObjective(alpha=0.0, reduction="mean")
+objective = ReconstructionObjective(reduction="mean")
 both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"}
 state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 wanted = train(model, x, held_out, **both).records[0].held_out_loss

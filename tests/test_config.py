@@ -143,7 +143,7 @@ def test_a_value_of_the_wrong_type_is_named(settings: dict, message: str) -> Non
         ("train", "learning_rate", float("inf"), "finite"),
         ("train", "noise", -0.1, "greater than or equal to 0"),
         ("train", "noise", float("nan"), "finite"),
-        ("train", "entropy_weight", -1, "greater than or equal to 0"),
+        ("memory", "entropy_weight", -1, "greater than or equal to 0"),
         ("train", "validation_share", 1, "less than 1"),
         ("train", "patience", -1, "greater than or equal to 0"),
         ("memory", "num_items", 0, "greater than or equal to 1"),
@@ -158,6 +158,21 @@ def test_a_value_of_the_wrong_type_is_named(settings: dict, message: str) -> Non
 def test_a_value_out_of_range_is_named_with_its_bound(section: str, key: str, value: float, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"here: {section}\.{key} = {value}: should be .*{message}"):
         override(TABLE, {section: {key: value}}, "here")
+
+
+def test_the_entropy_weight_is_a_number_of_the_memory_and_keeps_its_old_name_for_a_while() -> None:
+    with pytest.warns(FutureWarning, match=r"train\.entropy_weight is now called memory\.entropy_weight"):
+        config = override(TABLE, {"train": {"entropy_weight": 0.5, "epochs": 3}}, "here")
+    assert (config.memory.entropy_weight, config.train.epochs) == (0.5, 3)
+    stored = TABLE.model_dump()
+    del stored["memory"]["entropy_weight"]
+    stored["train"]["entropy_weight"] = 0.25  # as a saved model has it
+    assert validated(stored, "there").memory.entropy_weight == 0.25
+
+
+def test_a_family_of_memories_that_is_not_known_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"here: memory: kind = 'mema' is no family of memories; known: memae"):
+        override(TABLE, {"memory": {"kind": "mema"}}, "here")
 
 
 def test_all_problems_are_told_at_once() -> None:

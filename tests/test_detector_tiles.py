@@ -77,7 +77,7 @@ def test_the_worst_place_is_the_score_and_the_threshold_is_that_of_the_maps(dete
 
 
 def test_a_tile_is_a_place_and_no_thing(detector):
-    assert detector.model.memory.query == "position"
+    assert detector.model.query == "position"
 
 
 def test_an_explanation_is_the_worst_tile_and_the_whole_map(detector, root):

@@ -9,8 +9,9 @@ from memae import Detector
 from memae.autoencoder import Autoencoder
 from memae.explain import decode_items, items_used
 from memae.image.preprocess import ImagePreprocess
-from memae.memory.memae import MemoryModule
-from memae.memory.ops import MemoryRead
+from memae.memory.base import MemoryRead
+from memae.memory.memae import MemAE
+from memae.memory.usage import duplicate_pairs
 from memae.table.schema import Column, TablePreprocess
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
@@ -117,7 +118,7 @@ def test_item_pictures_have_the_shape_of_the_images(of_images):
     assert items.rows is None
     assert items.uses.shape == (12,)
     assert items.uses.sum() > 0
-    assert items.twins == of_images.model.memory.twins()
+    assert items.twins == duplicate_pairs(of_images.model.memory)
 
 
 def test_item_rows_stand_in_the_columns_own_units(of_rows, tumours):
@@ -132,7 +133,7 @@ def test_item_rows_stand_in_the_columns_own_units(of_rows, tumours):
 
 
 def test_items_are_decoded_alone():
-    memory = MemoryModule(3, 2, query="position")
+    memory = MemAE(3, 2)
     model = Autoencoder(nn.Conv2d(1, 2, 1), memory, nn.Conv2d(2, 1, 1))
     preprocess = ImagePreprocess(channels=1, height=2, width=3, low=0, high=1, scale="none", floor=1)
     pictures, rows = decode_items(model, preprocess)
@@ -150,7 +151,7 @@ def test_item_rows_are_the_decoded_items():
     )
     decoder = nn.Linear(4, 4, bias=False)
     nn.init.eye_(decoder.weight)
-    memory = MemoryModule(2, 4)
+    memory = MemAE(2, 4)
     memory.items.data = torch.tensor([[1.5, 0.0, 1.0, 0.0], [-1.0, 0.2, 0.1, 0.9]])
     pictures, rows = decode_items(Autoencoder(nn.Identity(), memory, decoder), TablePreprocess(columns=columns))
     assert pictures is None
@@ -158,9 +159,9 @@ def test_item_rows_are_the_decoded_items():
 
 
 def test_weights_are_averaged_over_the_queries_of_a_sample():
-    weights = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.25, 0.75], [0.0, 0.0, 1.0]])
-    none = torch.zeros(4)
-    first, second = items_used(MemoryRead(torch.zeros(4, 2), weights, none, none > 0), samples=2)
+    weights = torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]], [[0.0, 0.25, 0.75], [0.0, 0.0, 1.0]]])
+    empty, items = torch.zeros(2, 2, 5), torch.zeros(3, 5)
+    first, second = items_used(MemoryRead(empty, empty, items, lambda: (empty, empty), weights))
     assert [(use.item, use.weight) for use in first] == [(0, 0.75), (1, 0.25)]
     assert [(use.item, use.weight) for use in second] == [(2, 0.875), (1, 0.125)]
 

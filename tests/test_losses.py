@@ -7,9 +7,13 @@ import torch
 from torch.testing import assert_close
 
 from memae.losses import squared_error, total_loss
+from memae.memory.base import LossTerm
 
 ERRORS = torch.tensor([[[1.0, 4.0], [9.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]]])  # sums 14 and 2, means 3.5 and 0.5
-ENTROPY = torch.tensor([1.0, 0.5, 0.0])  # of three queries: mean 0.5
+
+
+def entropy(weight: float) -> LossTerm:
+    return LossTerm("entropy", weight, torch.tensor([1.0, 0.5, 0.0]).mean())  # of three queries: 0.5
 
 
 def test_squared_error_is_element_by_element() -> None:
@@ -37,20 +41,20 @@ def test_squared_error_keeps_a_difference_that_half_precision_would_lose() -> No
     ("reduction", "alpha", "wanted"), [("sum", 0, 8.0), ("mean", 0, 2.0), ("sum", 0.2, 8.1), ("mean", 0.2, 2.1)]
 )
 def test_total_loss_of_hand_made_numbers(reduction: str, alpha: float, wanted: float) -> None:
-    assert_close(total_loss(ERRORS, ENTROPY, alpha=alpha, reduction=reduction), torch.tensor(wanted))
+    assert_close(total_loss(ERRORS, [entropy(alpha)], reduction=reduction), torch.tensor(wanted))
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_without_a_memory_there_is_no_entropy_to_weigh(reduction: str) -> None:
     assert torch.equal(
-        total_loss(ERRORS, None, alpha=3.0, reduction=reduction),
-        total_loss(ERRORS, ENTROPY, alpha=0.0, reduction=reduction),
+        total_loss(ERRORS, reduction=reduction),
+        total_loss(ERRORS, [entropy(0.0)], reduction=reduction),
     )
 
 
 def test_the_loss_is_one_number_per_batch_whatever_its_size() -> None:
-    one = total_loss(ERRORS, ENTROPY, alpha=0.5, reduction="sum")
-    twice = total_loss(ERRORS.repeat(2, 1, 1), ENTROPY.repeat(2), alpha=0.5, reduction="sum")
+    one = total_loss(ERRORS, [entropy(0.5)], reduction="sum")
+    twice = total_loss(ERRORS.repeat(2, 1, 1), [entropy(0.5)], reduction="sum")
     assert_close(one, twice)
     assert one.shape == ()
 
@@ -58,7 +62,7 @@ def test_the_loss_is_one_number_per_batch_whatever_its_size() -> None:
 def test_the_gradient_of_the_sum_is_the_mean_gradient_times_the_elements() -> None:
     x, rebuilt = torch.zeros(2, 5), torch.ones(2, 5, requires_grad=True)
     grads = [
-        torch.autograd.grad(total_loss(squared_error(x, rebuilt), None, alpha=0, reduction=reduction), rebuilt)[0]
+        torch.autograd.grad(total_loss(squared_error(x, rebuilt), reduction=reduction), rebuilt)[0]
         for reduction in ("sum", "mean")
     ]
     assert_close(grads[0], torch.ones(2, 5))  # 2 * 1 / B

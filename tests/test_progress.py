@@ -11,7 +11,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from memae import Detector
-from memae.memory.memae import MemoryHealth
+from memae.memory.usage import MemoryHealth
 from memae.progress import JsonLines, JsonLog, Monitors, ProgressBar, TensorBoard
 from memae.stages import Count, stage
 from memae.training.history import EpochRecord
@@ -310,7 +310,7 @@ def test_the_log_for_machines_has_a_line_for_all_that_happens_and_progress_once_
 
 def test_the_log_for_machines_has_the_epochs_of_a_real_training():
     stream = io.StringIO()
-    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 2}}
+    settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 2, "initialisation": "data"}}
     detector = Detector("table-paper", settings=settings).fit(ROWS, monitor=JsonLog(stream))
     lines = said(stream)
     named = [(line["stage"], line["epoch"]) for line in lines if line["event"] == "epoch"]

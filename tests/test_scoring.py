@@ -12,7 +12,7 @@ from memae.image.dataset import StoredImages
 from memae.image.preprocess import ImagePreprocess, levels_of
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
-from memae.memory.memae import MemoryModule
+from memae.memory.memae import MemAE
 from memae.presets import build, preset_config
 from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores, squares_of
 from memae.table.networks import fully_connected
@@ -32,7 +32,7 @@ def net():
     torch.manual_seed(0)
     return Autoencoder(
         nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)),
-        MemoryModule(10, 3, temperature=0.1),
+        MemAE(10, 3, temperature=0.1),
         nn.Linear(3, 6),
     )
 
@@ -58,7 +58,7 @@ def test_small_batches_give_the_same_scores_in_order(net, monkeypatch):
     monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 5 * 6 * 4)
     parts = list(error_maps(net, x))
     assert [len(part.errors) for part in parts] == [5, 5, 5, 5, 3]
-    assert all(part.read.weights.shape == (len(part.errors), 10) for part in parts)
+    assert all(part.read.weights.shape == (len(part.errors), 1, 10) for part in parts)
     assert sample_scores(net, x) == pytest.approx(whole, rel=1e-5)
 
 
@@ -66,7 +66,7 @@ def test_narrow_rows_do_not_take_more_memory_for_their_weights_than_is_meant(net
     x = torch.randn(23, 6, generator=torch.Generator().manual_seed(0))
     whole = sample_scores(net, x)
     monkeypatch.setattr(memae.scoring, "WEIGHT_BYTES", 7 * 10 * 4)
-    assert [part.read.weights.shape for part in error_maps(net, x)] == [(7, 10)] * 3 + [(2, 10)]
+    assert [part.read.weights.shape for part in error_maps(net, x)] == [(7, 1, 10)] * 3 + [(2, 1, 10)]
     assert sample_scores(net, x) == pytest.approx(whole, rel=1e-5)
 
 
@@ -174,7 +174,7 @@ def threads():
 @pytest.mark.parametrize("memory", [True, False])
 def test_rows_score_the_same_and_in_order_by_any_number_of_threads(memory, count, threads, monkeypatch):
     torch.manual_seed(0)
-    items = MemoryModule(50, 3, temperature=0.1) if memory else None
+    items = MemAE(50, 3, temperature=0.1) if memory else None
     model = Autoencoder(fully_connected((6, 5, 3)), items, fully_connected((3, 5, 6))).eval()
     x, told = torch.randn(5000, 6), []
     wanted = np.concatenate([part.scores for part in error_maps(model, x)])

@@ -120,7 +120,7 @@ def dcn(*, clusters: int = 4, pull: float = 0.05, pretraining: int = 50, epochs:
             autoencoder,
             training,
             None,
-            objective=ReconstructionObjective(alpha=0, reduction=settings.reduction),
+            objective=ReconstructionObjective(reduction=settings.reduction),
             settings=settings.model_copy(update={"epochs": pretraining}),
             seed=local_seed(seed, 1),
         )

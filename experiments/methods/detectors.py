@@ -54,7 +54,7 @@ DETECTORS: dict[str, Method] = {
     "memae-nonspar-paper": detector(lambda network: f"{network}-paper", **_NOT_SPARSE),
     "autoencoder-paper": detector(lambda network: f"{network}-paper", **_PLAIN),
     "memae-released": detector(lambda network: f"{network}-released"),
-    "memae-no-entropy": detector(lambda network: network, train={"entropy_weight": 0.0}),
+    "memae-no-entropy": detector(lambda network: network, memory={"entropy_weight": 0.0}),
     "untrained": detector(lambda network: network, **_UNTRAINED),
 }
 

@@ -83,5 +83,5 @@ def _terms(model: nn.Module, x: Tensor, reduction: Reduction) -> tuple[Tensor, T
     """Mean over the batch (B, ...) of a sample's error, and of the L1 norm of its encoding."""
     assert isinstance(model, Autoencoder)
     encoding = model.encoder(x)
-    error = total_loss(squared_error(x, model.decoder(encoding)), None, alpha=0, reduction=reduction)
+    error = total_loss(squared_error(x, model.decoder(encoding)), reduction=reduction)
     return error, encoding.abs().flatten(1).sum(dim=1).mean()

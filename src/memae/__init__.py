@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from memae.detector import Detector, Verdict, Verdicts
     from memae.errors import MemaeError
     from memae.explain import Explanation, MemoryItems
-    from memae.memory.memae import MemoryModule
-    from memae.memory.ops import MemoryRead, read_memory
+    from memae.memory.base import MemoryRead
+    from memae.memory.memae import MemAE
+    from memae.memory.module import MemoryModule as MemoryModule
+    from memae.memory.ops import read_memory
     from memae.metrics import Evaluation, evaluate
     from memae.scoring import Scores
     from memae.threshold import Threshold
@@ -33,10 +35,11 @@ _HOME = {
     "Detector": "memae.detector",
     "Evaluation": "memae.metrics",
     "Explanation": "memae.explain",
+    "MemAE": "memae.memory.memae",
     "MemaeError": "memae.errors",
     "MemoryItems": "memae.explain",
-    "MemoryModule": "memae.memory.memae",
-    "MemoryRead": "memae.memory.ops",
+    "MemoryModule": "memae.memory.module",  # the old name of MemAE, until 0.2.0
+    "MemoryRead": "memae.memory.base",
     "Scores": "memae.scoring",
     "Threshold": "memae.threshold",
     "Verdict": "memae.detector",
@@ -51,9 +54,9 @@ __all__ = [
     "Detector",
     "Evaluation",
     "Explanation",
+    "MemAE",
     "MemaeError",
     "MemoryItems",
-    "MemoryModule",
     "MemoryRead",
     "Scores",
     "Threshold",

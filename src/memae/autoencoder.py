@@ -1,13 +1,14 @@
-"""Encoder, memory, decoder: the whole of MemAE in one forward pass."""
+"""Encoder, memory, decoder in one forward pass; and how maps become the queries of a memory and back, once."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from memae.memory.memae import MemoryModule
-from memae.memory.ops import MemoryRead
+from memae.config import Query
+from memae.memory.base import Memory, MemoryRead
 
 __all__ = ["Autoencoder", "Reconstruction"]
 
@@ -16,33 +17,86 @@ class Reconstruction(NamedTuple):
     """What a model makes of a batch."""
 
     x: Tensor
-    """The rebuilt batch, of the shape of the input."""
+    """The rebuilt batch, of the shape of the target."""
     read: MemoryRead | None
-    """How the memory was read; None for a plain autoencoder."""
+    """How the memory was read, sample by sample; None for a plain autoencoder."""
     positions: tuple[int, ...] = ()
-    """The map of positions that asked the memory, sample by sample; () where each sample is one query."""
+    """The map of positions that the queries of a sample form; () where each sample is one query."""
 
 
 class Autoencoder(nn.Module):
     """x -> encoder -> memory -> decoder -> x^. With `memory=None` it is the plain autoencoder.
 
-    Any module fits: the encoder gives (B, C) or (B, C, ...), the decoder takes that and gives the shape of x.
+    Args:
+        encoder: gives an encoding (B, C) or (B, C, ...), or (encoding, skips): skips go past the memory to the decoder.
+        memory: what replaces the encoding; see `memae.memory.base.Memory`.
+        decoder: takes the values of the memory in the place of the encoding, and the skips where there are any.
+        query: "position" (the default) asks the memory once for each position of a map (B, C, ...), "whole" once for
+            each sample, with the encoding flattened. The two are the same for (B, C).
 
     >>> import torch
-    >>> net = Autoencoder(nn.Linear(8, 3), MemoryModule(50, 3), nn.Linear(3, 8))
+    >>> from memae.memory.memae import MemAE
+    >>> net = Autoencoder(nn.Linear(8, 3), MemAE(50, 3), nn.Linear(3, 8))
     >>> net(torch.zeros(4, 8)).x.shape
     torch.Size([4, 8])
     """
 
-    def __init__(self, encoder: nn.Module, memory: MemoryModule | None, decoder: nn.Module) -> None:
+    def __init__(
+        self, encoder: nn.Module, memory: Memory | None, decoder: nn.Module, query: Query | None = None
+    ) -> None:
         super().__init__()
         self.encoder, self.memory, self.decoder = encoder, memory, decoder
+        # a memory of before 0.2.0 (`memae.MemoryModule`) says itself how it is asked
+        own: Query = getattr(memory, "query", "position")
+        self.query: Query = query or own
 
     def forward(self, x: Tensor) -> Reconstruction:
-        """Rebuilds a batch (B, ...)."""
-        encoding = self.encoder(x)
+        """Rebuilds a batch (B, ...).
+
+        Raises:
+            ValueError: an encoding that does not fit the items of the memory.
+        """
+        encoding, skips = self._encode(x)
         if self.memory is None:
-            return Reconstruction(self.decoder(encoding), None)
-        read: MemoryRead = self.memory(encoding)
-        positions = tuple(encoding.shape[2:]) if self.memory.query == "position" else ()
-        return Reconstruction(self.decoder(read.value), read, positions)
+            return Reconstruction(self._decode(encoding, skips), None)
+        values, read = self.read(encoding)
+        return Reconstruction(self._decode(values, skips), read, self.positions(encoding))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The encoding (B, C) or (B, C, ...) of a batch."""
+        return self._encode(x)[0]
+
+    def read(self, encoding: Tensor) -> tuple[Tensor, MemoryRead]:
+        """What the memory puts in the place of an encoding (B, C, ...): a map (B, C', ...), and the read behind it."""
+        assert self.memory is not None, "a plain autoencoder reads nothing"
+        read = self.memory.read(self.queries(encoding))
+        size, places = read.values.shape[2], encoding.shape[2:]
+        if self.query == "whole":
+            return read.values.reshape(len(encoding), size // prod(places), *places), read
+        return read.values.view(len(encoding), *places, size).movedim(-1, 1), read
+
+    def queries(self, encoding: Tensor) -> Tensor:
+        """(B, T, C) the queries of an encoding: T = 1 for whole encodings, else the number of its positions."""
+        if encoding.ndim < 2:
+            raise ValueError(f"an encoding has a batch and a channel axis; got shape {tuple(encoding.shape)}")
+        flat = encoding.flatten(1)[:, None]
+        if self.query == "position":
+            flat = encoding.movedim(1, -1).reshape(len(encoding), prod(encoding.shape[2:]), encoding.shape[1])
+        if self.memory is not None and flat.shape[2] != self.memory.item_dim:
+            raise ValueError(
+                f"a memory of {self.memory.item_dim}-d items cannot be asked with an encoding of shape "
+                f"{tuple(encoding.shape)}, which makes {flat.shape[2]}-d queries ({self.query})"
+            )
+        return flat
+
+    def positions(self, encoding: Tensor) -> tuple[int, ...]:
+        """The map that the queries of one sample form; () where that is a single one."""
+        return tuple(encoding.shape[2:]) if self.query == "position" else ()
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        found = self.encoder(x)
+        return (found, ()) if isinstance(found, Tensor) else found
+
+    def _decode(self, values: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        rebuilt: Tensor = self.decoder(values, skips) if skips else self.decoder(values)
+        return rebuilt

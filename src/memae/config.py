@@ -6,18 +6,26 @@ An unknown section or key, a value of the wrong type or out of range is a `Confi
 from __future__ import annotations
 
 import difflib
+import importlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
+from memae.deprecated import renamed_settings
 from memae.errors import ConfigError
 from memae.image.preprocess import ImageScale
-from memae.losses import Reduction
-from memae.memory.memae import Initialisation, Query
-from memae.memory.ops import Similarity
 from memae.table.schema import NumberScale
 from memae.video.preprocess import ClipInput
 
@@ -41,6 +49,9 @@ Network = Literal[
 
 
 FrameScore = Literal["mean", "place"]
+Query = Literal["whole", "position"]
+Reduction = Literal["sum", "mean"]
+Initialisation = Literal["uniform", "data", "kmeans"]
 Pool = Literal["mean", "max"]
 
 
@@ -108,9 +119,10 @@ class PreprocessConfig(_Section):
 
 
 class MemoryConfig(_Section):
-    """The memory between encoder and decoder."""
+    """The memory between encoder and decoder; what is common to all families of `memae.memory`."""
 
     enabled: bool = Field(True, description="false: the plain autoencoder")
+    kind: str = Field("memae", description="the family, each of which has further keys of its own")
     num_items: int | None = Field(
         None,
         ge=1,
@@ -118,13 +130,6 @@ class MemoryConfig(_Section):
         "training samples",
     )
     query: Query | None = Field(None, description="'whole' encoding or each 'position'; unset: the network's own")
-    similarity: Similarity = Field(
-        "cosine",
-        description="'cosine' (paper), 'dot' (released code), or 'euclidean': the negative squared distance, in units "
-        "of the items' own variance",
-    )
-    temperature: float = Field(1.0, gt=0, description="divides the similarity")
-    shrinkage: float = Field(1.0, ge=0, description="lambda as a multiple of 1/N; 0: not sparse")
     initialisation: Initialisation = Field(
         "uniform", description="'uniform', or from warm encodings: 'data', 'kmeans'"
     )
@@ -143,6 +148,38 @@ class MemoryConfig(_Section):
                 "trained = false needs initialisation 'data' or 'kmeans', or the items would stay random for ever"
             )
         return self
+
+
+NEW_NAMES = {"train.entropy_weight": "memory.entropy_weight"}
+"""Of settings, by their old names: those of a family of memories lie in its section."""
+
+_MEMORIES: dict[str, type[MemoryConfig]] = {}
+"""The section [memory] of each family."""
+
+
+def add_memory_section(kind: str, section: type[MemoryConfig]) -> None:
+    """Makes `section` what [memory] holds where its `kind` is this one; see `memae.memory.base.register`."""
+    _MEMORIES[kind] = section
+
+
+def memory_sections() -> dict[str, type[MemoryConfig]]:
+    """The section [memory] of each family, by the name of the family."""
+    importlib.import_module("memae.memory")  # each family registers itself there, a layer above this one
+    return dict(_MEMORIES)
+
+
+def _of_family(section: Any) -> Any:
+    """The section of the family that plain settings name."""
+    if not isinstance(section, Mapping):
+        return section
+    families, kind = memory_sections(), section.get("kind", "memae")
+    if kind not in families:
+        raise ValueError(f"kind = {kind!r} is no family of memories; known: {', '.join(families)}")
+    return families[kind].model_validate(section)
+
+
+def _default_memory() -> MemoryConfig:
+    return memory_sections()["memae"]()
 
 
 class TrainConfig(_Section):
@@ -164,7 +201,6 @@ class TrainConfig(_Section):
     decay_share: float = Field(
         0.0, ge=0, le=1, description="of the training, at its end: the learning rate falls in a line to zero"
     )
-    entropy_weight: float = Field(2e-4, ge=0, description="alpha of the paper; see reduction")
     reduction: Reduction = Field(
         "sum", description="error of a sample: 'sum' over its elements (paper) or 'mean' (released code)"
     )
@@ -262,7 +298,9 @@ class Config(_Section):
 
     network: Network
     preprocess: PreprocessConfig = PreprocessConfig()
-    memory: MemoryConfig = MemoryConfig()
+    memory: Annotated[SerializeAsAny[MemoryConfig], BeforeValidator(_of_family)] = Field(
+        default_factory=_default_memory
+    )
     train: TrainConfig = TrainConfig()
     score: ScoreConfig = ScoreConfig()
     video: VideoConfig = VideoConfig()
@@ -315,7 +353,9 @@ def override(config: Config, settings: Mapping[str, Any], origin: str) -> Config
     Raises:
         ConfigError: an unknown key, a wrong type, or a value out of range.
     """
-    merged = config.model_dump()
+    settings, merged = renamed_settings(settings, NEW_NAMES, stacklevel=3), config.model_dump()
+    if isinstance(memory := settings.get("memory"), Mapping):
+        merged["memory"] = _kept_by(merged["memory"], memory.get("kind", config.memory.kind))
     for section, values in settings.items():
         if isinstance(values, Mapping) and isinstance(merged.get(section), dict):
             merged[section] |= values
@@ -324,10 +364,16 @@ def override(config: Config, settings: Mapping[str, Any], origin: str) -> Config
     return validated(merged, origin)
 
 
+def _kept_by(section: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """What of a section [memory] a family has as well: its numbers, and not those of another one."""
+    known = memory_sections().get(kind, MemoryConfig).model_fields
+    return {key: value for key, value in section.items() if key in known}
+
+
 def validated(settings: Mapping[str, Any], origin: str) -> Config:
     """The `Config` behind plain nested settings, every value checked; raises as `override`."""
     try:
-        return Config.model_validate(settings)
+        return Config.model_validate(renamed_settings(settings, NEW_NAMES, warn=False))
     except ValidationError as error:
         raise ConfigError(f"{origin}: " + "; ".join(_explain(e) for e in error.errors())) from None
 

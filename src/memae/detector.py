@@ -18,6 +18,7 @@ from memae.errors import ConfigError, DataError, MemaeError
 from memae.explain import Explanation, MemoryItems, decode_items
 from memae.fit import fit_artifact, forget_training
 from memae.hold_out import AnyPreprocess
+from memae.memory.usage import duplicate_pairs
 from memae.predict import Explained, examine, scored_frames
 from memae.presets import modality_of, preset_config
 from memae.scoring import Scores
@@ -349,7 +350,7 @@ class Detector:
         if fitted.model.memory is None:
             return None
         pictures, rows = decode_items(fitted.model, fitted.preprocess)
-        return MemoryItems(fitted.uses, fitted.model.memory.twins(), pictures, rows)
+        return MemoryItems(fitted.uses, duplicate_pairs(fitted.model.memory), pictures, rows)
 
     def save(self, path: str | Path) -> None:
         """Writes the model directory, whole or not at all; then the checkpoint of its training goes.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder
 from memae.image.preprocess import ImagePreprocess, TablePreprocess
-from memae.memory.ops import MemoryRead
+from memae.memory.base import Fillable, MemoryRead
 from memae.scoring import JoinedMap, heat, squares_of
 from memae.table.schema import Cell
 from memae.types import Key
@@ -87,12 +86,11 @@ class MemoryItems:
     """Tables: each item decoded alone, in the columns' own units."""
 
 
-def items_used(read: MemoryRead, samples: int, rows: Iterable[int] | None = None) -> list[tuple[ItemUse, ...]]:
+def items_used(read: MemoryRead, rows: Iterable[int] | None = None) -> list[tuple[ItemUse, ...]]:
     """For the samples of a batch, all or some rows, the items read, strongest first; weights averaged over queries."""
     found = []
-    queries = read.weights.view(samples, -1, read.weights.shape[1])
-    for row in range(samples) if rows is None else rows:  # a copy of all weights may not fit
-        weights = queries[row].mean(dim=0).cpu()
+    for row in range(len(read.queries)) if rows is None else rows:  # a copy of all weights may not fit
+        weights = read.shares[row].mean(dim=0).cpu()
         used = weights.nonzero().squeeze(1)
         used = used[weights[used].argsort(descending=True, stable=True)]
         found.append(tuple(map(ItemUse, used.tolist(), weights[used].tolist())))
@@ -103,20 +101,21 @@ def items_used(read: MemoryRead, samples: int, rows: Iterable[int] | None = None
 def decode_items(
     model: Autoencoder, preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess
 ) -> tuple[np.ndarray | None, list[dict[str, float | str]] | None]:
-    """Pictures (N, C, H, W) or rows of each item decoded alone, by the kind of data; (None, None) without memory.
+    """Pictures (N, C, H, W) or rows of each item decoded alone, by the kind of data; (None, None) without items.
 
     An item of one position fills the whole map, as if every place of the image were of its kind.
     """
-    if model.memory is None:
+    if not isinstance(model.memory, Fillable):
         return None, None
     model.eval()
-    items = model.memory.items
+    # a decoder that takes the query beside the item gets the item for both: a query that is the item finds it
+    items = model.memory.items.repeat(1, model.memory.out_dim // model.memory.item_dim)
     if isinstance(preprocess, TablePreprocess):
         names = [column.name for column in preprocess.columns]
         rows = preprocess.readable(model.decoder(items).cpu())
         return None, [dict(zip(names, row, strict=True)) for row in rows]
     shape = _encoding_shape(model, preprocess.shape)
-    whole = items.shape[1] == prod(shape)
+    whole = model.query == "whole"
     if isinstance(preprocess, VideoPreprocess):
         # a few positions a side show what an item is; the whole frame would hold nothing else
         few = shape if whole else (*shape[:2], *(min(side, ITEM_POSITIONS) for side in shape[2:]))

@@ -25,7 +25,9 @@ from memae.hold_out import Prepared, prepare
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, Tiles
-from memae.memory.memae import MemoryModule, use_counts
+from memae.memory.base import Fillable, Memory
+from memae.memory.starting import starting_items
+from memae.memory.usage import use_counts
 from memae.presets import build, settled
 from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.sources import Source
@@ -128,17 +130,17 @@ def _train(
 ) -> History:
     """Warms up as a plain autoencoder, starts the memory from the encodings, and trains the whole."""
     memory, settings, training = config.memory, config.train, prepared.training
-    objective = ReconstructionObjective(
-        alpha=settings.entropy_weight, reduction=settings.reduction, noise=settings.noise
-    )
+    objective = ReconstructionObjective(reduction=settings.reduction, noise=settings.noise)
     warm, main = saved or (None, None)
 
-    def start_memory(items: MemoryModule) -> None:
+    def start_memory(items: Memory) -> None:
+        if memory.initialisation == "uniform" or not isinstance(items, Fillable):
+            return  # it starts as it was made
         generator = torch.Generator().manual_seed(local_seed(seed, 2))
         order = torch.randperm(len(training), generator=generator)
         encodings = _encodings(model, training, order, monitor, trained=not memory.trained)
         with stage(monitor, f"starting the memory ({memory.initialisation})", "items"):
-            items.initialise(encodings, memory.initialisation, generator, monitor)
+            items.initialise(starting_items(encodings, items.num_items, memory.initialisation, generator, monitor))
 
     if model.memory is not None and not memory.trained:
         history = train(
@@ -191,7 +193,7 @@ def _train(
 def _encodings(
     model: Autoencoder, training: Encoded, order: Tensor, watcher: Watcher | None, *, trained: bool
 ) -> Tensor:
-    """Encodings of the first samples of `order`.
+    """(S, C) the queries that the first samples of `order` make.
 
     They are as scoring will see them where the model is `trained`; else BatchNorm takes the batch's own statistics, as
     it has no others yet.
@@ -219,11 +221,14 @@ def _encodings(
 def _in_parts(
     model: Autoencoder, training: Encoded, part: Tensor, device: torch.device, limit: BatchLimit
 ) -> Tensor:
-    """Encodings of the samples `part`, at once or, where memory runs out, in equal pieces."""
+    """The queries of the samples `part`, at once or, where memory runs out, in equal pieces."""
     while True:
         pieces = part.tensor_split(-(-len(part) // limit.fit(len(part))))
         try:
-            return torch.cat([model.encoder(training[piece.to(training.device)].to(device)) for piece in pieces])
+            found = [
+                model.queries(model.encode(training[piece.to(training.device)].to(device))) for piece in pieces
+            ]
+            return torch.cat(found).flatten(0, 1)
         except (MemoryError, RuntimeError) as error:
             limit.halve(error, len(pieces[0]))
 

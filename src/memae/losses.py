@@ -1,15 +1,16 @@
-"""The one error function that trains, scores and explains every model here, and the two terms of the loss."""
+"""The one error function that trains, scores and explains every model here, and the loss of a training."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Reduction", "squared_error", "total_loss"]
+from memae.config import Reduction
+from memae.memory.base import LossTerm
 
-Reduction = Literal["sum", "mean"]
+__all__ = ["Reduction", "squared_error", "total_loss"]
 
 
 def squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -18,16 +19,17 @@ def squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
     return F.mse_loss(reconstruction.to(x.dtype), x, reduction="none")  # one pass each way, and not three
 
 
-def total_loss(error_map: Tensor, entropy: Tensor | None, *, alpha: float, reduction: Reduction) -> Tensor:
-    """Mean over the batch of (error of a sample + alpha * mean addressing entropy): equation 10 of the paper.
+def total_loss(error_map: Tensor, terms: Iterable[LossTerm] = (), *, reduction: Reduction) -> Tensor:
+    """Error of a sample, mean over the batch, plus weight x value of each term: equation 10 of the paper for MemAE.
 
     Args:
         error_map: (B, ...) squared errors.
-        entropy: (T,) entropies of all queries of the batch, or None for a model without a memory.
-        alpha: the weight of the entropy. What it weighs against depends on `reduction`.
+        terms: what a memory adds; see `memae.memory.base.Memory.loss_terms`.
         reduction: "sum" adds the errors of a sample, as the paper writes; "mean" averages them over the
-            elements, as the released code does, so that the same alpha weighs up to 1e6 times more.
+            elements, as the released code does, so that a term of the same weight counts up to 1e6 times more.
     """
     per_sample = error_map.flatten(1)
     loss = (per_sample.sum(dim=1) if reduction == "sum" else per_sample.mean(dim=1)).mean()
-    return loss if entropy is None or alpha == 0 else loss + alpha * entropy.mean()
+    for term in terms:
+        loss = loss + term.weight * term.value
+    return loss

@@ -256,7 +256,7 @@ class _Examiner:
                 key=samples.keys[start + row],
                 score=float(scores[row]),
                 p_value=self._p_value(scores[row]),
-                items=items_used(part.read, len(scores), [row])[0] if part.read else (),
+                items=items_used(part.read, [row])[0] if part.read else (),
                 **seen,
             )
 
@@ -270,7 +270,7 @@ class _Examiner:
             key=key,
             score=score,
             p_value=self._p_value(score),
-            items=items_used(part.read, 1)[0] if part.read else (),
+            items=items_used(part.read)[0] if part.read else (),
             cells=(),
             x=x[0].numpy(),
             reconstruction=part.reconstruction[0].cpu().numpy(),

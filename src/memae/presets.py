@@ -20,7 +20,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config, MemoryConfig, Network, validated
 from memae.errors import ConfigError, DataError
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder, encoded_shape
-from memae.memory.memae import MemoryModule
+from memae.memory.base import Memory, build_memory
 from memae.table.networks import fully_connected
 from memae.types import Modality
 from memae.video.networks import ClipLayer, clip_decoder, clip_encoder, encoded_clip
@@ -61,14 +61,14 @@ NUM_ITEMS = {
 # What the two published readings of the method share over all networks; only the read and the loss differ.
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {
-        "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0},
-        "train": {"entropy_weight": 2e-4, "reduction": "sum", "patience": 0},
+        "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0, "entropy_weight": 2e-4},
+        "train": {"reduction": "sum", "patience": 0},
         "preprocess": {"image_scale": "none", "number_scale": "minmax"},
     },
     "released": {
         # the released lambda is 0.0025 at N = 2000, that is 5/N
-        "memory": {"similarity": "dot", "temperature": 1.0, "shrinkage": 5.0},
-        "train": {"entropy_weight": 2e-4, "reduction": "mean", "patience": 0},
+        "memory": {"similarity": "dot", "temperature": 1.0, "shrinkage": 5.0, "entropy_weight": 2e-4},
+        "train": {"reduction": "mean", "patience": 0},
         "preprocess": {"image_scale": "none", "number_scale": "minmax"},
     },
     "default": {},
@@ -223,13 +223,13 @@ def build(config: Config, shape: tuple[int, ...], samples: int | None = None) ->
         code = encoded_shape(layers, height, width, fold)
         # one prototype per image while an image is a thing; one per place where it is a scene or a texture
         query = config.memory.query or ("whole" if _is_thing(config, shape) else "position")
-        memory = _memory(config, prod(code) if query == "whole" else code[0], query)
+        memory = _memory(config, prod(code) if query == "whole" else code[0])
         encoder = conv_encoder(channels, layers, fold)
-        return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, fold))
+        return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, fold), query)
     if modality_of(config.network) == "video":
         return _build_video(config, shape)
     widths = (shape[0], *_row_widths(config.network, shape[0]))
-    memory = _memory(config, widths[-1], "whole")
+    memory = _memory(config, widths[-1])
     return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
 
 
@@ -269,8 +269,8 @@ def _build_video(config: Config, shape: tuple[int, ...]) -> Autoencoder:
             raise ConfigError(f"video.{name} = {size}: network {config.network!r} takes multiples of {step} here")
     norm = NORMS[config.network]
     code = encoded_clip(layers, fold, clip)
-    memory = _memory(config, prod(code) if query == "whole" else code[0], query)
-    return Autoencoder(clip_encoder(layers, fold, norm), memory, clip_decoder(layers, fold, clip, norm))
+    memory = _memory(config, prod(code) if query == "whole" else code[0])
+    return Autoencoder(clip_encoder(layers, fold, norm), memory, clip_decoder(layers, fold, clip, norm), query)
 
 
 def _clip_layers(config: Config) -> tuple[ClipLayer, ...]:
@@ -292,24 +292,12 @@ def modality_of(network: str) -> Modality:
     return "table" if network in ("kddcup", "table", "wide") else "image"
 
 
-def _memory(config: Config, item_dim: int, query: Any) -> MemoryModule | None:
+def _memory(config: Config, item_dim: int) -> Memory | None:
     section: MemoryConfig = config.memory
     if not section.enabled:
         return None
     num_items = section.num_items or NUM_ITEMS[config.network]
-    if section.shrinkage >= num_items:
-        raise ConfigError(
-            f"memory.shrinkage = {section.shrinkage:g} is a multiple of 1/N and must stay below "
-            f"memory.num_items = {num_items}; lower the one or raise the other"
-        )
-    return MemoryModule(
-        num_items,
-        item_dim,
-        query=query,
-        similarity=section.similarity,
-        temperature=section.temperature,
-        shrinkage=section.shrinkage,
-    )
+    return build_memory(section, num_items, item_dim)
 
 
 def _image_layers(network: str, height: int, width: int) -> tuple[tuple[ConvLayer, ...], int]:

@@ -24,8 +24,7 @@ from memae.encoded import Encoded, fitting
 from memae.engine import inference_form
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
-from memae.memory.memae import MemoryModule
-from memae.memory.ops import MemoryRead
+from memae.memory.base import Memory, MemoryRead
 from memae.stages import Advance
 from memae.types import Key, Skipped
 
@@ -198,7 +197,7 @@ class _Scorer:
 def _at_once(model: Autoencoder, x: Encoded) -> int:
     """Samples per forward pass. A row is small beside its weights, one for each item."""
     most = fitting(x, BATCH_BYTES)
-    memory: MemoryModule | None = getattr(model, "memory", None)
+    memory: Memory | None = getattr(model, "memory", None)
     if memory is None or len(x.shape) != 2:
         return most
     return max(1, min(most, WEIGHT_BYTES // (4 * memory.num_items)))

@@ -4,14 +4,14 @@ import torch
 from torch.testing import assert_close
 
 from memae.autoencoder import Autoencoder
-from memae.memory.memae import MemoryModule
+from memae.memory.memae import MemAE
 from memae.table.networks import fully_connected
 from memae.training.block_adam import BlockAdam
 
 
 def network(memory=False, widths=(12, 8, 3)):
     torch.manual_seed(0)
-    items = MemoryModule(10, widths[-1], query="whole", temperature=0.1) if memory else None
+    items = MemAE(10, widths[-1], temperature=0.1) if memory else None
     return Autoencoder(fully_connected(widths), items, fully_connected(widths[::-1]))
 
 

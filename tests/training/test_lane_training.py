@@ -10,7 +10,8 @@ from memae import native
 from memae.autoencoder import Autoencoder
 from memae.config import TrainConfig
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
-from memae.memory.memae import MemoryModule, use_counts
+from memae.memory.memae import MemAE
+from memae.memory.usage import use_counts
 from memae.presets import build, preset_config
 from memae.table.networks import fully_connected
 from memae.training import lane_training
@@ -33,20 +34,22 @@ IMAGES = {  # the shape, and the presets that are asked about it
 }  # fmt: skip
 
 ROW, PICTURE = (12,), (2, 9, 7)
-OBJECTIVE = ReconstructionObjective(alpha=2e-2, reduction="sum")
+OBJECTIVE = ReconstructionObjective(reduction="sum")
 
 
-def network(memory="none", widths=(12, 8, 3)):
+def network(memory="none", widths=(12, 8, 3), alpha=2e-2):
     torch.manual_seed(0)
     settings = {**MEMORIES, "euclidean": EUCLIDEAN}[memory]
-    items = None if settings is None else MemoryModule(10, widths[-1], query="whole", **settings)
+    items = None if settings is None else MemAE(10, widths[-1], entropy_weight=alpha, **settings)
     return Autoencoder(fully_connected(widths), items, fully_connected(widths[::-1]))
 
 
 def images(preset, memory):
     torch.manual_seed(0)
     config = preset_config(preset, "image")
-    section = config.memory.model_copy(update={"enabled": memory is not None, "query": memory})
+    section = config.memory.model_copy(
+        update={"enabled": memory is not None, "query": memory, "entropy_weight": 2e-2}
+    )
     return build(config.model_copy(update={"memory": section}), IMAGES[preset])
 
 
@@ -55,7 +58,9 @@ def conv_network(shape=PICTURE):
     torch.manual_seed(0)
     channels, height, width = shape
     return Autoencoder(
-        conv_encoder(channels, layers), MemoryModule(6, 7), conv_decoder(channels, layers, height, width)
+        conv_encoder(channels, layers),
+        MemAE(6, 7, entropy_weight=2e-2),
+        conv_decoder(channels, layers, height, width),
     )
 
 
@@ -63,7 +68,7 @@ def by_lanes(model, shape, threads=1, **objective):
     """Its gradients, which start at 0."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
-    terms = ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective)
+    terms = ReconstructionObjective(**{"reduction": "sum"} | objective)
     found = LaneGradients.of(model, terms, shape, threads)
     assert found is not None
     return found
@@ -74,7 +79,7 @@ def by_autograd(model, x, **objective):
     exact = copy.deepcopy(model).double()
     for parameter in exact.parameters():
         parameter.grad = None
-    terms = ReconstructionObjective(**{"alpha": 2e-2, "reduction": "sum"} | objective)(exact, x.double())
+    terms = ReconstructionObjective(**{"reduction": "sum"} | objective)(exact, x.double())
     terms.loss.backward()
     return terms, exact
 
@@ -91,7 +96,7 @@ def same_gradients(model, exact, off=1e-4):
 @pytest.mark.parametrize("alpha", [2e-2, 0.0])
 @pytest.mark.parametrize("widths", [(12, 8, 3), (5, 2), (40, 33, 5, 4, 3)])
 def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, widths):
-    model, terms = network(memory, widths), {"alpha": alpha, "reduction": reduction}
+    model, terms = network(memory, widths, alpha), {"reduction": reduction}
     gradients = by_lanes(model, widths[:1], **terms)
     for batch in (16, 33, 1, 100):
         x = torch.randn(batch, widths[0])
@@ -129,7 +134,9 @@ def smooth_network(query):
     """One without ReLU and shrinkage, which have kinks: BatchNorm and reads of both kinds as exact as anything."""
     torch.manual_seed(0)
     places = {"whole": 4 * 3, "position": 1, None: 0}[query]
-    memory = MemoryModule(6, 5 * places, query=query, shrinkage=0.0, temperature=0.5) if query else None
+    memory = None
+    if query:
+        memory = MemAE(6, 5 * places, shrinkage=0.0, temperature=0.5, entropy_weight=2e-2)
     encoder = nn.Sequential(
         nn.Conv2d(2, 9, 3, 1, 1, bias=False), nn.BatchNorm2d(9), nn.Tanh(), nn.Conv2d(9, 5, 3, 2, 1), nn.Tanh()
     )
@@ -140,7 +147,7 @@ def smooth_network(query):
     for norm in (encoder[1], decoder[1]):
         nn.init.uniform_(norm.weight, 0.5, 2)
         nn.init.uniform_(norm.bias, -1, 1)
-    return Autoencoder(encoder, memory, decoder)
+    return Autoencoder(encoder, memory, decoder, query)
 
 
 @pytest.mark.parametrize("query", [None, "whole", "position"])
@@ -328,7 +335,7 @@ def test_a_training_by_lanes_is_the_training_of_autograd(monkeypatch, make, shap
     model, x = make(), torch.randn(100, *shape)
     other = copy.deepcopy(model)
     settings = TrainConfig(epochs=3, batch_size=16, patience=0)
-    objective = ReconstructionObjective(alpha=2e-4, reduction="sum")
+    objective = ReconstructionObjective(reduction="sum")
     found = train(model, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2)
     monkeypatch.setattr(LaneGradients, "of", lambda *_: None)
     monkeypatch.setattr("memae.training.loop.BLOCK_NUMBERS", 0)

@@ -32,7 +32,7 @@ from memae.config import TrainConfig
 from memae.errors import ArtifactError, ConfigError
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
 from memae.losses import squared_error
-from memae.memory.memae import MemoryModule
+from memae.memory.memae import MemAE
 from memae.table.networks import fully_connected
 from memae.training import loop as training
 from memae.training.checkpoint import Checkpoint, checkpoint_of
@@ -46,7 +46,7 @@ from memae.video.preprocess import VideoPreprocess
 
 train = partial(training.train, device="cpu")  # where results are promised bit for bit
 
-OBJECTIVE = ReconstructionObjective(alpha=2e-4, reduction="sum")
+OBJECTIVE = ReconstructionObjective(reduction="sum")
 SETTINGS = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-2)
 
 TESTS = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def images(count: int, seed: int) -> Tensor:
 def row_model(seed: int = 0, memory: bool = True, width: int = 6) -> Autoencoder:
     """A network without BatchNorm."""
     torch.manual_seed(seed)
-    items = MemoryModule(12, 2, temperature=0.1, shrinkage=1.0) if memory else None
+    items = MemAE(12, 2, temperature=0.1, shrinkage=1.0) if memory else None
     return Autoencoder(fully_connected((width, 8, 2)), items, fully_connected((2, 8, width)))
 
 
@@ -82,7 +82,7 @@ def image_model(seed: int = 0) -> Autoencoder:
     layers = (ConvLayer(3, 2, 4), ConvLayer(3, 2, 4))
     return Autoencoder(
         conv_encoder(1, layers),
-        MemoryModule(30, 4, temperature=0.02, shrinkage=4.0),
+        MemAE(30, 4, temperature=0.02, shrinkage=4.0),
         conv_decoder(1, layers, 8, 8),
     )
 
@@ -266,7 +266,7 @@ def test_the_monitor_is_told_of_every_step_and_epoch() -> None:
 @pytest.mark.parametrize("make", [row_model, image_model])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(make: Callable[[], Autoencoder]) -> None:
     x = rows(64, 1) if make is row_model else images(64, 1)
-    objective = ReconstructionObjective(alpha=2e-4, reduction="sum", noise=0.1)
+    objective = ReconstructionObjective(reduction="sum", noise=0.1)
     found = []
     for seed in (5, 5, 6):
         model = make()
@@ -279,7 +279,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(make: Callable[[], Aut
 
 def test_global_random_state_is_untouched() -> None:
     model = row_model()
-    noisy = ReconstructionObjective(alpha=0.0, reduction="sum", noise=0.5)
+    noisy = ReconstructionObjective(reduction="sum", noise=0.5)
     torch.manual_seed(7)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     train(model, rows(40, 1), None, objective=noisy, settings=SETTINGS, seed=0, revive_epochs=1)
@@ -361,7 +361,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_never_stopped(
     tmp_path: Path, patience: int, stop: str
 ) -> None:
     x, held_out = images(64, 1), images(24, 2)
-    objective = ReconstructionObjective(alpha=2e-4, reduction="sum", noise=0.2)
+    objective = ReconstructionObjective(reduction="sum", noise=0.2)
     settings = TrainConfig(epochs=7, batch_size=16, learning_rate=2e-2, patience=patience)
     checkpoint = Checkpoint(tmp_path / "state", "this run")
 
@@ -521,7 +521,7 @@ def test_bf16_trains_and_leaves_no_trace_in_the_model_or_the_process(monkeypatch
     # no autocast is left behind: the trained model computes in float32
     made = half(x)
     assert made.x.dtype == torch.float32
-    assert torch.equal(made.x, half.decoder(half.memory(half.encoder(x)).value))
+    assert torch.equal(made.x, half.decoder(half.read(half.encoder(x))[0]))
     assert half.decoder(half.encoder(x)).dtype == torch.float32
 
 
@@ -550,7 +550,7 @@ def one_sided() -> tuple[Autoencoder, Tensor, Tensor]:
     with torch.no_grad():
         encoder[0].weight.copy_(torch.eye(2))
         encoder[0].bias.zero_()
-    memory = MemoryModule(8, 2, temperature=0.1, shrinkage=0.5)
+    memory = MemAE(8, 2, temperature=0.1, shrinkage=0.5)
     with torch.no_grad():
         angles = torch.linspace(-0.6, 0.6, 4)
         ahead = torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -579,7 +579,7 @@ def test_dead_items_are_revived_as_encodings_after_the_first_epochs() -> None:
     model, x, dead = one_sided()
     settings = TrainConfig(epochs=1, batch_size=16, learning_rate=1e-3)
     train(model, x, None, objective=OBJECTIVE, settings=settings, seed=0, revive_epochs=1)
-    nearest = distance(model.memory.items, model.encoder(x))
+    nearest = distance(model.memory.items, model.queries(model.encoder(x)).flatten(0, 1))
     assert (nearest[dead] < 1e-6).all()
     assert (nearest[:4] > 0.1).all()  # the living ones learn on
     assert len(torch.unique(model.memory.items[dead], dim=0)) == 4
@@ -594,7 +594,7 @@ def test_revival_sees_the_encodings_that_scoring_will_see() -> None:
     model, x = image_model(), images(64, 1)
     settings = TrainConfig(epochs=1, batch_size=16, learning_rate=2e-2)
     history = train(model, x, None, objective=OBJECTIVE, settings=settings, seed=0, revive_epochs=1)
-    nearest = distance(model.memory.items, model.memory.queries(model.encoder(x)))
+    nearest = distance(model.memory.items, model.queries(model.encoder(x)).flatten(0, 1))
     dead = history.records[0].memory.items_dead
     assert dead > 0
     assert int((nearest < 1e-5).sum()) == dead
@@ -861,7 +861,7 @@ def clip_model(seed: int = 0) -> Autoencoder:
     layers = (ClipLayer((2, 2, 2), 4), ClipLayer((1, 2, 2), 4))
     return Autoencoder(
         clip_encoder(layers, 1),
-        MemoryModule(30, 4, temperature=0.02, shrinkage=4.0),
+        MemAE(30, 4, temperature=0.02, shrinkage=4.0),
         clip_decoder(layers, 1, (4, 8, 8)),
     )
 

@@ -9,14 +9,14 @@ from torch.testing import assert_close
 
 from memae.autoencoder import Autoencoder
 from memae.losses import squared_error
-from memae.memory.memae import MemoryModule
+from memae.memory.memae import MemAE
 from memae.table.networks import fully_connected
 from memae.training.objective import ReconstructionObjective
 
 
-def a_model(*, memory: bool = False) -> Autoencoder:
+def a_model(*, memory: bool = False, alpha: float = 0.0) -> Autoencoder:
     torch.manual_seed(0)
-    items = MemoryModule(10, 2, query="whole", temperature=0.1) if memory else None
+    items = MemAE(10, 2, temperature=0.1, entropy_weight=alpha) if memory else None
     return Autoencoder(fully_connected((6, 4, 2)), items, fully_connected((2, 4, 6)))
 
 
@@ -26,26 +26,26 @@ def samples() -> Tensor:
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("sum", 1), ("mean", 6)])
 def test_the_loss_is_the_error_of_a_sample_and_alpha_times_the_entropy(reduction: str, divisor: int) -> None:
-    model, x = a_model(memory=True).eval(), samples()
-    found = ReconstructionObjective(alpha=0.5, reduction=reduction)(model, x)  # type: ignore[arg-type]
+    model, x = a_model(memory=True, alpha=0.5).eval(), samples()
+    found = ReconstructionObjective(reduction=reduction)(model, x)  # type: ignore[arg-type]
     rebuilt = model(x)
     errors = (x - rebuilt.x).square().sum(dim=1) / divisor
-    assert_close(found.loss, (errors + 0.5 * rebuilt.read.entropy).mean())
+    assert_close(found.loss, (errors + 0.5 * rebuilt.read.entropy[:, 0]).mean())
     assert found.read is not None
     assert torch.equal(found.read.weights, rebuilt.read.weights)
 
 
 def test_without_a_memory_it_is_the_error_alone() -> None:
     model, x = a_model(), samples()
-    found = ReconstructionObjective(alpha=0.5, reduction="sum")(model, x)
+    found = ReconstructionObjective(reduction="sum")(model, x)
     assert_close(found.loss, squared_error(x, model(x).x).sum(dim=1).mean())
     assert found.read is None
 
 
 def test_noise_is_on_the_input_of_training_only() -> None:
     model, x = a_model(), samples()
-    noisy = ReconstructionObjective(alpha=0.0, reduction="sum", noise=0.5)
-    clean = ReconstructionObjective(alpha=0.0, reduction="sum")
+    noisy = ReconstructionObjective(reduction="sum", noise=0.5)
+    clean = ReconstructionObjective(reduction="sum")
     model.train()
     assert not torch.equal(noisy(model, x).loss, clean(model, x).loss)
     torch.manual_seed(3)

@@ -63,8 +63,8 @@ def test_video_paper_asks_a_memory_of_2000_items_at_512_places(paper: Autoencode
     encoding = paper.encoder(torch.zeros(2, *PAPER_CLIP, device="meta"))
     assert encoding.shape == (2, 256, 2, 16, 16)
     assert paper.memory.items.shape == (2000, 256)
-    assert paper.memory.query == "position"
-    assert paper.memory.queries(encoding).shape == (2 * 512, 256)
+    assert paper.query == "position"
+    assert paper.queries(encoding).shape == (2, 512, 256)
     assert paper.decoder(encoding).shape == (2, *PAPER_CLIP)
 
 
@@ -157,7 +157,7 @@ def test_the_video_network_has_no_batchnorm_and_is_small() -> None:
     assert not [stage for stage in model.modules() if isinstance(stage, nn.BatchNorm3d)]
     assert kinds(model.encoder) == ["Fold", "Conv3d", "LeakyReLU", "Conv3d", "LeakyReLU"]
     assert kinds(model.decoder) == ["ConvTranspose3d", "LeakyReLU", "ConvTranspose3d", "Unfold"]
-    assert model.memory.query == "position"
+    assert model.query == "position"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.decoder(model.encoder(torch.zeros(1, 1, 16, 128, 192)))
     assert counter.get_total_flops() < 2.5e9  # of the paper's network it takes 65
@@ -175,7 +175,7 @@ def test_one_set_of_weights_rebuilds_squares_and_whole_frames() -> None:
         crop = model(whole[..., top : top + side, left : left + side])
     assert made.x.shape == whole.shape
     assert made.positions == (4, 12, 14)
-    assert made.read.weights.shape == (4 * 12 * 14, model.memory.num_items)
+    assert made.read.weights.shape == (1, 4 * 12 * 14, model.memory.num_items)
     assert crop.x.shape == (1, 1, 16, 64, 64)
     assert crop.positions == (4, 8, 8)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import VideoConfig
 from memae.errors import ConfigError
-from memae.memory.memae import MemoryModule
+from memae.memory.memae import MemAE
 from memae.types import FrameKey, Frames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import (
@@ -40,7 +40,7 @@ def network(memory: bool = True) -> Autoencoder:
     decoder = nn.Sequential(
         nn.ConvTranspose3d(6, 4, 3, 2, 1, 1), nn.ConvTranspose3d(4, 1, 3, (1, 2, 2), 1, (0, 1, 1))
     )
-    items = MemoryModule(10, 6, temperature=0.1, shrinkage=1.0) if memory else None
+    items = MemAE(10, 6, temperature=0.1, shrinkage=1.0) if memory else None
     return Autoencoder(encoder, items, decoder).eval()
 
 
@@ -389,7 +389,7 @@ def test_the_evidence_is_what_the_network_made_of_the_clip() -> None:
 def test_a_memory_that_is_asked_about_whole_clips_gives_one_row_of_weights() -> None:
     torch.manual_seed(0)
     net = network(memory=False)
-    net.memory = MemoryModule(7, 6 * 2 * 4 * 6, query="whole")
+    net.memory, net.query = MemAE(7, 6 * 2 * 4 * 6), "whole"
     found = scored(scorer(4, stride=4, rebuild=net.eval()), noise(8))
     assert all(frame.clip.weights.shape == (1, 1, 1, 7) for frame in found)
     assert found[0].items() == found[3].items((0.0, 0.0, 0.1, 0.1))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from memae.memory.memae import MemoryHealth
+from memae.memory.usage import MemoryHealth
 from memae.stages import Watcher
 
 __all__ = ["EpochRecord", "History", "Monitor"]

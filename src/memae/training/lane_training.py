@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memae import native
 from memae.autoencoder import Autoencoder
-from memae.memory.memae import MemoryModule
+from memae.memory.memae import MemAE
 from memae.training import lanes
 from memae.training.objective import ReconstructionObjective
 
@@ -43,12 +43,13 @@ class LaneGradients:
         objective: ReconstructionObjective,
         threads: int,
     ) -> None:
-        self._layers, self._code, self._memory = layers, code, model.memory
+        self._layers, self._code, self._whole = layers, code, model.query == "whole"
+        self._memory = model.memory if isinstance(model.memory, MemAE) else None
         self._objective, self._threads = objective, threads
         self._work = sum(layer.work for layer in layers)  # multiply-adds of a sample
-        if model.memory is not None:
-            queries = 1 if model.memory.query == "whole" else layers[code].places
-            self._work += 2 * queries * model.memory.items.numel()
+        if self._memory is not None:
+            queries = 1 if self._whole else layers[code].places
+            self._work += 2 * queries * self._memory.items.numel()
         self._network: lanes.Network | None = None
 
     @classmethod
@@ -74,7 +75,7 @@ class LaneGradients:
         if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters())):
             return None  # two layers share one, and threads would add to it at the same time
         memory = model.memory
-        if memory is not None and (type(memory) is not MemoryModule or memory.similarity == "euclidean"):
+        if memory is not None and (type(memory) is not MemAE or memory.similarity == "euclidean"):
             return None
         found = _layers(model, shape)
         if found is None or max(layer.numbers for layer in found[0]) > MOST_NUMBERS:
@@ -93,7 +94,8 @@ class LaneGradients:
         seen = x + objective.noise * torch.randn_like(x) if objective.noise else x
         weight = share / (x.numel() if objective.reduction == "mean" else x.shape[0])
         threads = max(1, min(self._threads, x.shape[0] * self._work // LEAST_WORK))
-        return self._network.step(seen, x, weight, share * objective.alpha, threads)
+        entropy_weight = 0.0 if self._memory is None else self._memory.entropy_weight
+        return self._network.step(seen, x, weight, share * entropy_weight, threads)
 
     def _build(self) -> lanes.Network:
         read, memory = None, self._memory
@@ -101,7 +103,7 @@ class LaneGradients:
             read = lanes.Memory(
                 memory.items,
                 self._layers[self._code].places,
-                memory.query == "whole",
+                self._whole,
                 memory.similarity == "cosine",
                 memory.shrinkage / memory.num_items,
                 memory.temperature,

@@ -157,7 +157,7 @@ class Network:
             threads: at most so many.
 
         Returns:
-            The loss, and (N + 2,) int64 as `memae.memory.memae.use_counts` has it; None without a memory.
+            The loss, and (N + 2,) int64 as `memae.memory.usage.use_counts` has it; None without a memory.
 
         Raises:
             MemoryError: there is no room for a batch of this size.

@@ -28,7 +28,9 @@ from memae.encoded import Encoded, fitting
 from memae.engine import fast_bfloat16
 from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
-from memae.memory.memae import MemoryHealth, MemoryModule, memory_health, use_counts
+from memae.memory.base import Editable, Memory, MemoryRead
+from memae.memory.starting import random_items
+from memae.memory.usage import MemoryHealth, memory_health, use_counts
 from memae.stages import Watcher
 from memae.training.block_adam import BlockAdam
 from memae.training.checkpoint import Checkpoint
@@ -162,7 +164,8 @@ class _Loop:
         self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
         self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
         self.model = model.to(accelerator.device)
-        self.memory: MemoryModule | None = getattr(model, "memory", None)
+        self.memory: Memory | None = getattr(model, "memory", None)
+        self.reads: list[MemoryRead] = []  # of this step, for a memory that learns from them
         # alone and in float32 there is nothing to wrap; to see that takes Accelerate two seconds of imports
         self.plain = accelerator.num_processes == 1 and accelerator.mixed_precision == "no"
         self.wrapped = self.model if self.plain else accelerator.prepare(self.model)
@@ -264,6 +267,7 @@ class _Loop:
             loss, used = self._gradients(x, index, size)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            self._observe()
             total += loss * size
             done += size
             if used is not None:
@@ -287,6 +291,7 @@ class _Loop:
                 return sum(losses), None if used[0] is None else torch.stack(used).sum(dim=0)
             except (MemoryError, RuntimeError) as error:
                 self.optimizer.zero_grad(set_to_none=True)
+                self.reads.clear()
                 if self.accelerator.num_processes > 1:
                     raise
                 self.limit.halve(error, most)
@@ -299,7 +304,18 @@ class _Loop:
             terms = self.objective(self.wrapped, batch)
         loss = terms.loss if share == 1 else terms.loss * share
         self.accelerator.backward(loss)
-        return loss.detach(), None if terms.read is None else use_counts(terms.read)
+        if terms.read is None:
+            return loss.detach(), None
+        if self.memory is not None and self.memory.learns_by_observing:
+            self.reads.append(terms.read)
+        return loss.detach(), use_counts(terms.read)
+
+    def _observe(self) -> None:
+        """Lets a memory learn from the reads of this step: one, or several where a batch went through in parts."""
+        reads, self.reads = self.reads, []
+        if self.memory is not None:
+            for read in reads:
+                self.memory.observe(read)
 
     def _share_buffers(self) -> None:
         """Gives every process the main one's buffers: each has kept BatchNorm statistics of its own batches."""
@@ -377,15 +393,21 @@ class _Loop:
     @torch.no_grad()
     def _revive(self, x: Encoded, uses: Tensor, epoch: int) -> None:
         dead = (uses == 0).nonzero().squeeze(1)
-        if self.memory is None or not len(dead):
+        if not isinstance(self.memory, Editable) or not len(dead):
             return
         generator = torch.Generator().manual_seed(local_seed(self.seed, epoch, 0xDEAD))
         some = torch.randperm(len(x), generator=generator)
         some = some[: min(REVIVAL_SAMPLES, fitting(x, HELD_OUT_BYTES))].to(x.device)
         self.model.eval()
-        self.memory.revive(dead, self.model.get_submodule("encoder")(x[some]), generator)
-        for moment in ("exp_avg", "exp_avg_sq"):  # a reborn item starts without its predecessor's momentum
-            self.optimizer.state[self.memory.items][moment][dead] = 0
+        assert isinstance(self.model, Autoencoder), "a memory lies in an autoencoder"
+        queries = self.model.queries(self.model.encode(x[some])).flatten(0, 1)
+        self.memory.replace(dead, random_items(queries, len(dead), generator))
+        moments = self.optimizer.state.get(self.memory.items, {})  # none for items that no gradient moves
+        for moment in moments.keys() & {
+            "exp_avg",
+            "exp_avg_sq",
+        }:  # a new item starts without the momentum of the old
+            moments[moment][dead] = 0
 
     def _warn(self, message: str) -> None:
         if self.watcher:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from memae.losses import Reduction, squared_error, total_loss
-from memae.memory.ops import MemoryRead
+from memae.memory.base import Memory, MemoryRead
 
 __all__ = ["LossTerms", "Objective", "ReconstructionObjective"]
 
@@ -30,10 +30,8 @@ Objective: TypeAlias = Callable[[nn.Module, Tensor], LossTerms]
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionObjective:
-    """The objective of the autoencoder and MemAE: reconstruction error plus alpha times addressing entropy."""
+    """The objective of every autoencoder: the error of its reconstruction plus the terms of its memory."""
 
-    alpha: float
-    """Entropy weight; see `memae.losses.total_loss` for what it weighs against."""
     reduction: Reduction
     """Of the error of one sample."""
     noise: float = 0.0
@@ -43,6 +41,12 @@ class ReconstructionObjective:
         """Loss and read of a batch (B, ...)."""
         seen = x + self.noise * torch.randn_like(x) if self.noise and model.training else x
         rebuilt = model(seen)
-        entropy = None if rebuilt.read is None else rebuilt.read.entropy
-        loss = total_loss(squared_error(x, rebuilt.x), entropy, alpha=self.alpha, reduction=self.reduction)
-        return LossTerms(loss, rebuilt.read)
+        terms = () if rebuilt.read is None else _memory(model).loss_terms(rebuilt.read)
+        return LossTerms(total_loss(squared_error(x, rebuilt.x), terms, reduction=self.reduction), rebuilt.read)
+
+
+def _memory(model: nn.Module) -> Memory:
+    """Of a model; several processes train it as the `module` of a wrapper."""
+    autoencoder: Any = getattr(model, "module", model)
+    memory: Memory = autoencoder.memory
+    return memory

@@ -54,17 +54,16 @@ class _FastAutoencoder:
     ) -> None:
         keep_large_blocks()
         self._dtype, self._encoder, self._decoder = dtype, encoder, decoder
-        self._memory = model.memory
+        self._model = model
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Reconstruction:
         encoding = _run(self._encoder, x.to(self._dtype)).float()
-        if self._memory is None:
+        if self._model.memory is None:
             return Reconstruction(_run(self._decoder, encoding.to(self._dtype)).float(), None)
-        read = self._memory(encoding)
-        positions = tuple(encoding.shape[2:]) if self._memory.query == "position" else ()
-        rebuilt = _run(self._decoder, read.value.to(self._dtype))
-        return Reconstruction(rebuilt.float(), read, positions)
+        values, read = self._model.read(encoding)
+        rebuilt = _run(self._decoder, values.to(self._dtype))
+        return Reconstruction(rebuilt.float(), read, self._model.positions(encoding))
 
 
 def _run(stages: list[_Stage], x: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class ClipEvidence(NamedTuple):
     reconstruction: Tensor
     """(T, H, W)"""
     weights: Tensor | None
-    """(t, h, w, N) addressing weights at each position of the encoding, or (1, 1, 1, N) where it is one query; None
+    """(t, h, w, N) shares of the items at each position of the encoding, or (1, 1, 1, N) where it is one query; None
     without a memory."""
 
 
@@ -164,7 +164,7 @@ class FrameScorer:
         maps, scores = self._judge(errors)
         weights: list[Tensor | None] = [None] * len(clips)
         if rebuilt.read is not None:
-            weights = list(rebuilt.read.weights.view(len(clips), *(rebuilt.positions or (1, 1, 1)), -1))
+            weights = list(rebuilt.read.shares.view(len(clips), *(rebuilt.positions or (1, 1, 1)), -1))
         for at, clip in enumerate(clips):
             evidence = ClipEvidence(x[at, 0], rebuilt.x[at, 0], weights[at])
             for place, key in zip(clip.owned, clip.keys, strict=True):

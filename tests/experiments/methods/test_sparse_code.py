@@ -36,7 +36,7 @@ def test_the_weight_makes_the_penalty_its_share_of_the_first_loss(fit):
     weight = weight_for(0.1, model, training, "sum")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.train()
-    plain = float(ReconstructionObjective(alpha=0, reduction="sum")(model, training[:]).loss)
+    plain = float(ReconstructionObjective(reduction="sum")(model, training[:]).loss)
     whole = float(penalised(weight, "sum")(model, training[:]).loss)
     assert (whole - plain) / whole == pytest.approx(0.1, rel=1e-4)
 

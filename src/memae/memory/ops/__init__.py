@@ -1,7 +1,7 @@
 """The memory read as a function: one door, `read_memory`, before a reference and a fast implementation.
 
 `reference.py` writes the paper's formulas down word for word and is the oracle of the tests; `blocked.py` is
-what runs. Both take the same arguments and give the same `MemoryRead`.
+what runs. Both take the same arguments and give the same.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from memae.memory.ops.blocked import sparse_read
 
-__all__ = ["MemoryRead", "Similarity", "read_memory"]
+__all__ = ["Similarity", "SparseRead", "read_memory"]
 
 SMALLEST = 1e-12  # variance of the items that is divided by
 
 Similarity = Literal["cosine", "dot", "euclidean"]
 
 
-class MemoryRead(NamedTuple):
+class SparseRead(NamedTuple):
     """What one read of the memory gives, for T queries, N items of dimension C."""
 
     value: Tensor
@@ -40,7 +40,7 @@ def read_memory(
     similarity: Similarity = "cosine",
     temperature: float = 1.0,
     shrinkage: float = 1.0,
-) -> MemoryRead:
+) -> SparseRead:
     """Rebuilds each query from the few items that resemble it (equations 3 to 8 of Gong et al. 2019).
 
     Weights are w = softmax(d(query, item) / temperature); those at or below lambda = shrinkage / N are dropped
@@ -82,15 +82,15 @@ def read_memory(
         items = items.to(query.dtype)
         if similarity == "euclidean":
             return _euclidean_read(query, items, shrinkage / num_items, temperature)
-        return MemoryRead(*sparse_read(query, items, shrinkage / num_items, temperature, similarity == "cosine"))
+        return SparseRead(*sparse_read(query, items, shrinkage / num_items, temperature, similarity == "cosine"))
 
 
-def _euclidean_read(query: Tensor, items: Tensor, threshold: float, temperature: float) -> MemoryRead:
+def _euclidean_read(query: Tensor, items: Tensor, threshold: float, temperature: float) -> SparseRead:
     """-|q - m|^2 is 2 (q m - |m|^2 / 2), a dot product of longer vectors, less |q|^2, which no softmax sees."""
     variance = (
         items.detach().var(dim=0, correction=0).sum().clamp_min(SMALLEST)
     )  # a unit: nothing learns through it
     query = torch.cat([query, query.new_ones(len(query), 1)], dim=1) * (2 / variance)
     longer = torch.cat([items, items.square().sum(dim=1, keepdim=True) / -2], dim=1)
-    read = MemoryRead(*sparse_read(query, longer, threshold, temperature, False))
+    read = SparseRead(*sparse_read(query, longer, threshold, temperature, False))
     return read._replace(value=read.value[:, :-1])

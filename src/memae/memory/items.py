@@ -1,0 +1,81 @@
+"""Stored items: what the families have in common that keep N vectors of C numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["StoredItems"]
+
+
+class StoredItems(nn.Module):
+    """N items of C numbers, which can be started, replaced and become more; see `memae.memory.base.Editable`.
+
+    Args:
+        items: (N, C) the first ones. A parameter learns by gradient, any other tensor becomes a buffer.
+
+    Raises:
+        ValueError: no items, or items of no numbers.
+    """
+
+    items: Tensor
+
+    def __init__(self, items: Tensor) -> None:
+        super().__init__()
+        if items.ndim != 2 or not items.numel():
+            raise ValueError(f"items are (N, C) with N and C of at least 1; got shape {tuple(items.shape)}")
+        self._hold(items)
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self.items.shape[0]
+
+    @property
+    def item_dim(self) -> int:
+        """C."""
+        return self.items.shape[1]
+
+    @property
+    def out_dim(self) -> int:
+        """D of a value: C, but for a family that says otherwise."""
+        return self.item_dim
+
+    @torch.no_grad()
+    def initialise(self, encodings: Tensor) -> None:
+        """Makes the first N of the encodings (S, C) the items.
+
+        Raises:
+            ValueError: fewer than N, or of another width.
+        """
+        if encodings.ndim != 2 or len(encodings) < self.num_items or encodings.shape[1] != self.item_dim:
+            raise ValueError(
+                f"{self.num_items} items of {self.item_dim} numbers cannot start from encodings of shape "
+                f"{tuple(encodings.shape)}"
+            )
+        self.items.copy_(encodings[: self.num_items])
+
+    @torch.no_grad()
+    def replace(self, indices: Tensor, items: Tensor) -> None:
+        """Writes items (K, C) over those at the indices (K,)."""
+        self.items[indices] = items.to(self.items)
+
+    @torch.no_grad()
+    def extend(self, items: Tensor) -> None:
+        """Adds items (K, C). A parameter is a new one then, which an optimiser must be told of."""
+        longer = torch.cat([self.items, items.to(self.items)])
+        self._hold(nn.Parameter(longer) if isinstance(self.items, nn.Parameter) else longer)
+
+    def check_queries(self, queries: Tensor) -> None:
+        """Raises a ValueError unless queries are (G, T, C)."""
+        if queries.ndim != 3 or queries.shape[2] != self.item_dim:
+            raise ValueError(
+                f"a memory of {self.item_dim}-d items takes queries (G, T, {self.item_dim}); got shape "
+                f"{tuple(queries.shape)}"
+            )
+
+    def _hold(self, items: Tensor) -> None:
+        if isinstance(items, nn.Parameter):
+            self.items = items
+        else:
+            self.register_buffer("items", items)

@@ -1,0 +1,103 @@
+"""How a memory is used: how many queries read each item, which items are dead, and which are duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from memae.memory.base import Fillable, Memory, MemoryRead
+
+__all__ = ["MemoryHealth", "duplicate_count", "duplicate_pairs", "memory_health", "use_counts"]
+
+DUPLICATE_COSINE = 0.99  # two items at least this alike are one prototype
+COMPARED_ELEMENTS = 1 << 22  # pairs of items compared at a time
+COUNTED_ELEMENTS = 1 << 20  # weights whose signs are taken at a time: a copy of all of them may not fit
+
+
+@dataclass(frozen=True)
+class MemoryHealth:
+    """How a memory was used over one epoch."""
+
+    items: int
+    items_used: int
+    """Items that at least one query read."""
+    items_dead: int
+    """Items that no query read: where items learn by gradient they get none, and never come back by themselves."""
+    items_twin: int
+    """Items with a duplicate; see `duplicate_pairs`."""
+    items_per_query: float
+    """Mean number of items in one read."""
+    rescued_share: float
+    """Share of the queries that no item was close enough to, so that the nearest was read (`MemoryRead.fallback`)."""
+
+
+@torch.no_grad()
+def use_counts(read: MemoryRead) -> Tensor:
+    """(N + 2,) int64 of a read: queries that read each item, all queries, and those that fell back to the nearest item.
+
+    Counts of several reads add up.
+    """
+    num_items, queries = read.items.shape[-2], read.queries.shape[0] * read.queries.shape[1]
+    parts = torch.split(read.shares.flatten(0, 1), max(1, COUNTED_ELEMENTS // num_items))
+    # as products, which the library adds faster; exact, as no read has 2^24 queries
+    uses = torch.stack([part.new_ones(len(part)) @ part.sign() for part in parts]).sum(dim=0).long()
+    fallen = uses.new_zeros(()) if read.fallback is None else read.fallback.sum()
+    return torch.cat([uses, uses.new_tensor([queries]), fallen[None]])
+
+
+def memory_health(memory: Memory, counts: Tensor) -> MemoryHealth:
+    """The health behind the sum of `use_counts` over many reads."""
+    uses, (queries, fallen) = counts[:-2], counts[-2:].tolist()
+    used = int((uses > 0).sum())
+    return MemoryHealth(
+        items=len(uses),
+        items_used=used,
+        items_dead=len(uses) - used,
+        items_twin=duplicate_count(memory),
+        items_per_query=float(uses.sum()) / max(1, queries),
+        rescued_share=fallen / max(1, queries),
+    )
+
+
+@torch.no_grad()
+def duplicate_pairs(memory: Memory) -> list[tuple[int, int]]:
+    """The pairs of items that any query finds alike: two rows for one prototype.
+
+    Where only directions matter their cosine is at least 0.99; else the square of their distance is at most a hundredth
+    of the mean square of the distance between two items, which is what that cosine is among random directions. Items
+    that are made from the input have no duplicates.
+    """
+    return [
+        (start + row, second)
+        for start, alike in _alike(memory)
+        for row, second in alike.nonzero().tolist()
+        if start + row < second
+    ]
+
+
+@torch.no_grad()
+def duplicate_count(memory: Memory) -> int:
+    """The items that have a duplicate."""
+    return int(sum(alike.any(dim=1).sum() for _, alike in _alike(memory)))
+
+
+def _alike(memory: Memory) -> Iterator[tuple[int, Tensor]]:
+    """(first row, (rows, N) bool) of the table that tells which two different items are alike, block by block."""
+    if not isinstance(memory, Fillable):
+        return
+    items = memory.items.detach().float()
+    spread = 2 * items.var(dim=0, correction=0).sum()  # mean squared distance between two items
+    directions = F.normalize(items, dim=1)
+    rows = max(1, COMPARED_ELEMENTS // len(items))
+    for start in range(0, len(items), rows):
+        some = slice(start, start + rows)
+        if memory.directional:
+            alike = directions[some] @ directions.T >= DUPLICATE_COSINE
+        else:
+            alike = torch.cdist(items[some], items).square() <= (1 - DUPLICATE_COSINE) * spread
+        alike[:, some].fill_diagonal_(False)
+        yield start, alike
