@@ -7,29 +7,24 @@ long pieces: whole videos where there are many, else the last part of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import psutil
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from memae.config import Config
-from memae.counts import count, unit_of
 from memae.encoded import Encoded
-from memae.errors import ConfigError, DataError
+from memae.errors import DataError
 from memae.image.dataset import MEMORY_BYTES, StoredImages, store
 from memae.image.preprocess import ImagePreprocess, TablePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, store_own_size
 from memae.sources import Source, collect
 from memae.stages import Watcher, stage
-from memae.table.csv import CsvSource
-from memae.table.dataset import Rows
-from memae.table.fit_schema import TableSummary, check_varied, fit_table, hints, survey
+from memae.table.prepare import prepare as prepare_table
 from memae.threshold import check_parts
 from memae.training.loop import local_seed
 from memae.types import Frames, Images, Samples, Skipped, Table
@@ -38,10 +33,6 @@ from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Prepared", "prepare", "take"]
 
-CHUNK_ROWS = 65_536  # of a table that is streamed
-# Of the machine's memory that the rows may take: the columns, those of the training part, the encoded rows and those of
-# the training part are there at the same time, and categories make them wider.
-STREAMED_SHARE = 1 / 8
 AnyPreprocess: TypeAlias = ImagePreprocess | TablePreprocess | VideoPreprocess
 
 
@@ -88,57 +79,32 @@ def prepare(
     """
     if source.modality == "video":
         return _prepare_video(source, config, seed, watcher)
-    if source.modality == "table" and (_is_large(source) if stream is None else stream):
-        return _prepare_streamed(source, config, seed, dropped, categorical, watcher)
+    if source.modality == "table":
+        return _prepare_table(source, config, seed, dropped, categorical, stream, watcher)
     if source.modality == "image" and config.preprocess.tile:
         return _prepare_tiles(source, config, seed, watcher)
     if isinstance(source, ImageSource) and source.bytes > MEMORY_BYTES:
         return _prepare_stored(source, config, seed, watcher)
     samples, skipped = _readable(collect(source, watcher))
+    assert isinstance(samples, Images)
     split = _split(len(samples), config, seed, samples.origin)
-    train, held_out = split.train, split.held_out
-    if config.preprocess.duplicates == "drop" and isinstance(samples, Table):
-        # held out as it is trained: early stopping should weigh rows as the loss does
-        train, held_out = _each_once(samples, train), _each_once(samples, held_out)
-    scales = config.preprocess
-    preprocess: ImagePreprocess | TablePreprocess
-    if isinstance(samples, Table):
-        missing, rows = survey([samples], categorical), take(samples, train)
-        assert isinstance(rows, Table)
-        with stage(watcher, "fitting scales", "columns", samples.columns.num_columns) as done:
-            preprocess = fit_table(
-                rows,
-                scales.number_scale,
-                dropped=dropped,
-                categorical=categorical,
-                missing=missing,
-                done=done,
-            )
-        check_varied(preprocess, samples.origin)
-        with stage(watcher, "encoding", "columns", len(preprocess.columns)) as done:
-            encoded = preprocess.encode(samples, done)
-    else:
-        assert isinstance(samples, Images)
-        with stage(watcher, "fitting scales", "images", len(train)) as done:
-            preprocess = ImagePreprocess.fit(samples, scales.image_scale, train.numpy())
-            done(len(train))
-        with stage(watcher, "encoding", "images", len(samples)) as done:
-            encoded = preprocess.encode(samples)
-            done(len(samples))
-    training = encoded[train]
+    with stage(watcher, "fitting scales", "images", len(split.train)) as done:
+        preprocess = ImagePreprocess.fit(samples, config.preprocess.image_scale, split.train.numpy())
+        done(len(split.train))
+    with stage(watcher, "encoding", "images", len(samples)) as done:
+        encoded = preprocess.encode(samples)
+        done(len(samples))
+    training = encoded[split.train]
     return Prepared(
         preprocess=preprocess,
         training=training,
         usual=training,
-        held_out=encoded[held_out] if len(held_out) else None,
+        held_out=encoded[split.held_out] if len(split.held_out) else None,
         calibration=encoded[split.calibration],
-        counts=_counts(len(train), len(held_out), len(split.calibration)),
+        counts=_counts(*map(len, split)),
         origin=samples.origin,
         skipped=skipped,
-        notes=(
-            *getattr(source, "notes", ()),
-            *(hints(preprocess) if isinstance(preprocess, TablePreprocess) else ()),
-        ),
+        notes=getattr(source, "notes", ()),
     )
 
 
@@ -201,81 +167,30 @@ def _prepare_tiles(source: Source, config: Config, seed: int, watcher: Watcher |
     )
 
 
-def _is_large(source: Source) -> bool:
-    return bool(getattr(source, "size_bytes", 0) > STREAMED_SHARE * psutil.virtual_memory().total)
-
-
-def _prepare_streamed(
+def _prepare_table(
     source: Source,
     config: Config,
     seed: int,
     dropped: Sequence[str],
     categorical: Sequence[str],
+    stream: bool | None,
     watcher: Watcher | None,
 ) -> Prepared:
-    """As `prepare`, in passes over the rows: what all columns hold, the scales of the training part, the encoding."""
-    if config.preprocess.duplicates == "drop":
-        raise ConfigError(
-            f"{source.origin}: preprocess.duplicates = 'drop' compares all rows with each other, and these do not fit "
-            "into memory; set it to 'keep', or remove equal rows first"
-        )
-    if isinstance(source, CsvSource):
-        source = source.typed()
-    unreadable: dict[int, Skipped] = {}
-    rows = 0
+    def split(samples: int) -> _Split:
+        return _split(samples, config, seed, source.origin)
 
-    def surveyed() -> Iterator[Table]:
-        nonlocal rows
-        for table in _tables(source, "reading", watcher):
-            unreadable.update({rows + row: Skipped(table.keys[row], why) for row, why in table.unreadable.items()})
-            rows += len(table)
-            if table.unreadable:  # what stands empty there is not missing
-                good = np.ones(len(table), dtype=bool)
-                good[list(table.unreadable)] = False
-                columns = table.columns.filter(pa.array(good))
-                table = Table(columns, range(len(columns)), table.origin)  # noqa: PLW2901  the same rows but for those
-            yield table
-
-    missing = survey(surveyed(), categorical)
-    good = np.ones(rows, dtype=bool)
-    good[list(unreadable)] = False
-    readable = torch.from_numpy(np.flatnonzero(good))
-    split = _Split(*(readable[part] for part in _split(len(readable), config, seed, source.origin)))
-    trains = np.zeros(rows, dtype=bool)
-    trains[split.train.numpy()] = True
-    summary, start = TableSummary(config.preprocess.number_scale, categorical), 0
-    for table in _tables(source, "fitting scales", watcher):
-        here = pa.array(trains[start : start + len(table)])
-        summary.add(Table(table.columns.filter(here), range(int(here.true_count)), table.origin))
-        start += len(table)
-    preprocess = summary.preprocess(source.origin, dropped, missing)
-    check_varied(preprocess, source.origin)
-    encoded = Rows.write(
-        (preprocess.encode_rows(table).x for table in _tables(source, "encoding", watcher)),
-        (rows, *preprocess.shape),
-        source.origin,
-    )
-    training = encoded.part(split.train)
+    table = prepare_table(source, config, split, dropped, categorical, stream=stream, watcher=watcher)
     return Prepared(
-        preprocess=preprocess,
-        training=training,
-        usual=training,
-        held_out=encoded.part(split.held_out) if len(split.held_out) else None,
-        calibration=encoded.part(split.calibration),
-        counts=_counts(*map(len, split)),
-        origin=source.origin,
-        skipped=tuple(unreadable.values()),
-        notes=(*getattr(source, "notes", ()), *hints(preprocess)),
+        preprocess=table.preprocess,
+        training=table.training,
+        usual=table.training,
+        held_out=table.validation,
+        calibration=table.calibration,
+        counts=table.counts,
+        origin=table.origin,
+        skipped=table.skipped,
+        notes=table.notes,
     )
-
-
-def _tables(source: Source, what: str, watcher: Watcher | None) -> Iterator[Table]:
-    """One pass over the rows."""
-    with stage(watcher, what, unit_of("table"), count(source)) as done:
-        for table in source.chunks(CHUNK_ROWS):
-            assert isinstance(table, Table)
-            yield table
-            done(len(table))
 
 
 def _readable(samples: Samples) -> tuple[Samples, tuple[Skipped, ...]]:
@@ -288,14 +203,6 @@ def _readable(samples: Samples) -> tuple[Samples, tuple[Skipped, ...]]:
     if not good.any():
         raise DataError(f"{samples.origin}: holds no sample that can be read; the first {skipped[0].reason}")
     return take(samples, torch.from_numpy(np.flatnonzero(good))), skipped
-
-
-def _each_once(samples: Table, part: Tensor) -> Tensor:
-    """The rows of a part (B,) that equal no row of it before them, in order."""
-    rows = samples.columns.take(part.numpy())
-    placed = rows.append_column("", pa.array(np.arange(len(rows))))
-    first = placed.group_by(rows.column_names).aggregate([("", "min")])["_min"]
-    return part[torch.from_numpy(np.sort(first.to_numpy()))]
 
 
 def take(samples: Samples, index: Tensor) -> Samples:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-import memae.hold_out
+import memae.table.prepare
 from memae import Detector
 from memae.config import override
 from memae.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ FRAME = pd.DataFrame(
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(memae.hold_out, "CHUNK_ROWS", 37)
+    monkeypatch.setattr(memae.table.prepare, "CHUNK_ROWS", 37)
 
 
 def config(**preprocess):
@@ -83,7 +83,7 @@ def test_a_streamed_training_gives_the_model_of_one_in_memory(tmp_path):
 def test_rows_are_streamed_where_memory_is_too_small(tmp_path, monkeypatch):
     path = written(tmp_path, "parquet")
     assert not isinstance(prepare(open_source(path), config(), 0).training, Rows)
-    monkeypatch.setattr(memae.hold_out, "STREAMED_SHARE", 1e-9)
+    monkeypatch.setattr(memae.table.prepare, "STREAMED_SHARE", 1e-9)
     for x in (path, FRAME, written(tmp_path, "csv"), written(tmp_path, "feather")):
         assert isinstance(prepare(open_source(x), config(), 0).training, Rows)
 
