@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from memae.config import Query
@@ -67,9 +68,14 @@ class Autoencoder(nn.Module):
         return self._encode(x)[0]
 
     def read(self, encoding: Tensor) -> tuple[Tensor, MemoryRead]:
-        """What the memory puts in the place of an encoding (B, C, ...): a map (B, C', ...), and the read behind it."""
+        """What the memory puts in the place of an encoding (B, C, ...): a map (B, C', ...), and the read behind it.
+
+        A memory computes in float32 or better, inside autocast too: small weights are zero in half precision.
+        """
         assert self.memory is not None, "a plain autoencoder reads nothing"
-        read = self.memory.read(self.queries(encoding))
+        queries = self.queries(encoding)
+        with torch.autocast(encoding.device.type, enabled=False):
+            read = self.memory.read(queries.float() if queries.dtype.itemsize < 4 else queries)
         size, places = read.values.shape[2], encoding.shape[2:]
         if self.query == "whole":
             return read.values.reshape(len(encoding), size // prod(places), *places), read
