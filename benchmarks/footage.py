@@ -70,7 +70,7 @@ def footage_benchmark(hours: float) -> dict[str, Any]:
 def _write_long(path: Path, footage: VideoSource, frames: int) -> int:
     """Encodes the footage once and writes its packets again and again, so many frames in all."""
     once = path.with_name("once.mp4")
-    pictures = [picture for video in footage.videos for _, picture in footage.colour(video)]
+    pictures = [picture.rgb() for chunk in footage.with_pictures().chunks(64) for picture in chunk.pictures]
     with av.open(str(once), "w") as target:
         stream = target.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "bf": "0", "g": "50"})
         stream.height, stream.width = pictures[0].shape[:2]

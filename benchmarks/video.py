@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +136,9 @@ def _encoded(path: Path, frames: int) -> Path:
         stream = container.add_stream("libx264", rate=10)
         stream.height, stream.width = next(iter(source.sizes.values()))
         stream.pix_fmt = "yuv420p"
-        written = 0
-        for video in source.videos:
-            for _, picture in source.colour(video):
-                if written == frames:
-                    break
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-                written += 1
+        pictures = (picture for chunk in source.with_pictures().chunks(64) for picture in chunk.pictures)
+        for picture in islice(pictures, frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.rgb(), format="rgb24")))
         container.mux(stream.encode())
     return path
 

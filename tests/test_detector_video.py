@@ -278,11 +278,11 @@ def test_watch_gives_frames_one_by_one_with_places_and_items(fitted: Detector, t
     assert [frame.key for frame in frames] == list(scores.keys)
     assert [frame.score for frame in frames] == scores.values.tolist()
     for frame in frames:
-        assert frame.places.shape == (7, 7)
-        assert frame.places.max() == pytest.approx(frame.score)
+        assert frame.anomaly_map.shape == (7, 7)
+        assert frame.anomaly_map.max() == pytest.approx(frame.score)
         assert sum(share for _, share in frame.items()) == pytest.approx(1, abs=1e-4)
     # the square runs through the middle rows
-    odd = np.mean([frame.places for frame in frames[44:56]], axis=0)
+    odd = np.mean([frame.anomaly_map for frame in frames[44:56]], axis=0)
     assert 2 <= np.unravel_index(odd.argmax(), odd.shape)[0] <= 4
 
 
@@ -365,7 +365,7 @@ def test_a_place_is_held_against_places_where_the_score_is_a_mean(
     assert (np.diff(levels) >= 0).all()
     assert detector.place_level(2 * normal[-1]) == pytest.approx(2 * levels[-1])
     assert detector.place_level(np.inf) == np.inf
-    peaks = np.array([frame.places.max() for frame in detector.watch(tapes / "calm.mkv")])
+    peaks = np.array([frame.anomaly_map.max() for frame in detector.watch(tapes / "calm.mkv")])
     # about half of the frames have a place above the level of the median score, and all have one above that score
     assert np.mean(peaks > np.median(normal)) == 1
     assert 0.1 < np.mean(peaks > detector.place_level(np.median(normal))) < 0.9

@@ -25,7 +25,8 @@ from memae.image.tiles import Tiles
 from memae.scoring import BATCH_BYTES, ErrorMap, JoinedMap, error_maps, one_thread, sample_scores
 from memae.sources import Source
 from memae.stages import Advance, Watcher, stage
-from memae.types import Frames, Images, Key, Samples, Skipped
+from memae.types import Images, Key, Samples, Skipped
+from memae.video.pipeline import score_frames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 
@@ -89,15 +90,11 @@ def examine(
 def scored_frames(artifact: Artifact, source: Source, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
     """Every frame of videos in order; see `memae.Detector.watch`."""
     assert isinstance(artifact.preprocess, VideoPreprocess)
-    number = 0
-    chunks = (chunk for chunk in source.chunks(CHUNK_FRAMES) if isinstance(chunk, Frames))
     scorer = FrameScorer.of(artifact.model, artifact.preprocess, artifact.config.video, watched)
-    for number, frame in enumerate(scorer.scored(chunks), start=1):
+    for number, frame in enumerate(score_frames(source, scorer), start=1):
         yield frame
         if number % FRAMES_BETWEEN_TRIMS == 0:
             give_back()
-    if not number:
-        raise DataError(f"{source.origin}: holds no frames")
 
 
 class _Examiner:
@@ -280,7 +277,7 @@ class _Examiner:
         )
 
     def _explain_frame(self, frame: ScoredFrame) -> Explanation:
-        x, rebuilt = (part[frame.place_in_clip][None].cpu().numpy() for part in frame.clip[:2])
+        x, rebuilt = (part[frame.index_in_clip][None].cpu().numpy() for part in frame.clip[:2])
         return Explanation(
             key=frame.key,
             score=frame.score,

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["EVERYTHING", "FrameKey", "Frames", "Images", "Key", "Modality", "Samples", "Skipped", "Table"]
+__all__ = [
+    "EVERYTHING",
+    "FrameKey",
+    "Frames",
+    "Images",
+    "Key",
+    "Modality",
+    "Picture",
+    "Samples",
+    "Skipped",
+    "Table",
+]
 
 Key: TypeAlias = Hashable
 """A path, a row number or an index label; it travels to the last row of the output."""
@@ -72,6 +83,19 @@ class FrameKey(NamedTuple):
         return f"{self.video} at {self.time_s:,.1f} s"
 
 
+class Picture(Protocol):
+    """A frame as it was decoded, at its own size; it becomes pixels only if somebody draws it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        ...
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8, upright."""
+        ...
+
+
 @dataclass(frozen=True)
 class Frames:
     """S consecutive grey frames of one video."""
@@ -81,6 +105,8 @@ class Frames:
     keys: Sequence[FrameKey]
     origin: str
     """The file or folder that they came from, for messages."""
+    pictures: Sequence[Picture] = ()
+    """(S,) the same frames as they were decoded; empty unless the source was asked for them."""
 
     def __len__(self) -> int:
         return len(self.pixels)

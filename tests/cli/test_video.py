@@ -77,7 +77,7 @@ class TestSkipBad:
         assert said[1] == "  a.mp4: the file is empty; check how it was written; it is left out"
         for name, line in zip(("d.mkv", "e.ts"), said[2:], strict=True):
             assert line.startswith(f"  {name}: was cut short, as its last part is not whole; copy the file again")
-            assert line.endswith("; its footage up to there counts")
+            assert line.endswith("; its frames up to there count")
         found = rows_of(Path("s.csv").read_text())
         count = {name: sum(row[0] == name for row in found) for name in ("a.mp4", "clip.mp4", "d.mkv", "e.ts")}
         assert (count["a.mp4"], count["clip.mp4"]) == (0, FRAMES)
@@ -514,7 +514,7 @@ def test_the_python_of_the_page_runs(camera):
     for block in blocks:
         exec(block.replace("Detector(seed=0)", brief), names)
     assert Path("overlay.mp4").exists() and Path("events.jsonl").exists()
-    assert names["watched"].frames == FRAMES
+    assert names["scored"].frames == FRAMES
 
 
 def test_the_page_names_every_option_for_video_and_no_other(memae, folder):

@@ -1,24 +1,27 @@
 """One pass over real videos with a detector that scores as it is told."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from video_files import write_frames
+from PIL import Image, ImageFile
+from video_files import write_frames, write_video
 
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource
+from memae.report.video import Outputs, evaluate_videos, score_videos
 from memae.stages import Count, Stage, Watcher
 from memae.threshold import Threshold
-from memae.types import FrameKey
-from memae.video import pipeline as watching
+from memae.types import FrameKey, Frames
+from memae.video.decode import VideoFile
+from memae.video.encode import VideoEncoder
 from memae.video.events import EventRule
-from memae.video.pipeline import Outputs, evaluate_videos, watch_videos
+from memae.video.pipeline import score_frames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
@@ -49,15 +52,18 @@ class Scripted:
 
     def watch(self, source: VideoSource, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
         self.watched = watched
+        return score_frames(source, self)
+
+    def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
         weights = torch.eye(32).view(1, *PLACES, 32)
         clip = ClipEvidence(torch.zeros(1, 32, 64), torch.zeros(1, 32, 64), weights)
-        for chunk in source.chunks(3):
-            for key in chunk.keys:
+        for chunk in chunks:
+            for key, picture in zip(chunk.keys, chunk.pictures or repeat(None), strict=False):
                 if (key.video, key.frame) == self.fails_at:
                     raise DataError(f"{key.video}: breaks off")
-                places = np.full(PLACES, -0.5, np.float32)
-                places[self.place] = score = self.scores[key.video][key.frame]
-                yield ScoredFrame(key, score, places, clip, 0)
+                anomaly_map = np.full(PLACES, -0.5, np.float32)
+                anomaly_map[self.place] = score = self.scores[key.video][key.frame]
+                yield ScoredFrame(key, score, anomaly_map, clip, 0, picture)
 
 
 SCORES = [1.0, 1.0, 6.0, 8.0, 4.5, 1.0, 1.0, 1.0, 5.0, 1.0]  # two events: frames 2 to 4, and 8
@@ -112,10 +118,10 @@ class Places(Watcher):
             self._also(place)
 
 
-class TestWatch:
+class TestScore:
     def test_counts_events_and_progress(self, gate, capfd):
         watcher = Places()
-        found = watch_videos(gate, "gate", RULE, Outputs(), watcher=watcher)
+        found = score_videos(gate, "gate", RULE, Outputs(), watcher=watcher)
         assert watcher.stages == [Stage("scoring", "frames", Count(10, exact=False))]
         assert watcher.seen == [FrameKey("gate", number, number / 10) for number in range(10)]
         assert (found.frames, found.anomalous_frames) == (10, 4)  # above 3, the threshold of five samples at 0.2
@@ -126,28 +132,28 @@ class TestWatch:
         assert content() == {}
 
     def test_rows_go_to_stdout_or_to_a_file(self, gate, capfd):
-        watch_videos(gate, "gate", RULE, Outputs(rows_to_stdout=True))
+        score_videos(gate, "gate", RULE, Outputs(rows_to_stdout=True))
         out = capfd.readouterr().out
-        watch_videos(gate, "gate", RULE, Outputs(frames=Path("frames.csv"), rows_to_stdout=True))
+        score_videos(gate, "gate", RULE, Outputs(frames=Path("frames.csv"), rows_to_stdout=True))
         assert capfd.readouterr().out == ""
         assert Path("frames.csv").read_text() == out
         assert out.splitlines()[4].startswith('"gate",3,0.3,8,')
         assert len(out.splitlines()) == 11
 
     def test_the_region_of_an_event_is_in_px_of_the_video_and_its_items_are_those_there(self, gate):
-        found = watch_videos(gate, "gate", RULE, Outputs())
+        found = score_videos(gate, "gate", RULE, Outputs())
         event = found.events[0]
         assert event.region == (120, 24, 140, 48)  # place (1, 6) of 4 x 8, each 24 x 20 px
         assert [(use.item, use.weight) for use in event.items] == [(1 * 8 + 6, 1.0)]
 
     def test_an_event_names_five_items_at_most(self, gate):
         gate.place = (slice(None), slice(None))
-        (event, _) = watch_videos(gate, "gate", RULE, Outputs()).events
+        (event, _) = score_videos(gate, "gate", RULE, Outputs()).events
         assert event.region == (0, 0, WIDTH, HEIGHT)
         assert len(event.items) == 5
 
     def test_a_still_shows_the_peak_and_a_clip_what_is_around(self, gate):
-        found = watch_videos(gate, "gate", RULE, Outputs(events=Path("out/e.jsonl")), before_s=0.11, after_s=0.21)
+        found = score_videos(gate, "gate", RULE, Outputs(events=Path("out/e.jsonl")), before_s=0.11, after_s=0.21)
         assert [event.still for event in found.events] == ["out/e/event-0001.png", "out/e/event-0002.png"]
         assert [event.clip for event in found.events] == ["out/e/event-0001.mp4", "out/e/event-0002.mp4"]
         lines = [json.loads(line) for line in Path("out/e.jsonl").read_text().splitlines()]
@@ -161,7 +167,7 @@ class TestWatch:
         assert (rows, columns) == pytest.approx((1.5 / 4 * 288, 6.5 / 8 * 480), abs=12)
 
     def test_the_overlay_is_hot_at_the_place_and_boxed_in_the_event(self, gate):
-        watch_videos(gate, "gate", RULE, Outputs(overlay=Path("o.mp4")))
+        score_videos(gate, "gate", RULE, Outputs(overlay=Path("o.mp4")))
         frames = watch_file("o.mp4")
         assert len(frames) == 10
         heat = [
@@ -176,7 +182,7 @@ class TestWatch:
 
     def test_each_video_has_its_overlay_and_it_is_there_when_the_video_is_done(self, two):
         there = {}
-        watch_videos(
+        score_videos(
             two,
             "videos",
             RULE,
@@ -189,7 +195,7 @@ class TestWatch:
 
     def test_events_of_several_videos_are_numbered_through(self, two):
         two.scores = {"gate": SCORES, "hall": SCORES}
-        found = watch_videos(two, "videos", RULE, Outputs(events=Path("e.jsonl")))
+        found = score_videos(two, "videos", RULE, Outputs(events=Path("e.jsonl")))
         assert [(Path(event.clip).name, event.video) for event in found.events] == [
             ("event-0001.mp4", "gate"),
             ("event-0002.mp4", "gate"),
@@ -199,23 +205,23 @@ class TestWatch:
         assert len(list(Path("e").iterdir())) == 8
 
     def test_the_mask_comes_to_the_size_of_the_network(self, gate):
-        watch_videos(gate, "gate", RULE, Outputs())
+        score_videos(gate, "gate", RULE, Outputs())
         assert gate.watched is None
         mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
         mask[: HEIGHT // 2] = 0
         Image.fromarray(mask).save("mask.png")
-        watch_videos(gate, "gate", RULE, Outputs(), mask=Path("mask.png"))
+        score_videos(gate, "gate", RULE, Outputs(), mask=Path("mask.png"))
         assert gate.watched.shape == (32, 64)
         assert not gate.watched[:16].any() and gate.watched[16:].all()
 
     @pytest.mark.parametrize("fails_at", [("gate", 0), ("hall", 5)])
     def test_a_video_that_breaks_off_leaves_the_outputs_of_an_earlier_run(self, two, fails_at):
         outputs = Outputs(Path("f.csv"), Path("e.jsonl"), Path("o"))
-        watch_videos(two, "videos", RULE, outputs)
+        score_videos(two, "videos", RULE, outputs)
         before = content()
         assert len(before) == 2 + 4 + 2
         with pytest.raises(DataError, match="breaks off"):
-            watch_videos(
+            score_videos(
                 Scripted({"gate": [6.0] * 10, "hall": [6.0] * 10}, fails_at=fails_at), "videos", RULE, outputs
             )
         after = content()
@@ -226,25 +232,25 @@ class TestWatch:
     @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
     def test_stills_and_clips_take_the_place_of_earlier_ones_together(self, gate, monkeypatch, error):
         outputs = Outputs(events=Path("e.jsonl"))
-        watch_videos(gate, "gate", RULE, outputs)
+        score_videos(gate, "gate", RULE, outputs)
         before = content()
 
         def failing(*_):
             raise error
 
-        monkeypatch.setattr(watching, "save_clips", failing)
+        monkeypatch.setattr(VideoEncoder, "write", failing)
         with pytest.raises(error):
-            watch_videos(Scripted({"gate": [9.0] * 10}), "gate", RULE, outputs)
+            score_videos(Scripted({"gate": [9.0] * 10}), "gate", RULE, outputs)
         assert content() == before
         assert sorted(path.name for path in Path().iterdir()) == ["e", "e.jsonl", "gate"]
         monkeypatch.undo()
 
     def test_no_event_leaves_no_folder_and_empties_an_old_one(self, gate):
         calm = Scripted({"gate": [1.0] * 10})
-        assert watch_videos(calm, "gate", RULE, Outputs(events=Path("e.jsonl"))).events == []
+        assert score_videos(calm, "gate", RULE, Outputs(events=Path("e.jsonl"))).events == []
         assert content() == {"e.jsonl": b""}
-        watch_videos(gate, "gate", RULE, Outputs(events=Path("e.jsonl")))
-        watch_videos(calm, "gate", RULE, Outputs(events=Path("e.jsonl")))
+        score_videos(gate, "gate", RULE, Outputs(events=Path("e.jsonl")))
+        score_videos(calm, "gate", RULE, Outputs(events=Path("e.jsonl")))
         assert content() == {"e.jsonl": b""}
 
     @pytest.mark.parametrize(
@@ -261,7 +267,7 @@ class TestWatch:
     def test_outputs_that_would_do_harm_are_refused_before_the_work(self, two, outputs, message):
         two.fails_at = ("gate", 0)
         with pytest.raises(ConfigError, match=message):
-            watch_videos(two, "videos", RULE, outputs)
+            score_videos(two, "videos", RULE, outputs)
         assert content() == {}
 
     def test_a_source_of_images_is_no_video(self):
@@ -269,11 +275,45 @@ class TestWatch:
         detector = Scripted({})
         detector.open = lambda x: images
         for use in (
-            lambda: watch_videos(detector, images, RULE, Outputs()),
+            lambda: score_videos(detector, images, RULE, Outputs()),
             lambda: evaluate_videos(detector, images, Path("masks"), RULE),
         ):
             with pytest.raises(DataError, match="the array: this is no video"):
                 use()
+
+
+class TestOneDecode:
+    """Scores, events, stills, clips and the overlay come from frames that are decoded once."""
+
+    ALL = Outputs(Path("f.csv"), Path("e.jsonl"), Path("o.mp4"))
+
+    def test_of_a_file(self, gate, monkeypatch):
+        write_video(Path("film.mp4"), np.repeat(GREY[None], 10, axis=0), like="h264.mp4")
+        decoded, decode = [], VideoFile._decoded
+
+        def counting(self, container, stream):
+            for frame in decode(self, container, stream):
+                decoded.append(frame.pts)
+                yield frame
+
+        monkeypatch.setattr(VideoFile, "_decoded", counting)
+        found = score_videos(Scripted({"film.mp4": SCORES}), "film.mp4", RULE, self.ALL)
+        assert [len(watch_file(event.clip)) for event in found.events] == [10, 10]
+        assert len(watch_file("o.mp4")) == 10
+        assert len(decoded) == 1 + 10  # the first frame also when the file is opened
+
+    def test_of_a_folder(self, gate, monkeypatch):
+        decoded, load = [], ImageFile.ImageFile.load
+
+        def counting(image):
+            if image.tile:  # what is not decoded yet
+                decoded.append(image.filename)
+            return load(image)
+
+        monkeypatch.setattr(ImageFile.ImageFile, "load", counting)
+        found = score_videos(gate, "gate", RULE, self.ALL)
+        assert len(found.events) == 2
+        assert [Path(name).name for name in decoded] == [f"{number:03}.png" for number in range(1, 11)]
 
 
 def write_masks(path, frames, box=(120, 24, 140, 48), size=(HEIGHT, WIDTH)):

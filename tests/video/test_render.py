@@ -1,7 +1,5 @@
-import json
 import math
 import sys
-from dataclasses import replace
 from itertools import pairwise
 
 import av
@@ -10,18 +8,14 @@ import pytest
 from PIL import Image
 
 from memae.errors import ConfigError, DataError, MissingExtraError
-from memae.explain import ItemUse
-from memae.types import FrameKey
-from memae.video.events import Event
 from memae.video.regions import Box
-from memae.video.render import OverlayWriter, frame_caption, save_clips, save_still, write_events
+from memae.video.render import OverlayWriter, frame_caption, save_still
 
 GREY = np.full((240, 320, 3), 110, dtype=np.uint8)
 NO_ERROR = np.zeros((6, 8), dtype=np.float32)  # 40 px a place
 HOT = NO_ERROR.copy()
 HOT[1, 6] = 4.0
 PLACE = (slice(40, 80), slice(240, 280))  # of HOT in GREY
-EVENT = Event("gate.mp4", 1.0, 1.5, 10, 15, 12, 1.2, 7.0, Box(40, 40, 120, 120))
 
 
 def watch(path):
@@ -63,7 +57,7 @@ class TestOverlay:
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
     def test_heat_is_where_the_error_is_and_nowhere_else(self, tmp_path):
-        (pixels,), _ = written(tmp_path, {"error_map": HOT})
+        (pixels,), _ = written(tmp_path, {"anomaly_map": HOT})
         assert tint(pixels[PLACE])[10:30, 10:30].min() > 60
         away = np.ones((240, 320), dtype=bool)
         away[20:100, 220:300] = False  # the heat fades over half a place
@@ -71,7 +65,7 @@ class TestOverlay:
 
     def test_heat_begins_at_half_the_threshold_and_grows(self, tmp_path):
         levels = [0.9, 1.2, 2.0, 3.0, 4.0]
-        frames, _ = written(tmp_path, *[{"error_map": HOT / 4 * level} for level in levels])
+        frames, _ = written(tmp_path, *[{"anomaly_map": HOT / 4 * level} for level in levels])
         seen = [np.abs(pixels[PLACE][15:25, 15:25] - 110).max() for pixels in frames]
         assert seen[0] < 5
         assert all(fainter + 8 < stronger for fainter, stronger in pairwise(seen))
@@ -79,12 +73,12 @@ class TestOverlay:
     def test_error_without_number_end_or_threshold_is_drawn(self, tmp_path):
         odd = NO_ERROR.copy()
         odd[1, 6], odd[3, 3] = np.inf, np.nan
-        frames, _ = written(tmp_path, {"error_map": odd})
+        frames, _ = written(tmp_path, {"anomaly_map": odd})
         assert tint(frames[0][PLACE])[10:30, 10:30].min() > 60
         assert tint(frames[0][120:160, 120:160]).max() < 12
-        frames, _ = written(tmp_path, {"error_map": np.where(HOT, HOT, np.nan)}, threshold=-1.0)
+        frames, _ = written(tmp_path, {"anomaly_map": np.where(HOT, HOT, np.nan)}, threshold=-1.0)
         assert tint(frames[0][120:160, 120:160]).max() < 12
-        frames, _ = written(tmp_path, {"error_map": HOT}, threshold=0.0)
+        frames, _ = written(tmp_path, {"anomaly_map": HOT}, threshold=0.0)
         assert tint(frames[0][PLACE])[10:30, 10:30].min() > 60
         assert tint(frames[0][120:160, 120:160]).max() < 12
 
@@ -111,13 +105,15 @@ class TestOverlay:
 
     def test_without_a_threshold_there_is_no_legend(self, tmp_path):
         with_heat, _ = written(tmp_path, {})
-        without, _ = written(tmp_path, {"error_map": HOT}, threshold=None)
+        without, _ = written(tmp_path, {"anomaly_map": HOT}, threshold=None)
         assert without[0].shape[0] < with_heat[0].shape[0]
         assert tint(without[0]).max() < 12 < tint(with_heat[0][240:]).max()
 
     @pytest.mark.parametrize(("height", "width"), [(241, 321), (240, 321), (47, 33), (1, 1)])
     def test_odd_and_small_frames_are_written(self, tmp_path, height, width):
-        frames, _ = written(tmp_path, {"frame": np.full((height, width, 3), 200, np.uint8), "error_map": HOT * 0})
+        frames, _ = written(
+            tmp_path, {"frame": np.full((height, width, 3), 200, np.uint8), "anomaly_map": HOT * 0}
+        )
         assert frames[0].shape[0] % 2 == frames[0].shape[1] % 2 == 0
         assert frames[0].shape[1] >= 320
         zoom = math.ceil(320 / width)
@@ -138,7 +134,7 @@ class TestOverlay:
 
     def test_the_callers_frame_is_left_as_it_was(self, tmp_path):
         frame = GREY.copy()
-        written(tmp_path, {"frame": frame, "error_map": HOT, "boxes": [Box(0, 0, 99, 99)], "in_event": True})
+        written(tmp_path, {"frame": frame, "anomaly_map": HOT, "boxes": [Box(0, 0, 99, 99)], "in_event": True})
         assert (frame == 110).all()
 
     def test_an_error_leaves_the_old_file(self, tmp_path):
@@ -168,7 +164,7 @@ class TestOverlay:
             raise av.codec.codec.UnknownCodecError(name)
 
         monkeypatch.setattr(av.codec, "Codec", unknown)
-        (pixels,), _ = written(tmp_path, {"error_map": HOT})
+        (pixels,), _ = written(tmp_path, {"anomaly_map": HOT})
         assert tint(pixels[PLACE])[10:30, 10:30].min() > 50
         with av.open(str(tmp_path / "a.mp4")) as container:
             assert container.streams.video[0].codec_context.name == "mpeg4"
@@ -210,103 +206,3 @@ class TestStill:
         with Image.open(tmp_path / "a.png") as picture:
             picture.load()
         assert len(list(tmp_path.iterdir())) == 1
-
-
-def filmed(seconds, video="gate.mp4", taken=None, rate=10):
-    """Frames as a source gives them; `taken` collects which were asked for."""
-    for i in range(seconds * rate):
-        if taken is not None:
-            taken.append(i)
-        yield FrameKey(video, i, i / rate), GREY
-
-
-class TestClips:
-    def test_a_clip_holds_the_event_with_footage_around_it(self, tmp_path):
-        taken = []
-        save_clips(filmed(9, taken=taken), [(tmp_path / "a.mp4", EVENT)], before_s=0.5, after_s=1.0)
-        frames, times = watch(tmp_path / "a.mp4")
-        assert times == pytest.approx(np.arange(21) / 10, abs=1e-4)  # 0.5 s to 2.5 s
-        red = [bool((pixels[:2, 50:-50, 0] > 170).all()) for pixels in frames]
-        assert red == [False] * 5 + [True] * 6 + [False] * 10
-        assert max(taken) == 26  # no frame is read that no event needs
-
-    def test_the_place_is_shown_near_the_peak_or_as_told(self, tmp_path):
-        save_clips(filmed(3), [(tmp_path / "a.mp4", EVENT)])
-        boxed = [bool(tint(pixels[60:100, 36:42]).max() > 60) for pixels in watch(tmp_path / "a.mp4")[0]]
-        assert np.flatnonzero(boxed).tolist() == list(range(7, 18))
-        save_clips(filmed(3), [(tmp_path / "b.mp4", EVENT)], boxes=lambda key: [EVENT.region] * (key.frame == 20))
-        boxed = [bool(tint(pixels[60:100, 36:42]).max() > 60) for pixels in watch(tmp_path / "b.mp4")[0]]
-        assert np.flatnonzero(boxed).tolist() == [20]
-
-    def test_many_clips_take_one_pass_in_any_order_and_may_overlap(self, tmp_path):
-        later = replace(EVENT, start_s=2.0, end_s=2.2, first_frame=20, last_frame=22, region=None)
-        last = replace(later, start_s=3.8, end_s=3.9)
-        paths = [tmp_path / name for name in ("later.mp4", "last.mkv", "first.mp4")]
-        save_clips(filmed(4), zip(paths, [later, last, EVENT], strict=True), 0.5, 0.5)
-        assert [len(watch(path)[1]) for path in paths] == [13, 7, 16]
-        assert len(list(tmp_path.iterdir())) == 3
-
-    def test_an_event_that_the_frames_do_not_hold_is_an_error(self, tmp_path):
-        with pytest.raises(DataError, match=r"a.mp4: no frame was given of the event from 60.000 s on"):
-            save_clips(filmed(2), [(tmp_path / "a.mp4", replace(EVENT, start_s=60.0, end_s=61.0))])
-        with pytest.raises(DataError, match=r"a.mp4: no frame was given"):
-            save_clips(((FrameKey("gate.mp4", 90, 9.0), GREY) for _ in range(2)), [(tmp_path / "a.mp4", EVENT)])
-        assert not list(tmp_path.iterdir())
-
-    def test_an_error_of_the_source_leaves_no_part(self, tmp_path):
-        def broken():
-            yield from filmed(2)
-            raise DataError("gate.mp4: cut short")
-
-        with pytest.raises(DataError, match="cut short"):
-            save_clips(broken(), [(tmp_path / "a.mp4", EVENT)])
-        assert not list(tmp_path.iterdir())
-
-    def test_no_event_takes_no_frame(self):
-        taken = []
-        save_clips(filmed(2, taken=taken), [])
-        assert not taken
-
-
-class TestRows:
-    def test_an_event_is_one_line(self, tmp_path):
-        event = replace(
-            EVENT,
-            start_s=1 / 3,
-            peak=1234.56789,
-            items=(ItemUse(7, 0.98765432), ItemUse(2, 0.01)),
-            still="stills/1.png",
-            payload="not written",
-        )
-        assert write_events(tmp_path / "events.jsonl", [event, EVENT]) == 2
-        first, second = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-        assert first == {
-            "video": "gate.mp4",
-            "start_s": 0.333,
-            "end_s": 1.5,
-            "first_frame": 10,
-            "last_frame": 15,
-            "peak_s": 1.2,
-            "peak_frame": 12,
-            "peak_score": 1234.57,
-            "region": {"left": 40, "top": 40, "right": 120, "bottom": 120},
-            "items": [{"item": 7, "weight": 0.9877}, {"item": 2, "weight": 0.01}],
-            "still": "stills/1.png",
-            "clip": None,
-        }
-        assert list(second) == list(first)
-        assert (second["items"], second["still"]) == ([], None)
-
-    def test_what_json_cannot_hold_is_null_or_written_out(self, tmp_path):
-        event = replace(EVENT, video="caf\udce9.mp4", end_s=math.inf, peak=math.nan, region=None)
-        write_events(tmp_path / "events.jsonl", [event])
-        row = json.loads((tmp_path / "events.jsonl").read_text(), parse_constant=pytest.fail)
-        assert (row["video"], row["end_s"], row["peak_score"], row["region"]) == ("caf\\xe9.mp4", None, None, None)
-
-    def test_numbers_of_numpy_are_numbers(self, tmp_path):
-        write_events(tmp_path / "events.jsonl", [replace(EVENT, peak=np.float32(1.25), end_s=np.float64(2))])
-        assert json.loads((tmp_path / "events.jsonl").read_text())["peak_score"] == 1.25
-
-    def test_no_event_is_an_empty_file(self, tmp_path):
-        assert write_events(tmp_path / "events.jsonl", []) == 0
-        assert (tmp_path / "events.jsonl").read_text() == ""

@@ -23,7 +23,7 @@ from memae.video.scoring import (
     ClipEvidence,
     FrameScorer,
     ScoredFrame,
-    place_errors,
+    patch_errors,
 )
 
 HEIGHT, WIDTH = 16, 24
@@ -123,11 +123,11 @@ def naive_places(errors: np.ndarray, side: int, frames: int) -> np.ndarray:
         (2, 8, 13, 64),
     ],
 )
-def test_place_errors_are_means_over_overlapping_squares(
+def test_patch_errors_are_means_over_overlapping_squares(
     count: int, height: int, width: int, side: int, frames: int
 ) -> None:
     errors = torch.rand(2, count, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = place_errors(errors, side, frames)
+    found = patch_errors(errors, side, frames)
     expected = np.stack([naive_places(clip.numpy(), side, frames) for clip in errors])
     assert found.shape == expected.shape
     assert np.allclose(found, expected)
@@ -167,15 +167,15 @@ def test_a_score_is_that_of_the_network_on_the_clip_of_the_frame(
             with torch.no_grad():
                 errors = (x - NET(x).x)[0, 0].square().numpy()
             frame = next(frames)
-            assert frame.place_in_clip == at
+            assert frame.index_in_clip == at
             assert torch.equal(frame.clip.x, x[0, 0])
             maps = naive_places(errors, 8, 1 if score == "mean" else FRAMES_AVERAGED)[at]
             if score == "place":
                 maps = np.sqrt(maps)
-            assert frame.places == pytest.approx(maps, rel=1e-3, abs=1e-5)
+            assert frame.anomaly_map == pytest.approx(maps, rel=1e-3, abs=1e-5)
             wanted = maps.max() if score == "place" else errors[at].mean()
             assert frame.score == pytest.approx(wanted, rel=1e-4, abs=1e-6)
-            assert frame.places.dtype == np.float32
+            assert frame.anomaly_map.dtype == np.float32
 
 
 @pytest.mark.parametrize("score", ["mean", "place"])
@@ -250,14 +250,17 @@ def test_what_happens_where_nobody_looks_changes_nothing(score: str) -> None:
     make = scorer(4, MASK, dimmed, stride=2, score=score)
     before, after = scored(make, video), scored(make, other)
     assert [frame.score for frame in before] == [frame.score for frame in after]
-    assert all(np.array_equal(one.places, two.places) for one, two in zip(before, after, strict=True))
+    assert all(np.array_equal(one.anomaly_map, two.anomaly_map) for one, two in zip(before, after, strict=True))
     for row, column in ((2, 11), (3, 10), (14, 10)):  # and a pixel beside it does
         seen = video.copy()
         seen[6:, row, column] = 0
         differing = scored(make, seen)
         if score == "mean":
             assert all(one.score != two.score for one, two in zip(before[6:], differing[6:], strict=True))
-        assert any(not np.array_equal(one.places, two.places) for one, two in zip(before, differing, strict=True))
+        assert any(
+            not np.array_equal(one.anomaly_map, two.anomaly_map)
+            for one, two in zip(before, differing, strict=True)
+        )
 
 
 @pytest.mark.parametrize("score", ["mean", "place"])
@@ -291,7 +294,9 @@ def test_a_mask_that_leaves_out_nothing_is_no_mask(score: str) -> None:
         scored(scorer(4, mask, stride=2, score=score), noise(9)) for mask in (None, np.ones_like(MASK))
     )
     assert [frame.score for frame in masked] == pytest.approx([frame.score for frame in plain], rel=1e-5)
-    assert np.allclose([frame.places for frame in masked], [frame.places for frame in plain], rtol=1e-4, atol=1e-5)
+    assert np.allclose(
+        [frame.anomaly_map for frame in masked], [frame.anomaly_map for frame in plain], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_places_that_nobody_looks_at_are_never_the_highest() -> None:
@@ -299,9 +304,9 @@ def test_places_that_nobody_looks_at_are_never_the_highest() -> None:
     bright[:, 3:14, 11:] = 255
     bright[:, 0, 0] = 200
     (frame, *_) = scored(scorer(4, MASK, dimmed, stride=4, score="place"), bright)
-    assert np.unravel_index(frame.places.argmax(), frame.places.shape) == (0, 0)
-    assert frame.places.max() == frame.score
-    assert frame.places[1, 3:].tolist() == [frame.places.min()] * 2
+    assert np.unravel_index(frame.anomaly_map.argmax(), frame.anomaly_map.shape) == (0, 0)
+    assert frame.anomaly_map.max() == frame.score
+    assert frame.anomaly_map[1, 3:].tolist() == [frame.anomaly_map.min()] * 2
 
 
 @pytest.mark.parametrize(
@@ -319,9 +324,9 @@ def test_a_mask_that_cannot_be_meant_is_refused(mask: np.ndarray, what: str, sco
         scorer(watched=mask, score=score)
 
 
-def with_weights(weights: Tensor | None, place_in_clip: int = 0, length: int = 4) -> ScoredFrame:
+def with_weights(weights: Tensor | None, index_in_clip: int = 0, length: int = 4) -> ScoredFrame:
     x = torch.zeros(length, HEIGHT, WIDTH)
-    return ScoredFrame(FrameKey("v", 0, 0.0), 1.0, np.zeros((1, 1)), ClipEvidence(x, x, weights), place_in_clip)
+    return ScoredFrame(FrameKey("v", 0, 0.0), 1.0, np.zeros((1, 1)), ClipEvidence(x, x, weights), index_in_clip)
 
 
 def one_hot(items: Sequence) -> Tensor:

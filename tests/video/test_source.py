@@ -1,4 +1,3 @@
-import math
 import os
 import shutil
 import sys
@@ -17,7 +16,6 @@ from video_files import CODECS, cut, moving_digits, write_frames, write_sound, w
 from memae.errors import DataError, MissingExtraError
 from memae.sources import Source
 from memae.types import EVERYTHING, FrameKey
-from memae.video import decode as video_decoding
 from memae.video import source as video
 from memae.video.paths import holds_videos
 from memae.video.source import VideoSource
@@ -25,7 +23,6 @@ from memae.video.source import VideoSource
 SECONDS, RATE = 4, 25
 FRAMES = moving_digits(SECONDS * RATE, 48, 64)
 GREY = np.stack([np.asarray(Image.fromarray(frame).convert("L")) for frame in FRAMES])
-SEEKABLE = ["h264.mp4", "mpeg4.mp4", "vp9.mkv", "ffv1.mkv", "h264.ts", "mpeg2.mpg"]
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +34,16 @@ def files(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def seeking(monkeypatch):
-    """Seeks in short files too."""
-    monkeypatch.setattr(video_decoding, "SEEK_FROM_S", 0.5)
-
-
 def grey_of(source):
     return np.concatenate([chunk.pixels for chunk in source.chunks(64)])
 
 
 def keys_of(source, size=64):
     return [key for chunk in source.chunks(size) for key in chunk.keys]
+
+
+def colours_of(source):
+    return np.stack([picture.rgb() for chunk in source.with_pictures().chunks(64) for picture in chunk.pictures])
 
 
 def distance(one, other):
@@ -127,8 +122,7 @@ def test_odd_sizes_work(tmp_path, name):
     frames = moving_digits(3, 133, 177)
     source = VideoSource([write_video(tmp_path / name, frames)])
     assert source.size == (133, 177)
-    ((_, colour), *_) = source.colour(name)
-    assert colour.shape == (133, 177, 3)
+    assert colours_of(source).shape == (3, 133, 177, 3)
     assert grey_of(source.resized(67, 89)).shape == (3, 67, 89)
 
 
@@ -163,7 +157,7 @@ def test_a_rotated_file_comes_out_upright(tmp_path, rotation, mirrored, seen):
     source = VideoSource([path])
     assert source.sizes["h264.mp4"] == seen(FRAMES[0]).shape[:2]
     assert distance(grey_of(source)[2], seen(GREY[2])) < 1.5
-    assert distance([picture for _, picture in source.colour("h264.mp4")][2], seen(FRAMES[2])) < 8
+    assert distance(colours_of(source)[2], seen(FRAMES[2])) < 8
     half = tuple(side // 2 for side in source.size)
     assert grey_of(source.resized(*half)).shape == (3, *half)
 
@@ -211,27 +205,32 @@ def test_frames_of_a_folder_come_at_the_rate_of_its_kind_or_as_asked(tmp_path, n
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_colour_has_the_keys_of_the_chunks_and_seeking_gives_the_same_pictures(files, seeking, name):
+def test_pictures_come_with_the_frames_and_change_nothing_else(files, name):
     source = VideoSource([files / name], (24, 32))
-    full = list(source.colour(name))
-    assert [key for key, _ in full] == keys_of(source)
-    assert distance([picture for _, picture in full], FRAMES) < 12  # half the colours are lost to the codec
-    assert full[0][1].shape == (48, 64, 3)
-    for first, last in ((13, 16), (36, 38), (50, 51), (59, 64), (97, 100)):
-        stop_s = full[last][0].time_s if last < 100 else math.inf
-        part = list(source.colour(name, full[first][0].time_s, stop_s))
-        assert [key for key, _ in part] == [key for key, _ in full[first:last]]
-        for (_, one), (_, other) in zip(part, full[first:last], strict=True):
-            assert np.array_equal(one, other)
+    chunks = list(source.with_pictures().chunks(64))
+    plain = list(source.chunks(64))
+    assert [key for chunk in chunks for key in chunk.keys] == keys_of(source)
+    assert np.array_equal(np.concatenate([chunk.pixels for chunk in chunks]), grey_of(source))
+    assert all(len(chunk.pictures) == len(chunk) for chunk in chunks)
+    assert all(len(chunk.pictures) == 0 for chunk in plain)
+    shown = colours_of(source)
+    assert (shown.shape, shown.dtype) == ((100, 48, 64, 3), np.uint8)
+    assert distance(shown, FRAMES) < 12  # half the colours are lost to the codec
+    assert all(48 * 64 * 1.5 <= picture.nbytes <= 48 * 96 * 4 for chunk in chunks for picture in chunk.pictures)
 
 
-@pytest.mark.parametrize("name", SEEKABLE)
-def test_a_late_start_decodes_from_the_keyframe_before(files, seeking, name):
-    source = VideoSource([files / name])
-    frames = source._videos[name]._from(3.0)
-    first, _ = next(frames)
-    frames.close()
-    assert 48 <= first < 75
+@pytest.mark.parametrize("times", [1, 6])
+def test_pictures_of_a_folder_come_with_the_same_grey(tmp_path, times):
+    large = np.repeat(np.repeat(FRAMES[:3], times, axis=1), times, axis=2)
+    for suffix, options in (("png", {}), ("bmp", {}), ("jpg", {"quality": 90})):
+        source = VideoSource([write_frames(tmp_path / suffix, large, "{}." + suffix, **options)], (24, 32))
+        assert np.array_equal(grey_of(source.with_pictures()), grey_of(source))
+        if suffix != "jpg":
+            assert np.array_equal(colours_of(source), large)
+            continue
+        for pixels, file in zip(colours_of(source), sorted((tmp_path / suffix).iterdir()), strict=True):
+            with Image.open(file) as image:
+                assert np.abs(pixels.astype(int) - np.asarray(image)).max() <= 3
 
 
 def damaged(whole, path):
@@ -243,21 +242,21 @@ def damaged(whole, path):
     return path
 
 
-def test_a_late_start_does_not_touch_what_lies_before(files, tmp_path, seeking):
-    source = VideoSource([damaged(files / "h264.mp4", tmp_path / "damaged.mp4")])
-    frames, message = read_until_it_breaks(source, 8)
-    assert 15 < frames < 40
-    assert "damaged.mp4: breaks off" in message
-    assert [key.frame for key, _ in source.colour("damaged.mp4", 3.6, 3.7)] == [90, 91, 92]
+def test_pictures_of_a_frame_folder_keep_their_size_and_keys(tmp_path):
+    source = VideoSource([write_frames(tmp_path / "walk", FRAMES[:5])], (10, 10)).with_pictures()
+    pictures = {
+        key: picture for chunk in source.chunks(2) for key, picture in zip(chunk.keys, chunk.pictures, strict=True)
+    }
+    assert list(pictures)[2:4] == [FrameKey("walk", 2, 0.08), FrameKey("walk", 3, 0.12)]
+    assert np.array_equal(pictures[FrameKey("walk", 3, 0.12)].rgb(), FRAMES[3])
 
 
-def test_colour_of_a_frame_folder_keeps_its_size_and_keys(tmp_path):
-    source = VideoSource([write_frames(tmp_path / "walk", FRAMES[:5])], (10, 10))
-    pictures = dict(source.colour("walk", 0.08, 0.16))
-    assert list(pictures) == [FrameKey("walk", 2, 0.08), FrameKey("walk", 3, 0.12)] == keys_of(source)[2:4]
-    assert np.array_equal(pictures[FrameKey("walk", 3, 0.12)], FRAMES[3])
-    with pytest.raises(DataError, match=r"has no video 'run'; it has walk"):
-        next(source.colour("run"))
+def test_pictures_count_in_what_is_held_at_a_time(tmp_path, monkeypatch):
+    write_video(tmp_path / "large.mkv", moving_digits(12, 480, 640), "ffv1.mkv")
+    monkeypatch.setattr(video, "CHUNK_BYTES", 3 * 2 * 480 * 640)
+    source = VideoSource([tmp_path / "large.mkv"], (8, 8))
+    assert [len(chunk) for chunk in source.chunks(64)] == [12]
+    assert {len(chunk) for chunk in source.with_pictures().chunks(64)} == {2}
 
 
 def test_videos_below_a_folder_come_in_natural_order_under_their_paths(tmp_path):
@@ -400,7 +399,7 @@ def test_a_cut_file_is_noticed_before_the_work_and_gives_what_is_there_if_asked(
         VideoSource([path])
     source = VideoSource([path], skip_bad=True)
     assert 30 < len(keys_of(source, 8)) < 60
-    assert len(list(source.colour(name))) == len(keys_of(source))
+    assert len(colours_of(source)) == len(keys_of(source))
 
 
 @pytest.mark.parametrize("name", ["vp8.webm", "ffv1.mkv", "mjpeg.avi", "h264.mp4"])
@@ -440,14 +439,14 @@ def test_a_bad_video_is_skipped_if_asked_and_one_that_breaks_off_counts_up_to_th
     assert noted["a.mp4"] == "the file is empty; check how it was written; it is left out"
     assert noted["gap"].startswith("frame 2 is missing after 001.png;")
     assert noted["h264.ts"].startswith("was cut short, as its last part is not whole; copy the file again")
-    assert noted["h264.ts"].endswith("WHOLE.mkv; its footage up to there counts")
+    assert noted["h264.ts"].endswith("WHOLE.mkv; its frames up to there count")
     counts = Counter(key.video for key in keys_of(source))
     assert list(counts) == list(source.videos)
     assert counts["whole.mp4"] == 100
     assert all(30 < counts[name] < 90 for name in ("h264.ts", "mpeg2.mpg", "ffv1.mkv"))
     assert 15 < counts["b.mp4"] < 45
     assert dict(source.skipped)["b.mp4"].startswith("breaks off")
-    assert len(list(source.colour("b.mp4"))) == counts["b.mp4"]
+    assert len(keys_of(source.with_pictures())) == sum(counts.values())
     assert list(counts) == list(Counter(key.video for key in keys_of(source.resized(8, 8))))
 
 

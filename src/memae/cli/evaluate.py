@@ -131,7 +131,7 @@ def evaluate(
                 "--skip-bad: figures without some of the videos are figures of another test set; take the bad videos "
                 "and their labels out of it, or mend them"
             )
-        from memae.video.pipeline import evaluate_videos
+        from memae.report.video import evaluate_videos
 
         opened = detector.open(x_from([source], frame_rate)).without(drop or ())
         _report(evaluate_videos(detector, opened, labels, rule, mask=mask, watcher=voice.watcher), json, voice)

@@ -282,11 +282,11 @@ def _score_video(
     caveat: str | None,
     voice: Voice,
 ) -> None:
-    from memae.video.pipeline import Outputs, watch_videos
+    from memae.report.video import Outputs, score_videos
 
     out, events, overlay = files
     outputs = Outputs(out, events, overlay, rows_to_stdout=not (out or events or overlay))
-    found = watch_videos(
+    found = score_videos(
         detector,
         source,
         rule,

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from memae.anomaly_map import draw_anomaly_map
 from memae.errors import ConfigError
 from memae.explain import Explanation
 from memae.files import atomic_file, check_writable
-from memae.image.heat import draw_heat
 from memae.types import Key
 
 __all__ = ["check_maps_folder", "map_path", "save_map"]
@@ -28,7 +28,7 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
     """
     assert found.error_map is not None, "only images have error maps"
     drawn = Image.fromarray(_as_seen(found) if picture is None else picture)
-    draw_heat(drawn, found.heat, threshold)
+    draw_anomaly_map(drawn, found.heat, threshold)
     with atomic_file(path) as part:
         drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
 

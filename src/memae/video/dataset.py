@@ -16,7 +16,7 @@ from memae.counts import count
 from memae.errors import DataError, WriteError
 from memae.files import no_room
 from memae.stages import Watcher, stage
-from memae.types import FrameKey, Frames, Samples
+from memae.types import FrameKey, Frames
 from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Clips", "FrameReader", "Span", "StoredFrames"]
@@ -39,7 +39,7 @@ class FrameReader(Protocol):
 
     origin: str
 
-    def chunks(self, size: int) -> Iterator[Samples]:
+    def chunks(self, size: int) -> Iterator[Any]:
         """Consecutive `Frames`, at most `size` of one video at a time."""
         ...
 

@@ -150,6 +150,11 @@ class EventFinder:
         """Whether the last frame is part of an event; that event may still prove too short."""
         return self._active
 
+    @property
+    def open_since(self) -> FrameKey | None:
+        """The first frame of the event that may still change; None where there is none."""
+        return self._open.first if self._open else None
+
     def push(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None = None) -> Event | None:
         """Takes the next frame in order of time; gives the event that it makes final, if any.
 

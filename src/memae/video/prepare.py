@@ -116,7 +116,7 @@ def score_normal(
         for frame in scorer.scored([Frames(segment.pixels, keys, segment.origin)]):
             times.append(frame.key.time_s)
             scores.append(frame.score)
-            maxima.append(float(frame.places.max()))
+            maxima.append(float(frame.anomaly_map.max()))
             done(1)
         series.append(ScoreSeries(np.array(times), np.array(scores)))
     return NormalScores(tuple(series), np.array(maxima))

@@ -6,6 +6,7 @@ Sizes are given as height, width; a box counts in px of the video as displayed.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 from memae.errors import DataError
 
-__all__ = ["Box", "Mask", "Region", "find_regions", "read_mask"]
+__all__ = ["Box", "Mask", "Region", "find_regions", "read_mask", "watched_pixels"]
 
 MAX_REGIONS = 10  # in one frame: a person looks at a few
 SAME_ASPECT = 0.01  # relative difference that resizing to whole px can leave
@@ -103,6 +104,24 @@ def find_regions(error_map: np.ndarray, threshold: float, height: int, width: in
         Region(_scaled(places[i], labels.shape, height, width), float(peaks[i]), float(sizes[i]) / labels.size)
         for i in strongest
     )
+
+
+def watched_pixels(path: Path, videos: Iterable[tuple[int, int]], height: int, width: int) -> np.ndarray:
+    """(height, width) bool at the size of the network: False where the mask in a file leaves a pixel out.
+
+    Args:
+        path: of the mask; see `read_mask`.
+        videos: (height, width) in px of each video that it is for.
+        height: of the frames that the network sees, px.
+        width: of them, px.
+
+    Raises:
+        DataError: a mask that cannot be read, of another shape than a video, or that leaves nothing.
+    """
+    mask = read_mask(path)
+    for size in set(videos):
+        mask.check_aspect(*size)
+    return mask.watched(height, width)
 
 
 def read_mask(path: Path) -> Mask:

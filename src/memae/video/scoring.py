@@ -1,11 +1,11 @@
-"""From a model and a video to one finite score a frame, higher = more anomalous, and to where in it.
+"""From a model and a video to one finite score and one anomaly map a frame, higher = more anomalous.
 
-A score looks at the clip that owns the frame (`memae.video.clips`) and at nothing beyond: no other clip, and no
+A score depends on the clip that owns the frame (`memae.video.clips`) and on nothing else: no other clip, and no
 normalisation over the video. Two scores exist:
 
-- "mean": mean squared error of the frame, the paper's.
-- "place": the root mean squared error of the place that is rebuilt worst, a square of the frame over nine frames. An
-  event is small, and the mean over a frame drowns it.
+- "mean": the mean squared error of the frame, as in the paper.
+- "place": the root mean squared error of the patch with the largest error, where a patch is a square of the frame over
+  nine frames. An event is small, and the mean over a whole frame hides it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
 from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -24,10 +24,11 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import VideoConfig
+from memae.deprecated import renamed_attribute
 from memae.engine import inference_form
 from memae.errors import ConfigError
 from memae.losses import squared_error
-from memae.types import FrameKey, Frames
+from memae.types import FrameKey, Frames, Picture
 from memae.video.clips import Clip, Windows
 from memae.video.preprocess import VideoPreprocess
 
@@ -36,19 +37,19 @@ __all__ = [
     "FrameScorer",
     "Rebuild",
     "ScoredFrame",
-    "place_errors",
+    "patch_errors",
 ]
 
 Rebuild: TypeAlias = Callable[[Tensor], Reconstruction]
 """From encoded clips (B, 1, T, H, W) to their reconstruction: a network, or a faster form of one."""
 
-FRAMES_AVERAGED = 9  # around each frame, within its clip: what is unusual lasts, and noise does not
+FRAMES_AVERAGED = 9  # around each frame, within its clip: an anomaly lasts, and noise does not
 CHUNK_FRAMES = 64
 GPU_CLIPS = 8  # per forward pass; a CPU is filled by one
 
 
 class ClipEvidence(NamedTuple):
-    """What the model made of one clip."""
+    """One clip and its reconstruction."""
 
     x: Tensor
     """(T, H, W) as the network saw it."""
@@ -65,13 +66,17 @@ class ScoredFrame:
 
     key: FrameKey
     score: float
-    places: np.ndarray
-    """(h, w) float32, how anomalous each place is, in units of the score."""
+    anomaly_map: np.ndarray
+    """(h, w) float32: the error of each patch, in units of the score."""
     clip: ClipEvidence
-    place_in_clip: int
+    index_in_clip: int
+    picture: Picture | None = None
+    """The frame as it was decoded, where the source gives it."""
+
+    places = renamed_attribute("anomaly_map")
 
     def items(self, box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)) -> list[tuple[int, float]]:
-        """The items that rebuilt a part of the frame and their shares of it, strongest first.
+        """The items that a part of the frame was reconstructed from, with their shares of it, largest first.
 
         Args:
             box: left, top, right, bottom as shares of the frame.
@@ -79,7 +84,7 @@ class ScoredFrame:
         if self.clip.weights is None:
             return []
         time, height, width, _ = self.clip.weights.shape
-        at = self.place_in_clip * time // len(self.clip.x)
+        at = self.index_in_clip * time // len(self.clip.x)
         rows = slice(int(box[1] * height), max(int(box[1] * height) + 1, int(np.ceil(box[3] * height))))
         columns = slice(int(box[0] * width), max(int(box[0] * width) + 1, int(np.ceil(box[2] * width))))
         shares = self.clip.weights[at, rows, columns].float().mean(dim=(0, 1)).cpu()
@@ -93,9 +98,9 @@ class _Watched(NamedTuple):
     pixels: Tensor
     """(H, W) bool"""
     shares: Tensor
-    """(h, w) watched share of each place, where that is at least a half."""
-    places: Tensor
-    """(h, w) bool: those of at least a half."""
+    """(h, w) watched share of each patch, at least a half."""
+    patches: Tensor
+    """(h, w) bool: the patches of which at least a half is watched."""
 
 
 class FrameScorer:
@@ -105,7 +110,7 @@ class FrameScorer:
         rebuild: the network.
         preprocess: how it sees clips.
         video: stride, dilation and which score.
-        watched: (H, W) bool at the size of the network: False leaves a place out of every score. None watches all.
+        watched: (H, W) bool at the size of the network: False leaves a pixel out of every score. None scores all.
         device: of the network.
 
     Raises:
@@ -137,13 +142,13 @@ class FrameScorer:
         return cls(inference_form(model), preprocess, video, watched, next(model.parameters()).device)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
-        """Every frame of the videos, in order."""
-        order: deque[FrameKey] = deque()
+        """Every frame of the videos, in order, with its picture if the chunks hold pictures."""
+        order: deque[tuple[FrameKey, Picture | None]] = deque()
         waiting: dict[FrameKey, ScoredFrame] = {}
 
         def noted() -> Iterator[Frames]:
             for chunk in chunks:
-                order.extend(chunk.keys)
+                order.extend(zip(chunk.keys, chunk.pictures or repeat(None), strict=False))
                 yield chunk
 
         clips = self._windows.clips(noted())
@@ -152,8 +157,10 @@ class FrameScorer:
             for frame in self._scored_clips(batch):
                 waiting[frame.key] = frame
                 # with a dilation the clips of its phases alternate, and a frame may come before its neighbour
-                while order and order[0] in waiting:
-                    yield waiting.pop(order.popleft())
+                while order and order[0][0] in waiting:
+                    key, picture = order.popleft()
+                    scored = waiting.pop(key)
+                    yield replace(scored, picture=picture) if picture else scored
 
     @torch.inference_mode()
     def _scored_clips(self, clips: list[Clip]) -> Iterator[ScoredFrame]:
@@ -161,23 +168,23 @@ class FrameScorer:
         x = self._preprocess.encode_clips(pixels)
         rebuilt = self._rebuild(x)
         errors = squared_error(x, rebuilt.x)[:, 0]
-        maps, scores = self._judge(errors)
+        maps, scores = self._maps_and_scores(errors)
         weights: list[Tensor | None] = [None] * len(clips)
         if rebuilt.read is not None:
             weights = list(rebuilt.read.shares.view(len(clips), *(rebuilt.positions or (1, 1, 1)), -1))
-        for at, clip in enumerate(clips):
-            evidence = ClipEvidence(x[at, 0], rebuilt.x[at, 0], weights[at])
-            for place, key in zip(clip.owned, clip.keys, strict=True):
-                yield ScoredFrame(key, float(scores[at, place]), maps[at, place], evidence, place)
+        for row, clip in enumerate(clips):
+            evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], weights[row])
+            for index, key in zip(clip.owned, clip.keys, strict=True):
+                yield ScoredFrame(key, float(scores[row, index]), maps[row, index], evidence, index)
 
-    def _judge(self, errors: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _maps_and_scores(self, errors: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Maps (B, T, h, w) and scores (B, T) of squared errors (B, T, H, W)."""
         if self._watched is not None:
             errors = errors * self._watched.pixels
-        maps = self._places(errors)
+        maps = self._patch_maps(errors)
         if self._watched is not None:
-            lowest = maps.masked_fill(~self._watched.places, math.inf).amin(dim=(2, 3), keepdim=True)
-            maps = torch.where(self._watched.places, maps, lowest)
+            lowest = maps.masked_fill(~self._watched.patches, math.inf).amin(dim=(2, 3), keepdim=True)
+            maps = torch.where(self._watched.patches, maps, lowest)
         if self._video.score == "place":
             scores = maps.amax(dim=(2, 3))
         elif self._watched is not None:
@@ -194,21 +201,21 @@ class FrameScorer:
                 "resize it"
             )
         pixels = torch.from_numpy(np.ascontiguousarray(watched, dtype=np.bool_)).to(self._device)
-        shares = place_errors(pixels[None].float(), self._video.place_px)[0]
-        places = shares >= 0.5
-        if not places.any():
+        shares = patch_errors(pixels[None].float(), self._video.place_px)[0]
+        patches = shares >= 0.5
+        if not patches.any():
             raise ConfigError("the mask leaves no place to watch; it must be True where the video is watched")
-        return _Watched(pixels, shares.clamp_min(0.5), places)
+        return _Watched(pixels, shares.clamp_min(0.5), patches)
 
-    def _places(self, errors: Tensor) -> Tensor:
+    def _patch_maps(self, errors: Tensor) -> Tensor:
         mean = self._video.score == "mean"
-        maps = place_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED)
+        maps = patch_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED)
         if self._watched is not None:
             maps = maps / self._watched.shares
         return maps if mean else maps.sqrt()
 
 
-def place_errors(errors: Tensor, side: int, frames: int = 1) -> Tensor:
+def patch_errors(errors: Tensor, side: int, frames: int = 1) -> Tensor:
     """Means (..., T, h, w) of errors (..., T, H, W) over squares of `side` px, half of it apart, and over `frames`."""
     side = min(side, *errors.shape[-2:])
     step = max(1, side // 2)

@@ -1,14 +1,12 @@
-"""Video: encoded files and folders of frames, as grey frames in chunks, or as colour pictures of some seconds."""
+"""Video: encoded files and folders of frames, decoded once each and given as grey frames in chunks."""
 
 from __future__ import annotations
 
 import copy
-import math
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -17,13 +15,15 @@ import numpy as np
 from memae.errors import DataError
 from memae.stages import Count
 from memae.types import EVERYTHING, FrameKey, Frames, Modality, Skipped
-from memae.video.decode import FrameFolder, Video, VideoFile
+from memae.video.decode import DecodedFrame, Video, VideoFile
+from memae.video.frame_folder import FrameFolder
 from memae.video.paths import local, unique_names, usual_rate, videos_at
 
 __all__ = ["VideoSource"]
 
-CHUNK_BYTES = 16 << 20  # grey pixels in one chunk
-AHEAD_BYTES = 16 << 20  # grey pixels decoded ahead of the reader
+CHUNK_BYTES = 16 << 20  # pixels in one chunk
+AHEAD_BYTES = 16 << 20  # pixels decoded ahead of the reader
+PICTURE_BYTES = 2  # of a pixel of a picture as most files hold it: 1.5 in H.264, 4 at most
 
 T = TypeVar("T")
 
@@ -62,10 +62,11 @@ class VideoSource:
         self.origin = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         found = [(opened, video) for opened in map(local, paths) for video in videos_at(opened)]
         self._skip = skip_bad
+        self._pictures = False
         self._bad: dict[str, str] = {}
         self._videos: dict[str, Video] = {}
         for name, (_, video) in zip(unique_names(found), found, strict=True):
-            with self._minded(name, video):
+            with self._noting(name, video):
                 rate = folder_rate or usual_rate(video)
                 self._videos[name] = FrameFolder(video, rate) if video.is_dir() else VideoFile(video)
                 self._videos[name].check_whole()
@@ -84,9 +85,7 @@ class VideoSource:
     def skipped(self) -> tuple[Skipped, ...]:
         """Bad videos, each left out or counted up to where it broke off; known after `chunks` has come to its end."""
         return tuple(
-            Skipped(
-                name, f"{why}; {'its footage up to there counts' if name in self._videos else 'it is left out'}"
-            )
+            Skipped(name, f"{why}; {'its frames up to there count' if name in self._videos else 'it is left out'}")
             for name, why in self._bad.items()
         )
 
@@ -107,13 +106,19 @@ class VideoSource:
         other._skip, other._bad = True, dict(self._bad)
         return other
 
+    def with_pictures(self) -> VideoSource:
+        """The same videos; each frame comes with its `Picture`, for who may draw it."""
+        other = copy.copy(self)
+        other._pictures = True
+        return other
+
     def count(self) -> Count | None:
         """About how many frames, by what the files state."""
         about = [video.about for video in self._videos.values()]
         return Count(sum(about), exact=False) if all(about) else None
 
     def chunks(self, size: int) -> Iterator[Frames]:
-        """Consecutive grey frames of one video; at most `size`, and 16 MiB unless `size` is unlimited.
+        """Consecutive frames of one video; at most `size`, and 16 MiB of pixels unless `size` is unlimited.
 
         A chunk never spans two videos, so an unlimited `size` gives one chunk a video. Black is 0 and white 255,
         whatever range of luma the file codes. Close the iterator to stop the thread before the end.
@@ -122,45 +127,28 @@ class VideoSource:
             DataError: a video breaks off or cannot be decoded further; the frames up to there come first. Not with
                 `skip_bad`.
         """
-        frame_bytes = self.size[0] * self.size[1]
+        frame_bytes = self._frame_bytes()
         if size < EVERYTHING:
             size = max(1, min(size, CHUNK_BYTES // frame_bytes))
-        batch: list[tuple[FrameKey, np.ndarray]] = []
+        batch: list[DecodedFrame] = []
+        name = ""
         with closing(_ahead(self._all_frames(), max(2, AHEAD_BYTES // frame_bytes))) as frames:
             try:
-                for key, pixels in frames:
-                    if batch and (len(batch) == size or batch[0][0].video != key.video):
-                        yield self._chunk(batch)
+                for video, frame in frames:
+                    if batch and (len(batch) == size or video != name):
+                        yield self._chunk(name, batch)
                         batch = []
-                    batch.append((key, pixels))
+                    name = video
+                    batch.append(frame)
             except DataError:
                 if batch:
-                    yield self._chunk(batch)
+                    yield self._chunk(name, batch)
                 raise
         if batch:
-            yield self._chunk(batch)
-
-    def colour(
-        self, video: str, start_s: float = 0.0, stop_s: float = math.inf
-    ) -> Generator[tuple[FrameKey, np.ndarray]]:
-        """The frames of one video from `start_s` up to, not including, `stop_s`, as (H, W, 3) uint8 RGB.
-
-        They have the size they are shown at, not `size`, and the keys that `chunks` gives them. A start far inside
-        a file is reached from the keyframe before it, where the file allows that; the first time, all its packets
-        are counted to know which frame that is.
-
-        Raises:
-            DataError: no video of that name, or it breaks off (not with `skip_bad`).
-        """
-        if video not in self._videos:
-            raise DataError(f"{self.origin}: has no video {video!r}; it has {', '.join(self.videos)}")
-        with self._minded(video, self.paths[video]):
-            pictures = self._videos[video].pictures(self.sizes[video], True, start_s)
-            for picture in takewhile(lambda picture: picture.time_s < stop_s, pictures):
-                yield FrameKey(video, picture.frame, picture.time_s), picture.pixels
+            yield self._chunk(name, batch)
 
     def labels(self, name: str) -> np.ndarray:
-        """Nothing: videos carry no labels.
+        """Raises an error: videos carry no labels.
 
         Raises:
             DataError: always.
@@ -180,15 +168,19 @@ class VideoSource:
             raise DataError(f"{self.origin}: a video has no column {names[0]!r} to leave out")
         return self
 
-    def _all_frames(self) -> Generator[tuple[FrameKey, np.ndarray]]:
+    def _frame_bytes(self) -> int:
+        pictures = max(height * width for height, width in self.sizes.values()) if self._pictures else 0
+        return self.size[0] * self.size[1] + PICTURE_BYTES * pictures
+
+    def _all_frames(self) -> Generator[tuple[str, DecodedFrame]]:
         for name, video in self._videos.items():
-            with self._minded(name, video.path):
-                for picture in video.pictures(self.size, False, 0.0):
-                    yield FrameKey(name, picture.frame, picture.time_s), picture.pixels
+            with self._noting(name, video.path):
+                for frame in video.frames(self.size, self._pictures):
+                    yield name, frame
 
     @contextmanager
-    def _minded(self, name: str, path: Path) -> Iterator[None]:
-        """What is wrong with a video ends the work, or is noted where bad ones may be skipped."""
+    def _noting(self, name: str, path: Path) -> Iterator[None]:
+        """Raises what is wrong with a video, or notes it where bad ones may be skipped."""
         try:
             yield
         except DataError as error:
@@ -196,9 +188,10 @@ class VideoSource:
                 raise
             self._bad[name] = str(error).removeprefix(f"{path}: ")
 
-    def _chunk(self, batch: list[tuple[FrameKey, np.ndarray]]) -> Frames:
-        keys = [key for key, _ in batch]
-        return Frames(np.stack([pixels for _, pixels in batch]), keys, str(self._videos[keys[0].video].path))
+    def _chunk(self, name: str, batch: list[DecodedFrame]) -> Frames:
+        keys = [FrameKey(name, frame.number, frame.time_s) for frame in batch]
+        pictures = [frame.picture for frame in batch if frame.picture]
+        return Frames(np.stack([frame.grey for frame in batch]), keys, str(self._videos[name].path), pictures)
 
 
 class _End(NamedTuple):

@@ -1,0 +1,152 @@
+"""A folder of images as one video of constant rate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from memae.errors import DataError
+from memae.video.decode import DecodedFrame
+from memae.video.paths import frames_in
+
+__all__ = ["FrameFolder"]
+
+
+class FrameFolder:
+    """The images of a folder, in natural order.
+
+    Args:
+        path: of the folder.
+        rate: frames per second, which images do not carry.
+
+    Raises:
+        DataError: a gap in the numbers of the images, images of several sizes, or one that cannot be read.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self._rate = path, rate
+        self._files = frames_in(path)
+        self.about = len(self._files)
+        _check_numbers(path, [file.name for file in self._files])
+        self.size = _image_size(self._files[0])
+        for file in self._files:
+            if (size := _image_size(file)) != self.size:
+                raise DataError(
+                    f"{file}: is {size[1]} x {size[0]} px, and {self._files[0].name} is {self.size[1]} x "
+                    f"{self.size[0]} (width x height); the frames of a video have one "
+                    "size: resize them, or put those of another size into a folder of their own"
+                )
+
+    def check_whole(self) -> None:
+        """Accepts every folder: nothing in it says where it should end."""
+
+    def frames(self, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
+        """All images, each decoded when it is asked for; see `memae.video.decode.Video`."""
+        for number, file in enumerate(self._files):
+            grey, picture = _read(file, size, pictures)
+            yield DecodedFrame(number, number / self._rate, grey, picture)
+
+
+class _Decoded:
+    """A picture that was decoded at its own size."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+        self.nbytes = image.width * image.height * (1 if len(image.getbands()) == 1 else 4)  # as Pillow holds it
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return np.array(self._image.convert("RGB"))
+
+
+class _OnDisk:
+    """A JPEG that was decoded at a smaller size, and is decoded again if it is drawn."""
+
+    nbytes = 0
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        with _opened(self._file) as image:
+            return np.array(image.convert("RGB"))
+
+
+def _read(file: Path, size: tuple[int, int], pictures: bool) -> tuple[np.ndarray, _Decoded | _OnDisk | None]:
+    """An image as grey pixels (H, W) of a size, and as a picture if it may be drawn."""
+    height, width = size
+    with _opened(file) as image:
+        own_size = image.size
+        # A JPEG can be halved while it is decoded, and its luma read alone. Twice the size that is wanted remains,
+        # because shrinking a little after shrinking leaves steps in the image.
+        draft = image.draft("YCbCr" if pictures else "L", (2 * width, 2 * height))
+        whole = image.size == own_size
+        plain = _eight_bits(image, file)
+        # by way of RGBA Pillow drops the alpha channel without a warning
+        opened = plain.convert("RGBA") if "transparency" in image.info else plain
+        shrinks = height <= image.height and width <= image.width
+        # HAMMING is what comes nearest to the mean over an area, as the scaler for files takes it (0.4 grey levels
+        # on UCSD Ped2, at most 16); Pillow's BOX counts a pixel fully or not at all, and is up to 79 levels away.
+        method = Image.Resampling.HAMMING if shrinks else Image.Resampling.BILINEAR
+        grey = np.array(opened.convert("L").resize((width, height), method, draft[1] if draft else None))
+        if not pictures:
+            return grey, None
+        return grey, _Decoded(opened) if whole else _OnDisk(file)
+
+
+def _eight_bits(image: Image.Image, file: Path) -> Image.Image:
+    """Grey of 16 bits scaled to 8, where Pillow would clip it."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 0xFFFF:
+        raise DataError(f"{file}: grey of more than 16 bits or with a fraction; save it with 8 or 16 bits")
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
+
+
+def _check_numbers(folder: Path, names: list[str]) -> None:
+    """Notices a missing frame where the names differ in one number only; a constant step (0, 10, 20) is no gap."""
+    split = [re.split(r"(\d+)", Path(name).stem) for name in names]
+    if len({len(parts) for parts in split}) > 1:
+        return
+    varying = [column for column, parts in enumerate(zip(*split, strict=True)) if len(set(parts)) > 1]
+    if len(varying) != 1 or varying[0] % 2 == 0:
+        return
+    numbers = [int(parts[varying[0]]) for parts in split]
+    steps = [later - number for number, later in pairwise(numbers)]
+    step = min(steps, default=0)
+    if 0 in steps:
+        at = steps.index(0)
+        raise DataError(f"{folder}: {names[at]} and {names[at + 1]} have one number; remove one of them")
+    for name, number, this_step in zip(names, numbers, steps, strict=False):
+        if this_step != step:
+            raise DataError(
+                f"{folder}: frame {number + step} is missing after {name}; restore it, or number the frames "
+                "without a gap"
+            )
+
+
+def _image_size(file: Path) -> tuple[int, int]:
+    with _opened(file) as image:
+        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            raise DataError(f"{file}: holds several images; save each of them as a file of its own")
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{file}: not a readable image ({str(error).splitlines()[0]}); restore it, or split the folder "
+            "there into two"
+        ) from None
