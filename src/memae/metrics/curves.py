@@ -82,10 +82,13 @@ class ScoreHistogram:
         self._amounts = np.zeros((kinds, BINS))
 
     def add(self, scores: np.ndarray, *amounts: np.ndarray) -> None:
-        """Scores of any shape, and of each kind how much each of them stands for, in the same shape."""
+        """Scores of any shape, and for each kind how much each of them counts: numbers, or bool, in the same shape."""
         bins = _bins(scores).ravel()
-        for kind, amount in enumerate(amounts):
-            self._amounts[kind] += np.bincount(bins, amount.ravel(), BINS)
+        lowest = bins.min(initial=BINS - 1)  # the scores of one image lie in few of all bins
+        for kind, amount in enumerate(amount.ravel() for amount in amounts):
+            counted = (bins[amount] - lowest, None) if amount.dtype == bool else (bins - lowest, amount)
+            found = np.bincount(*counted)
+            self._amounts[kind, lowest : lowest + len(found)] += found
 
     def entries(self) -> tuple[np.ndarray, np.ndarray]:
         """The bins (K,) that hold something, in the order of their scores, and their amounts (kinds, K)."""

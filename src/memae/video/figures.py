@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from PIL import Image
 
-from memae.metrics import RESAMPLES, Curves, Estimate, ScoreHistogram, area_share, auroc, bootstrap
+from memae.metrics import RESAMPLES, Curves, Estimate, ScoreHistogram, area_share, bootstrap
 from memae.types import FrameKey
 from memae.video.tracks import TrueRegions, overlaps
 
@@ -115,10 +115,17 @@ def frame_figures(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray], se
     both_kinds = np.array([video.any() and not video.all() for video in labels])
     everyone = np.ones(len(labels), dtype=bool)
     scaled = list(per_video_min_max(dict(enumerate(scores))).values())
+    micro, frames = _frame_ranking(labels, scores)
+    each = micro(np.eye(len(labels))[both_kinds])  # a mixture of one video has the AUROC within it
+
+    def macro(weights: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = (weights[:, both_kinds] @ each) / weights[:, both_kinds].sum(axis=1)
+        return mean
+
     return {
-        "frame_auroc_micro": _estimate(*_frame_ranking(labels, scores), everyone, seed),
+        "frame_auroc_micro": _estimate(micro, frames, everyone, seed),
         "frame_auroc_micro_min_max": _estimate(*_frame_ranking(labels, scaled), everyone, seed),
-        "frame_auroc_macro": _estimate(_mean_auroc(labels, scores, both_kinds), 0, both_kinds, seed),
+        "frame_auroc_macro": _estimate(macro, 0, both_kinds, seed),
         "macro_videos": int(both_kinds.sum()),
     }
 
@@ -206,14 +213,6 @@ def _roc_area(curves: Curves) -> tuple[Figure, int]:
         return area_share(false, found, false[-1], found[-1])
 
     return area, curves.thresholds
-
-
-def _mean_auroc(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray], both_kinds: np.ndarray) -> Figure:
-    """The mean over the videos that have both kinds of frames."""
-    within = np.array(
-        [auroc(*video) if both else 0.0 for *video, both in zip(labels, scores, both_kinds, strict=True)]
-    )
-    return lambda weights: (weights @ within) / (weights @ both_kinds)
 
 
 def _detection_curve(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 from scipy.sparse import coo_array
@@ -10,6 +12,14 @@ from scipy.sparse.csgraph import connected_components
 __all__ = ["TrueRegions", "overlaps"]
 
 TOUCHING = np.ones((3, 3), dtype=bool)  # by a side or a corner
+
+
+class _Frame(NamedTuple):
+    number: int
+    regions: np.ndarray
+    """(H, W) the region at each pixel, from 1 on; 0 for none."""
+    first: int
+    """The id of region 1."""
 
 
 class TrueRegions:
@@ -23,7 +33,7 @@ class TrueRegions:
         self._has_track_ids = has_track_ids
         self._ids: list[int] = []
         self._links: list[tuple[int, int]] = []
-        self._last_frame, self._last_numbers = -2, np.empty((0, 0), np.int64)
+        self._last = _Frame(-2, np.empty((0, 0)), 0)
 
     def add(self, values: np.ndarray, frame: int) -> np.ndarray:
         """The boxes (K, 4) of the regions of a mask (H, W): left, top, right, bottom; the last two lie outside."""
@@ -34,16 +44,14 @@ class TrueRegions:
             self._ids += ids[1:].tolist()
             return _boxes(numbered[:-1].reshape(values.shape))
         numbered, count = ndimage.label(values, structure=TOUCHING)
-        boxes = _boxes(numbered)
-        numbers = np.where(numbered, numbered + len(self._ids), 0)  # 1 and up, unlike those of any other frame
-        if frame == self._last_frame + 1:
-            both = (numbers > 0) & (self._last_numbers > 0)
-            self._links += {
-                *zip((numbers[both] - 1).tolist(), (self._last_numbers[both] - 1).tolist(), strict=True)
-            }
-        self._ids += range(len(self._ids), len(self._ids) + count)
-        self._last_frame, self._last_numbers = frame, numbers
-        return boxes
+        first = len(self._ids)  # the id of this frame's region 1, and one more for each after it
+        if frame == self._last.number + 1:
+            both = (numbered > 0) & (self._last.regions > 0)
+            pairs = {*zip(numbered[both].tolist(), self._last.regions[both].tolist(), strict=True)}
+            self._links += [(first + now - 1, self._last.first + before - 1) for now, before in pairs]
+        self._ids += range(first, first + count)
+        self._last = _Frame(frame, numbered, first)
+        return _boxes(numbered)
 
     def tracks(self) -> np.ndarray:
         """(N,) the track of each region so far, as a number."""
