@@ -16,13 +16,13 @@ import json, resource, sys
 import torch
 from memae.batch_limit import BatchLimit
 from memae.presets import build, preset_config
-from memae.stages import Watcher
+from memae.progress import Warn
 
-class Warnings(Watcher):
-    def __init__(self):
-        self.said = []
-    def warn(self, message):
-        self.said.append(message)
+said = []
+
+def progress(event):
+    if isinstance(event, Warn):
+        said.append(event.message)
 
 def limit(megabytes):
     pages = int(open("/proc/self/statm").read().split()[0])
@@ -31,7 +31,6 @@ def limit(megabytes):
 
 torch.manual_seed(0)
 model = build(preset_config("table-paper", "table"), (64,))
-watcher = Warnings()
 """
 
 SCORE = """
@@ -41,35 +40,31 @@ from memae.scoring import sample_scores
 x = torch.randn(400_000, 64)
 wanted = sample_scores(model, x)
 memae.scoring.BATCH_BYTES = memae.scoring.WEIGHT_BYTES = 1 << 40  # all at once
-batch = BatchLimit("scoring", watcher)
+batch = BatchLimit("scoring", progress)
 limit(150)
 scores = sample_scores(model, x, limit=batch)
-print(json.dumps({"said": watcher.said, "most": batch.most, "off": float(abs(scores - wanted).max())}))
+print(json.dumps({"said": said, "most": batch.most, "off": float(abs(scores - wanted).max())}))
 """
 
 TRAIN = """
 import copy
 from memae.config import TrainConfig
 from memae.training.objective import ReconstructionObjective
-from memae.training.history import Monitor
 from memae.training.loop import train
-
-class Monitored(Warnings, Monitor):
-    pass
 
 x = torch.randn(200_000, 64)
 settings = TrainConfig(epochs=1, batch_size=200_000, patience=0)
 objective = ReconstructionObjective(reduction="mean")
-whole, halved, monitor = copy.deepcopy(model), copy.deepcopy(model), Monitored()
+whole, halved = copy.deepcopy(model), copy.deepcopy(model)
 both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"}
 train(copy.deepcopy(model), x[:1000], None, **both)  # imports need room as well
 limit(150)
-history = train(halved, x, None, monitor=monitor, **both)
+history = train(halved, x, None, monitor=progress, **both)
 resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 first = train(whole, x, None, **both)
 off = max(float((a - b).abs().max()) for a, b in zip(whole.parameters(), halved.parameters()))
 loss = history.records[0].loss / first.records[0].loss
-facts = {"said": monitor.said, "most": history.samples_at_once, "before": first.samples_at_once}
+facts = {"said": said, "most": history.samples_at_once, "before": first.samples_at_once}
 print(json.dumps({**facts, "off": off, "loss": loss, "rate": settings.learning_rate}))
 """
 
@@ -83,21 +78,17 @@ order = torch.arange(len(x))
 wanted = memae.fit._encodings(model, x, order[:1000], None, trained=True)
 memae.fit.INITIAL_SAMPLES, memae.fit.INITIAL_BYTES = len(x), 1 << 40  # all at once
 limit(150)
-found = memae.fit._encodings(model, x, order, watcher, trained=True)
-print(json.dumps({"said": watcher.said, "found": len(found), "off": float((found[:1000] - wanted).abs().max())}))
+found = memae.fit._encodings(model, x, order, progress, trained=True)
+print(json.dumps({"said": said, "found": len(found), "off": float((found[:1000] - wanted).abs().max())}))
 """
 
 HELD_OUT = """
 import memae.training.loop
 from memae.config import TrainConfig
 from memae.training.objective import ReconstructionObjective
-from memae.training.history import Monitor
 from memae.training.loop import train
 
-class Monitored(Warnings, Monitor):
-    pass
-
-x, held_out, monitor = torch.randn(1000, 64), torch.randn(400_000, 64), Monitored()
+x, held_out = torch.randn(1000, 64), torch.randn(400_000, 64)
 settings = TrainConfig(epochs=1, patience=1)
 objective = ReconstructionObjective(reduction="mean")
 both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"}
@@ -107,8 +98,8 @@ model.load_state_dict(state)
 memae.training.loop.HELD_OUT_BATCH["rows"] = len(held_out)
 memae.training.loop.HELD_OUT_BYTES = 1 << 40  # all at once
 limit(150)
-found = train(model, x, held_out, monitor=monitor, **both).records[0].held_out_loss
-print(json.dumps({"said": monitor.said, "found": found, "wanted": wanted}))
+found = train(model, x, held_out, monitor=progress, **both).records[0].held_out_loss
+print(json.dumps({"said": said, "found": found, "wanted": wanted}))
 """
 
 

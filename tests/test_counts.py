@@ -7,8 +7,8 @@ from PIL import Image
 from video_files import write_frames, write_video
 
 from memae.counts import LOOKED_AT, count, lines_about
+from memae.progress import Count
 from memae.sources import collect, open_source
-from memae.stages import Count
 from memae.video.source import VideoSource
 
 

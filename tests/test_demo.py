@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from listening import Listener
 from PIL import Image
 from small_data import write_kddcup99, write_mnist
 
@@ -9,11 +10,10 @@ from memae import Detector, demo
 from memae import datasets as known
 from memae.demo import DATA_SETS, run_demo
 from memae.errors import DataError
-from memae.training.history import Monitor
 
 
-class Listener(Monitor):
-    """Counts what a monitor is told."""
+class Counter(Listener):
+    """Counts what a callback is told."""
 
     def __init__(self):
         self.epochs = self.steps = self.ends = 0
@@ -88,7 +88,7 @@ def test_the_seed_chooses_the_split():
 
 
 def test_it_measures_three_models_and_draws(small_root, tmp_path):
-    said, listener = [], Listener()
+    said, listener = [], Counter()
     # the bundled data is run by tests/cli/test_demo.py
     results = run_demo("kddcup99", tmp_path / "out" / "pictures", announce=said.append, monitor=listener)
     assert [*results] == ["table"]
@@ -112,7 +112,7 @@ def test_it_measures_three_models_and_draws(small_root, tmp_path):
 
 def test_the_untrained_network_has_seen_no_step_of_a_warm_up_either():
     images, labels = known.digits()
-    listener = Listener()
+    listener = Counter()
     detector = Detector(settings={"train": {"epochs": 0}}).fit(images[labels == 0], monitor=listener)
     assert detector.config.memory.warmup_epochs > 0
     assert listener.steps == listener.epochs == 0

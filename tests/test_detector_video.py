@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from listening import Listener
 from moving_squares import Reel, frames_of, squares
 from sklearn.metrics import roc_auc_score
 from video_files import write_frames, write_video
@@ -20,7 +21,6 @@ import memae.predict
 import memae.video.source
 from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.training.history import Monitor
 from memae.types import FrameKey
 from memae.video.events import EventRule
 
@@ -448,7 +448,7 @@ def test_without_calibration_there_are_scores_and_no_verdicts(tapes: Path, tmp_p
             each.event_threshold(1)
 
 
-class StopAt(Monitor):
+class StopAt(Listener):
     """Interrupts like Ctrl-C, at a step of an epoch."""
 
     def __init__(self, epoch: int, step: int) -> None:

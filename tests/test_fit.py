@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from listening import Listener
 from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
 import memae.detector
 import memae.fit
 from memae import Detector
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
-from memae.training.history import Monitor
 from memae.types import Images
 
 
@@ -209,7 +209,7 @@ def test_a_rate_that_can_be_promised_is_kept():
     assert fit(ROWS, threshold={"false_alarm_rate": 0.05}).threshold.false_alarm_rate == 0.05
 
 
-class StopAt(Monitor):
+class StopAt(Listener):
     """Interrupts like Ctrl-C: at the end of an epoch, or within it at a step."""
 
     def __init__(self, epoch, step=None):

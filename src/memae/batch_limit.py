@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memae.errors import MemaeError, OutOfMemoryError
-from memae.stages import Watcher
+from memae.progress import Progress, Warn, tell
 
 __all__ = ["BatchLimit", "ran_out"]
 
@@ -25,12 +25,12 @@ class BatchLimit:
 
     Args:
         doing: what the batch is for, such as "scoring"; a word of the warning.
-        watcher: gets a warning when the limit falls.
+        progress: gets a warning when the limit falls.
         least: the smallest batch that makes sense.
     """
 
-    def __init__(self, doing: str, watcher: Watcher | None = None, least: int = 1) -> None:
-        self._doing, self._watcher, self._least = doing, watcher, least
+    def __init__(self, doing: str, progress: Progress | None = None, least: int = 1) -> None:
+        self._doing, self._progress, self._least = doing, progress, least
         self.most: int | None = None
         """Samples; None while memory has not run out."""
 
@@ -53,8 +53,8 @@ class BatchLimit:
             ) from None
         self.most = self.fit(tried // 2)  # another thread may have halved it further
         _release()
-        if self._watcher:
-            self._watcher.warn(f"out of memory while {self._doing} {tried:,} samples at once; now {self.most:,}")
+        message = f"out of memory while {self._doing} {tried:,} samples at once; now {self.most:,}"
+        tell(self._progress, Warn(message))
 
 
 def _release() -> None:

@@ -29,6 +29,7 @@ from memae.memory.base import Fillable, Memory
 from memae.memory.starting import starting_items
 from memae.memory.usage import use_counts
 from memae.presets import build, settled
+from memae.progress import Warn, tell
 from memae.scoring import JoinedMap, error_maps, hottest, sample_scores
 from memae.sources import Source
 from memae.stages import Watcher, stage
@@ -91,9 +92,8 @@ def _sized(source: Source, config: Config, monitor: Monitor | None) -> Source:
         return source.resized(config.video.height, config.video.width)
     if isinstance(source, ImageSource):
         source = source.own_size() if config.preprocess.tile else source.sized(config.preprocess.image_size)
-        if monitor:
-            for note in source.notes:
-                monitor.warn(note)  # such as another size: before a long training, and not behind it alone
+        for note in source.notes:
+            tell(monitor, Warn(note))  # such as another size: before a long training, and not behind it alone
     return source
 
 

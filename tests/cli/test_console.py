@@ -2,14 +2,14 @@
 
 import pytest
 
-from memae.cli.voice import with_options
+from memae.cli.console import with_options
 
 
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
         ("leave it out with `drop=['mean area']`", "leave it out with --drop mean area"),
-        ("`skip_bad=True`, or say `categorical=['a', 'b']`", "--skip-bad, or say --categorical a b"),
+        ("`skip_bad=True`, or say `categorical=['a', 'b']`", "--skip-bad, or say --categorical a --categorical b"),
         ("say `label_column='folder'`", "say --label-column folder"),
         ("give `events` another name", "give --events another name"),
         ("run  pip install 'memae[video]'; `unknown=3` and 'drop' stay", None),

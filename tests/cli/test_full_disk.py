@@ -202,7 +202,7 @@ def test_a_training_goes_on_without_its_log(disk, benign, memae, monkeypatch):
     assert done.code == 0, done.err
     assert done.err.count("warning: ") == 1
     assert "warning: disk/log/train.jsonl: cannot be written, no space left" in done.err
-    assert "; the training goes on without this log" in done.err
+    assert "; the work goes on without this log" in done.err
 
 
 @pytest.mark.parametrize("option", ["--maps maps", "--explain why.jsonl"])

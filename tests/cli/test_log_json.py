@@ -81,7 +81,7 @@ def test_video_tells_where_it_is_and_what_it_found(memae, camera, enter):
     stages = {line["stage"]: line for line in told if line["event"] == "stage"}
     assert stages["scoring"]["unit"] == "frames"
     assert stages["scoring"]["total"] == pytest.approx(told[-1]["frames"], abs=2)
-    assert stages["cutting stills and clips"]["total"] == told[-1]["events"] == 1
+    assert told[-1]["events"] == 1
     assert told[-1]["event_file"] == "e.jsonl"
 
 

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from listening import Listener
 from PIL import Image
 
 import memae.hold_out
@@ -11,7 +12,6 @@ from memae.encoded import batches
 from memae.image.dataset import StoredImages, store
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
-from memae.training.history import Monitor
 
 BRIEF = {"train": {"epochs": 2}, "memory": {"num_items": 8, "warmup_epochs": 1}, "network": "image"}
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_not_stored_and_trains_no_other_model(root, monke
 def test_training_from_the_disk_resumes(root, monkeypatch, tmp_path):
     monkeypatch.setattr(memae.hold_out, "MEMORY_BYTES", 0)
 
-    class Stop(Monitor):
+    class Stop(Listener):
         def begin(self, epochs, samples, done):
             self.epochs = epochs
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import listening
 import numpy as np
 import pytest
 import torch
@@ -102,8 +103,8 @@ def loss_of(model: nn.Module, x: Tensor) -> float:
         return float(OBJECTIVE(model, x).loss)
 
 
-class Listener:
-    """A real monitor that writes down what it is told."""
+class Listener(listening.Listener):
+    """A real callback that writes down what it is told."""
 
     def __init__(self, stop_at_step: int | None = None, stop_after_epoch: int | None = None) -> None:
         self.stop_at_step, self.stop_after_epoch = stop_at_step, stop_after_epoch
@@ -251,7 +252,7 @@ def test_the_record_is_the_mean_over_samples() -> None:
     assert record.memory.items_per_query == pytest.approx(float((queries.weights > 0).sum()) / 50)
 
 
-def test_the_monitor_is_told_of_every_step_and_epoch() -> None:
+def test_the_callback_is_told_of_every_step_and_epoch() -> None:
     listener = Listener()
     history = train(
         row_model(), rows(50, 1), None, objective=OBJECTIVE, settings=SETTINGS, seed=0, monitor=listener

@@ -9,13 +9,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from listening import Listener
 from PIL import Image, ImageFile
 from video_files import write_frames, write_video
 
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource
+from memae.progress import Count, Stage
 from memae.report.video import Outputs, evaluate_videos, score_videos
-from memae.stages import Count, Stage, Watcher
 from memae.threshold import Threshold
 from memae.types import FrameKey, Frames
 from memae.video.decode import VideoFile
@@ -103,7 +104,7 @@ def content():
     return {str(path): path.read_bytes() for path in paths}
 
 
-class Places(Watcher):
+class Places(Listener):
     """Where the scoring was, frame by frame; and what else is done of each place."""
 
     def __init__(self, also=lambda place: None):
@@ -120,10 +121,10 @@ class Places(Watcher):
 
 class TestScore:
     def test_counts_events_and_progress(self, gate, capfd):
-        watcher = Places()
-        found = score_videos(gate, "gate", RULE, Outputs(), watcher=watcher)
-        assert watcher.stages == [Stage("scoring", "frames", Count(10, exact=False))]
-        assert watcher.seen == [FrameKey("gate", number, number / 10) for number in range(10)]
+        places = Places()
+        found = score_videos(gate, "gate", RULE, Outputs(), watcher=places)
+        assert places.stages == [Stage("scoring", "frames", Count(10, exact=False))]
+        assert places.seen == [FrameKey("gate", number, number / 10) for number in range(10)]
         assert (found.frames, found.anomalous_frames) == (10, 4)  # above 3, the threshold of five samples at 0.2
         spans = [(event.first_frame, event.last_frame, event.peak_frame, event.peak) for event in found.events]
         assert spans == [(2, 4, 3, 8.0), (8, 8, 8, 5.0)]
@@ -327,10 +328,10 @@ def write_masks(path, frames, box=(120, 24, 140, 48), size=(HEIGHT, WIDTH)):
 class TestEvaluate:
     def test_frames_pixels_regions_and_events_are_held_against_the_labels(self, gate):
         write_masks(Path("masks/gate"), [2, 3, 4])
-        watcher = Places()
-        found = evaluate_videos(gate, "gate", Path("masks"), RULE, watcher=watcher)
-        assert [key.frame for key in watcher.seen] == list(range(10))
-        assert [stage.name for stage in watcher.stages] == ["counting frames", "scoring", "figures and intervals"]
+        places = Places()
+        found = evaluate_videos(gate, "gate", Path("masks"), RULE, watcher=places)
+        assert [key.frame for key in places.seen] == list(range(10))
+        assert [stage.name for stage in places.stages] == ["counting frames", "scoring", "figures and intervals"]
         assert (found.videos, found.frames, found.anomalous_frames, found.segments) == (1, 10, 3, 1)
         # of the 21 pairs one is lost: frame 8 scores above frame 4
         assert found.frame_auroc_micro.value == pytest.approx(20 / 21)

@@ -14,12 +14,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from memae.cli.console import LOG_JSON, say_error
 from memae.cli.demo import demo
 from memae.cli.evaluate import evaluate
 from memae.cli.fit import fit
 from memae.cli.inspect import inspect as inspect_verb
 from memae.cli.score import score
-from memae.cli.voice import LOG_JSON, say_error
 
 __all__ = ["app", "main"]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from memae.cli.console import Console
 from memae.cli.options import Json, LogJson, Quiet
-from memae.cli.voice import Voice
 
 __all__ = ["demo"]
 
@@ -44,18 +44,18 @@ def demo(
     from memae.demo import DATA_SETS, run_demo
     from memae.errors import ConfigError
 
-    voice = Voice(quiet=quiet, log_json=log_json)
+    console = Console(quiet=quiet, log_json=log_json)
     if data not in DATA_SETS:
         raise ConfigError(f"--data {data}: unknown; take one of {', '.join(DATA_SETS)}")
     folder = out or Path("memae-demo" if data == "bundled" else f"memae-demo-{data}")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder}: is a file; name a folder for the pictures")
     started = time.perf_counter()
-    results = run_demo(data, folder, seed=seed, announce=voice.task, monitor=voice.watcher)
+    results = run_demo(data, folder, seed=seed, announce=console.task, monitor=console.progress)
     seconds = time.perf_counter() - started
     figures: dict[str, Any] = {kind: dataclasses.asdict(result) for kind, result in results.items()}
     found = {**figures, "seconds": round(seconds, 2), "folder": str(folder.resolve())}
-    voice.result([], **found)
+    console.result([], **found)
     if json:
         import json as json_module
 

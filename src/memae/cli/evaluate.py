@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memae.cli.console import Console
 from memae.cli.options import (
     CoolDown,
     Device,
@@ -31,7 +32,6 @@ from memae.cli.options import (
     without_video_options,
     x_from,
 )
-from memae.cli.voice import Voice
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def evaluate(
     """
     from memae.detector import Detector
 
-    voice = Voice(quiet=quiet, log_json=log_json)
+    console = Console(quiet=quiet, log_json=log_json)
     detector = Detector.load(model, device=check_device(device))
     if detector.config.network.startswith("video"):
         if labels is None:
@@ -134,9 +134,11 @@ def evaluate(
         from memae.report.video import evaluate_videos
 
         opened = detector.open(x_from([source], frame_rate)).without(drop or ())
-        _report(evaluate_videos(detector, opened, labels, rule, mask=mask, watcher=voice.watcher), json, voice)
+        _report(
+            evaluate_videos(detector, opened, labels, rule, mask=mask, watcher=console.progress), json, console
+        )
         if caveat:
-            voice.note(f"note: {caveat}")
+            console.note(f"note: {caveat}")
         return
     video_only = {
         "--false-alarms-per-hour": per_hour,
@@ -150,15 +152,15 @@ def evaluate(
     meter = _meter(opened, source, label_column, normal, labels, skip_bad)
     samples = opened.without((*((label_column,) if label_column else ()), *(drop or ())))
     explained: Explained = "all" if meter.takes_maps else "none"
-    stream = detector.stream(samples, explained=explained, skip_bad=skip_bad, watcher=voice.watcher)
+    stream = detector.stream(samples, explained=explained, skip_bad=skip_bad, watcher=console.progress)
     with closing(stream) as parts:
         for part in parts:
             maps = [(found.key, found.heat) for found in part.explanations]
             meter.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
     if left_out := meter.left_out():
-        voice.note(skipped_line(len(left_out), left_out))
+        console.note(skipped_line(len(left_out), left_out))
     wanted = detector.threshold.false_alarm_rate
-    _report(meter.result(wanted_false_alarm_rate=wanted, watcher=voice.watcher), json, voice)
+    _report(meter.result(wanted_false_alarm_rate=wanted, watcher=console.progress), json, console)
 
 
 def _meter(
@@ -191,10 +193,10 @@ def _meter(
     return SampleMeter(read_labels(opened, label_column, normal or (), skip_bad=skip_bad), opened.origin)
 
 
-def _report(result: Any, json: bool, voice: Voice) -> None:
+def _report(result: Any, json: bool, console: Console) -> None:
     """Prints a result of any kind of data: as one line of JSON, or as a table."""
     figures = result.figures()
-    voice.result([], **figures)
+    console.result([], **figures)
     if json:
         import json as json_module
 

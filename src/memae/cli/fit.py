@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from memae.cli.console import Console
 from memae.cli.options import (
     Device,
     Drop,
@@ -26,7 +27,6 @@ from memae.cli.options import (
     skipped_line,
     x_from,
 )
-from memae.cli.voice import Voice
 
 __all__ = ["fit"]
 
@@ -133,7 +133,7 @@ def fit(
     from memae.files import check_writable
 
     main_process = os.environ.get("RANK", "0") == "0"
-    voice = Voice(quiet=quiet or not main_process, log_json=log_json and main_process)
+    console = Console(quiet=quiet or not main_process, log_json=log_json and main_process)
     settings = settings_from(config, words, false_alarm_rate, image_size=size, tile=tile)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
@@ -153,22 +153,22 @@ def fit(
             skip_bad=skip_bad,
             checkpoint=checkpoint,
             resume=resume,
-            monitor=_monitors(log, voice) if main_process else None,
+            monitor=_followers(log, console) if main_process else None,
         )
         if main_process:  # all processes of a launch end with the same model
             _save(detector, out, checkpoint)
     except (KeyboardInterrupt, OutOfMemoryError, MemoryError, RuntimeError):
         if main_process and _holds_training(checkpoint):
-            voice.note(f"{checkpoint} holds the training so far; the same command with --resume continues it")
+            console.note(f"{checkpoint} holds the training so far; the same command with --resume continues it")
         raise
     finally:
         with suppress(OSError):
             checkpoint.rmdir()  # empty once the model is saved
     if not main_process:
         return
-    voice.result(_summary(detector, out), model=str(place), **detector.facts, **_decision(detector))
+    console.result(_summary(detector, out), model=str(place), **detector.facts, **_decision(detector))
     if detector.history and detector.history.interrupted:
-        voice.note(
+        console.note(
             f"interrupted in epoch {len(detector.history.records) + 1}; the model of epoch "
             f"{detector.history.kept_epoch} is saved. Continue with the same command and --resume"
         )
@@ -214,19 +214,18 @@ def _kept(detector: Any, out: Path) -> Path | None:
     return None
 
 
-def _monitors(log: Path | None, voice: Voice) -> Any:
+def _followers(log: Path | None, console: Console) -> Any:
     from memae.errors import MissingExtraError
-    from memae.progress import JsonLines, Monitors, TensorBoard
-    from memae.training.history import Monitor
+    from memae.progress import JsonLines, TensorBoard, several
 
-    members: list[Monitor] = [voice.watcher]
+    followers = [console.progress]
     if log:
-        members.append(JsonLines(log / "train.jsonl"))
+        followers.append(JsonLines(log / "train.jsonl"))
         try:
-            members.append(TensorBoard(log))
+            followers.append(TensorBoard(log))
         except MissingExtraError as error:
-            voice.note(f"no TensorBoard events: {error}")
-    return Monitors(members)
+            console.note(f"no TensorBoard events: {error}")
+    return several(*followers)
 
 
 def _decision(detector: Any) -> dict[str, Any]:

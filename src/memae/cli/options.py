@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memae.cli.voice import LOG_JSON
+from memae.cli.console import LOG_JSON
 from memae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

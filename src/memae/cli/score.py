@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memae.cli.console import Console
 from memae.cli.options import (
     SHOWN_SKIPPED,
     CoolDown,
@@ -37,7 +38,6 @@ from memae.cli.options import (
     without_video_options,
     x_from,
 )
-from memae.cli.voice import Voice
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def score(
     if events:
         check_output(events, (".jsonl",), "--events")
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
-    voice = Voice(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
+    console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
     detector = Detector.load(model, device=check_device(device))
     _check_maps(detector, maps, maps_of, sources)
     if detector.config.network.startswith("video"):
@@ -186,7 +186,7 @@ def score(
             (before_s, after_s),
             mask=mask,
             caveat=caveat,
-            voice=voice,
+            console=console,
         )
         return
     video_only = {
@@ -206,7 +206,7 @@ def score(
         (out, explain, maps),
         only_anomalies=maps_of == "anomalies",
         skip_bad=skip_bad,
-        voice=voice,
+        console=console,
     )
 
 
@@ -232,7 +232,7 @@ def _score_samples(
     *,
     only_anomalies: bool,
     skip_bad: bool,
-    voice: Voice,
+    console: Console,
 ) -> None:
     from memae.report.rows import write_verdicts
     from memae.report.writers import Beside
@@ -240,7 +240,7 @@ def _score_samples(
     out, explain, maps = files
     noted = _Noted()
     beside = Beside(detector, opened, explain, maps, only_anomalies=only_anomalies)
-    parts = detector.stream(opened, explained=beside.explained, skip_bad=skip_bad, watcher=voice.watcher)
+    parts = detector.stream(opened, explained=beside.explained, skip_bad=skip_bad, watcher=console.progress)
     # closed, so that its stage ends before an error is said
     with beside, closing(parts):
         total, flagged = write_verdicts(beside.passed_on(noted.passed_on(parts)), out)
@@ -255,7 +255,7 @@ def _score_samples(
         + (f"; {out}" if out else "")
         + (f"; {beside.drawn:,} maps in {maps}" if maps else "")
     )
-    voice.result(
+    console.result(
         lines,
         samples=total,
         anomalies=flagged,
@@ -280,7 +280,7 @@ def _score_video(
     *,
     mask: Path | None,
     caveat: str | None,
-    voice: Voice,
+    console: Console,
 ) -> None:
     from memae.report.video import Outputs, score_videos
 
@@ -294,7 +294,7 @@ def _score_video(
         mask=mask,
         before_s=around_s[0],
         after_s=around_s[1],
-        watcher=voice.watcher,
+        watcher=console.progress,
     )
     events_found = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
     lines = [
@@ -306,7 +306,7 @@ def _score_video(
         lines.append(f"note: {caveat}")
     if found.skipped:
         lines += bad_videos(len(found.skipped), found.skipped)
-    voice.result(
+    console.result(
         lines,
         frames=found.frames,
         anomalous_frames=found.anomalous_frames,

@@ -31,6 +31,7 @@ from memae.files import unwritten
 from memae.memory.base import Editable, Memory, MemoryRead
 from memae.memory.starting import random_items
 from memae.memory.usage import MemoryHealth, memory_health, use_counts
+from memae.progress import Done, Warn, stage, tell
 from memae.stages import Watcher
 from memae.training.block_adam import BlockAdam
 from memae.training.checkpoint import Checkpoint
@@ -190,20 +191,18 @@ class _Loop:
         state, settings = self.state, self.settings
         epochs = settings.epochs or 0
         interrupted = False
-        if monitor:
-            monitor.begin(epochs, len(x), len(state.records))
+        before = len(state.records) * len(x)
         try:
-            while len(state.records) < epochs and not self._stale():
-                self._epoch(x, held_out, monitor)
-                if self._anyone(self.interrupt.asked):
-                    raise KeyboardInterrupt
+            with stage(monitor, "training", "samples", epochs * len(x), done=before, epochs=epochs) as done:
+                while len(state.records) < epochs and not self._stale():
+                    self._epoch(x, held_out, monitor, done)
+                    if self._anyone(self.interrupt.asked):
+                        raise KeyboardInterrupt
         except KeyboardInterrupt:
             if not state.records:
                 raise
             interrupted = True
         finally:
-            if monitor:
-                monitor.end()
             self._hand_back()
         keep_best = bool(state.best) and (bool(settings.patience) or interrupted)
         if keep_best:
@@ -219,11 +218,11 @@ class _Loop:
         if isinstance(self.optimizer, BlockAdam):
             self.optimizer.release()
 
-    def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> None:
+    def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None, done: Done) -> None:
         epoch = len(self.state.records) + 1
         torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
         started = time.perf_counter()
-        loss, counts = self._pass_over(x, epoch, monitor)
+        loss, counts = self._pass_over(x, epoch, done)
         self._share_buffers()
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
@@ -243,8 +242,7 @@ class _Loop:
         )
         self._finish_epoch(record, x, counts)
         try:  # the log first: a resume can cut lines beyond the checkpoint, and not add a missing one
-            if monitor:
-                monitor.epoch(record)
+            tell(monitor, record)
         finally:
             if self.checkpoint and self.accelerator.is_main_process:
                 try:
@@ -255,11 +253,11 @@ class _Loop:
                     )
                     self._warn(f"no checkpoint of epoch {epoch}: {message}; the training goes on")
 
-    def _pass_over(self, x: Encoded, epoch: int, monitor: Monitor | None) -> tuple[float, Tensor | None]:
+    def _pass_over(self, x: Encoded, epoch: int, done: Done) -> tuple[float, Tensor | None]:
         """The mean loss of an epoch, and the `use_counts` of this process."""
         self.model.train()
         total: Tensor | float = 0.0
-        done, world = 0, self.accelerator.num_processes
+        seen, world = 0, self.accelerator.num_processes
         counts: Tensor | None = None
         for place, index in enumerate(orders := self._batches(x, epoch)):
             size = index.numel()  # len() of a tensor takes its time
@@ -269,14 +267,13 @@ class _Loop:
             self.optimizer.zero_grad(set_to_none=True)
             self._observe()
             total += loss * size
-            done += size
+            seen += size
             if used is not None:
                 counts = used if counts is None else counts.add_(used)
-            if monitor:
-                monitor.step(size * world, partial(_mean, total, done))
+            done(size * world, None, partial(_mean, total, seen))
             if world == 1:  # of several, one that left would be waited for until the epoch ends
                 self.interrupt.check()
-        return _mean(self.accelerator.reduce(torch.as_tensor(total), "sum"), done * world), counts
+        return _mean(self.accelerator.reduce(torch.as_tensor(total), "sum"), seen * world), counts
 
     def _gradients(self, x: Encoded, index: Tensor, size: int) -> tuple[Tensor | float, Tensor | None]:
         """Loss and `use_counts` of a batch, its gradients left in the parameters; in parts where memory runs out."""
@@ -410,8 +407,7 @@ class _Loop:
             moments[moment][dead] = 0
 
     def _warn(self, message: str) -> None:
-        if self.watcher:
-            self.watcher.warn(message)
+        tell(self.watcher, Warn(message))
 
     def _anyone(self, wish: bool) -> bool:
         """Whether any process of a launch wishes it, so that all do the same."""

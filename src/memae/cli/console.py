@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memae.progress import JsonLog, ProgressBar
+    from memae.progress import Progress
 
-__all__ = ["LOG_JSON", "Voice", "say_error", "with_options"]
+__all__ = ["LOG_JSON", "Console", "say_error", "with_options"]
 
 LOG_JSON = "--log-json"
 # The library names its arguments in backticks; these options give them their values.
@@ -38,11 +38,11 @@ def _option(argument: re.Match[str]) -> str:
     if name not in _OPTIONS:
         return argument[0]
     value = ast.literal_eval(text) if text else True
-    values = [] if value is True else value if isinstance(value, list) else [value]
-    return " ".join([_OPTIONS[name], *values])
+    values = [""] if value is True else value if isinstance(value, list) else [value]
+    return " ".join(f"{_OPTIONS[name]} {one}".rstrip() for one in values)
 
 
-class Voice:
+class Console:
     """How a verb talks: progress, notes and its result.
 
     Args:
@@ -52,13 +52,12 @@ class Voice:
     """
 
     def __init__(self, *, quiet: bool = False, log_json: bool = False, rows_on_screen: bool = False) -> None:
-        from memae.progress import JsonLog, ProgressBar
+        from memae.progress import JsonLog
 
         self._quiet = quiet
         self._log = JsonLog() if log_json else None
-        if log_json:
-            _log_warnings(self._log)
-        self.watcher: JsonLog | ProgressBar = self._log or ProgressBar(silent=quiet or rows_on_screen)
+        self.progress: Progress = self._log or _progress(quiet, silent=quiet or rows_on_screen)
+        _pass_warnings_on(self.progress)
 
     def note(self, line: str) -> None:
         """Something that is said even to who wants it quiet."""
@@ -97,7 +96,30 @@ def _line(line: str) -> None:
     print(with_options(line), file=sys.stderr)
 
 
-def _log_warnings(log: Any) -> None:
+def _progress(quiet: bool, *, silent: bool) -> Progress:
+    """A bar on a terminal, else a line of the log now and then."""
+    import logging
+
+    from memae.progress import ProgressBar, ProgressLines
+
+    class Format(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            before = "warning:" if record.levelno >= logging.WARNING else self.formatTime(record, "%H:%M:%S")
+            return f"{before} {record.getMessage()}"
+
+    if sys.stderr.isatty():
+        return ProgressBar(silent=silent)
+    handler = logging.StreamHandler()
+    handler.setFormatter(Format())
+    logger = logging.getLogger("memae")
+    logger.handlers = [handler]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    return ProgressLines()
+
+
+def _pass_warnings_on(progress: Progress) -> None:
     import warnings
 
-    warnings.showwarning = lambda message, *_, **__: log.warn(str(message))
+    from memae.progress import Warn
+
+    warnings.showwarning = lambda message, *_, **__: progress(Warn(str(message)))

@@ -1,0 +1,10 @@
+import pytest
+
+from tests.progress.following import Clock
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("memae.progress.work.time.monotonic", clock)
+    return clock
