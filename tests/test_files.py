@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from memae.files import atomic_directory, atomic_file
+from memae.files import atomic_directory, atomic_file, folders_below, natural_key
 
 
 def names(path):
@@ -121,3 +121,25 @@ def test_the_working_directory_itself_can_be_replaced(tmp_path, monkeypatch):
         (part / "a").write_text("new")
     assert (tmp_path / "model" / "a").read_text() == "new"
     monkeypatch.chdir(tmp_path)
+
+
+def test_in_natural_order_2_comes_before_10():
+    names = ["b10", "B2", "a", "10", "2", "b2x1", "²"]
+    assert sorted(names, key=natural_key) == ["2", "10", "a", "B2", "b2x1", "b10", "²"]
+
+
+def test_folders_are_found_once_real_ones_first_and_hidden_ones_never(tmp_path):
+    for name in ("b/1.png", "a_gt/2.png", ".git/3.png", "b/deep/4.png", "b/._1.png"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).touch()
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "5.png").touch()
+    root = tmp_path / "root"
+    (root / "a").symlink_to(root / "b")
+    (root / "b" / "back").symlink_to(root)
+    (root / "b" / "z").symlink_to(tmp_path / "away")
+    found = {
+        folder.relative_to(root).as_posix(): [file.name for file in files] for folder, files in folders_below(root)
+    }
+    assert found == {".": [], "a_gt": ["2.png"], "b": ["1.png"], "b/deep": ["4.png"], "b/z": ["5.png"]}
+    assert len([*folders_below(root, lambda name: name.endswith("_gt"))]) == 4

@@ -10,6 +10,7 @@ __all__ = [
     "MissingExtraError",
     "OutOfMemoryError",
     "WriteError",
+    "first_line",
 ]
 
 
@@ -42,3 +43,8 @@ class MissingExtraError(MemaeError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}': run  pip install 'memae[{extra}]'")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line."""
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

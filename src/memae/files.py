@@ -1,24 +1,73 @@
-"""Writing so that a reader sees the old file, or the new one, and never half of one."""
+"""Files and folders: written so that a reader never sees half of one, found below a folder, in natural order."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from memae.errors import MemaeError, WriteError
+from memae.errors import DataError, MemaeError, WriteError
 
-__all__ = ["atomic_directory", "atomic_file", "check_writable", "no_room", "unwritten"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "check_writable",
+    "folders_below",
+    "natural_key",
+    "no_room",
+    "unwritten",
+]
 
 PROBE_BYTES = 4096  # one block: a disk that is full takes empty files and folders
 
 # no space left, over the quota, over the size that a file may have
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_SAID = ("no space left", "file too large", "quota exceeded")
+
+
+def natural_key(name: str) -> tuple[list[int | str], str]:
+    """A sort key that puts 2 before 10; text and numbers take turns, so that keys compare."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], name
+
+
+def folders_below(
+    root: Path, leave_out: Callable[[str], bool] = lambda name: False
+) -> Iterator[tuple[Path, list[Path]]]:
+    """A folder and all folders below it, each with its files; hidden folders and files are left out.
+
+    Links are followed, but no folder is entered twice. Real folders come first, so that a link into the same tree does
+    not take a file's own path from it.
+
+    Args:
+        root: where to begin.
+        leave_out: whether folders of a name are left out, with all below them.
+
+    Raises:
+        DataError: a folder that cannot be looked into.
+    """
+    seen: set[str] = set()
+    waiting = [root]
+    while waiting:
+        for name, below, files in os.walk(waiting.pop(0), onerror=_refuse):
+            if (real := os.path.realpath(name)) in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            folder = Path(name)
+            below[:] = sorted(sub for sub in below if not sub.startswith(".") and not leave_out(sub))
+            waiting += [folder / sub for sub in below if (folder / sub).is_symlink()]
+            # macOS leaves a hidden ._001.png beside 001.png
+            yield folder, [folder / file for file in files if not file.startswith(".")]
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot look into this folder ({error.strerror}); check its permissions")
 
 
 def no_room(error: BaseException) -> bool:

@@ -242,7 +242,7 @@ def test_a_picture_or_a_stack_is_no_mask(tmp_path):
         read_truth(tmp_path, {"a": 1})
     (tmp_path / "a/0.png").unlink()
     two_pages(tmp_path / "a/0.tif")
-    with pytest.raises(DataError, match=r"0.tif: holds 2 pages; give one image a frame"):
+    with pytest.raises(DataError, match=r"0.tif: not a readable image \(it holds several images; save each"):
         read_truth(tmp_path, {"a": 1})
 
 

@@ -377,7 +377,7 @@ def test_bad_frames_are_named(tmp_path):
     pages = [Image.fromarray(frame) for frame in GREY[:3]]
     (tmp_path / "stack").mkdir()
     pages[0].save(tmp_path / "stack" / "all.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(DataError, match=r"all\.tif: holds several images; save each of them"):
+    with pytest.raises(DataError, match=r"all\.tif: not a readable image \(it holds several images; save each"):
         VideoSource([tmp_path / "stack"])
 
 
@@ -594,7 +594,7 @@ def test_the_thread_reads_ahead_and_its_errors_reach_the_reader(files, tmp_path,
     for file in path.iterdir():
         file.unlink()
     assert sum(len(chunk) for chunk in chunks) == 28  # all were decoded already
-    with pytest.raises(DataError, match=r"001\.png: not a readable image \(.*No such file"):
+    with pytest.raises(DataError, match=r"001\.png: not a readable image \(no such file"):
         list(source.chunks(2))
     assert not video_threads()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memae.errors import DataError
+from memae.errors import DataError, first_line
 from memae.stages import Count
 from memae.types import Images, Modality
 
@@ -98,14 +98,10 @@ def open_npy(path: Path) -> tuple[np.ndarray, Mapping[str, np.ndarray] | None]:
             arrays = {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         cure = "memae never unpickles; save plain arrays" if "pickle" in str(error).lower() else "write it again"
-        raise DataError(f"{path}: not a readable numpy file ({_first_line(error)}); {cure}") from None
+        raise DataError(f"{path}: not a readable numpy file ({first_line(error)}); {cure}") from None
     name = next((n for n in ("X", "x") if n in arrays), None) or (next(iter(arrays)) if len(arrays) == 1 else None)
     if name is None:
         raise DataError(
             f"{path}: holds the arrays {', '.join(arrays) or '(none)'}; name the samples X so that they are found"
         )
     return arrays.pop(name), arrays
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

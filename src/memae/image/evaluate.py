@@ -12,10 +12,10 @@ from PIL import Image
 from scipy import ndimage
 
 from memae.errors import ConfigError, DataError
-from memae.image.decode import UnreadableError, read_original
 from memae.image.mvtec import NORMAL_FOLDER, find_mvtec
 from memae.image.paths import IMAGE_SUFFIXES, find_images
 from memae.image.source import ImageSource
+from memae.image_file import UnreadableError, read_bright
 from memae.metrics import (
     Curves,
     Estimate,
@@ -300,11 +300,9 @@ class ImageMeter(SampleMeter):
 
 def _marked(file: Path) -> np.ndarray:
     try:
-        values = read_original(file).max(axis=2)
+        return read_bright(file, lossy_black=LOSSY_MASK)
     except UnreadableError as error:
         raise DataError(f"{file}: not a readable mask ({error}); mend it") from None
-    marked: np.ndarray = values > (LOSSY_MASK if file.suffix.lower() in (".jpg", ".jpeg", ".webp") else 0)
-    return marked
 
 
 def _stem(key: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from memae.errors import DataError
+from memae.files import folders_below
 
 __all__ = ["IMAGE_SUFFIXES", "LIST_SUFFIX", "ImageFile", "find_images", "is_pattern"]
 
@@ -82,28 +83,7 @@ def _matches(pattern: Path) -> tuple[Path, list[Path]]:
 
 
 def _images_below(root: Path) -> list[Path]:
-    return [file for file in _files_below(root) if file.suffix.lower() in IMAGE_SUFFIXES]
-
-
-def _files_below(root: Path) -> Iterator[Path]:
-    """Real folders first, so that a link into the same tree does not take a file's own path from it."""
-    seen: set[str] = set()
-    waiting = [root]
-    while waiting:
-        for name, below, files in os.walk(waiting.pop(0), onerror=_refuse):
-            if (real := os.path.realpath(name)) in seen:
-                below.clear()
-                continue
-            seen.add(real)
-            folder = Path(name)
-            below[:] = sorted(sub for sub in below if not sub.startswith("."))
-            waiting += [folder / sub for sub in below if (folder / sub).is_symlink()]
-            # macOS leaves a hidden ._001.png beside 001.png
-            yield from (folder / file for file in files if not file.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot look into this folder ({error.strerror}); check its permissions")
+    return [file for _, files in folders_below(root) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _listed(path: Path, several: bool) -> list[ImageFile]:

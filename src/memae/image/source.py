@@ -18,8 +18,9 @@ import numpy as np
 
 from memae.errors import DataError
 from memae.image.arrays import ArraySource
-from memae.image.decode import Header, UnreadableError, read_header, read_original, read_pixels
+from memae.image.decode import Header, read_header, read_original, read_pixels
 from memae.image.paths import ImageFile, find_images
+from memae.image_file import UnreadableError
 from memae.stages import Count
 from memae.types import EVERYTHING, Images, Key, Modality
 

@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from memae.counts import lines_about
-from memae.errors import DataError
+from memae.errors import DataError, first_line
 from memae.stages import Count
 from memae.table.fit_schema import MAX_CATEGORIES, NO_VALUE_WORDS, NUMBER, words_among_numbers
 from memae.table.schema import ColumnKind
-from memae.table.source import as_text, check_column, first_line
+from memae.table.source import as_text, check_column
 from memae.types import EVERYTHING, Modality, Table
 
 __all__ = ["CsvSource"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from memae.errors import DataError
+from memae.errors import DataError, first_line
 from memae.stages import Count
 from memae.types import EVERYTHING, Key, Modality, Table
 
@@ -23,7 +23,6 @@ __all__ = [
     "TableSource",
     "as_text",
     "check_column",
-    "first_line",
     "from_frame",
 ]
 
@@ -265,8 +264,3 @@ def as_text(column: pa.ChunkedArray) -> np.ndarray:
         column = pc.if_else(pc.is_nan(column), None, column)
     text = pc.fill_null(column.cast(pa.string()), "")
     return np.asarray(text.to_pylist(), dtype=object).astype(str)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from memae.errors import DataError
+from memae.image_file import UnreadableError, open_image
 from memae.video.decode import DecodedFrame
 from memae.video.paths import frames_in
 
@@ -135,18 +136,15 @@ def _check_numbers(folder: Path, names: list[str]) -> None:
 
 def _image_size(file: Path) -> tuple[int, int]:
     with _opened(file) as image:
-        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{file}: holds several images; save each of them as a file of its own")
         return image.height, image.width
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnreadableError as error:
         raise DataError(
-            f"{file}: not a readable image ({str(error).splitlines()[0]}); restore it, or split the folder "
-            "there into two"
+            f"{file}: not a readable image ({error}); restore it, or split the folder there into two"
         ) from None

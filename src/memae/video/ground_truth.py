@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from PIL import Image
 
 from memae.errors import DataError
+from memae.files import folders_below, natural_key
+from memae.image_file import UnreadableError, read_values
 
 __all__ = ["Masks", "VideoTruth", "listed_videos", "read_truth"]
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 MOST_VALUES = 64  # positive values in one mask: more are shades of grey, and not track ids
+LABELS = {"0": False, "false": False, "normal": False, "1": True, "true": True, "anomaly": True}
+
+Lengths: TypeAlias = Mapping[str, int]
+"""How many frames each video has."""
 
 
 class Masks(Protocol):
@@ -60,7 +63,7 @@ class VideoTruth:
         return None if masks is None else masks.read(frame)
 
 
-def read_truth(path: Path | str, frames: Mapping[str, int]) -> VideoTruth:
+def read_truth(path: Path | str, frames: Lengths) -> VideoTruth:
     """The labels of videos from a CSV file or from a folder of masks.
 
     A CSV file has the columns `video,frame,label`, with one row for every frame of every video and labels 0 or 1,
@@ -91,55 +94,71 @@ def read_truth(path: Path | str, frames: Mapping[str, int]) -> VideoTruth:
     raise DataError(f"{path}: not there, or neither a .csv file of labels nor a folder of masks; check the path")
 
 
-def _read_csv(path: Path, frames: Mapping[str, int]) -> dict[str, np.ndarray]:
-    rows = _csv_rows(path)
-    columns = [name.strip().lower() for name in next(rows)[1]]
-    if not any(columns):
-        raise DataError(
-            f"{path}: the file is empty, or its first line is; give video,frame,label (one row a frame) or "
-            "video,start,end (one row a segment)"
-        )
-    for wanted, read in (
-        (("video", "frame", "label"), _frame_labels),
-        (("video", "start", "end"), _segment_labels),
-    ):
-        if set(wanted) <= set(columns):
-            places = [columns.index(name) for name in wanted]
-            return read(path, frames, _named_rows(path, frames, rows, places))
+def listed_videos(videos: Iterable[str]) -> str:
+    """The first ten names, for a message."""
+    names = [repr(video) for video in videos]
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _names(frames: Lengths) -> dict[str, str]:
+    """The video behind each name that it may be called by: its own, and its own without the suffix of the file."""
+    if not frames:
+        raise DataError("no video to read labels for; give at least one")
+    short: dict[str, list[str]] = {}
+    for video in frames:
+        path = PurePosixPath(video)
+        short.setdefault(str(path.parent / path.stem), []).append(video)
+    unambiguous = {name: videos[0] for name, videos in short.items() if len(videos) == 1}
+    return unambiguous | {video: video for video in frames}
+
+
+def _check_count(where: str, found: int, frames: int, what: str) -> None:
+    if found != frames:
+        raise DataError(f"{where} has {frames} frames and {found} {what}; give one a frame")
+
+
+# CSV files
+
+
+class _Row(NamedTuple):
+    where: str
+    """Place in the file, for messages."""
+    video: str
+    frame: int
+    """The second column."""
+    text: str
+    """The third column."""
+
+
+def _read_csv(path: Path, frames: Lengths) -> dict[str, np.ndarray]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            rows.fieldnames = columns = [name.strip().lower() for name in rows.fieldnames or ()]
+            for wanted, read in _READERS.items():
+                if set(wanted) <= set(columns):
+                    return read(path, frames, _rows(path, frames, rows, wanted))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot read this file as CSV in UTF-8 ({error}); write it anew") from None
+    found = f"has the columns {', '.join(columns)}" if any(columns) else "the file is empty, or its first line is"
     raise DataError(
-        f"{path}: has the columns {', '.join(columns)}; give video,frame,label (one row a frame) or "
-        "video,start,end (one row an anomalous segment) in the first line"
+        f"{path}: {found}; give video,frame,label (one row a frame) or video,start,end (one row an anomalous "
+        "segment) in the first line"
     )
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Every row that is not empty, after the words that name its place; the first is the header."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            yield f"{path}: line 1", next(reader, [])
-            for row in reader:
-                if row:
-                    yield f"{path}: line {reader.line_num}", row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read this file as CSV in UTF-8 ({error}); write it anew") from None
-
-
-_Row = tuple[str, str, int, str]
-"""Place in the file, video, second column, third column."""
-
-
-def _named_rows(
-    path: Path, frames: Mapping[str, int], rows: Iterator[tuple[str, list[str]]], places: Sequence[int]
-) -> Iterator[_Row]:
+def _rows(path: Path, frames: Lengths, rows: csv.DictReader[str], wanted: Sequence[str]) -> Iterator[_Row]:
     names = _names(frames)
-    for where, row in rows:
-        if len(row) <= max(places):
-            raise DataError(f"{where}: has {len(row)} values, fewer than the header has columns; complete it")
-        name, number, last = (row[place].strip() for place in places)
+    for row in rows:
+        where = f"{path}: line {rows.line_num}"
+        values = [row[column] for column in wanted]
+        if None in values:
+            given = sum(value is not None for value in row.values())
+            raise DataError(f"{where}: has {given} values, fewer than the header has columns; complete it")
+        name, number, text = (value.strip() for value in values)
         if name not in names:
             raise DataError(f"{where}: unknown video {name!r}; the videos are {listed_videos(frames)}")
-        yield where, names[name], _frame_number(number, where), last
+        yield _Row(where, names[name], _frame_number(number, where), text)
 
 
 def _frame_number(text: str, where: str) -> int:
@@ -148,22 +167,19 @@ def _frame_number(text: str, where: str) -> int:
     return int(text)
 
 
-_LABELS = {"0": False, "false": False, "normal": False, "1": True, "true": True, "anomaly": True}
-
-
-def _frame_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
+def _frame_labels(path: Path, frames: Lengths, rows: Iterator[_Row]) -> dict[str, np.ndarray]:
     given: dict[str, dict[int, bool]] = {video: {} for video in frames}
     for where, video, frame, label in rows:
         if frame in given[video]:
             raise DataError(f"{where}: frame {frame} of video {video!r} has a label already; give each frame one")
-        if label.lower() not in _LABELS:
+        if label.lower() not in LABELS:
             raise DataError(f"{where}: {label!r} is no label; give 0 or 1, false or true, normal or anomaly")
-        given[video][frame] = _LABELS[label.lower()]
+        given[video][frame] = LABELS[label.lower()]
     for video, of_video in given.items():
         _check_count(f"{path}: video {video!r}", len(of_video), frames[video], "labels")
-        if beyond := sorted(frame for frame in of_video if frame >= frames[video]):
+        if (last := max(of_video, default=0)) >= frames[video]:
             raise DataError(
-                f"{path}: frame {beyond[0]} of video {video!r}, whose {frames[video]} frames are 0 to "
+                f"{path}: frame {last} of video {video!r}, whose {frames[video]} frames are 0 to "
                 f"{frames[video] - 1}; count from 0"
             )
     return {
@@ -171,7 +187,7 @@ def _frame_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -
     }
 
 
-def _segment_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row]) -> dict[str, np.ndarray]:
+def _segment_labels(path: Path, frames: Lengths, rows: Iterator[_Row]) -> dict[str, np.ndarray]:
     labels = {video: np.zeros(count, dtype=bool) for video, count in frames.items()}
     for where, video, start, text in rows:
         end = _frame_number(text, where)
@@ -184,7 +200,17 @@ def _segment_labels(path: Path, frames: Mapping[str, int], rows: Iterator[_Row])
     return labels
 
 
-def _read_folder(path: Path, frames: Mapping[str, int]) -> VideoTruth:
+_Reader: TypeAlias = Callable[[Path, Lengths, Iterator[_Row]], dict[str, np.ndarray]]
+_READERS: dict[tuple[str, ...], _Reader] = {
+    ("video", "frame", "label"): _frame_labels,
+    ("video", "start", "end"): _segment_labels,
+}
+
+
+# Folders of masks
+
+
+def _read_folder(path: Path, frames: Lengths) -> VideoTruth:
     labels: dict[str, np.ndarray] = {}
     masks: dict[str, Masks] = {}
     has_track_ids = False
@@ -198,7 +224,7 @@ def _read_folder(path: Path, frames: Mapping[str, int]) -> VideoTruth:
     return VideoTruth(str(path), {video: labels[video] for video in frames}, masks, has_track_ids)
 
 
-def _mask_places(path: Path, frames: Mapping[str, int]) -> dict[str, Path]:
+def _mask_places(path: Path, frames: Lengths) -> dict[str, Path]:
     """Where the masks of each video lie."""
     names = _names(frames)
     places: dict[str, Path] = {}
@@ -214,47 +240,36 @@ def _mask_places(path: Path, frames: Mapping[str, int]) -> dict[str, Path]:
             )
         places[names[name]] = place
     if missing := [video for video in frames if video not in places]:
+        only_gt = any(place.name.endswith("_gt") for place in places.values())
         raise DataError(
             f"{path}: no masks of video {missing[0]!r}; put one PNG, BMP or TIFF a frame in a sub-folder of that "
             "name, or an array in a .npy file of that name"
-            + ("; as some folders end in _gt, only these count as masks" if _ends_in_gt(places) else "")
+            + ("; as some folders end in _gt, only these count as masks" if only_gt else "")
         )
     return places
-
-
-def _ends_in_gt(places: Mapping[str, Path]) -> bool:
-    return any(place.name.endswith("_gt") for place in places.values())
 
 
 def _all_mask_places(path: Path) -> list[tuple[str, Path]]:
     """Every folder of masks and every array below a folder, and the name of its video."""
     folders: list[tuple[str, Path]] = []
     arrays: list[tuple[str, Path]] = []
-    seen: set[Path] = set()
-    for root, below, files in os.walk(path, followlinks=True):
-        below.sort()
-        here = Path(root)
-        if (real := here.resolve()) in seen:  # a loop of links
-            below.clear()
-            continue
-        seen.add(real)
-        name = here.relative_to(path).as_posix()
-        if any(_is_mask(file) for file in files):
-            if here == path:
+    for folder, files in folders_below(path):
+        if _masks_among(files):
+            if folder == path:
                 raise DataError(
                     f"{path}: masks lie in it directly; put those of each video in a folder named as it"
                 )
-            folders.append((name, here))
+            folders.append((folder.relative_to(path).as_posix(), folder))
         for file in sorted(files):
-            if file.endswith(".npy") and not file.startswith("."):
-                arrays.append(((here / file).relative_to(path).with_suffix("").as_posix(), here / file))
+            if file.suffix == ".npy":
+                arrays.append((file.relative_to(path).with_suffix("").as_posix(), file))
     if in_ucsd_layout := [(name.removesuffix("_gt"), place) for name, place in folders if name.endswith("_gt")]:
         folders = in_ucsd_layout  # the others hold the frames: Test001 beside Test001_gt
     return folders + arrays
 
 
-def _is_mask(file: str) -> bool:
-    return file.lower().endswith(MASK_SUFFIXES) and not file.startswith(".")
+def _masks_among(files: Iterable[Path]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() in MASK_SUFFIXES and not file.name.startswith(".")]
 
 
 class _MaskFolder:
@@ -263,7 +278,7 @@ class _MaskFolder:
     has_pixels = True
 
     def __init__(self, folder: Path) -> None:
-        self._files = sorted((f for f in folder.iterdir() if _is_mask(f.name)), key=lambda f: _natural(f.name))
+        self._files = sorted(_masks_among(folder.iterdir()), key=lambda file: natural_key(file.name))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -272,7 +287,10 @@ class _MaskFolder:
         return str(self._files[frame])
 
     def read(self, frame: int) -> np.ndarray:
-        return _checked_values(_read_image(self._files[frame]), self.place(frame))
+        try:
+            return _checked_values(read_values(self._files[frame]), self.place(frame))
+        except UnreadableError as error:
+            raise DataError(f"{self.place(frame)}: not a readable image ({error}); mend or remove it") from None
 
 
 class _MaskArray:
@@ -332,61 +350,11 @@ def _survey(masks: _MaskFolder | _MaskArray, place: Path) -> tuple[np.ndarray, b
     return labels, len(seen) > 1
 
 
-def _read_image(file: Path) -> np.ndarray:
-    """(H, W) values; a colour becomes one number, an alpha channel is left out."""
-    try:
-        with Image.open(file) as image:
-            pages = getattr(image, "n_frames", 1)
-            opened: Image.Image = image
-            if image.mode == "LA":
-                opened = image.convert("L")
-            elif len(image.getbands()) > 1:
-                opened = image.convert("RGB")
-            pixels = np.asarray(opened)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file}: not a readable image ({reason}); mend or remove it") from None
-    if pages > 1:
-        raise DataError(f"{file}: holds {pages} pages; give one image a frame")
-    return pixels if pixels.ndim == 2 else pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-
-
 def _checked_values(values: np.ndarray, where: str) -> np.ndarray:
     if values.dtype.kind not in "buif":
         raise DataError(f"{where}: holds values of type {values.dtype}; give whole numbers, 0 = normal")
     if values.dtype.kind in "if" and not (values >= 0).all():
         raise DataError(f"{where}: holds negative values or NaN; give whole numbers, 0 = normal")
-    if values.dtype.kind != "f":
-        return values
-    if not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
         raise DataError(f"{where}: holds fractions or infinite values; give whole numbers, 0 = normal")
-    return values.astype(np.int64)
-
-
-def _check_count(where: str, found: int, frames: int, what: str) -> None:
-    if found != frames:
-        raise DataError(f"{where} has {frames} frames and {found} {what}; give one a frame")
-
-
-def _names(frames: Mapping[str, int]) -> dict[str, str]:
-    """The video behind each name that it may be called by: its own, and its own without the suffix of the file."""
-    if not frames:
-        raise DataError("no video to read labels for; give at least one")
-    short: dict[str, list[str]] = {}
-    for video in frames:
-        path = PurePosixPath(video)
-        short.setdefault(str(path.parent / path.stem), []).append(video)
-    unambiguous = {name: videos[0] for name, videos in short.items() if len(videos) == 1}
-    return unambiguous | {video: video for video in frames}
-
-
-def _natural(name: str) -> tuple[list[int | str], str]:
-    """A sort key that puts 2 before 10, as for frames; text and numbers take turns, so that keys compare."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], name
-
-
-def listed_videos(videos: Iterable[str]) -> str:
-    """The first ten names, for a message."""
-    names = [repr(video) for video in videos]
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    return values.astype(np.int64) if values.dtype.kind == "f" else values

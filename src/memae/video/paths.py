@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from memae.errors import DataError
+from memae.files import folders_below, natural_key
 
 __all__ = [
     "FRAME_SUFFIXES",
@@ -42,7 +41,7 @@ def holds_videos(path: Path) -> bool:
     return any(
         _with_suffix(files, VIDEO_SUFFIXES)
         or (_UCSD_FOLDER.fullmatch(folder.name) and _with_suffix(files, FRAME_SUFFIXES))
-        for folder, files in _folders(path)
+        for folder, files in folders_below(path, _holds_masks)
     )
 
 
@@ -54,7 +53,7 @@ def usual_rate(folder: Path) -> float:
 def frames_in(folder: Path) -> list[Path]:
     """The images of a folder, in natural order (2 before 10), without hidden ones."""
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]
-    return sorted(_with_suffix(files, FRAME_SUFFIXES), key=lambda file: _natural(file.name))
+    return sorted(_with_suffix(files, FRAME_SUFFIXES), key=lambda file: natural_key(file.name))
 
 
 def local(path: Path) -> Path:
@@ -79,7 +78,7 @@ def videos_at(path: Path) -> list[Path]:
     if not path.is_dir():
         return [_checked_file(path)]
     found: list[Path] = []
-    for folder, files in _folders(path):
+    for folder, files in folders_below(path, _holds_masks):
         found += _with_suffix(files, VIDEO_SUFFIXES) or ([folder] if _with_suffix(files, FRAME_SUFFIXES) else [])
     if not found:
         raise DataError(f"{path}: holds no video ({', '.join(VIDEO_SUFFIXES)}) and no frame; check the path")
@@ -90,7 +89,7 @@ def videos_at(path: Path) -> list[Path]:
                 f"{video}: holds images, and folders of videos or images beside them; a folder of frames holds "
                 "nothing else: move the images into a folder of their own, or away"
             )
-    return sorted(found, key=lambda video: [_natural(part) for part in video.relative_to(path).parts])
+    return sorted(found, key=lambda video: [natural_key(part) for part in video.relative_to(path).parts])
 
 
 def _checked_file(path: Path) -> Path:
@@ -102,32 +101,12 @@ def _checked_file(path: Path) -> Path:
     return path
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """A folder and all below it, each with its files; links are followed, but no folder is entered twice."""
-    seen = set()
-    for name, below, files in os.walk(root, followlinks=True, onerror=_refuse):
-        folder = Path(name)
-        if (real := folder.resolve()) in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(sub for sub in below if not sub.startswith(".") and not sub.endswith("_gt"))
-        # macOS leaves a hidden ._001.tif beside 001.tif; UCSD's archive is full of them
-        yield folder, [folder / file for file in files if not file.startswith(".")]
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot look into this folder ({error.strerror}); check its permissions")
+def _holds_masks(folder: str) -> bool:
+    return folder.endswith("_gt")  # as in UCSD
 
 
 def _with_suffix(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in suffixes]
-
-
-def _natural(name: str) -> tuple[list[int | str], str]:
-    """A sort key that puts 2 before 10; text and numbers take turns, so that keys compare."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], name
 
 
 def unique_names(found: list[tuple[Path, Path]]) -> list[str]:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from memae.errors import DataError
+from memae.image_file import UnreadableError, read_bright
 
 __all__ = ["Box", "Mask", "Region", "find_regions", "read_mask", "watched_pixels"]
 
@@ -164,20 +164,11 @@ def _overlaps(of: int, into: int) -> np.ndarray:
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            black = LOSSY_BLACK if picture.format in ("JPEG", "WEBP") else 0
-            if picture.mode.startswith(("I", "F")):
-                bright: np.ndarray = np.asarray(picture) > black
-                return bright
-            seen = picture.convert("RGBA")
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
+        return read_bright(path, lossy_black=LOSSY_BLACK, transparent=True)
+    except UnreadableError as error:
         raise DataError(
             f"{path}: cannot read this mask as an image ({error}); give a PNG, or polygons in a .json file"
         ) from None
-    white = Image.new("RGBA", seen.size, "white")
-    colours = np.asarray(Image.alpha_composite(white, seen))[:, :, :3]
-    watched: np.ndarray = colours.max(axis=2) > black
-    return watched
 
 
 def _read_polygons(path: Path) -> np.ndarray:
