@@ -308,7 +308,7 @@ class TestOneDecode:
 
         def counting(image):
             if image.tile:  # what is not decoded yet
-                decoded.append(image.filename)
+                decoded.append(image.fp.name)
             return load(image)
 
         monkeypatch.setattr(ImageFile.ImageFile, "load", counting)

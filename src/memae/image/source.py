@@ -8,9 +8,10 @@ import struct
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,11 +113,7 @@ class ImageSource:
         Raises:
             DataError: it cannot be read.
         """
-        file = self._by_key[key]
-        try:
-            return read_header(file.path).size
-        except UnreadableError as error:
-            raise DataError(_unreadable(file, error)) from None
+        return self._read(read_header, key).size
 
     def chunks(self, size: int) -> Iterator[Images]:
         """Decoded images; a chunk of at most `size`, and of 64 MiB unless `size` is unlimited."""
@@ -129,20 +126,11 @@ class ImageSource:
             ahead = max(THREADS, min(size, fitting))
         read = partial(read_pixels, channels=channels, size=None if self._own_size else (height, width))
         part: list[tuple[ImageFile, np.ndarray | UnreadableError]] = []
-        good, first_bad = 0, None
-        for file, pixels in _in_threads(read, self._files, ahead):
-            if not isinstance(pixels, UnreadableError):
-                good += 1
-            elif not self._skip:
-                raise DataError(_unreadable(file, pixels))
-            else:
-                first_bad = first_bad or (file, pixels)
-            part.append((file, pixels))
+        for file_and_pixels in self._read_all(read, ahead):
+            part.append(file_and_pixels)
             if len(part) == size:
                 yield self._images(part)
                 part = []
-        if not good and first_bad:
-            raise self._none_readable(*first_bad)
         if part:
             yield self._images(part)
 
@@ -174,11 +162,7 @@ class ImageSource:
         Raises:
             DataError: it cannot be read any more.
         """
-        file = self._by_key[key]
-        try:
-            return read_original(file.path)
-        except UnreadableError as error:
-            raise DataError(_unreadable(file, error)) from None
+        return self._read(read_original, key)
 
     def without(self, names: Sequence[str]) -> ImageSource:
         """Itself: images have no columns.
@@ -198,18 +182,8 @@ class ImageSource:
     def _plan(self) -> _Plan:
         if self._channels and (self._size or self._own_size):
             return _Plan(self._size or (1, 1), self._channels)
-        headers: list[Header] = []
-        bad: tuple[ImageFile, UnreadableError] | None = None
-        for file, header in _in_threads(read_header, self._files, 16 * THREADS):
-            if isinstance(header, Header):
-                headers.append(header)
-                continue
-            bad = bad or (file, header)
-            if not self._skip:
-                raise DataError(_unreadable(file, header))
-        if not headers:
-            assert bad
-            raise self._none_readable(*bad)
+        found = [header for _, header in self._read_all(read_header, 16 * THREADS)]
+        headers = [header for header in found if isinstance(header, Header)]
         sizes = Counter(header.size for header in headers)
         usual = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
         size = self._size or _shrunk(usual, self._longest)
@@ -219,6 +193,30 @@ class ImageSource:
             np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
             None if self._own_size else _note(sizes, usual, size),
         )
+
+    def _read(self, read: Callable[[Path], T], key: Key) -> T:
+        file = self._by_key[key]
+        try:
+            return read(file.path)
+        except UnreadableError as error:
+            raise DataError(_unreadable(file, error)) from None
+
+    def _read_all(self, read: Callable[[Path], T], ahead: int) -> Iterator[tuple[ImageFile, T | UnreadableError]]:
+        """What is read of each file, or why not where that is to be skipped; an error if none can be read."""
+        good, first_bad = False, ""
+        for file, found in _in_threads(read, self._files, ahead):
+            if not isinstance(found, UnreadableError):
+                good = True
+            elif not self._skip:
+                raise DataError(_unreadable(file, found))
+            else:
+                first_bad = first_bad or f"{file.where} ({found})"
+            yield file, found
+        if not good:
+            raise DataError(
+                f"{self.origin}: none of its {len(self._files)} images can be read; the first is {first_bad}; check "
+                "how they were written"
+            )
 
     def _like(self, **changes: Any) -> ImageSource:
         other = object.__new__(ImageSource)
@@ -239,12 +237,6 @@ class ImageSource:
             else:
                 pixels[row] = image
         return Images(pixels, [file.key for file, _ in part], self.origin, unreadable)
-
-    def _none_readable(self, first: ImageFile, error: UnreadableError) -> DataError:
-        return DataError(
-            f"{self.origin}: none of its {len(self._files)} images can be read; the first is {first.where} "
-            f"({error}); check how they were written"
-        )
 
 
 @dataclass(frozen=True)
@@ -308,16 +300,13 @@ def _in_threads(
             return error
 
     pool = ThreadPoolExecutor(THREADS, "memae-images")
-    waiting: deque[tuple[ImageFile, Future[T | UnreadableError]]] = deque()
+    submitted = ((file, pool.submit(attempt, file)) for file in files)
     try:
-        for file in files:
-            waiting.append((file, pool.submit(attempt, file)))
-            if len(waiting) > ahead:
-                first, result = waiting.popleft()
-                yield first, result.result()
+        waiting = deque(islice(submitted, ahead))
         while waiting:
-            first, result = waiting.popleft()
-            yield first, result.result()
+            waiting.extend(islice(submitted, 1))
+            file, result = waiting.popleft()
+            yield file, result.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -138,12 +138,13 @@ class EventFinder:
     A hole in the video ends no event: close it where the camera was away.
     """
 
-    _open: _Open | None
+    _video: str | None
+    _open: Event | None
     _active: bool
 
     def __init__(self, rule: EventRule) -> None:
         self._rule = rule
-        self._begin("")
+        self._begin()
 
     @property
     def in_event(self) -> bool:
@@ -153,7 +154,8 @@ class EventFinder:
     @property
     def open_since(self) -> FrameKey | None:
         """The first frame of the event that may still change; None where there is none."""
-        return self._open.first if self._open else None
+        event = self._open
+        return None if event is None else FrameKey(event.video, event.first_frame, event.start_s)
 
     def push(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None = None) -> Event | None:
         """Takes the next frame in order of time; gives the event that it makes final, if any.
@@ -168,7 +170,8 @@ class EventFinder:
         Raises:
             DataError: a score that is not finite, or a frame from before the last one.
         """
-        final = self._start_video(key.video)
+        final = self.close() if key.video != self._video else None
+        self._video = key.video
         self._check(key, score)
         self._active = self._active and score >= self._rule.ends_below
         if self._open is not None and not self._active and key.time_s - self._open.end_s > self._rule.merge_gap_s:
@@ -181,22 +184,13 @@ class EventFinder:
     def close(self) -> Event | None:
         """Ends the video; gives the event that was open, if it lasted long enough."""
         final = self._finish()
-        self._begin("")
+        self._begin()
         return final
 
-    def _begin(self, video: str) -> None:
-        self._video = video
-        self._last_s = -math.inf
-        self._quiet_until_s = -math.inf
-        self._open = None
+    def _begin(self) -> None:
+        self._video = self._open = None
+        self._last_s = self._quiet_until_s = -math.inf
         self._active = False
-
-    def _start_video(self, video: str) -> Event | None:
-        if video == self._video:
-            return None
-        final = self.close()
-        self._video = video
-        return final
 
     def _check(self, key: FrameKey, score: float) -> None:
         if not math.isfinite(score):
@@ -213,19 +207,20 @@ class EventFinder:
         return score >= self._rule.on_threshold and (self._open is not None or key.time_s >= self._quiet_until_s)
 
     def _extend(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None) -> None:
+        video, frame, time_s = key
         if self._open is None:
-            self._open = _Open(first=key)
-        self._open.last = key
-        if score > self._open.score:
-            self._open.peak, self._open.score = key, score
-            self._open.detail = detail() if detail else PeakDetail()
+            self._open = Event(video, time_s, time_s, frame, frame, frame, time_s, -math.inf)
+        self._open = replace(self._open, end_s=time_s, last_frame=frame)
+        if score > self._open.peak:
+            kept = vars(detail() if detail else PeakDetail())
+            self._open = replace(self._open, peak_frame=frame, peak_s=time_s, peak=score, **kept)
 
     def _finish(self) -> Event | None:
         found, self._open, self._active = self._open, None, False
-        if found is None or found.end_s - found.first.time_s < self._rule.least_s:
+        if found is None or found.duration_s < self._rule.least_s:
             return None
         self._quiet_until_s = found.end_s + self._rule.cool_down_s
-        return found.event()
+        return found
 
 
 class ScoreSeries(NamedTuple):
@@ -299,36 +294,6 @@ def fit_event_threshold(
         events_found=sum(len(_durations_s(series, found)) for series in normal),
         caveat=None if allowed >= 0 else _caveat(hours, wanted_per_hour),
     )
-
-
-@dataclass
-class _Open:
-    """An event that may still change."""
-
-    first: FrameKey
-    last: FrameKey = field(init=False)
-    peak: FrameKey = field(init=False)
-    score: float = -math.inf
-    detail: PeakDetail = PeakDetail()
-
-    @property
-    def end_s(self) -> float:
-        return self.last.time_s
-
-    def event(self) -> Event:
-        return Event(
-            video=self.first.video,
-            start_s=self.first.time_s,
-            end_s=self.last.time_s,
-            first_frame=self.first.frame,
-            last_frame=self.last.frame,
-            peak_frame=self.peak.frame,
-            peak_s=self.peak.time_s,
-            peak=self.score,
-            region=self.detail.region,
-            items=self.detail.items,
-            payload=self.detail.payload,
-        )
 
 
 def _duration_s(series: ScoreSeries) -> float:
