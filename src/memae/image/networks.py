@@ -154,7 +154,8 @@ class _Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out_channels, H', W')."""
-        if self.in_channels > 1 or self.bias is not None or x.device.type != "cpu":
+        plain = x.device.type != "cpu" or torch.compiler.is_compiling()  # another runtime has forms of its own
+        if self.in_channels > 1 or self.bias is not None or plain:
             return super().forward(x.contiguous(memory_format=torch.channels_last))
         # The library starves on one channel. A plane for each tap, that is the pixel it meets at each place, times
         # the weights is a matrix product.
@@ -193,7 +194,7 @@ class _TransposedConv(nn.ConvTranspose2d):
         """(B, C, H, W) to (B, out_channels, H', W')."""
         x = x.contiguous(memory_format=torch.channels_last)
         few = self.out_channels < FEW_CHANNELS and x.device.type == "cpu"
-        if output_size is not None or not few:
+        if output_size is not None or not few or torch.compiler.is_compiling():
             return super().forward(x, output_size)
         y: Tensor = _FewPlanes.apply(x, self.weight, self.stride, self.output_padding)  # type: ignore[no-untyped-call]
         return y if self.bias is None else y + self.bias[:, None, None]

@@ -27,7 +27,8 @@ class _FullyConnected(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, widths[0]) to (B, widths[-1])."""
-        if x.ndim != 2 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        plain = x.ndim != 2 or x.device.type != "cpu" or torch.compiler.is_compiling()
+        if plain or torch.is_autocast_enabled("cpu"):
             y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         else:
             linear = list(self)[::2]

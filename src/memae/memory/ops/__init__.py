@@ -1,7 +1,7 @@
 """The memory read as a function: one door, `read_memory`, before a reference and a fast implementation.
 
-`reference.py` writes the paper's formulas down word for word and is the oracle of the tests; `blocked.py` is
-what runs. Both take the same arguments and give the same.
+`reference.py` writes the paper's formulas down word for word, which is the oracle of the tests, and the graph that is
+exported to other runtimes; `blocked.py` is what runs. All give the same.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from memae.memory.ops.blocked import sparse_read
+from memae.memory.ops.reference import exportable_read
 
 __all__ = ["Similarity", "SparseRead", "read_memory"]
 
@@ -82,7 +83,12 @@ def read_memory(
         items = items.to(query.dtype)
         if similarity == "euclidean":
             return _euclidean_read(query, items, shrinkage / num_items, temperature)
-        return SparseRead(*sparse_read(query, items, shrinkage / num_items, temperature, similarity == "cosine"))
+        return _read(query, items, shrinkage / num_items, temperature, similarity == "cosine")
+
+
+def _read(query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool) -> SparseRead:
+    read = exportable_read if torch.compiler.is_compiling() else sparse_read
+    return SparseRead(*read(query, items, threshold, temperature, cosine))
 
 
 def _euclidean_read(query: Tensor, items: Tensor, threshold: float, temperature: float) -> SparseRead:
@@ -92,5 +98,5 @@ def _euclidean_read(query: Tensor, items: Tensor, threshold: float, temperature:
     )  # a unit: nothing learns through it
     query = torch.cat([query, query.new_ones(len(query), 1)], dim=1) * (2 / variance)
     longer = torch.cat([items, items.square().sum(dim=1, keepdim=True) / -2], dim=1)
-    read = SparseRead(*sparse_read(query, longer, threshold, temperature, False))
+    read = _read(query, longer, threshold, temperature, False)
     return read._replace(value=read.value[:, :-1])

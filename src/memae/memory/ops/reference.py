@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["literal_read"]
+__all__ = ["exportable_read", "literal_read"]
 
 
 def literal_read(
@@ -37,3 +37,24 @@ def literal_read(
         weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(eps)
     entropy = torch.special.entr(weights).sum(dim=1)
     return weights @ items, weights, entropy
+
+
+def exportable_read(
+    query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `memae.memory.ops.blocked.sparse_read` gives, without gradient, in operators that every runtime has.
+
+    No value is divided by a difference near zero, and a row of which nothing survives keeps the first of its greatest
+    weights: exporters drop a factor such as 1 - 1e-6 in silence.
+    """
+    if cosine:
+        query, items_asked = F.normalize(query, dim=1), F.normalize(items, dim=1)
+    else:
+        items_asked = items
+    weights = torch.softmax(query @ items_asked.T / temperature, dim=1)
+    greatest = weights.amax(dim=1, keepdim=True)
+    place = torch.arange(len(items), device=items.device)
+    first = torch.where(weights >= greatest, place, len(items)).amin(dim=1, keepdim=True)
+    weights = torch.where((weights > threshold) | (place == first), weights, 0.0)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return weights @ items, weights, torch.special.entr(weights).sum(dim=1), greatest[:, 0] <= threshold
