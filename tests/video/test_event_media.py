@@ -18,8 +18,9 @@ from memae.errors import DataError
 from memae.explain import ItemUse
 from memae.types import FrameKey, Frames
 from memae.video import event_media, recent
-from memae.video.event_media import Change, EventMedia, MediaRule, Peak, write_events
+from memae.video.event_media import EventMedia, Peak, write_events
 from memae.video.events import Event, EventRule
+from memae.video.outputs import Outputs
 from memae.video.pipeline import MapLevels, score_frames, video_writers
 from memae.video.recent import RecentFrames, Shot
 from memae.video.regions import Box
@@ -74,9 +75,8 @@ def run(tmp_path, monkeypatch):
             write_frames(Path("gate"), np.repeat(GREY[None], len(scores), axis=0), "{:04d}.bmp")
         source = VideoSource([Path("gate")], (24, 32), folder_rate=10)
         levels = MapLevels(rule.on_threshold, rule.ends_below)
-        with video_writers(
-            source, rule, levels, events=Path("e.jsonl"), before_s=before_s, after_s=after_s
-        ) as writers:
+        outputs = Outputs(events=Path("e.jsonl"), before_s=before_s, after_s=after_s)
+        with video_writers(source, rule, levels, outputs) as writers:
             for frame in score_frames(writers.source, Given(scores)):
                 writers.add(frame)
         return writers.events
@@ -149,11 +149,8 @@ class TestClips:
         assert [red(watch(event.clip)[0]) for event in events] == [[3, 4], list(range(3, 13))]
 
     def test_only_frames_that_are_shown_become_pixels(self, run, monkeypatch):
-        drawn = []
-        original = event_media.OverlayWriter.write
-        monkeypatch.setattr(
-            event_media.OverlayWriter, "write", lambda *a, **k: drawn.append(a[1]) or original(*a, **k)
-        )
+        drawn, draw = [], event_media.annotated
+        monkeypatch.setattr(event_media, "annotated", lambda *a, **k: drawn.append(a) or draw(*a, **k))
         run(scores(60, (10, 15)), before_s=0.5, after_s=0.5)
         assert len(drawn) == 16
 
@@ -193,18 +190,19 @@ class _Picture:
 
 
 def test_a_long_event_is_not_held_in_memory(tmp_path):
-    film, media = Film(), EventMedia(tmp_path / "e", 1.0, MediaRule(2.0, 3.0, 5.0, 5.0))
+    film, media = Film(), EventMedia(tmp_path / "e", replace(RULE, merge_gap_s=1.0), 5.0, 2.0, 3.0)
     event = replace(EVENT, video="film", start_s=5.0, end_s=94.9, first_frame=50, last_frame=949, peak_frame=60)
     with media:
         for number in range(1100):
-            ended = number == 961
-            peak = Peak(_Picture(60, 0), np.zeros((2, 2)))
-            change = Change(
-                number == 50, 50 <= number < 950, ended, replace(event, payload=peak) if ended else None
-            )
-            media.add(film.shot(number), change)
-        media.end_video(Change(False, False, False, None))
+            shot = film.shot(number)
+            if number == 50:
+                media.begin_event(shot.key)
+            if number == 961:
+                media.end_event(replace(event, payload=Peak(_Picture(60, 0), np.zeros((2, 2)))))
+            media.add(shot, 50 <= number < 950)
+        media.end_video()
         (named,) = media.commit([event])
+    del shot
     gc.collect()
     assert film.most <= 23  # two seconds, and the frame at hand
     assert film.held <= 1

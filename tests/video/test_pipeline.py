@@ -16,12 +16,13 @@ from video_files import write_frames, write_video
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource
 from memae.progress import Count, Stage
-from memae.report.video import Outputs, evaluate_videos, score_videos
+from memae.report.video import evaluate_videos, score_videos
 from memae.threshold import Threshold
 from memae.types import FrameKey, Frames
 from memae.video.decode import VideoFile
 from memae.video.encode import VideoEncoder
 from memae.video.events import EventRule
+from memae.video.outputs import Outputs
 from memae.video.pipeline import score_frames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import ClipEvidence, ScoredFrame
@@ -154,7 +155,7 @@ class TestScore:
         assert len(event.items) == 5
 
     def test_a_still_shows_the_peak_and_a_clip_what_is_around(self, gate):
-        found = score_videos(gate, "gate", RULE, Outputs(events=Path("out/e.jsonl")), before_s=0.11, after_s=0.21)
+        found = score_videos(gate, "gate", RULE, Outputs(events=Path("out/e.jsonl"), before_s=0.11, after_s=0.21))
         assert [event.still for event in found.events] == ["out/e/event-0001.png", "out/e/event-0002.png"]
         assert [event.clip for event in found.events] == ["out/e/event-0001.mp4", "out/e/event-0002.mp4"]
         lines = [json.loads(line) for line in Path("out/e.jsonl").read_text().splitlines()]

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from memae.errors import ConfigError, DataError, MissingExtraError
+from memae.video.encode import encoded_video
 from memae.video.regions import Box
-from memae.video.render import OverlayWriter, frame_caption, save_still
+from memae.video.render import annotated, frame_caption, save_still
 
 GREY = np.full((240, 320, 3), 110, dtype=np.uint8)
 NO_ERROR = np.zeros((6, 8), dtype=np.float32)  # 40 px a place
@@ -27,10 +28,13 @@ def watch(path):
 
 
 def written(tmp_path, *frames, name="a.mp4", threshold=2.0):
-    """A video of the frames, given as the arguments of write, read back."""
-    with OverlayWriter(tmp_path / name, threshold) as writer:
-        for i, arguments in enumerate(frames):
-            writer.write(i / 10, **{"frame": GREY, **arguments})
+    """A video of the frames, given as arguments of `annotated` and the anomaly map on its own, read back."""
+    with encoded_video(tmp_path / name) as encoder:
+        for number, arguments in enumerate(frames):
+            given = {"frame": GREY, **arguments}
+            anomaly_map = given.pop("anomaly_map", None)
+            shown = None if anomaly_map is None else (anomaly_map, threshold)
+            encoder.write(number / 10, annotated(**given, shown=shown))
     return watch(tmp_path / name)
 
 
@@ -43,9 +47,9 @@ class TestOverlay:
     @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "h264"), ("a.MKV", "h264")])
     def test_frames_keep_their_times_though_the_rate_varies(self, tmp_path, name, codec):
         times = [0.0, 0.04, 0.08, 0.2, 0.24, 1.0, 1.0 + 1001 / 30000, 2.5]
-        with OverlayWriter(tmp_path / name) as writer:
+        with encoded_video(tmp_path / name) as encoder:
             for time_s in times:
-                writer.write(time_s, GREY)
+                encoder.write(time_s, annotated(GREY))
         frames, found = watch(tmp_path / name)
         assert found == pytest.approx(times, abs=2e-5 if name.endswith("mp4") else 1e-3)
         assert frames[0].shape[1] == 320 and frames[0].shape[0] >= 240
@@ -103,11 +107,11 @@ class TestOverlay:
         bright = [(pixels[240:258] > 180).all(axis=-1).sum() for pixels in frames]
         assert bright[0] == 0 and bright[1] > 100 and bright[2] > 10
 
-    def test_without_a_threshold_there_is_no_legend(self, tmp_path):
-        with_heat, _ = written(tmp_path, {})
-        without, _ = written(tmp_path, {"anomaly_map": HOT}, threshold=None)
-        assert without[0].shape[0] < with_heat[0].shape[0]
-        assert tint(without[0]).max() < 12 < tint(with_heat[0][240:]).max()
+    def test_without_an_anomaly_map_there_is_no_legend(self, tmp_path):
+        with_map, _ = written(tmp_path, {"anomaly_map": NO_ERROR})
+        without, _ = written(tmp_path, {})
+        assert without[0].shape[0] < with_map[0].shape[0]
+        assert tint(without[0]).max() < 12 < tint(with_map[0][240:]).max()
 
     @pytest.mark.parametrize(("height", "width"), [(241, 321), (240, 321), (47, 33), (1, 1)])
     def test_odd_and_small_frames_are_written(self, tmp_path, height, width):
@@ -127,9 +131,9 @@ class TestOverlay:
         assert np.abs([rows[0] - 80, rows[-1] - 240, columns[0] - 80, columns[-1] - 160]).max() <= 4
 
     def test_equal_times_still_make_a_video(self, tmp_path):
-        with OverlayWriter(tmp_path / "a.mp4") as writer:
+        with encoded_video(tmp_path / "a.mp4") as encoder:
             for time_s in (0.0, 0.1, 0.1, 0.1, 0.2):
-                writer.write(time_s, GREY)
+                encoder.write(time_s, GREY)
         assert watch(tmp_path / "a.mp4")[1] == pytest.approx([0, 0.1, 0.1, 0.1, 0.2], abs=1e-3)
 
     def test_the_callers_frame_is_left_as_it_was(self, tmp_path):
@@ -139,24 +143,27 @@ class TestOverlay:
 
     def test_an_error_leaves_the_old_file(self, tmp_path):
         (tmp_path / "a.mp4").write_text("old")
-        with pytest.raises(RuntimeError, match="source"), OverlayWriter(tmp_path / "a.mp4") as writer:
-            writer.write(0, GREY)
+        with pytest.raises(RuntimeError, match="source"), encoded_video(tmp_path / "a.mp4") as encoder:
+            encoder.write(0, GREY)
             raise RuntimeError("source")
         assert (tmp_path / "a.mp4").read_text() == "old"
         assert len(list(tmp_path.iterdir())) == 1
 
     def test_no_frame_is_an_error(self, tmp_path):
-        with pytest.raises(DataError, match=r"a.mp4: no frame was given"), OverlayWriter(tmp_path / "a.mp4"):
+        with pytest.raises(DataError, match=r"a.mp4: no frame was given"), encoded_video(tmp_path / "a.mp4"):
             pass
         assert not list(tmp_path.iterdir())
 
     def test_another_suffix_is_an_error(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"a.avi: cannot write a video with the suffix '.avi'; give .mp4"):
-            OverlayWriter(tmp_path / "a.avi")
+        with (
+            pytest.raises(ConfigError, match=r"a.avi: cannot write a video with the suffix '.avi'; give .mp4"),
+            encoded_video(tmp_path / "a.avi"),
+        ):
+            pass
 
     def test_without_pyav_it_names_the_extra(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "av", None)
-        with pytest.raises(MissingExtraError, match=r"memae\[video\]"), OverlayWriter(tmp_path / "a.mp4"):
+        with pytest.raises(MissingExtraError, match=r"memae\[video\]"), encoded_video(tmp_path / "a.mp4"):
             pass
 
     def test_a_pyav_without_x264_writes_mpeg4(self, tmp_path, monkeypatch):

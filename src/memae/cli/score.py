@@ -282,20 +282,12 @@ def _score_video(
     caveat: str | None,
     console: Console,
 ) -> None:
-    from memae.report.video import Outputs, score_videos
+    from memae.report.video import score_videos
+    from memae.video.outputs import Outputs
 
     out, events, overlay = files
-    outputs = Outputs(out, events, overlay, rows_to_stdout=not (out or events or overlay))
-    found = score_videos(
-        detector,
-        source,
-        rule,
-        outputs,
-        mask=mask,
-        before_s=around_s[0],
-        after_s=around_s[1],
-        watcher=console.progress,
-    )
+    outputs = Outputs(*files, *around_s, rows_to_stdout=not any(files))
+    found = score_videos(detector, source, rule, outputs, mask=mask, watcher=console.progress)
     events_found = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
     lines = [
         f"{found.frames:,} frames, {found.anomalous_frames:,} ({found.anomalous_frames / found.frames:.2%}) above "

@@ -19,6 +19,7 @@ from memae.types import Skipped
 from memae.video.evaluate import VideoEvaluation
 from memae.video.events import Event, EventRule
 from memae.video.labels import evaluate_frames, read_labels
+from memae.video.outputs import Outputs
 from memae.video.pipeline import MapLevels, video_writers
 from memae.video.regions import watched_pixels
 from memae.video.scoring import ScoredFrame
@@ -27,20 +28,6 @@ from memae.video.source import VideoSource
 __all__ = ["Outputs", "ScoredVideos", "evaluate_videos", "score_videos"]
 
 ROWS = 256  # frames written at a time
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What is wanted of a pass over videos; None leaves it out."""
-
-    frames: Path | None = None
-    """.csv, .parquet or .jsonl: a row a frame."""
-    events: Path | None = None
-    """.jsonl: a line an event; a folder of the same name without suffix takes the stills and clips."""
-    overlay: Path | None = None
-    """.mp4 or .mkv of one video, or a folder for one of each."""
-    rows_to_stdout: bool = False
-    """Rows as CSV on stdout, if `frames` is None."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +48,6 @@ def score_videos(
     outputs: Outputs,
     *,
     mask: Path | None = None,
-    before_s: float = 3.0,
-    after_s: float = 3.0,
     watcher: Watcher | None = None,
 ) -> ScoredVideos:
     """Scores videos once and writes all that is wanted of them; each file appears when it is complete.
@@ -75,8 +60,6 @@ def score_videos(
         rule: when frames make an event.
         outputs: where to.
         mask: an image or a JSON file of polygons that takes places out of every score; see `memae.video.regions`.
-        before_s: seconds in the clip of an event before its first frame.
-        after_s: seconds after its last one.
         watcher: told how far the work is.
 
     Raises:
@@ -90,16 +73,7 @@ def score_videos(
     levels = MapLevels(detector.place_level(rule.on_threshold), detector.place_level(rule.ends_below))
     with (
         stage(watcher, "scoring", "frames", count(source)) as done,
-        video_writers(
-            source,
-            rule,
-            levels,
-            events=outputs.events,
-            overlay=outputs.overlay,
-            others=[outputs.frames] if outputs.frames else [],
-            before_s=before_s,
-            after_s=after_s,
-        ) as writers,
+        video_writers(source, rule, levels, outputs) as writers,
     ):
 
         def frames() -> Iterator[ScoredFrame]:

@@ -17,21 +17,11 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["OUTPUT_SUFFIXES", "VideoEncoder", "check_suffix", "encoded_video"]
+__all__ = ["OUTPUT_SUFFIXES", "VideoEncoder", "encoded_video"]
 
 _CONTAINERS = {".mp4": "mp4", ".mkv": "matroska"}
 OUTPUT_SUFFIXES = tuple(_CONTAINERS)
 TICKS_PER_S = 60_000  # whole ticks a frame at 24, 25, 30, 50, 60 and 29.97 a second; MPEG-4 can do at most 65,535
-
-
-def check_suffix(path: Path) -> None:
-    """Fails for a file that no video can be written to.
-
-    Raises:
-        ConfigError: its suffix is none of `OUTPUT_SUFFIXES`.
-    """
-    if path.suffix.lower() not in _CONTAINERS:
-        raise ConfigError(f"{path}: cannot write a video with the suffix {path.suffix!r}; give .mp4 or .mkv")
 
 
 @contextmanager
@@ -46,12 +36,13 @@ def encoded_video(path: Path) -> Iterator[VideoEncoder]:
         MissingExtraError: PyAV is not installed.
         DataError: the block ended before any frame was written.
     """
-    check_suffix(path)
+    kind = _CONTAINERS.get(path.suffix.lower())  # named, because the name of the file in progress does not tell it
+    if kind is None:
+        raise ConfigError(f"{path}: cannot write a video with the suffix {path.suffix!r}; give .mp4 or .mkv")
     try:
         import av
     except ImportError:
         raise MissingExtraError("writing video", "video") from None
-    kind = _CONTAINERS[path.suffix.lower()]  # named, because the name of the file in progress does not tell it
     with atomic_file(path) as part, av.open(str(part), "w", format=kind) as container:
         encoder = VideoEncoder(container)
         yield encoder

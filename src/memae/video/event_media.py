@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,24 +14,13 @@ import numpy as np
 
 from memae.files import atomic_directory, atomic_file
 from memae.types import FrameKey, Picture
-from memae.video.events import Event
+from memae.video.encode import encoded_video
+from memae.video.events import Event, EventRule
 from memae.video.outputs import Output
 from memae.video.recent import RecentFrames, Shot
-from memae.video.render import OverlayWriter, clock, frame_caption, plain_text, save_still
+from memae.video.render import annotated, clock, frame_caption, plain_text, save_still
 
-__all__ = ["Change", "EventMedia", "MediaRule", "Peak", "write_events"]
-
-
-class Change(NamedTuple):
-    """What a frame means for the events."""
-
-    began: bool
-    """It is the first frame of an event."""
-    in_event: bool
-    """It is part of an event."""
-    ended: bool
-    """An event is over: `event`, or one that was too short."""
-    event: Event | None
+__all__ = ["EventMedia", "Peak", "write_events"]
 
 
 class Peak(NamedTuple):
@@ -42,20 +31,6 @@ class Peak(NamedTuple):
     """(h, w)"""
 
 
-@dataclass(frozen=True)
-class MediaRule:
-    """What stills and clips show."""
-
-    before_s: float
-    """Seconds of a clip before the first frame of its event."""
-    after_s: float
-    """Seconds after its last one."""
-    threshold: float
-    """The score that begins an event, for captions."""
-    map_threshold: float
-    """Of anomaly maps, for their colours."""
-
-
 class EventMedia(Output):
     """Writes a still and a clip of each event into a folder, which appears as a whole.
 
@@ -64,119 +39,109 @@ class EventMedia(Output):
     seconds or of the merge gap, whichever is longer; see `RecentFrames` for the memory that it takes.
 
     Args:
-        folder: replaced if there is one; left alone while there are no events.
-        merge_gap_s: of the rule of events.
-        rule: what is shown.
+        folder: replaced if there is one, left alone while there are no events; None writes nothing.
+        rule: when frames make an event.
+        map_threshold: of anomaly maps, for their colours.
+        before_s: seconds of a clip before the first frame of its event.
+        after_s: seconds after its last one.
     """
 
-    def __init__(self, folder: Path, merge_gap_s: float, rule: MediaRule) -> None:
-        super().__init__()
-        self._folder, self._rule = folder, rule
-        self._part: Path | None = None
-        self._recent = RecentFrames(max(rule.before_s, merge_gap_s))
+    def __init__(
+        self, folder: Path | None, rule: EventRule, map_threshold: float, before_s: float, after_s: float
+    ) -> None:
+        super().__init__(wanted=folder is not None)
+        self._folder = folder or Path()
+        self._rule, self._map_threshold = rule, map_threshold
+        self._before_s, self._after_s = before_s, after_s
+        self._recent = RecentFrames(max(before_s, rule.merge_gap_s))
+        self._staged: Path | None = None
+        self._events = 0
         self._open: _Clip | None = None  # of the event that may still change
         self._closing: list[_Clip] = []  # of events that are over, until `after_s` has passed
-        self._events = 0
 
     def __exit__(self, *error: Any) -> bool:
         for clip in (*self._closing, *([self._open] if self._open else [])):
             clip.discard()
         return bool(super().__exit__(*error))
 
-    def add(self, shot: Shot, change: Change) -> None:
+    def begin_event(self, first: FrameKey) -> None:
+        """An event begins with the frame that is added next."""
+        before = (shot for shot in self._recent if shot.key.time_s >= first.time_s - self._before_s)
+        self._open = _Clip(self._path(self._events + 1, "mp4"), first, before)
+
+    def add(self, shot: Shot, in_event: bool) -> None:
         """Takes the next frame of a video."""
-        if self.failed:
-            return
-        with self.trying():
-            self._end_event(change)
-            if change.began:
-                begin_s = shot.key.time_s - self._rule.before_s
-                before = [shot for shot in self._recent if shot.key.time_s >= begin_s]
-                self._open = _Clip(self._named("mp4", self._events + 1), shot.key, before)
-            self._recent.add(shot)
-            if self._open and change.in_event:
-                self._open.write(self._recent, in_event=True)
-            for clip in self._closing:
-                clip.write([shot])
-            self._finish(shot.key.time_s)
+        self._recent.add(shot)
+        if self._open and in_event:
+            self._open.write(self._recent, in_event=True)
+        for clip in self._closing:
+            clip.write([shot])
+        self._finish(shot.key.time_s)
 
-    def end_video(self, change: Change) -> None:
+    def end_event(self, event: Event | None) -> None:
+        """The event is over, as it stands, or was too short."""
+        assert self._open is not None, "an event begins before it ends"
+        if event is None:
+            self._open.discard()
+        else:
+            self._events += 1
+            self._save_still(event)
+            self._open.end_s = event.end_s + self._after_s
+            self._open.write(self._recent)
+            self._closing.append(self._open)
+        self._open = None
+
+    def end_video(self) -> None:
         """Ends the clips of a video."""
-        if self.failed:
-            return
-        with self.trying():
-            self._end_event(change)
-            self._finish(math.inf)
-            self._recent.clear()
+        self._finish(math.inf)
+        self._recent.clear()
 
-    def commit(self, events: Sequence[Event]) -> list[Event]:
-        """Puts the folder in its place; gives all events with their files, or as they were if there was no room."""
-        if self.failed:
-            return list(events)
-        with self.trying():
-            if events or self._folder.exists():
-                self._staged()
-                self.close()
-            else:
-                self.__exit__(_Unwanted, _Unwanted(), None)
-        if self.failed:
-            return list(events)
-        names = [str(self._folder / f"event-{number:04}") for number in range(1, len(events) + 1)]
+    def commit(self, events: list[Event]) -> list[Event]:
+        """Puts the folder in its place; gives the events with the paths of their files."""
+        if not events and not self._folder.exists():
+            self.__exit__(_Unwanted, _Unwanted(), None)
+            return events
+        self._path(0, "")
+        self.close()
+        names = [str(self._folder / f"event-{number + 1:04}") for number in range(len(events))]
         return [
             replace(event, still=f"{name}.png", clip=f"{name}.mp4")
             for event, name in zip(events, names, strict=True)
         ]
 
-    def _end_event(self, change: Change) -> None:
-        clip, event = self._open, change.event
-        if not change.ended or clip is None:
-            return
-        if event is None:
-            clip.discard()
-        else:
-            self._events += 1
-            self._save_still(event)
-            clip.end_s = event.end_s + self._rule.after_s
-            clip.write(self._recent)
-            self._closing.append(clip)
-        self._open = None
-
     def _finish(self, time_s: float) -> None:
         """Ends the clips that no frame after this time belongs to."""
         for clip in [clip for clip in self._closing if clip.end_s < time_s]:
             self._closing.remove(clip)
-            clip.finish()
+            clip.close()
 
     def _save_still(self, event: Event) -> None:
-        assert isinstance(event.payload, Peak)
-        caption = f"{event.video}   {frame_caption(event.peak_s, event.peak, self._rule.threshold)}"
+        peak: Peak = event.payload
+        caption = f"{event.video}   {frame_caption(event.peak_s, event.peak, self._rule.on_threshold)}"
         save_still(
-            self._named("png", self._events),
-            event.payload.picture.rgb(),
-            event.payload.anomaly_map,
-            self._rule.map_threshold,
+            self._path(self._events, "png"),
+            peak.picture.rgb(),
+            peak.anomaly_map,
+            self._map_threshold,
             [event.region] if event.region else [],
             caption,
         )
 
-    def _named(self, suffix: str, number: int) -> Path:
-        return self._staged() / f"event-{number:04}.{suffix}"
-
-    def _staged(self) -> Path:
-        self._part = self._part or self.enter_context(atomic_directory(self._folder))
-        return self._part
+    def _path(self, number: int, suffix: str) -> Path:
+        self._staged = self._staged or self.enter_context(atomic_directory(self._folder))
+        return self._staged / f"event-{number:04}.{suffix}"
 
 
 class _Unwanted(Exception):  # noqa: N818  it is no error
     """Closes files that are to be removed."""
 
 
-class _Clip:
+class _Clip(ExitStack):
     """The video of one event. It is encoded while the event goes on, so that a long one takes no more memory."""
 
     def __init__(self, path: Path, first: FrameKey, before: Iterable[Shot]) -> None:
-        self._file = ExitStack()
-        self._writer = self._file.enter_context(OverlayWriter(path))
+        super().__init__()
+        self._encoder = self.enter_context(encoded_video(path))
         self._begin_s: float | None = None
         self._next = 0  # number of the first frame that is not in it
         self.end_s = math.inf
@@ -191,20 +156,13 @@ class _Clip:
                 continue
             self._begin_s = key.time_s if self._begin_s is None else self._begin_s
             self._next = key.frame + 1
-            self._writer.write(
-                key.time_s - self._begin_s,
-                shot.picture.rgb(),
-                boxes=shot.boxes if in_event else (),
-                caption=f"{clock(key.time_s)}   {plain_text(key.video)}",
-                in_event=in_event,
-            )
-
-    def finish(self) -> None:
-        self._file.close()
+            caption = f"{clock(key.time_s)}   {key.video}"
+            pixels = annotated(shot.picture.rgb(), shot.boxes if in_event else (), caption, in_event=in_event)
+            self._encoder.write(key.time_s - self._begin_s, pixels)
 
     def discard(self) -> None:
         with suppress(Exception):  # what is thrown away may fail to close
-            self._file.__exit__(_Unwanted, _Unwanted(), None)
+            self.__exit__(_Unwanted, _Unwanted(), None)
 
 
 def write_events(path: Path, events: Iterable[Event]) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from memae.errors import ConfigError, WriteError
 from memae.files import check_writable, no_room
@@ -14,26 +16,60 @@ from memae.video.encode import OUTPUT_SUFFIXES
 from memae.video.paths import VIDEO_SUFFIXES
 from memae.video.source import VideoSource
 
-__all__ = ["Output", "check_files", "check_media_folder", "overlay_files"]
+__all__ = ["Output", "Outputs", "check_outputs", "overlay_files"]
+
+T = TypeVar("T")
 
 _EVENT_FILE = re.compile(r"event-\d{4,}\.(png|mp4)")
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What is wanted of a pass over videos; None leaves it out."""
+
+    frames: Path | None = None
+    """.csv, .parquet or .jsonl: a row a frame, which the caller writes."""
+    events: Path | None = None
+    """.jsonl: a line an event; a folder of the same name without suffix takes the stills and clips."""
+    overlay: Path | None = None
+    """.mp4 or .mkv of one video, or a folder for one of each."""
+    before_s: float = 3.0
+    """Seconds in the clip of an event before its first frame."""
+    after_s: float = 3.0
+    """Seconds after its last one."""
+    rows_to_stdout: bool = False
+    """Rows as CSV on stdout, if `frames` is None."""
+
+    @property
+    def media(self) -> Path | None:
+        """The folder of the stills and clips."""
+        return self.events.with_suffix("") if self.events else None
+
+
 class Output(ExitStack):
-    """The open files of one output. Where there is no room for them they are dropped, and the work goes on."""
+    """The open files of one output. Where there is no room for them they are dropped, and the work goes on.
 
-    failed: WriteError | None = None
-    """Why it was dropped."""
+    Args:
+        wanted: False attempts nothing.
+    """
 
-    @contextmanager
-    def trying(self) -> Iterator[None]:
-        """A block that writes; a full disk in it drops the output."""
+    def __init__(self, *, wanted: bool) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.failed: WriteError | None = None
+        """Why it was dropped."""
+
+    def attempt(self, work: Callable[..., T], *args: Any) -> T | None:
+        """What `work` gives; None if the output is not wanted or dropped, as by a full disk in this call."""
+        if not self.wanted or self.failed:
+            return None
         try:
-            yield
+            return work(*args)
         except Exception as error:
             if not (isinstance(error, WriteError) or no_room(error)):
                 raise
             self.failed = self._dropped(error)
+            return None
 
     def _dropped(self, error: Exception) -> WriteError:
         try:
@@ -44,39 +80,33 @@ class Output(ExitStack):
         return error
 
 
-def check_files(outputs: Iterable[Path], source: VideoSource) -> None:
-    """Fails before the work if an output would take the place of a video, or of another output.
+def check_outputs(outputs: Outputs, overlays: Iterable[Path], source: VideoSource) -> None:
+    """Fails before the work if an output would take the place of a video or of another output.
 
     Raises:
-        ConfigError: it would.
-        WriteError: it cannot be written.
+        ConfigError: it would, or the folder of stills and clips, which is replaced whole, holds anything else.
+        WriteError: one cannot be written.
     """
     taken = {path.resolve(): f"{path} is a video to be scored" for path in source.paths.values()}
-    for path in outputs:
+    for path in filter(None, (outputs.frames, outputs.events, *overlays)):
         if reason := taken.get(path.resolve()):
             raise ConfigError(f"{path}: cannot be written, because {reason}; name another file")
         taken[path.resolve()] = "another output has that name"
         check_writable(path)
+    if outputs.media and (held := _held(outputs.media, source)):
+        raise ConfigError(
+            f"{outputs.media}: the stills and clips go to this folder and replace all in it, but {held}; give "
+            "`events` another name"
+        )
 
 
-def check_media_folder(folder: Path, source: VideoSource) -> None:
-    """Fails before the work if the folder of stills and clips, which is replaced whole, holds anything else.
-
-    Raises:
-        ConfigError: it does, or is a file.
-    """
-    if not folder.exists():
-        return
-    wanted = f"{folder}: the stills and clips go to this folder and replace all in it, but"
-    cure = "give `events` another name"
+def _held(folder: Path, source: VideoSource) -> str | None:
+    """What must not be replaced in a folder of stills and clips."""
     if not folder.is_dir():
-        raise ConfigError(f"{wanted} it is a file; {cure}")
-    for file in sorted(folder.iterdir()):
-        if not _EVENT_FILE.fullmatch(file.name):
-            raise ConfigError(f"{wanted} it holds {file.name}; {cure}")
-    for path in source.paths.values():
-        if path.resolve().is_relative_to(folder.resolve()):
-            raise ConfigError(f"{wanted} {path} is to be scored; {cure}")
+        return "it is a file" if folder.exists() else None
+    strange = [file.name for file in sorted(folder.iterdir()) if not _EVENT_FILE.fullmatch(file.name)]
+    scored = [path for path in source.paths.values() if path.resolve().is_relative_to(folder.resolve())]
+    return f"it holds {strange[0]}" if strange else f"{scored[0]} is to be scored" if scored else None
 
 
 def overlay_files(overlay: Path, source: VideoSource) -> dict[str, Path]:

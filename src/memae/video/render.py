@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 
 import matplotlib
 import numpy as np
@@ -14,10 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from memae.anomaly_map import CLEAR, STRONGEST, draw_anomaly_map, map_colours
 from memae.files import atomic_file
-from memae.video.encode import VideoEncoder, check_suffix, encoded_video
 from memae.video.regions import Box
 
-__all__ = ["OverlayWriter", "clock", "frame_caption", "plain_text", "save_still"]
+__all__ = ["annotated", "clock", "frame_caption", "plain_text", "save_still"]
 
 LEAST_WIDTH = 320  # px of a video with a caption; smaller frames are drawn larger by a whole factor
 PANEL_WIDTHS = (480, 960)  # px of one picture of a still, at least and at most
@@ -27,66 +25,38 @@ ALARM = (225, 30, 30)
 BOX = (0, 235, 255)  # no colour of the map, and rare in video
 
 
-class OverlayWriter:
-    """A video of frames with their anomaly maps, boxes and a caption below; for a `with` block.
+def annotated(
+    frame: np.ndarray,
+    boxes: Sequence[Box] = (),
+    caption: str = "",
+    shown: tuple[np.ndarray, float] | None = None,
+    *,
+    in_event: bool = False,
+) -> np.ndarray:
+    """(H', W', 3) uint8 RGB: a frame with boxes around places and a caption below.
 
-    Frames keep their presentation times. The file is there when the block has ended without an error.
+    Frames of less than 320 px of width are enlarged by a whole factor.
 
     Args:
-        path: .mp4 or .mkv, replaced if there is one.
-        threshold: of the anomaly maps, that their colours are measured by; None for a video without maps.
-
-    Raises:
-        ConfigError: another suffix.
-        MissingExtraError: PyAV is not installed.
-        DataError: the block ended before any frame was written.
+        frame: (H, W, 3) uint8 RGB.
+        boxes: drawn around, in px of the frame.
+        caption: one line below the frame.
+        shown: an anomaly map (h, w) over the whole frame, in which NaN has no colour, and its threshold, that the
+            colours are measured by.
+        in_event: draws a red border around the frame and a red sign beside the caption.
     """
-
-    def __init__(self, path: Path, threshold: float | None = None) -> None:
-        check_suffix(path)
-        self._file = encoded_video(path)
-        self._threshold = threshold
-        self._encoder: VideoEncoder | None = None
-
-    def __enter__(self) -> OverlayWriter:
-        self._encoder = self._file.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._encoder = None  # it holds the frames that x264 looks ahead at
-        self._file.__exit__(kind, error, trace)
-
-    def write(
-        self,
-        time_s: float,
-        frame: np.ndarray,
-        anomaly_map: np.ndarray | None = None,
-        boxes: Sequence[Box] = (),
-        caption: str = "",
-        in_event: bool = False,
-    ) -> None:
-        """Adds one frame.
-
-        Args:
-            time_s: presentation time from the beginning of the file, later than that of the frame before.
-            frame: (H, W, 3) uint8 RGB, of one size for the whole file.
-            anomaly_map: (h, w) over the whole frame; NaN has no colour.
-            boxes: drawn around, in px of the frame.
-            caption: one line below the frame.
-            in_event: draws a red border around the frame and a red sign beside the caption.
-        """
-        assert self._encoder is not None, "use the writer in a with block"
-        zoom = math.ceil(LEAST_WIDTH / frame.shape[1])
-        picture = _resized(frame, frame.shape[1] * zoom, frame.shape[0] * zoom)
-        if anomaly_map is not None and self._threshold is not None:
-            draw_anomaly_map(picture, anomaly_map, self._threshold)
-        _draw_boxes(picture, boxes, zoom)
-        if in_event:
-            _draw_border(picture)
-        strip = _strip(picture.width, caption, in_event, legend=self._threshold is not None)
-        self._encoder.write(time_s, np.concatenate([np.asarray(picture), np.asarray(strip)]))
+    zoom = math.ceil(LEAST_WIDTH / frame.shape[1])
+    picture = _resized(frame, frame.shape[1] * zoom, frame.shape[0] * zoom)
+    if shown:
+        draw_anomaly_map(picture, *shown)
+    _draw_boxes(picture, boxes, zoom)
+    if in_event:
+        width = max(3, picture.width // 120)
+        ImageDraw.Draw(picture).rectangle(
+            (0, 0, picture.width - 1, picture.height - 1), outline=ALARM, width=width
+        )
+    strip = _strip(picture.width, caption, in_event, legend=shown is not None)
+    return np.concatenate([np.asarray(picture), np.asarray(strip)])
 
 
 def frame_caption(time_s: float, score: float, threshold: float) -> str:
@@ -153,11 +123,6 @@ def _draw_boxes(picture: Image.Image, boxes: Sequence[Box], zoom: float) -> None
                 min(bottom - 1 + around, picture.height - 1),
             )
             draw.rectangle(corners, outline=colour, width=width)
-
-
-def _draw_border(picture: Image.Image) -> None:
-    corners = (0, 0, picture.width - 1, picture.height - 1)
-    ImageDraw.Draw(picture).rectangle(corners, outline=ALARM, width=max(3, picture.width // 120))
 
 
 def _strip(width: int, caption: str, in_event: bool, legend: bool, size: int | None = None) -> Image.Image:
