@@ -59,7 +59,7 @@ def read_until_it_breaks(source, size):
 
 
 def video_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "memae-video"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("memae-video")]
 
 
 @pytest.mark.parametrize("name", CODECS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import queue
-import threading
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -194,38 +194,14 @@ class VideoSource:
         return Frames(np.stack([frame.grey for frame in batch]), keys, str(self._videos[name].path), pictures)
 
 
-class _End(NamedTuple):
-    error: BaseException | None
-
-
 def _ahead(items: Generator[T], depth: int) -> Generator[T]:
     """The same items, made by a thread that is at most `depth` of them ahead; closing it stops the thread."""
-    ready: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-    room = threading.Semaphore(depth)
-    closed = threading.Event()
-
-    def make() -> None:
-        end = _End(None)
-        try:
-            with closing(items):
-                while room.acquire() and not closed.is_set():
-                    ready.put(next(items))
-        except StopIteration:
-            pass
-        except BaseException as error:  # the reader raises it
-            end = _End(error)
-        ready.put(end)
-
-    # a daemon, because an iterator that nobody closed would keep the interpreter from ending
-    thread = threading.Thread(target=make, name="memae-video", daemon=True)
-    thread.start()
+    pool = ThreadPoolExecutor(1, "memae-video")
+    ready = deque(pool.submit(next, items, None) for _ in range(depth))
     try:
-        while not isinstance(item := ready.get(), _End):
-            room.release()
+        while (item := ready.popleft().result()) is not None:
+            ready.append(pool.submit(next, items, None))
             yield item
     finally:
-        closed.set()
-        room.release()
-        thread.join()
-    if item.error is not None:
-        raise item.error
+        pool.shutdown(cancel_futures=True)
+        items.close()
