@@ -123,7 +123,7 @@ class Places(Listener):
 class TestScore:
     def test_counts_events_and_progress(self, gate, capfd):
         places = Places()
-        found = score_videos(gate, "gate", RULE, Outputs(), watcher=places)
+        found = score_videos(gate, "gate", RULE, Outputs(), progress=places)
         assert places.stages == [Stage("scoring", "frames", Count(10, exact=False))]
         assert places.seen == [FrameKey("gate", number, number / 10) for number in range(10)]
         assert (found.frames, found.anomalous_frames) == (10, 4)  # above 3, the threshold of five samples at 0.2
@@ -189,7 +189,7 @@ class TestScore:
             "videos",
             RULE,
             Outputs(overlay=Path("o")),
-            watcher=Places(lambda key: there.setdefault(key.video, Path("o/gate.mp4").exists())),
+            progress=Places(lambda key: there.setdefault(key.video, Path("o/gate.mp4").exists())),
         )
         assert there == {"gate": False, "hall": True}
         assert [path.name for path in sorted(Path("o").iterdir())] == ["gate.mp4", "hall.mp4"]
@@ -330,7 +330,7 @@ class TestEvaluate:
     def test_frames_pixels_regions_and_events_are_held_against_the_labels(self, gate):
         write_masks(Path("masks/gate"), [2, 3, 4])
         places = Places()
-        found = evaluate_videos(gate, "gate", Path("masks"), RULE, watcher=places)
+        found = evaluate_videos(gate, "gate", Path("masks"), RULE, progress=places)
         assert [key.frame for key in places.seen] == list(range(10))
         assert [stage.name for stage in places.stages] == ["counting frames", "scoring", "figures and intervals"]
         assert (found.videos, found.frames, found.anomalous_frames, found.segments) == (1, 10, 3, 1)

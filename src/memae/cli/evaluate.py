@@ -135,7 +135,7 @@ def evaluate(
 
         opened = detector.open(x_from([source], frame_rate)).without(drop or ())
         _report(
-            evaluate_videos(detector, opened, labels, rule, mask=mask, watcher=console.progress), json, console
+            evaluate_videos(detector, opened, labels, rule, mask=mask, progress=console.progress), json, console
         )
         if caveat:
             console.note(f"note: {caveat}")

@@ -287,7 +287,7 @@ def _score_video(
 
     out, events, overlay = files
     outputs = Outputs(*files, *around_s, rows_to_stdout=not any(files))
-    found = score_videos(detector, source, rule, outputs, mask=mask, watcher=console.progress)
+    found = score_videos(detector, source, rule, outputs, mask=mask, progress=console.progress)
     events_found = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
     lines = [
         f"{found.frames:,} frames, {found.anomalous_frames:,} ({found.anomalous_frames / found.frames:.2%}) above "

@@ -13,8 +13,8 @@ import numpy as np
 from memae.counts import count
 from memae.detector import Detector, Verdicts
 from memae.errors import DataError
+from memae.progress import Progress, stage
 from memae.report.rows import write_verdicts
-from memae.stages import Watcher, stage
 from memae.types import Skipped
 from memae.video.evaluate import VideoEvaluation
 from memae.video.events import Event, EventRule
@@ -48,7 +48,7 @@ def score_videos(
     outputs: Outputs,
     *,
     mask: Path | None = None,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> ScoredVideos:
     """Scores videos once and writes all that is wanted of them; each file appears when it is complete.
 
@@ -60,7 +60,7 @@ def score_videos(
         rule: when frames make an event.
         outputs: where to.
         mask: an image or a JSON file of polygons that takes places out of every score; see `memae.video.regions`.
-        watcher: told how far the work is.
+        progress: told how far the work is.
 
     Raises:
         DataError: a video or mask that cannot be used.
@@ -72,7 +72,7 @@ def score_videos(
     watched = watched_pixels(mask, source.sizes.values(), *source.size) if mask else None
     levels = MapLevels(detector.place_level(rule.on_threshold), detector.place_level(rule.ends_below))
     with (
-        stage(watcher, "scoring", "frames", count(source)) as done,
+        stage(progress, "scoring", "frames", count(source)) as done,
         video_writers(source, rule, levels, outputs) as writers,
     ):
 
@@ -98,7 +98,7 @@ def evaluate_videos(
     rule: EventRule,
     *,
     mask: Path | None = None,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> VideoEvaluation:
     """Scores of videos held against labels; see `memae.video.evaluate`.
 
@@ -108,20 +108,20 @@ def evaluate_videos(
         labels: a CSV file or a folder of masks.
         rule: when frames make an event.
         mask: as for `score_videos`.
-        watcher: told how far the work is.
+        progress: told how far the work is.
 
     Raises:
         DataError: a video, mask or labels that cannot be used.
     """
     source = _videos(detector, x)
     watched = watched_pixels(mask, source.sizes.values(), *source.size) if mask else None
-    truth = read_labels(labels, source, watcher)
+    truth = read_labels(labels, source, progress)
     # what half of the normal frames reach somewhere: lower, and all places run together
     level = detector.place_level(float(np.median(detector.threshold.calibration)))
-    with stage(watcher, "scoring", "frames", count(source)) as done:
+    with stage(progress, "scoring", "frames", count(source)) as done:
         frames = detector.watch(source, watched=watched)
         meter = evaluate_frames(frames, source, truth, rule, level, done)
-    with stage(watcher, "figures and intervals", "figures"):
+    with stage(progress, "figures and intervals", "figures"):
         return meter.result()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from memae.counts import count
 from memae.errors import DataError, WriteError
 from memae.files import no_room
-from memae.stages import Watcher, stage
+from memae.progress import Progress, stage
 from memae.types import FrameKey, Frames
 from memae.video.preprocess import VideoPreprocess
 
@@ -60,8 +60,8 @@ class StoredFrames:
     origin: str
 
     @classmethod
-    def read(cls, source: FrameReader, watcher: Watcher | None = None) -> StoredFrames:
-        """All frames of a video source; `watcher` is told how far the reading is.
+    def read(cls, source: FrameReader, progress: Progress | None = None) -> StoredFrames:
+        """All frames of a video source; `progress` is told how far the reading is.
 
         Raises:
             DataError: there are none, or they differ in size.
@@ -69,7 +69,7 @@ class StoredFrames:
         keys: list[FrameKey] = []
         videos: list[Span] = []
         size: tuple[int, ...] = ()
-        with stage(watcher, "reading", "frames", count(source)) as done, tempfile.TemporaryFile() as file:
+        with stage(progress, "reading", "frames", count(source)) as done, tempfile.TemporaryFile() as file:
             for frames in source.chunks(PART_FRAMES):
                 assert isinstance(frames, Frames)
                 if not len(frames):
@@ -149,14 +149,14 @@ class Clips:
         corners = None if self.corners is None else self.corners.to(device)
         return replace(self, pixels=self.pixels.to(device), frames=self.frames.to(device), corners=corners)
 
-    def crops(self, side: int, each: int, generator: torch.Generator, watcher: Watcher | None = None) -> Clips:
+    def crops(self, side: int, each: int, generator: torch.Generator, progress: Progress | None = None) -> Clips:
         """`each` squares of `side` px from every clip, mostly where something moves.
 
         Most of what a fixed camera sees stands still, and teaches nothing after the first minute.
         """
         height, width = self.pixels.shape[1:]
         side = min(side, height, width)
-        with stage(watcher, "looking for motion", "frames", len(self.pixels)) as done:
+        with stage(progress, "looking for motion", "frames", len(self.pixels)) as done:
             moved = []
             for part in _overlapping(self.pixels):
                 moved.append(_motion(part))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memae.counts import count
 from memae.errors import DataError
-from memae.stages import Advance, Watcher, stage
+from memae.progress import Done, Progress, stage
 from memae.video.evaluate import VideoMeter
 from memae.video.events import EventRule
 from memae.video.ground_truth import VideoTruth, read_truth
@@ -20,20 +20,20 @@ __all__ = ["evaluate_frames", "read_labels"]
 COUNTED = 512  # frames counted at a time
 
 
-def read_labels(labels: Path, source: VideoSource, watcher: Watcher | None = None) -> VideoTruth:
+def read_labels(labels: Path, source: VideoSource, progress: Progress | None = None) -> VideoTruth:
     """The labels of videos, with masks in px of the videos.
 
     Args:
         labels: a CSV file or a folder of masks.
         source: the videos, whose frames are counted first, which takes time.
-        watcher: told how far the counting is.
+        progress: told how far the counting is.
 
     Raises:
         DataError: labels that are missing, or do not fit the videos.
     """
     if not labels.exists():  # said at once, before the frames are counted
         raise DataError(f"{labels}: no such file or folder of labels; check the path")
-    truth = read_truth(labels, _lengths(source, watcher))
+    truth = read_truth(labels, _lengths(source, progress))
     for video, masks in truth.masks.items():
         size, own = source.sizes[video], masks.read(0).shape
         if own != size:
@@ -50,7 +50,7 @@ def evaluate_frames(
     truth: VideoTruth,
     rule: EventRule,
     level: float,
-    done: Advance,
+    done: Done,
 ) -> VideoMeter:
     """Counts scored frames, their regions and their events against the labels.
 
@@ -70,10 +70,10 @@ def evaluate_frames(
     return meter
 
 
-def _lengths(source: VideoSource, watcher: Watcher | None) -> dict[str, int]:
+def _lengths(source: VideoSource, progress: Progress | None) -> dict[str, int]:
     """Frames of each video, by decoding it small: no container tells for sure."""
     lengths = dict.fromkeys(source.videos, 0)
-    with stage(watcher, "counting frames", "frames", count(source)) as done:
+    with stage(progress, "counting frames", "frames", count(source)) as done:
         for chunk in source.resized(8, 8).chunks(COUNTED):
             lengths[chunk.keys[0].video] += len(chunk)
             done(len(chunk), chunk.keys[-1])

@@ -16,7 +16,7 @@ import torch
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config, VideoConfig
-from memae.stages import Advance, Watcher
+from memae.progress import Done, Progress
 from memae.threshold import check_parts
 from memae.training.loop import local_seed
 from memae.types import FrameKey, Frames, Skipped
@@ -51,7 +51,7 @@ class PreparedVideo:
     """Bad videos that the source was asked to leave out."""
 
 
-def prepare(source: FrameReader, config: Config, seed: int, watcher: Watcher | None = None) -> PreparedVideo:
+def prepare(source: FrameReader, config: Config, seed: int, progress: Progress | None = None) -> PreparedVideo:
     """All frames of a source, at the size of the network, in parts of the shares that `config` names.
 
     Raises:
@@ -62,7 +62,7 @@ def prepare(source: FrameReader, config: Config, seed: int, watcher: Watcher | N
     preprocess = VideoPreprocess(
         clip_length=video.clip_length, height=video.height, width=video.width, input=video.input
     )
-    frames = StoredFrames.read(source, watcher)
+    frames = StoredFrames.read(source, progress)
     train, validation, calibration = _split(frames, config, seed)
 
     def clips(spans: Sequence[Span], stride: int) -> Clips:
@@ -72,7 +72,7 @@ def prepare(source: FrameReader, config: Config, seed: int, watcher: Watcher | N
     training = clips(train, video.training_stride)
     if video.crop_px:
         generator = torch.Generator().manual_seed(local_seed(seed, 3))
-        training = training.crops(video.crop_px, video.crops_per_clip, generator, watcher)
+        training = training.crops(video.crop_px, video.crops_per_clip, generator, progress)
     return PreparedVideo(
         preprocess=preprocess,
         training=training,
@@ -106,7 +106,7 @@ def score_normal(
     preprocess: VideoPreprocess,
     video: VideoConfig,
     segments: Sequence[Frames],
-    done: Advance,
+    done: Done,
 ) -> NormalScores:
     """Scores at least one segment of normal frames, each as if it were a video of its own."""
     scorer, series, maxima = FrameScorer.of(model, preprocess, video), [], []

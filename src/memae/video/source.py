@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from memae.errors import DataError
-from memae.stages import Count
+from memae.progress import Count
 from memae.types import EVERYTHING, FrameKey, Frames, Modality, Skipped
 from memae.video.decode import DecodedFrame, Video, VideoFile
 from memae.video.frame_folder import FrameFolder
