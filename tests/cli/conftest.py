@@ -169,4 +169,4 @@ def camera(footage, folder) -> Path:
 def enter(footage) -> tuple[str, str]:
     """The option for a score of events well above all that a walker does, and well below the intruder."""
     usual = Detector.load(footage / "camera.model", device="cpu").event_threshold(1.0).on_threshold
-    return "--enter", f"{2 * usual:.6g}"
+    return "--on-threshold", f"{2 * usual:.6g}"

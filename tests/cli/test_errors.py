@@ -830,8 +830,8 @@ EVENTS = [
     ),
     case(
         "a score of events of rows",
-        "score flows.model ok.csv --enter 3",
-        "--enter is for models of video",
+        "score flows.model ok.csv --on-threshold 3",
+        "--on-threshold is for models of video",
         "leave",
     ),
     case(
@@ -840,12 +840,14 @@ EVENTS = [
     case("less than nothing before", WATCH.format("clip.mp4 --before -1"), "--before -1: give seconds, 0 or more"),
     case("no time after", WATCH.format("clip.mp4 --after nan"), "--after nan: give seconds"),
     case(
-        "an end above the start", WATCH.format("clip.mp4 --enter 3 --leave 4"), "leave = 4: .* not lie above enter"
+        "an end above the start",
+        WATCH.format("clip.mp4 --on-threshold 3 --off-threshold 4"),
+        "off_threshold = 4: .* not lie above on_threshold",
     ),
     case(
         "a score and a rate of events",
-        WATCH.format("clip.mp4 --enter 3 --false-alarms-per-hour 2"),
-        "--enter and --false-alarms-per-hour both set the score that begins an event; give one of them",
+        WATCH.format("clip.mp4 --on-threshold 3 --false-alarms-per-hour 2"),
+        "--on-threshold and --false-alarms-per-hour both set the score that begins an event; give one of them",
     ),
     case(
         "a rate of events among rows",
@@ -878,7 +880,7 @@ EVENTS = [
 
 LABELS = [
     case(
-        "no labels of video", "evaluate camera.model clip.mp4", "held against --labels, a CSV file or a folder of"
+        "no labels of video", "evaluate camera.model clip.mp4", "compared with --labels, a CSV file or a folder of"
     ),
     case(
         "labels of a column",

@@ -299,11 +299,11 @@ class TestScore:
         assert count(*enter, "--least", "2") == 0
         scores = scores_of(memae("score", "camera.model", "clip.mp4").out)
         high = str(float(np.sort(scores)[-4]))
-        apart = count("--enter", high, "--leave", high, "--merge-gap", "0")
-        assert count("--enter", high, "--leave", high, "--merge-gap", "9") == 1 <= apart <= 4
+        apart = count("--on-threshold", high, "--off-threshold", high, "--merge-gap", "0")
+        assert count("--on-threshold", high, "--off-threshold", high, "--merge-gap", "9") == 1 <= apart <= 4
 
     def test_a_later_run_replaces_stills_and_clips_of_an_earlier_one(self, memae, camera, enter):
-        many = ("--enter", "0", "--leave", "0", "--merge-gap", "0")
+        many = ("--on-threshold", "0", "--off-threshold", "0", "--merge-gap", "0")
         assert memae("score", "camera.model", "clip.mp4", "calm.mp4", "--events", "events.jsonl", *many).code == 0
         assert len(list(Path("events").iterdir())) == 4
         assert memae("score", "camera.model", "clip.mp4", "--events", "events.jsonl", *enter).code == 0
@@ -419,14 +419,25 @@ class TestEvaluate:
         Path("mask.json").write_text(
             '{"width": 72, "height": 48, "exclude": [[[0, 32], [72, 32], [72, 48], [0, 48]]]}'
         )
-        plain = json.loads(memae(*words, "--enter", "0").out)
-        slow = json.loads(memae(*words, "--enter", "0", "--frame-rate", "5", "--mask", "mask.json").out)
+        plain = json.loads(memae(*words, "--on-threshold", "0").out)
+        slow = json.loads(memae(*words, "--on-threshold", "0", "--frame-rate", "5", "--mask", "mask.json").out)
         assert plain["events"] == slow["events"] == 1
         wrong = [found["false_events_per_hour"]["value"] for found in (plain, slow)]
         assert wrong == [0, 0]
-        none = json.loads(memae(*words, "--enter", "1e9").out)
+        none = json.loads(memae(*words, "--on-threshold", "1e9").out)
         assert none["events"] == 0
         assert none["event_precision"] is None
+
+    def test_old_names_of_options_are_accepted_with_a_warning(self, memae, camera):
+        shutil.rmtree("masks/calm")
+        words = ("evaluate", "camera.model", "clip.mp4", "--labels", "masks", "--json")
+        new = memae(*words, "--on-threshold", "1", "--off-threshold", "0.5")
+        old = memae(*words, "--enter", "1", "--leave=0.5")
+        assert (old.code, old.out) == (0, new.out)
+        assert old.err == "".join(
+            f"warning: {name} is now called {now}; the old name is accepted until memae 0.2.0\n"
+            for name, now in (("--enter", "--on-threshold"), ("--leave", "--off-threshold"))
+        )
 
     def test_what_events_promise_is_told_beside_the_figures(self, memae, camera):
         shutil.rmtree("masks/calm")
@@ -477,7 +488,7 @@ class TestFit:
         assert (by_preset.code, by_rate.code) == (0, 0)
         assert "frames: 140 to train on, 20 to stop early on, 40 to set the threshold on" in by_rate.err
         assert "false alarms a normal frame\nevents: from score " in by_rate.err
-        assert "just above all of 0.0667 minutes of held-out normal footage" in by_rate.err
+        assert "just above all of 0.0667 minutes of held-out normal video" in by_rate.err
         one, other = (Detector.load(name, device="cpu") for name in ("a.model", "b.model"))
         assert one.config.network == other.config.network == "video"
         assert one.event_threshold(1).normal_hours == pytest.approx(40 / 25 / 3600)
@@ -529,8 +540,8 @@ def test_the_page_names_every_option_for_video_and_no_other(memae, folder):
         "--labels",
         "--mask",
         "--frame-rate",
-        "--enter",
-        "--leave",
+        "--on-threshold",
+        "--off-threshold",
         "--least",
     } <= named
     assert {"--merge-gap", "--cool-down", "--before", "--after", "--false-alarms-per-hour"} <= named

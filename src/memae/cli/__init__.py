@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from memae.cli.console import LOG_JSON, say_error
+from memae.cli.console import LOG_JSON, say_error, say_warning
 from memae.cli.demo import demo
 from memae.cli.evaluate import evaluate
 from memae.cli.fit import fit
@@ -26,11 +26,16 @@ __all__ = ["app", "main"]
 OUT_OF_MEMORY = (
     "out of memory; close other programs, give fewer or smaller samples, or take a machine with more memory"
 )
+RENAMED_OPTIONS = {"--enter": "--on-threshold", "--leave": "--off-threshold"}
 WIDTH = 100  # of help, characters, where the terminal has them
 
 
 class _Verb(TyperCommand):
-    """A verb whose help lists the options of each panel below a heading of its own; Typer does that with rich alone."""
+    """A verb: its help has a heading for each panel, as Typer has with rich alone, and old options are accepted."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Takes options under their old names, too, with a warning."""
+        return super().parse_args(ctx, [_new_name(word) for word in args])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments, the options, and the options of each panel."""
@@ -43,6 +48,14 @@ class _Verb(TyperCommand):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+
+def _new_name(word: str) -> str:
+    old, equals, value = word.partition("=")
+    if (new := RENAMED_OPTIONS.get(old)) is None:
+        return word
+    say_warning(f"{old} is now called {new}; the old name is accepted until memae 0.2.0")
+    return f"{new}{equals}{value}"
 
 
 class _Verbs(TyperGroup):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memae.progress import Progress
 
-__all__ = ["LOG_JSON", "Console", "say_error", "with_options"]
+__all__ = ["LOG_JSON", "Console", "say_error", "say_warning", "with_options"]
 
 LOG_JSON = "--log-json"
 # The library names its arguments in backticks; these options give them their values.
@@ -84,12 +84,23 @@ class Console:
 
 def say_error(message: str, *, event: str = "error", code: int = 1) -> None:
     """The last word of a command that did not do its work; JSON if the command line asks for that anywhere."""
+    _say(
+        f"error: {message}" if event == "error" else message, event, message=with_options(message), exit_code=code
+    )
+
+
+def say_warning(message: str) -> None:
+    """A word on the command line itself, before the verb begins."""
+    _say(f"warning: {message}", "warning", message=message)
+
+
+def _say(line: str, event: str, **facts: Any) -> None:
     if LOG_JSON in sys.argv[1:]:
         from memae.progress import JsonLog
 
-        JsonLog().say(event, message=with_options(message), exit_code=code)
+        JsonLog().say(event, **facts)
     else:
-        _line(f"error: {message}" if event == "error" else message)
+        _line(line)
 
 
 def _line(line: str) -> None:

@@ -23,15 +23,15 @@ __all__ = [
     "CoolDown",
     "Device",
     "Drop",
-    "Enter",
     "FrameRate",
     "Gap",
     "Json",
     "Least",
-    "Leave",
     "LogJson",
     "Mask",
     "Model",
+    "OffThreshold",
+    "OnThreshold",
     "PerHour",
     "Quiet",
     "SkipBad",
@@ -206,26 +206,26 @@ PerHour = Annotated[
     typer.Option(
         "--false-alarms-per-hour",
         metavar="RATE",
-        help="False alarms that an hour of normal footage may raise; sets the score that begins an event. Left out: "
+        help="False alarms that an hour of normal video may raise; sets the score that begins an event. Left out: "
         f"{FALSE_ALARMS_PER_HOUR:g}.",
         show_default=False,
         rich_help_panel=_VIDEO,
     ),
 ]
-Enter = Annotated[
+OnThreshold = Annotated[
     float | None,
     typer.Option(
-        "--enter",
+        "--on-threshold",
         metavar="SCORE",
         help="The score that begins an event, in place of --false-alarms-per-hour.",
         show_default=False,
         rich_help_panel=_VIDEO,
     ),
 ]
-Leave = Annotated[
+OffThreshold = Annotated[
     float | None,
     typer.Option(
-        "--leave",
+        "--off-threshold",
         metavar="SCORE",
         help="The score below which an event ends; left out: 0.8 of that which begins it.",
         show_default=False,
@@ -262,8 +262,8 @@ Mask = Annotated[
 def event_rule(
     detector: Detector,
     per_hour: float | None,
-    enter: float | None,
-    leave: float | None,
+    on_threshold: float | None,
+    off_threshold: float | None,
     *,
     least_s: float,
     merge_gap_s: float,
@@ -273,28 +273,27 @@ def event_rule(
 
     Raises:
         ConfigError: a value out of range, or a score and a rate.
-        MemaeError: no score is given, and the model knows no normal footage to find one from.
+        MemaeError: no score is given, and the model knows no normal video to find one from.
     """
     from memae.video.events import EventRule
 
     times = {"least_s": least_s, "merge_gap_s": merge_gap_s, "cool_down_s": cool_down_s}
-    if enter is not None and per_hour is not None:
+    if on_threshold is not None and per_hour is not None:
         raise ConfigError(
-            "--enter and --false-alarms-per-hour both set the score that begins an event; give one of them"
+            "--on-threshold and --false-alarms-per-hour both set the score that begins an event; give one of them"
         )
-    if enter is not None:
-        return EventRule(enter, leave, **times), None
+    if on_threshold is not None:
+        return EventRule(on_threshold, off_threshold, **times), None
     per_hour = FALSE_ALARMS_PER_HOUR if per_hour is None else per_hour
     if not per_hour > 0:
         raise ConfigError(f"--false-alarms-per-hour {per_hour:g}: give a rate above 0")
     found = detector.event_threshold(per_hour, lambda score: EventRule(score, **times))
-    return EventRule(
-        found.on_threshold, leave if leave is not None else found.off_threshold, **times
-    ), found.caveat
+    off_threshold = found.off_threshold if off_threshold is None else off_threshold
+    return EventRule(found.on_threshold, off_threshold, **times), found.caveat
 
 
 def default_events(detector: Detector) -> EventThreshold | None:
-    """The event threshold of a model at the rate that is the default; None without held-out footage."""
+    """The event threshold of a model at the rate that is the default; None without held-out video."""
     from memae.errors import MemaeError
 
     try:
@@ -305,7 +304,7 @@ def default_events(detector: Detector) -> EventThreshold | None:
 
 def events_line(found: EventThreshold) -> str:
     """The event threshold of a model at the rate that is the default, in words."""
-    minutes = f"{60 * found.normal_hours:.3g} minutes of held-out normal footage"
+    minutes = f"{60 * found.normal_hours:.3g} minutes of held-out normal video"
     rate = f"{FALSE_ALARMS_PER_HOUR:g} false alarm an hour"
     if found.caveat:
         return f"from score {found.on_threshold:.4g} on, just above all of {minutes}: too short to promise {rate}"

@@ -47,7 +47,9 @@ def read_labels(
         DataError: a missing label, a normal value that never occurs, or labels of one class only.
     """
     if label_column is None or not normal:
-        raise ConfigError("say which labels: `label_column` and `normal` (or `labels`, for masks)")
+        raise ConfigError(
+            "say which labels: `label_column='NAME'` and `normal=['VALUE']` (or `labels`, for masks)"
+        )
     values = source.labels(label_column)
     known = (values != "") | ("" in normal)
     if not (known.all() or skip_bad):
