@@ -39,7 +39,7 @@ CHECKED_ROWS = 1000  # at the beginning, in the middle and at the end
 
 def tables_benchmark(rounds: int = 5) -> dict[str, Any]:
     """Rows a second end to end and of reading and encoding alone, medians over interleaved rounds; peak memory."""
-    from benchmarks.training import forward_flop, matrix_rate, plain_form  # not in the processes that are measured
+    from benchmarks.training import forward_flop, matrix_rate  # not in the processes that are measured
 
     rows, _ = kddcup99()
     with tempfile.TemporaryDirectory() as name:
@@ -51,7 +51,7 @@ def tables_benchmark(rounds: int = 5) -> dict[str, Any]:
         pq.write_table(rows, folder / "short.parquet")
         pq.write_table(pa.concat_tables([rows] * TIMES_LONGER), folder / "long.parquet")
         features = next(detector.model.parameters()).shape[1]
-        flop, _ = forward_flop(plain_form(detector.model), (features,))
+        flop, _ = forward_flop(detector.model, (features,))
         rate = matrix_rate()
         rates: dict[str, list[float]] = {"end_to_end": [], "read_and_encode": []}
         for _ in range(rounds):

@@ -354,6 +354,7 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch, elements: int, shrinka
     whole = everything()
     assert len(blocked._blocks(17, 11)) == 1
     monkeypatch.setattr(blocked, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(blocked, "BLOCK_ROWS", 1)
     assert len(blocked._blocks(17, 11)) == {1: 17, 11: 17, 25: 9, 64: 4, 10**6: 1}[elements]
     for got, wanted in zip(everything(), whole, strict=True):
         assert_close(got, wanted, rtol=1e-12, atol=1e-12)
@@ -364,6 +365,7 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch, elements: int, shrinka
 def test_wide_items_have_the_gradients_of_narrow_ones(monkeypatch, chosen: str, elements: int) -> None:
     query, items = drawn(200, 12, 40, seed=11)
     monkeypatch.setattr(blocked, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(blocked, "BLOCK_ROWS", 1)
 
     def gradients() -> tuple[Tensor, ...]:
         read = read_memory(query, items, temperature=0.1, shrinkage=2.5)

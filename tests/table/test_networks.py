@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from torch import Tensor, nn
-from torch.testing import assert_close
+from torch import nn
 
 from memae.autoencoder import Autoencoder
-from memae.table import networks as table
 from memae.table.networks import fully_connected
 
 
@@ -31,43 +28,3 @@ def test_the_plain_autoencoder_of_rows() -> None:
     assert made.read is None
     assert torch.equal(made.x, decoder(encoder(x)))
     assert made.x.abs().max() > 0
-
-
-@pytest.mark.parametrize("widths", [(5, 2), (6, 4, 3), (7, 9, 4, 8)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_layers_as_one_function_are_the_layers_one_by_one(widths: tuple[int, ...], dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    network = fully_connected(widths).to(dtype)
-    x = torch.randn(11, widths[0], dtype=dtype, requires_grad=True)
-    weights = torch.randn(11, widths[-1], dtype=dtype)
-    found: list[list[Tensor]] = []
-    for forward in (network, lambda x: nn.Sequential.forward(network, x)):
-        y = forward(x)
-        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *network.parameters()])])
-    assert "TanhLayers" in found[0][0].grad_fn.name()
-    assert "TanhLayers" not in found[1][0].grad_fn.name()
-    exact = {"rtol": 0, "atol": 1e-14 if dtype is torch.float64 else 3e-6}
-    for ours, wanted in zip(*found, strict=True):
-        assert_close(ours, wanted, **exact)
-
-
-def test_the_gradients_of_the_layers_as_one_function_are_those_of_finite_differences() -> None:
-    torch.manual_seed(0)
-    network = fully_connected((4, 5, 3, 2)).double()
-    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(table._TanhLayers.apply, (x, *network.parameters()))
-
-
-def test_an_input_that_wants_no_gradient_gets_none_and_the_layers_theirs() -> None:
-    network = fully_connected((4, 5, 3))
-    x = torch.randn(3, 4)
-    network(x).sum().backward()
-    assert x.grad is None
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
-
-
-@pytest.mark.parametrize("size", [1e-6, 1.0, 200.0])
-def test_tanh_is_exact_to_rounding_and_saturates(size: float) -> None:
-    x = size * torch.linspace(-1, 1, 1001)
-    assert_close(table._tanh_of_half_(2 * x), x.tanh(), rtol=0, atol=3e-7)
-    assert table._tanh_of_half_(torch.tensor([-1e30, 1e30])).tolist() == [-1, 1]

@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from memae.memory.ops.products import product
-
 __all__ = ["sparse_read"]
 
 BLOCK_ELEMENTS = 1 << 18  # logits per block: 1 MiB in float32, about one core's second-level cache
+BLOCK_ROWS = 256  # per block at least: a product of fewer rows takes longer to read the items than to multiply
+NARROW = 16  # torch multiplies by a matrix of fewer columns faster from the other side
 SHORTEST = 1e-12  # vectors shorter than this are divided by it
 MERGED = 32  # items of at most so many numbers: what the entropy adds to a gradient is one product with the rest
 
@@ -50,7 +50,7 @@ def sparse_read(
 
 
 def _blocks(rows: int, num_items: int) -> list[slice]:
-    size = max(1, BLOCK_ELEMENTS // max(1, num_items))
+    size = max(BLOCK_ROWS, BLOCK_ELEMENTS // max(1, num_items))
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
@@ -135,13 +135,13 @@ def _read_forward(
     value = query.new_empty(rows, items.shape[1])
     logits = query.new_empty(rows if keep else 0, num_items)
     for block in blocks:
-        some = product(query[block], keys.T)
+        some = _product(query[block], keys.T)
         entropy[block], mean[block], taken, rescued[block] = _weigh(some, threshold, weights[block])
         if keep:
             logits = _with_block(logits, block, some)
         else:
             mean[block] += taken
-        value = _with_block(value, block, product(weights[block], items))
+        value = _with_block(value, block, _product(weights[block], items))
     kept = _Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
     return (value, weights, entropy, rescued), kept
 
@@ -172,7 +172,7 @@ def _read_backward(
         right = torch.cat([right, right.new_ones(len(right), 1)], dim=1)
     for block in _blocks(query.shape[0], keys.shape[0]):
         w = weights[block]
-        grad_logits = product(left[block], right.T)
+        grad_logits = _product(left[block], right.T)
         if wide:
             grad_logits += constant[block]
             if grad_entropy is not None:
@@ -181,18 +181,17 @@ def _read_backward(
         if grad_weights is not None:
             grad_logits += grad_weights[block] - (grad_weights[block] * w).sum(dim=1, keepdim=True)
         grad_logits *= w
-        grad_query = _with_block(grad_query, block, product(grad_logits, keys))
-        grad_keys += _columns_product(grad_logits, query[block])
+        grad_query = _with_block(grad_query, block, _product(grad_logits, keys))
+        grad_keys += _product(grad_logits.T, query[block])
     grad_keys /= temperature
     if inverse:
         grad_query = _through_directions(grad_query, query, inverse[0])
         grad_keys = _through_directions(grad_keys, keys * temperature, inverse[1])
-    return grad_query, grad_keys.add_(_columns_product(weights, grad_value))
+    return grad_query, grad_keys.add_(_product(weights.T, grad_value))
 
 
-def _columns_product(left: Tensor, right: Tensor) -> Tensor:
-    """left.T @ right (N, C) of left (T, N) and right (T, C): of the two, the narrower is copied."""
-    return product(left.T, right) if left.shape[1] < right.shape[1] else product(right.T, left).T
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    return (right.T @ left.T).T if right.shape[1] < NARROW else left @ right
 
 
 def _with_block(whole: Tensor, block: slice, rows: Tensor) -> Tensor:
