@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from memae.errors import DataError
-from memae.metrics import anomaly_labels, auroc, evaluate
+from memae.errors import ConfigError, DataError
+from memae.metrics import Labels, SampleMeter, anomaly_labels, auroc, evaluate, read_labels
+from memae.types import Skipped
 
 
 def drawn(samples=300, seed=0, decimals=8):
@@ -145,3 +148,75 @@ def test_a_normal_value_that_never_occurs_is_refused_with_those_that_do():
 def test_labels_that_are_all_normal_are_refused():
     with pytest.raises(DataError, match=r"t\.csv: every sample is labelled normal; an evaluation needs anomalies"):
         anomaly_labels(np.array(["good", "good"]), ["good"], "t.csv")
+
+
+class Column:
+    """A source with one column of labels."""
+
+    origin = "t.csv"
+
+    def __init__(self, *values):
+        self.values = np.array(values)
+
+    def labels(self, name):
+        assert name == "y"
+        return self.values
+
+
+def test_missing_labels_are_an_error_or_unknown():
+    column = Column("good", "", "bad", "")
+    with pytest.raises(
+        DataError, match=r"t\.csv: no label in 'y' at row 1 \(2 such in all\); fill them, or leave"
+    ):
+        read_labels(column, "y", ["good"])
+    labels = read_labels(column, "y", ["good"], skip_bad=True)
+    assert labels.known.tolist() == [True, False, True, False]
+    assert labels.anomalous.tolist() == [False, False, True, False]
+    assert read_labels(column, "y", ["good", ""]).known.all()
+
+
+@pytest.mark.parametrize(("column", "normal"), [(None, ["good"]), ("y", [])])
+def test_labels_need_a_column_and_a_normal_value(column, normal):
+    with pytest.raises(ConfigError, match="say which labels: `label_column='NAME'` and `normal="):
+        read_labels(Column("good", "bad"), column, normal)
+
+
+def test_a_meter_takes_parts_and_leaves_out_what_has_no_score_or_label():
+    labels, scores = drawn(60)
+    known = np.arange(60) != 7
+    spoilt = np.where(np.arange(60) == 20, np.nan, scores)
+    meter = SampleMeter(Labels(labels, known), "t.csv")
+    for start in (0, 25, 50):
+        part = slice(start, start + 25)
+        skipped = [Skipped(20, "is no number")] if start == 0 else []
+        meter.add(range(60)[part], spoilt[part], scores[part] > 1, skipped)
+    assert meter.left_out() == [Skipped(20, "is no number"), Skipped(7, "has no label")]
+    kept = known & (np.arange(60) != 20)
+    expected = evaluate(labels[kept], scores[kept], scores[kept] > 1, wanted_false_alarm_rate=0.1)
+    assert meter.result(wanted_false_alarm_rate=0.1) == expected
+
+
+def test_a_meter_wants_a_label_for_each_sample():
+    meter = SampleMeter(Labels(np.array([True, False]), np.ones(2, bool)), "t.csv")
+    meter.add([0], np.zeros(1), np.zeros(1, bool))
+    with pytest.raises(DataError, match=r"t\.csv: 2 labels for 1 samples; give one label a sample"):
+        meter.result(wanted_false_alarm_rate=0.1)
+
+
+def test_a_result_is_a_dict_for_json_and_a_table_for_people():
+    labels, scores = drawn()
+    found = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
+    figures = json.loads(json.dumps(found.figures()))
+    assert figures["auroc"] == {"value": found.auroc.value, "low": found.auroc.low, "high": found.auroc.high}
+    assert (figures["samples"], figures["wanted_false_alarm_rate"]) == (300, 0.1)
+    title, columns, rows, caption = found.table()
+    assert title == f"300 samples, {labels.sum()} anomalies"
+    assert (columns, caption) == (("figure", "value", "95 % interval"), None)
+    assert rows[0] == ("AUROC", f"{found.auroc.value:.4f}", f"{found.auroc.low:.4f} to {found.auroc.high:.4f}")
+    assert [row[0] for row in rows[1:]] == [
+        "AUPR",
+        "precision",
+        "recall",
+        "F1",
+        "false-alarm rate (wanted 0.1)",
+    ]

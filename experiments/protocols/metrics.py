@@ -10,7 +10,7 @@ __all__ = ["above", "ranking", "top"]
 
 
 def ranking(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Section 4.1: the area under the ROC curve; beside it the average precision. Both take (T,)."""
+    """Section 4.1: the area under the ROC curve, and the average precision. Both take (T,)."""
     from sklearn.metrics import average_precision_score
 
     return {"auroc": auroc(labels, scores), "average_precision": float(average_precision_score(labels, scores))}
@@ -33,10 +33,7 @@ def above(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str,
 
 
 def _flagged(labels: np.ndarray, flagged: np.ndarray) -> dict[str, float]:
-    hits = int((flagged & labels).sum())
-    precision, recall = hits / max(int(flagged.sum()), 1), hits / int(labels.sum())
-    return {
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * precision * recall / max(precision + recall, 1e-12),
-    }
+    from sklearn.metrics import precision_recall_fscore_support
+
+    found = precision_recall_fscore_support(labels, flagged, average="binary", zero_division=0)
+    return {name: float(value) for name, value in zip(("precision", "recall", "f1"), found[:3], strict=True)}

@@ -6,8 +6,9 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from memae.errors import DataError
-from memae.image.evaluate import PixelMeter, read_masks
+from memae.errors import ConfigError, DataError
+from memae.image.evaluate import ImageEvaluation, ImageMeter, PixelMeter, read_masks, read_truth
+from memae.image.source import ImageSource
 
 
 def measured(maps, masks, **options):
@@ -160,3 +161,66 @@ class TestMasks:
         (root / "a.png").write_bytes(b"")
         with pytest.raises(DataError, match=r"a\.png: not a readable mask \(the file is empty\)"):
             read_masks(root, ["a.jpg"]).read("a.jpg", (6, 8))
+
+
+class TestMeter:
+    @pytest.fixture
+    def root(self, tmp_path):
+        """Four images in the layout of MVTec AD; the two in test/crack have a mask of their left half."""
+        generator = np.random.default_rng(0)
+        for name in ("train/good/1", "test/good/1", "test/good/2", "test/crack/1", "test/crack/2"):
+            file = tmp_path / f"{name}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(256, size=(6, 8)).astype(np.uint8)).save(file)
+        (tmp_path / "ground_truth/crack").mkdir(parents=True)
+        left = np.zeros((6, 8), np.uint8)
+        left[:, :4] = 255
+        for number in "12":
+            Image.fromarray(left).save(tmp_path / f"ground_truth/crack/{number}_mask.png")
+        return tmp_path
+
+    def test_folders_and_masks_of_mvtec_are_found(self, root):
+        source = ImageSource([root / "test"])
+        truth = read_truth(source, root=root)
+        assert dict(zip(source.keys, truth.labels.anomalous.tolist(), strict=True)) == {
+            "crack/1.png": True,
+            "crack/2.png": True,
+            "good/1.png": False,
+            "good/2.png": False,
+        }
+        alone = read_truth(source, masks=root / "ground_truth")
+        assert alone.labels.anomalous.tolist() == truth.labels.anomalous.tolist()
+        named = read_truth(source, label_column="folder", normal=["crack"])
+        assert named.masks is None
+        assert named.labels.anomalous.tolist() == (~truth.labels.anomalous).tolist()
+
+    def test_images_without_a_word_on_their_labels_are_refused(self, root):
+        source = ImageSource([root / "test"])
+        with pytest.raises(ConfigError, match="say which labels: `label_column"):
+            read_truth(source)
+        with pytest.raises(ConfigError, match=r"`labels` .*: is no folder; the masks of images lie in one"):
+            read_truth(source, masks=root / "none")
+
+    def test_scores_and_maps_are_compared_with_the_truth(self, root):
+        source = ImageSource([root / "test"])
+        meter = ImageMeter(read_truth(source, root=root), source.size_of)
+        assert meter.takes_maps
+        for rows in (slice(0, 3), slice(3, 4)):
+            keys = source.keys[rows]
+            scores = np.array([9.0, 8.0, 1.0, 2.0])[rows]
+            maps = [(key, np.array([[3.0, 1.0]]) if key.startswith("crack") else np.ones((1, 2))) for key in keys]
+            meter.add(keys, scores, scores > 5, maps=maps)
+        found = meter.result(wanted_false_alarm_rate=0.1)
+        assert isinstance(found, ImageEvaluation)
+        assert (found.samples, found.auroc.value, found.f1.value) == (4, 1, 1)
+        assert (found.pixels.images, found.pixels.regions) == (4, 2)
+        assert found.pixels.pixel_auroc.value > 0.9
+        assert found.figures()["pixels"]["aupro"]["value"] == found.pixels.aupro.value
+        assert [row[0] for row in found.table().rows][-2:] == ["pixel AUROC", "AUPRO"]
+
+    def test_without_masks_there_are_no_figures_of_pixels(self, root):
+        source = ImageSource([root / "test"])
+        meter = ImageMeter(read_truth(source, label_column="folder", normal=["good"]), source.size_of)
+        assert not meter.takes_maps
+        meter.add(source.keys, np.array([9.0, 8.0, 1.0, 2.0]), np.zeros(4, bool))
+        assert "pixels" not in meter.result(wanted_false_alarm_rate=0.1).figures()

@@ -1,4 +1,6 @@
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from memae.metrics import intervals
 from memae.types import FrameKey
 from memae.video import figures as of_video
 from memae.video.evaluate import VideoMeter, per_video_min_max
+from memae.video.events import EventRule
 from memae.video.ground_truth import VideoTruth
 
 FIGURES = (
@@ -587,6 +590,47 @@ def test_a_result_on_the_way_changes_nothing():
             meter.add(FrameKey("a", frame, 0.0), frame, np.full((2, 2), frame), [(*BOX, frame)])
         assert (asked.result().regions, asked.result().tracks) == (frame + 2, tracks)
     assert repr(asked.result()) == repr(unasked.result())
+
+
+def test_a_rule_finds_the_events_in_the_scores():
+    truth = labelled(a=[0, 0, 1, 1, 0, 0], b=[0, 1, 0])
+    scores = {"a": [0, 0, 5, 4, 0, 0], "b": [0, 0, 6]}
+    rule = EventRule(5, 3, merge_gap_s=0)
+
+    def add(meter, video):
+        for frame, score in enumerate(scores[video]):
+            meter.add(FrameKey(video, frame, frame / 25), score, np.zeros((1, 1)))
+
+    meter = VideoMeter(truth, rule=rule)
+    add(meter, "a")
+    add(meter, "b")
+    found = meter.result()
+    assert repr(found) == repr(meter.result())
+    assert (found.on_threshold, found.off_threshold) == (5, 3)
+    told = metered(truth, scores=scores, events=[("a", 2, 3), ("b", 2, 2)])
+    assert repr(told) == repr(replace(found, on_threshold=None, off_threshold=None))
+
+
+def test_a_result_is_a_dict_for_json_and_a_table_for_people():
+    found = metered(**repeated(scene(), [1, 0, 0, 1, 0]))
+    figures = json.loads(json.dumps(found.figures()))
+    assert figures["segments"] == figures["stretches"] == found.segments
+    with pytest.warns(FutureWarning, match=r"VideoEvaluation\.stretches is now called segments"):
+        assert found.stretches == found.segments
+    title, columns, rows, caption = found.table()
+    assert title.startswith(f"{found.frames} frames of 2 videos, {found.anomalous_frames} of them anomalous, in ")
+    assert columns == ("figure", "value", "95 % over videos")
+    assert len(rows) == len(FIGURES)
+    assert caption.startswith("An event is true if it overlaps")
+    alone = metered(labelled(a=[0, 1]), scores={"a": [0, 1]})
+    assert figures_without_interval(alone) == [None, None]
+    assert alone.table().rows[0][2] == "needs 2 videos"
+    assert alone.table().rows[3] == ("pixel AUROC", "-", "needs masks")
+
+
+def figures_without_interval(result):
+    json.dumps(result.figures(), allow_nan=False)
+    return [result.figures()["frame_auroc_micro"][end] for end in ("low", "high")]
 
 
 def test_bad_events_say_what_is_wrong():

@@ -160,7 +160,7 @@ def evaluate(
     if left_out := meter.left_out():
         console.note(skipped_line(len(left_out), left_out))
     wanted = detector.threshold.false_alarm_rate
-    _report(meter.result(wanted_false_alarm_rate=wanted, watcher=console.progress), json, console)
+    _report(meter.result(wanted_false_alarm_rate=wanted, progress=console.progress), json, console)
 
 
 def _meter(

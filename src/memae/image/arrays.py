@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from memae.errors import DataError, first_line
-from memae.stages import Count
+from memae.progress import Count
 from memae.types import Images, Modality
 
 __all__ = ["ArraySource", "open_npy"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,11 +25,10 @@ from memae.metrics import (
     ScoreHistogram,
     area_share,
     bootstrap,
-    figures_of,
     read_labels,
 )
-from memae.stages import Watcher
-from memae.types import Key, Skipped
+from memae.progress import Progress
+from memae.types import Key
 
 __all__ = [
     "ImageEvaluation",
@@ -66,21 +64,14 @@ class PixelEvaluation:
 
 
 @dataclass(frozen=True)
-class ImageEvaluation:
-    """Scores and verdicts of images compared with labels, and their maps with masks where there are any."""
+class ImageEvaluation(Evaluation):
+    """Scores and verdicts of images compared with labels, and their maps with masks."""
 
-    scores: Evaluation
-    pixels: PixelEvaluation | None = None
-
-    def figures(self) -> dict[str, Any]:
-        """All fields of `scores`, and those of `pixels` under that name, ready for JSON."""
-        return self.scores.figures() | ({"pixels": figures_of(self.pixels)} if self.pixels else {})
+    pixels: PixelEvaluation
 
     def table(self) -> ResultTable:
         """A row a figure, with its 95 % interval."""
-        table = self.scores.table()
-        if self.pixels is None:
-            return table
+        table = super().table()
         pixels = [self.pixels.pixel_auroc.row("pixel AUROC"), self.pixels.aupro.row("AUPRO")]
         return table._replace(rows=[*table.rows, *pixels])
 
@@ -267,35 +258,25 @@ class ImageMeter(SampleMeter):
         self._masks, self._size_of, self._pixels = truth.masks, size_of, PixelMeter()
         self.takes_maps = truth.masks is not None
 
-    def add(
-        self,
-        keys: Sequence[Key],
-        scores: np.ndarray,
-        flags: np.ndarray,
-        skipped: Sequence[Skipped] = (),
-        maps: Iterable[tuple[Key, np.ndarray]] = (),
-    ) -> None:
-        """As `SampleMeter.add`; the maps are compared with the masks.
+    def add_map(self, key: Key, errors: np.ndarray) -> None:
+        """Takes the anomaly map (h, w) of an image and compares it with the mask.
 
         Raises:
             DataError: a mask that cannot be read, or of another size than its image.
         """
-        super().add(keys, scores, flags, skipped)
-        if self._masks is None:
-            return
-        for key, errors in maps:
+        if self._masks is not None:
             self._pixels.add(errors, self._masks.read(str(key), self._size_of(key)))
 
     def result(
-        self, *, wanted_false_alarm_rate: float, seed: int = 0, watcher: Watcher | None = None
-    ) -> ImageEvaluation:
-        """The figures of all images that were added; the arguments are those of `memae.metrics.evaluate`.
+        self, *, wanted_false_alarm_rate: float, seed: int = 0, progress: Progress | None = None
+    ) -> Evaluation:
+        """The figures of all images, an `ImageEvaluation` if there are masks; see `SampleMeter.result`.
 
         Raises:
             DataError: another number of images than of labels, or labels or pixels of one kind only.
         """
-        scores = super().result(wanted_false_alarm_rate=wanted_false_alarm_rate, seed=seed, watcher=watcher)
-        return ImageEvaluation(scores, self._pixels.result(seed) if self._masks else None)
+        scores = super().result(wanted_false_alarm_rate=wanted_false_alarm_rate, seed=seed, progress=progress)
+        return ImageEvaluation(**vars(scores), pixels=self._pixels.result(seed)) if self._masks else scores
 
 
 def _marked(file: Path) -> np.ndarray:

@@ -22,7 +22,7 @@ from memae.image.arrays import ArraySource
 from memae.image.decode import Header, read_header, read_original, read_pixels
 from memae.image.paths import ImageFile, find_images
 from memae.image_file import UnreadableError
-from memae.stages import Count
+from memae.progress import Count
 from memae.types import EVERYTHING, Images, Key, Modality
 
 __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memae.deprecated import renamed_arguments
 from memae.errors import DataError
 from memae.metrics.curves import Curves, area_share, average_precision
 from memae.metrics.intervals import RESAMPLES, Estimate, bootstrap
 from memae.metrics.labels import Labels
-from memae.stages import Watcher, stage
+from memae.progress import Progress, stage
 from memae.types import Key, Skipped
 
 __all__ = ["Evaluation", "ResultTable", "SampleMeter", "auroc", "evaluate", "figures_of"]
@@ -85,6 +86,7 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(roc_auc_score(labels, scores))
 
 
+@renamed_arguments(watcher="progress")
 def evaluate(
     labels: np.ndarray,
     scores: np.ndarray,
@@ -92,7 +94,7 @@ def evaluate(
     *,
     wanted_false_alarm_rate: float,
     seed: int = 0,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Figures of the ranking and of the verdicts, with 95 % bootstrap intervals over samples.
 
@@ -102,7 +104,7 @@ def evaluate(
         flags: (S,) bool, the model's verdicts.
         wanted_false_alarm_rate: what the model's threshold was set for.
         seed: of the bootstrap: 1,000 resamples, 200 from 20,000 samples on.
-        watcher: told of the resamples.
+        progress: told of the resamples.
 
     Raises:
         DataError: lengths that differ, or labels of one class only.
@@ -133,7 +135,7 @@ def evaluate(
         return all_figures
 
     count = RESAMPLES if samples < LARGE_SAMPLES else LARGE_RESAMPLES
-    with stage(watcher, "bootstrap", "resamples", count) as done:
+    with stage(progress, "bootstrap", "resamples", count) as done:
         estimates = bootstrap(figures, samples, seed=seed, resamples=count, done=done)
     assert all(estimates), "both classes are there"
     names = ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
@@ -190,6 +192,11 @@ class SampleMeter:
         self._scores.append(scores)
         self._flags.append(flags)
         self._skipped += skipped
+        for key, errors in maps:
+            self.add_map(key, errors)
+
+    def add_map(self, key: Key, errors: np.ndarray) -> None:
+        """Takes the anomaly map (h, w) of a sample; only a meter with `takes_maps` compares it."""
 
     def left_out(self) -> list[Skipped]:
         """The samples that do not count, and why."""
@@ -197,8 +204,10 @@ class SampleMeter:
         unlabelled = [self._keys[row] for row in np.flatnonzero(~self._labels.known).tolist()]
         return [*self._skipped, *(Skipped(key, "has no label") for key in unlabelled if key not in named)]
 
-    def result(self, *, wanted_false_alarm_rate: float, seed: int = 0, watcher: Watcher | None = None) -> Any:
-        """The figures of all samples that were added, an `Evaluation`; the arguments are those of `evaluate`.
+    def result(
+        self, *, wanted_false_alarm_rate: float, seed: int = 0, progress: Progress | None = None
+    ) -> Evaluation:
+        """The figures of all samples that were added; the arguments are those of `evaluate`.
 
         Raises:
             DataError: another number of samples than of labels, or labels of one class only.
@@ -216,5 +225,5 @@ class SampleMeter:
             flags[kept],
             wanted_false_alarm_rate=wanted_false_alarm_rate,
             seed=seed,
-            watcher=watcher,
+            progress=progress,
         )
