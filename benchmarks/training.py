@@ -32,10 +32,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.protocols import images, kddcup
 from memae.autoencoder import Autoencoder
+from memae.batch_limit import BatchLimit
 from memae.config import Config
 from memae.image.preprocess import ImagePreprocess
-from memae.presets import KDDCUP_WIDTHS, build, preset_config
-from memae.scoring import sample_scores
+from memae.modality import build, preset_config
+from memae.scoring import Scorer
+from memae.table.config import KDDCUP_WIDTHS
+from memae.table.scoring import row_errors
 from memae.training.loop import train
 from memae.training.objective import ReconstructionObjective
 from memae.types import Images, Modality
@@ -141,8 +144,11 @@ def _measured(how: str, name: str) -> float:
     epochs = KDD_EPOCHS if data == "kdd" else MNIST_EPOCHS
     if words == ["scoring"]:
         model = build(config, tuple(x.shape[1:]))
-        sample_scores(model, x[:20_000])
-        return len(x) / _seconds(lambda: sample_scores(model, x), clock)
+        scorer = Scorer(
+            model, row_errors, BatchLimit("scoring"), model.memory.num_items if model.memory else 0, 4096
+        )
+        scorer.scores(x[:20_000])
+        return len(x) / _seconds(lambda: scorer.scores(x), clock)
     if words[0] == "autoencoder":
         config = _without_memory(config)
         del words[0]

@@ -25,7 +25,7 @@ from experiments.protocols import ped2
 from memae import Detector
 from memae.engine import inference_form
 from memae.metrics import auroc
-from memae.presets import CLIP_LAYERS
+from memae.video.config import CLIP_LAYERS, VideoConfig
 from memae.video.quantised import fast_int8
 from memae.video.scoring import FrameScorer, Rebuild
 from memae.video.source import VideoSource
@@ -147,7 +147,7 @@ def _frames_per_second(fitted: Detector, form: Rebuild, file: Path, frames: int)
     """From opening the file to the last score."""
     started = time.perf_counter()
     source = VideoSource([file], size=(fitted.preprocess.height, fitted.preprocess.width))
-    scorer = FrameScorer(form, fitted.preprocess, fitted.config.video)
+    scorer = FrameScorer(form, fitted.preprocess, VideoConfig.of(fitted.config))
     done = 0
     with torch.inference_mode():
         for _ in scorer.scored(source.chunks(64)):
@@ -164,7 +164,7 @@ def _agreement(fitted: Detector, eager: Rebuild, fast: Rebuild) -> dict[str, flo
     truth = np.concatenate([ped2.labels()[folder.name] for folder in folders])
     scores = []
     for form in (eager, fast):
-        scorer = FrameScorer(form, fitted.preprocess, fitted.config.video)
+        scorer = FrameScorer(form, fitted.preprocess, VideoConfig.of(fitted.config))
         source = VideoSource(folders, size=size, folder_rate=ped2.RATE)
         scores.append(np.array([frame.score for frame in scorer.scored(source.chunks(64))]))
     areas = [auroc(truth, values) for values in scores]

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from memae.cli import app
-from memae.config import Config, VideoConfig, memory_sections
-from memae.presets import NETWORKS, modality_of, preset_config
+from memae.config import Config, memory_sections
+from memae.modality import Modality, modalities, preset_config
 
 HERE = Path(__file__).parent
 
@@ -42,38 +42,37 @@ def config_markdown() -> str:
         "[threshold]\nfalse_alarm_rate = 0.005\n```\n",
         "The defaults below are those of no preset; what a preset changes stands under Presets.\n",
     ]
-    for name, field in Config.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            section = memory_sections()["memae"] if name == "memory" else field.annotation
+    sections = {name: field.annotation for name, field in Config.model_fields.items()}
+    sections["memory"] = memory_sections()["memae"]
+    sections |= {modality.name: modality.Settings for modality in modalities()[::-1]}
+    for name, section in sections.items():
+        if isinstance(section, type) and issubclass(section, BaseModel):
             parts.append(f"## [{name}]\n\n{(section.__doc__ or '').strip()}\n")
             rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
             for key, part in section.model_fields.items():
                 default = "" if part.default is PydanticUndefined else _value(part.default)
                 rows.append(f"| `{key}` | {_type(part.annotation)} | {default} | {part.description or ''} |")
             parts.append("\n".join(rows) + "\n")
-    parts.append("## Presets\n\n" + _presets())
+    parts.append("## Presets\n")
+    parts += [_presets(modality) for modality in modalities()[::-1]]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _presets() -> str:
-    keys = [
-        ("memory", "num_items"), ("memory", "similarity"), ("memory", "temperature"), ("memory", "shrinkage"),
-        ("memory", "initialisation"), ("memory", "warmup_epochs"), ("memory", "revive_epochs"),
-        ("memory", "trained"),
-        ("preprocess", "image_scale"), ("preprocess", "number_scale"), ("preprocess", "duplicates"),
-        ("train", "epochs"), ("train", "batch_size"), ("train", "learning_rate"), ("train", "reduction"),
-        ("train", "noise"), ("train", "patience"), ("score", "smooth_px"), ("score", "pool"),
-    ]  # fmt: skip
-    networks = [network for network in NETWORKS if network != "video-paper"]  # video-paper is the variant of video
+def _presets(modality: Modality) -> str:
+    """The numbers of all presets of a kind of data that differ from the defaults of the sections in any of them."""
+    networks = [
+        network for network in modality.networks if "-" not in network
+    ]  # others are a network and a variant
     names = [f"{network}{variant}" for network in networks for variant in ("", "-paper", "-released")]
-    configs = {name: preset_config(name, modality_of(name.split("-")[0])) for name in names}
-    videos = {name: config for name, config in configs.items() if modality_of(config.network) == "video"}
-    return (
-        f"{_table(configs, keys)}\n"
-        "How the presets for video see and score it; `video-paper` and `video-released` are the paper's network. The "
-        "other presets do not look at this section.\n\n"
-        f"{_table(videos, [('video', key) for key in VideoConfig.model_fields])}"
-    )
+    configs = {name: preset_config(name, modality.name) for name in names}
+    first = next(iter(configs.values()))
+    keys = [
+        (section, key)
+        for section in ("memory", modality.name, "train")
+        for key, field in type(getattr(first, section)).model_fields.items()
+        if any(getattr(getattr(config, section), key) != field.default for config in configs.values())
+    ]
+    return f"Of {modality.plural}:\n\n{_table(configs, keys)}"
 
 
 def _table(configs: dict[str, Config], keys: list[tuple[str, str]]) -> str:

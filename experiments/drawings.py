@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from experiments.figures import FIGURES, pictures_of, results_of
-from memae.explain import MemoryItems
 from memae.files import atomic_file
+from memae.modality import MemoryItems
 from memae.plots import draw_items
 
 __all__ = ["DRAWINGS", "IMAGES", "draw_figures"]

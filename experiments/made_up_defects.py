@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from experiments.protocols import metrics
 from memae import Detector
+from memae.image.maps import patch_means
 
 __all__ = ["choose_pool", "picture", "spoilt"]
 
@@ -36,7 +37,7 @@ def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
     """
     way = dict(settings)
     network, side, seed = way.pop("network", "image"), way.pop("side", 96), way.pop("seed", 0)
-    score = {"relative": way.pop("relative", False), "square_px": way.pop("square", 1)}
+    score = {"relative": way.pop("relative", False), "patch_px": way.pop("square", 1)}
     figures: dict[str, list[float]] = {extent: [] for extent in DEFECTS}
     for kind in KINDS:
         maps = _maps(kind, network, side, seed, **score)
@@ -63,7 +64,7 @@ def _maps(kind: str, network: str, side: int, seed: int, **score: Any) -> dict[s
     """Error maps (S, h, w) of normal pictures, and of spoilt ones by the extent of the defect."""
     generator = np.random.default_rng([KINDS.index(kind), seed] if seed else KINDS.index(kind))
     draw = partial(picture, kind, side, generator)
-    settings = {**TRAINING, "network": network, "score": score}
+    settings = {**TRAINING, "network": network, "image": {"scale": "unit", **score}}
     detector = Detector("image", seed=seed, settings=settings, device="cpu").fit(
         _stacked(draw() for _ in range(FITTED))
     )
@@ -72,7 +73,9 @@ def _maps(kind: str, network: str, side: int, seed: int, **score: Any) -> dict[s
         ranked[extent] = _stacked(spoilt(draw(), defect, generator) for defect in defects for _ in range(EACH))
     maps = {}
     for name, pictures in ranked.items():
-        maps[name] = np.stack([found.squares for found in detector.explain(pictures)])
+        maps[name] = np.stack(
+            [patch_means(found.error_map, score["patch_px"]) for found in detector.explain(pictures)]
+        )
     return maps
 
 

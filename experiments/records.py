@@ -16,16 +16,18 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from memae.config import current_names
 from memae.errors import MemaeError
 from memae.files import atomic_file
+from memae.modality import modalities, modality_of
 
 __all__ = ["RESULTS", "Cell", "CellError", "cells_in", "provenance", "write_result"]
 
 RESULTS = Path(__file__).parent / "results"
 BEFORE = {
-    "score.pool": "mean",
-    "score.square_px": 1,
-    "score.relative": False,
+    "image.pool": "mean",
+    "image.patch_px": 1,
+    "image.relative": False,
     "memory.trained": True,
 }  # what was done before it was a setting
 
@@ -84,7 +86,7 @@ class Cell:
         found = self.read(root)
         if found is None:
             return
-        changed = list(_differences(found["settings"], _plain(settings)))
+        changed = list(_differences(_renamed(found["settings"]), _plain(settings)))
         if changed:
             raise CellError(
                 f"{self.path(root)}: was made with other settings ({'; '.join(changed[:3])}); "
@@ -151,6 +153,16 @@ def _python(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no JSON type; a method's settings and facts take JSON types")
+
+
+def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a cell under their present names; old cells have those of all kinds of data, too."""
+    current = current_names(settings)
+    if "network" not in current:
+        return current
+    own = modality_of(current["network"]).name
+    others = {modality.name for modality in modalities()} - {own}
+    return {name: part for name, part in current.items() if name not in others}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -45,9 +45,8 @@ LOOKED_UP = {
 def _mnist() -> dict[str, Settings]:
     start: Settings = {
         "memory": {**WARM, **SHARP},
-        "preprocess": {"image_scale": "unit"},
+        "image": {"scale": "unit", "smooth_px": 0.0},
         "train": {"epochs": 30},
-        "score": {"smooth_px": 0.0},
     }
     return {
         "start: cosine, tau 1/30, 5/N, k-means after 5 warm epochs, unit norm": start,
@@ -57,20 +56,20 @@ def _mnist() -> dict[str, Settings]:
         "dead items revived in the first 10 epochs": _with(start, memory={"revive_epochs": 10}),
         "no entropy term": _with(start, memory={"entropy_weight": 0.0}),
         "input noise 0.3": _with(start, train={"noise": 0.3}),
-        "centred unit norm": _with(start, preprocess={"image_scale": "centred"}),
-        "no image scaling": _with(start, preprocess={"image_scale": "none"}),
+        "centred unit norm": _with(start, image={"scale": "centred"}),
+        "no image scaling": _with(start, image={"scale": "none"}),
         "paper's read, no image scaling": _with(
             start,
             memory={**UNIFORM, "temperature": 1.0, "shrinkage": 1.0},
-            preprocess={"image_scale": "none"},
+            image={"scale": "none"},
         ),
         "plain autoencoder": _with(start, **PLAIN),
-        "plain autoencoder, no image scaling": _with(start, preprocess={"image_scale": "none"}, **PLAIN),
+        "plain autoencoder, no image scaling": _with(start, image={"scale": "none"}, **PLAIN),
         "paper's read, unit norm": _with(start, memory={**UNIFORM, "temperature": 1.0, "shrinkage": 1.0}),
-        "errors smoothed by 1 px": _with(start, score={"smooth_px": 1.0}),
-        "plain autoencoder, errors smoothed by 1 px": _with(start, score={"smooth_px": 1.0}, **PLAIN),
+        "errors smoothed by 1 px": _with(start, image={"smooth_px": 1.0}),
+        "plain autoencoder, errors smoothed by 1 px": _with(start, image={"smooth_px": 1.0}, **PLAIN),
         "network `thumbnail`, errors smoothed by 1 px": {
-            **_with(start, score={"smooth_px": 1.0}),
+            **_with(start, image={"smooth_px": 1.0}),
             "network": "thumbnail",
         },
     }
@@ -112,9 +111,9 @@ def _cifar10() -> dict[str, Settings]:
     start: Settings = {}
     return {
         "start: `thumbnail` (a code of 16 numbers), 300 items, 20 epochs, centred, smoothed by 2 px": start,
-        "errors smoothed by 1 px": _with(start, score={"smooth_px": 1.0}),
-        "errors not smoothed": _with(start, score={"smooth_px": 0.0}),
-        "unit norm, not centred": _with(start, preprocess={"image_scale": "unit"}),
+        "errors smoothed by 1 px": _with(start, image={"smooth_px": 1.0}),
+        "errors not smoothed": _with(start, image={"smooth_px": 0.0}),
+        "unit norm, not centred": _with(start, image={"scale": "unit"}),
         "plain autoencoder": _with(start, **PLAIN),
         "not sparse": _with(start, memory={"shrinkage": 0.0}),
         "100 items": _with(start, memory={"num_items": 100}),
@@ -124,7 +123,7 @@ def _cifar10() -> dict[str, Settings]:
 def _kddcup() -> dict[str, Settings]:
     start: Settings = {
         "memory": {**UNIFORM, "temperature": 1 / 30, "shrinkage": 1.0},
-        "preprocess": {"number_scale": "minmax"},
+        "table": {"number_scale": "minmax"},
         "train": {"epochs": 5},
     }
     return {
@@ -134,7 +133,7 @@ def _kddcup() -> dict[str, Settings]:
         "5/N": _with(start, memory={"shrinkage": 5.0}),
         "5/N, items from data": _with(start, memory={"shrinkage": 5.0, "initialisation": "data"}),
         "k-means after 3 warm epochs": _with(start, memory={"warmup_epochs": 3, "initialisation": "kmeans"}),
-        "columns to mean 0, deviation 1": _with(start, preprocess={"number_scale": "standard"}),
+        "columns to mean 0, deviation 1": _with(start, table={"number_scale": "standard"}),
         "2 epochs": _with(start, train={"epochs": 2}),
         "10 epochs": _with(start, train={"epochs": 10}),
         "20 epochs": _with(start, train={"epochs": 20}),
@@ -149,15 +148,15 @@ def _kddcup_distinct() -> dict[str, Settings]:
     return {
         "start: log, each row once, 500 items, tau 1/30, 5/N, k-means after 20 of 80 epochs": start,
         "plain autoencoder": _with(start, **PLAIN),
-        "columns to mean 0, deviation 1": _with(start, preprocess={"number_scale": "standard"}),
-        "columns to [0, 1]": _with(start, preprocess={"number_scale": "minmax"}),
+        "columns to mean 0, deviation 1": _with(start, table={"number_scale": "standard"}),
+        "columns to [0, 1]": _with(start, table={"number_scale": "minmax"}),
         "100 items": _with(start, memory={"num_items": 100}),
         "not sparse": _with(start, memory={"shrinkage": 0.0}),
         "paper's read": _with(start, memory={**UNIFORM, "temperature": 1.0, "shrinkage": 1.0}),
         "40 epochs": _with(start, train={"epochs": 40}, memory={"warmup_epochs": 10}),
         "160 epochs": _with(start, train={"epochs": 160}, memory={"warmup_epochs": 40}),
         "every row as often as it comes, as many steps": _with(
-            start, preprocess={"duplicates": "keep"}, train={"epochs": 16}, memory={"warmup_epochs": 4}
+            start, table={"duplicates": "keep"}, train={"epochs": 16}, memory={"warmup_epochs": 4}
         ),
         "the paper's code of three numbers": {**start, "network": "kddcup"},
         "2000 items": _with(start, memory={"num_items": 2000}),
@@ -244,7 +243,7 @@ def _ped2_size() -> dict[str, Settings]:
 def _tables() -> dict[str, Settings]:
     start: Settings = {
         "memory": {**UNIFORM, "temperature": 1.0, "shrinkage": 1.0},
-        "preprocess": {"number_scale": "standard"},
+        "table": {"number_scale": "standard"},
         "train": {"epochs": 200, "patience": 20},
     }
     return {
@@ -256,7 +255,7 @@ def _tables() -> dict[str, Settings]:
         ),
         "200 items": _with(start, memory={"num_items": 200}),
         "input noise 0.2": _with(start, train={"noise": 0.2}),
-        "columns to [0, 1]": _with(start, preprocess={"number_scale": "minmax"}),
+        "columns to [0, 1]": _with(start, table={"number_scale": "minmax"}),
         "batches of 256, at most 100 epochs, patience 10": _with(
             start, train={"epochs": 100, "batch_size": 256, "patience": 10}
         ),
@@ -288,8 +287,8 @@ def _tables_2() -> dict[str, Settings]:
         "not sparse": _with(start, memory={"shrinkage": 0.0}),
         "code of a quarter of the columns (network `table`)": {**start, "network": "table"},
         "input noise 0.3": _with(start, train={"noise": 0.3}),
-        "logarithm of the columns": _with(start, preprocess={"number_scale": "log"}),
-        "columns to [0, 1]": _with(start, preprocess={"number_scale": "minmax"}),
+        "logarithm of the columns": _with(start, table={"number_scale": "log"}),
+        "columns to [0, 1]": _with(start, table={"number_scale": "minmax"}),
         "before: network `table`, 50 uniform items, cosine, tau 1, at most 200 epochs, patience 20": {
             "network": "table",
             "memory": {**UNIFORM, "similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0, "trained": True},

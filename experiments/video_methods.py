@@ -20,10 +20,10 @@ from memae import Detector
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import Config, override
 from memae.engine import inference_form
-from memae.hold_out import prepare
-from memae.presets import build, preset_config
+from memae.modality import build, prepare, preset_config
 from memae.training.loop import train
 from memae.types import FrameKey
+from memae.video.config import VideoConfig
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import FrameScorer
 from memae.video.source import VideoSource
@@ -104,7 +104,7 @@ def _sparse_code(preset: str, share: float = 0.1, **settings: Mapping[str, Any])
         config = preset_config(preset, "video")
         for changes in (settings, _NO_HOLD_OUT, _PLAIN):
             config = override(config, changes, "the baseline")
-        prepared = prepare(source.resized(config.video.height, config.video.width), config, seed)
+        prepared = prepare(source, config, seed)
         model = with_weights_of(seed, lambda: build(config, prepared.preprocess.shape))
         reduction = config.train.reduction
         weight = weight_for(share, model, prepared.training, reduction)
@@ -142,7 +142,7 @@ def _of_network(
         return footage.resized(preprocess.height, preprocess.width)
 
     def at_stride(footage: VideoSource, stride: int) -> dict[str, np.ndarray]:
-        scorer = FrameScorer(form, preprocess, config.video.model_copy(update={"stride": stride}))
+        scorer = FrameScorer(form, preprocess, VideoConfig.of(config).model_copy(update={"stride": stride}))
         return by_video((f.key, f.score) for f in scorer.scored(sized(footage).chunks(64)))
 
     def more(footage: VideoSource) -> Scored:
@@ -150,7 +150,7 @@ def _of_network(
         return {**strides, "paper raw": clip_errors(form, preprocess, sized(footage))}
 
     return FittedVideo(
-        score=lambda footage: at_stride(footage, config.video.stride),
+        score=lambda footage: at_stride(footage, VideoConfig.of(config).stride),
         more=more,
         stored=None if model.memory is None else model.memory.num_items,
         settings=settings,
@@ -171,10 +171,10 @@ def _no_network(source: VideoSource, seed: int) -> FittedVideo:
 
     def score(footage: VideoSource) -> dict[str, np.ndarray]:
         sized = footage.resized(preprocess.height, preprocess.width)
-        scorer = FrameScorer(_Nothing(), preprocess, fitted.config.video)
+        scorer = FrameScorer(_Nothing(), preprocess, VideoConfig.of(fitted.config))
         return by_video((f.key, f.score) for f in scorer.scored(sized.chunks(64)))
 
-    return FittedVideo(score, settings={"video": fitted.config.video.model_dump()})
+    return FittedVideo(score, settings={"video": VideoConfig.of(fitted.config).model_dump()})
 
 
 class _Nothing:

@@ -19,7 +19,9 @@ import memae.artifact
 from memae import Detector
 from memae.artifact import FORMAT, load_artifact, save_artifact
 from memae.errors import ArtifactError
+from memae.image.config import ImageConfig
 from memae.video.events import ScoreSeries
+from memae.video.predict import VideoReference
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
 GREY, SMALL_GREY = images()
@@ -58,12 +60,14 @@ def rewrite(saved, change):
         {},
         {"memory": {"enabled": False}},
         {"threshold": {"calibration_share": 0}},
-        {"preprocess": {"image_scale": "centred", "number_scale": "minmax"}},
+        {"image": {"scale": "centred"}, "table": {"number_scale": "minmax"}},
     ],
     ids=["default", "no memory", "no threshold", "scales"],
 )
 @pytest.mark.parametrize(("normal", "mixed"), [(GREY, SMALL_GREY), (TABLE, SMALL_TABLE)], ids=["image", "table"])
 def test_what_was_saved_scores_exactly_as_before(tmp_path, settings, normal, mixed):
+    other = "table" if normal is GREY else "image"
+    settings = {section: values for section, values in settings.items() if section != other}
     before = Detector(settings=BRIEF | settings, seed=3).fit(normal)
     before.save(tmp_path / "model")
     after = Detector.load(tmp_path / "model", device="cpu")
@@ -351,15 +355,27 @@ def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
     assert detector.event_threshold(3600).on_threshold > detector.event_threshold(36_000).on_threshold
 
 
+def with_former_names(config):
+    """The config of a model of images as formats up to 9 had it, with sections of other kinds of data, too."""
+    found = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
+    own = found.pop("image")
+    for former, name in ImageConfig.former_names.items():
+        section, key = former.split(".")
+        found.setdefault(section, {})[key] = own.pop(name)
+    assert not own
+    found["preprocess"] |= {"number_scale": "standard", "duplicates": "keep"}
+    return found | {"video": {"height": 256, "stride": 16, "score": "mean"}}
+
+
 def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
     generator = np.random.default_rng(0)
     pictures = generator.integers(0, 256, (24, 66, 70), dtype=np.uint8)
-    old = {**BRIEF, "network": "image", "score": {"relative": False, "square_px": 1}}
+    old = {**BRIEF, "network": "image", "image": {"relative": False, "patch_px": 1}}
     before = Detector("image", settings=old, device="cpu").fit(pictures)
     before.save(tmp_path / "model")
 
     def of_before(settings):
-        settings.update(format=5)
+        settings.update(format=5, config=with_former_names(settings["config"]))
         del settings["config"]["score"]["relative"], settings["config"]["score"]["square_px"]
 
     rewrite(tmp_path / "model", of_before)
@@ -370,16 +386,16 @@ def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
 
 def test_a_model_from_before_squares_still_looks_at_pixels(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (24, 66, 70), dtype=np.uint8)
-    before = Detector("image", settings={**BRIEF, "score": {"square_px": 1}}, device="cpu").fit(pictures)
+    before = Detector("image", settings={**BRIEF, "image": {"patch_px": 1}}, device="cpu").fit(pictures)
     before.save(tmp_path / "model")
 
     def of_before(settings):
-        settings.update(format=8)
+        settings.update(format=8, config=with_former_names(settings["config"]))
         del settings["config"]["score"]["square_px"]
 
     rewrite(tmp_path / "model", of_before)
     after = Detector.load(tmp_path / "model", device="cpu")
-    assert after.explain(pictures[:1])[0].heat.shape == (66, 70)
+    assert after.explain(pictures[:1])[0].anomaly_map.shape == (66, 70)
     assert np.array_equal(after.score(pictures).values, before.score(pictures).values)
 
 
@@ -387,7 +403,10 @@ def test_a_model_from_before_squares_still_looks_at_pixels(tmp_path):
 def test_a_scene_of_before_is_refused_where_its_layers_were_others(tmp_path, side):
     pictures = np.random.default_rng(0).integers(0, 256, (24, side, side), dtype=np.uint8)
     Detector("image", settings=BRIEF, device="cpu").fit(pictures).save(tmp_path / "model")
-    rewrite(tmp_path / "model", lambda settings: settings.update(format=7))
+    rewrite(
+        tmp_path / "model",
+        lambda settings: settings.update(format=7, config=with_former_names(settings["config"])),
+    )
     if side == 64:  # nothing is folded there
         assert len(Detector.load(tmp_path / "model", device="cpu").score(pictures)) == 24
     else:
@@ -468,8 +487,8 @@ def test_a_saved_model_of_video_scores_exactly_as_before(tmp_path, settings):
     assert after.preprocess == before.preprocess
     assert [one.items for one in after.explain(NEW_TAPE)] == [one.items for one in before.explain(NEW_TAPE)]
     stored, kept = after._fitted, before._fitted
-    assert len(stored.normal_footage) == len(kept.normal_footage) == (0 if "threshold" in settings else 2)
-    for one, other in zip(stored.normal_footage, kept.normal_footage, strict=True):
+    assert len(stored.reference.series) == len(kept.reference.series) == (0 if "threshold" in settings else 2)
+    for one, other in zip(stored.reference.series, kept.reference.series, strict=True):
         assert np.array_equal(one.times_s, other.times_s)
         assert np.array_equal(one.scores, other.scores)
     after.save(tmp_path / "again")
@@ -479,8 +498,8 @@ def test_a_saved_model_of_video_scores_exactly_as_before(tmp_path, settings):
 def test_footage_of_more_than_ten_pieces_keeps_its_order(of_video, tmp_path):
     times = np.arange(5) / 25
     pieces = tuple(ScoreSeries(times + 0, np.full(5, float(number))) for number in range(12))
-    save_artifact(replace(of_video._fitted, normal_footage=pieces), tmp_path / "model")
-    again = load_artifact(tmp_path / "model").normal_footage
+    save_artifact(replace(of_video._fitted, reference=VideoReference(pieces)), tmp_path / "model")
+    again = load_artifact(tmp_path / "model").reference.series
     assert [piece.scores.tolist() for piece in again] == [[float(number)] * 5 for number in range(12)]
     assert all(np.array_equal(piece.times_s, times) for piece in again)
 

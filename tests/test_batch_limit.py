@@ -15,7 +15,7 @@ PRELUDE = """
 import json, resource, sys
 import torch
 from memae.batch_limit import BatchLimit
-from memae.presets import build, preset_config
+from memae.modality import build, preset_config
 from memae.progress import Warn
 
 said = []
@@ -35,14 +35,15 @@ model = build(preset_config("table-paper", "table"), (64,))
 
 SCORE = """
 import memae.scoring
-from memae.scoring import sample_scores
+from memae.scoring import Scorer
+from memae.table.scoring import row_errors
 
 x = torch.randn(400_000, 64)
-wanted = sample_scores(model, x)
+wanted = Scorer(model, row_errors, BatchLimit("scoring"), 50, 4096).scores(x)
 memae.scoring.BATCH_BYTES = memae.scoring.WEIGHT_BYTES = 1 << 40  # all at once
 batch = BatchLimit("scoring", progress)
 limit(150)
-scores = sample_scores(model, x, limit=batch)
+scores = Scorer(model, row_errors, batch, 50, 4096).scores(x)
 print(json.dumps({"said": said, "most": batch.most, "off": float(abs(scores - wanted).max())}))
 """
 
@@ -70,15 +71,21 @@ print(json.dumps({**facts, "off": off, "loss": loss, "rate": settings.learning_r
 
 
 START = """
-import memae.fit
-from memae.presets import build, preset_config
+import memae.training.phases as phases
+from memae.modality import build, preset_config
 
 x = torch.randn(400_000, 64)
 order = torch.arange(len(x))
-wanted = memae.fit._encodings(model, x, order[:1000], None, trained=True)
-memae.fit.INITIAL_SAMPLES, memae.fit.INITIAL_BYTES = len(x), 1 << 40  # all at once
+
+def encodings(some, progress):
+    initial = phases.Initial(len(x), len(x))
+    config = preset_config("table", "table")  # whose memory is filled when the network is trained
+    return phases._Phases(model, config, x, None, 0, initial, "cpu", progress)._encodings(some)
+
+wanted = encodings(order[:1000], None)
+phases.INITIAL_BYTES = 1 << 40  # all at once
 limit(150)
-found = memae.fit._encodings(model, x, order, progress, trained=True)
+found = encodings(order, progress)
 print(json.dumps({"said": said, "found": len(found), "off": float((found[:1000] - wanted).abs().max())}))
 """
 

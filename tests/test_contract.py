@@ -4,7 +4,7 @@ from contract import check_detector
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from memae import Detector
-from memae.presets import NETWORKS, modality_of
+from memae.modality import modalities, modality_of
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).reshape(-1, 8, 8).astype(np.uint8)
@@ -22,7 +22,7 @@ DATA = {
 }
 LEARNING_RATE = {"image": 1e-3, "table": 3e-3}
 # arrays are no video: tests/test_detector_video.py holds what a detector of video must do
-OF_ARRAYS = [network for network in NETWORKS if modality_of(network) in DATA]
+OF_ARRAYS = [network for modality in modalities() if modality.name in DATA for network in modality.networks]
 PRESETS = [f"{network}{variant}" for network in OF_ARRAYS for variant in ("", "-paper", "-released")]
 
 # The released code's lambda of 5/N over a plain dot product: with few items and small encodings no weight passes
@@ -40,7 +40,7 @@ def check(preset, modality, settings=None, **expected):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_keeps_the_contract(preset):
-    check(preset, modality_of(preset.split("-")[0]), encoder_learns=preset not in ENCODER_NEVER_LEARNS)
+    check(preset, modality_of(preset.split("-")[0]).name, encoder_learns=preset not in ENCODER_NEVER_LEARNS)
 
 
 @pytest.mark.parametrize("modality", DATA)

@@ -7,8 +7,9 @@ from PIL import Image
 from video_files import write_frames, write_video
 
 from memae.counts import LOOKED_AT, count, lines_about
+from memae.image.dataset import collect
 from memae.progress import Count
-from memae.sources import collect, open_source
+from memae.sources import open_source
 from memae.video.source import VideoSource
 
 
@@ -68,7 +69,7 @@ def test_a_source_that_cannot_say_has_no_count():
 
 
 def test_images_read_in_parts_are_the_images_read_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("memae.sources.READ_IMAGES", 3)
+    monkeypatch.setattr("memae.image.dataset.PART_IMAGES", 3)
     pixels = np.random.default_rng(0).integers(0, 255, (8, 5, 6, 3)).astype(np.uint8)
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / f"{number}.png")

@@ -14,7 +14,7 @@ from memae.report.writers import Beside
 BRIEF = {
     "train": {"epochs": 6, "batch_size": 8},
     "memory": {"num_items": 8, "warmup_epochs": 1},
-    "preprocess": {"tile": 32},
+    "image": {"tile_px": 32},
 }
 SPOT = (slice(50, 62), slice(70, 82))
 
@@ -54,10 +54,10 @@ def detector(root):
 def test_errors_are_multiples_of_what_is_usual_at_that_place_of_a_tile(detector, root):
     detector.save(root.parent / "tiles.model")
     artifact = load_artifact(root.parent / "tiles.model")
-    assert artifact.config.score.relative is True
-    assert artifact.usual_error.shape == (8, 8)
+    assert artifact.config.image.relative is True
+    assert artifact.reference.training_error.shape == (8, 8)
     found = detector.explain(root / "test/good")
-    assert np.mean([one.joined.errors.mean() for one in found]) == pytest.approx(1, abs=0.4)
+    assert np.mean([one.anomaly_map.mean() for one in found]) == pytest.approx(1, abs=0.4)
 
 
 def test_one_score_an_image_by_its_path(detector, root):
@@ -70,8 +70,8 @@ def test_one_score_an_image_by_its_path(detector, root):
 
 
 def test_the_worst_place_is_the_score_and_the_threshold_is_that_of_the_maps(detector):
-    assert detector.config.score.pool == "max"
-    assert detector.heat_threshold == detector.threshold.value
+    assert detector.config.image.pool == "max"
+    assert detector.map_threshold == detector.threshold.value
     assert detector.preprocess.shape == (1, 32, 32)
     assert detector.facts["samples"] == {"training": 14, "held_out": 2, "calibration": 4}
 
@@ -86,10 +86,9 @@ def test_an_explanation_is_the_worst_tile_and_the_whole_map(detector, root):
     assert found.error_map.shape == (32, 32)
     row, column = found.tile_at
     assert row <= 50 and row + 32 >= 62 and column <= 70 and column + 32 >= 82, "the tile has the spot"
-    assert found.joined.errors.shape == (75, 95)
-    assert found.heat.shape == (19, 24)  # squares of 4 px, the last ones cut off
-    assert found.score == found.heat.max() == detector.score(root).values[6]
-    hot = 4 * np.argwhere(found.heat > 0.5 * found.heat.max())
+    assert found.anomaly_map.shape == (19, 24)  # patches of 4 px, the last ones cut off
+    assert found.score == found.anomaly_map.max() == detector.score(root).values[6]
+    hot = 4 * np.argwhere(found.anomaly_map > 0.5 * found.anomaly_map.max())
     assert (hot.min(axis=0) >= (44, 64)).all() and (hot.max(axis=0) <= (66, 86)).all()
     assert sum(use.weight for use in found.items) == pytest.approx(1)
 
@@ -111,11 +110,11 @@ def test_a_saved_model_scores_the_same(detector, root, tmp_path):
     loaded = Detector.load(tmp_path / "model", device="cpu")
     assert loaded.score(root).values.tolist() == detector.score(root).values.tolist()
     stored = load_artifact(tmp_path / "model").config
-    assert (stored.preprocess.tile, stored.score.pool) == (32, "max")
+    assert (stored.image.tile_px, stored.image.pool) == (32, "max")
 
 
 def test_the_same_seed_gives_the_same_model_and_a_cap_is_drawn_by_it(root):
-    few = {**BRIEF, "preprocess": {"tile": 32, "tiles_per_image": 2}}
+    few = {**BRIEF, "image": {"tile_px": 32, "tiles_per_image": 2}}
     values = [Detector(settings=few, seed=seed, device="cpu").fit(root).score(root).values for seed in (0, 0, 1)]
     assert values[0].tolist() == values[1].tolist()
     assert values[0].tolist() != values[2].tolist()
@@ -145,28 +144,40 @@ def test_bad_files_keep_their_place_where_they_may_be_skipped(detector, root, tm
 
 
 @pytest.mark.parametrize(
-    ("preprocess", "error", "message"),
+    ("image", "error", "message"),
     [
-        ({"tile": 8}, ConfigError, "preprocess.tile = 8: should be greater than or equal to 16"),
-        ({"tile": 200}, DataError, "preprocess.tile = 200: no image is as large as a tile; .* take smaller tiles"),
-        ({"tile": 32, "tile_overlap": 32}, ConfigError, "tile_overlap = 32 leaves nothing new for the next tile"),
-        ({"tile_overlap": 8}, ConfigError, "are of tiles; set tile, or leave them out"),
-        ({"tile": 32, "image_size": 64}, ConfigError, "image_size resizes images, .* leave one of them out"),
+        ({"tile_px": 8}, ConfigError, "image.tile_px = 8: should be greater than or equal to 16"),
+        (
+            {"tile_px": 200},
+            DataError,
+            "image.tile_px = 200: no image is as large as a tile; .* take smaller tiles",
+        ),
+        (
+            {"tile_px": 32, "tile_overlap_px": 32},
+            ConfigError,
+            "tile_overlap_px = 32 leaves nothing new for the next tile",
+        ),
+        ({"tile_overlap_px": 8}, ConfigError, "are of tiles; set tile_px, or leave them out"),
+        (
+            {"tile_px": 32, "size_px": 64},
+            ConfigError,
+            "size_px resizes images, .* leave one of size_px and tile_px out",
+        ),
     ],
 )
-def test_tiles_that_cannot_be_are_refused(root, preprocess, error, message):
+def test_tiles_that_cannot_be_are_refused(root, image, error, message):
     with pytest.raises(error, match=f"(?i){message}"):
-        Detector(settings={**BRIEF, "preprocess": preprocess}, device="cpu").fit(root)
+        Detector(settings={**BRIEF, "image": image}, device="cpu").fit(root)
 
 
 def test_tiles_of_a_table_are_refused():
-    with pytest.raises(ConfigError, match=r"preprocess\.tile is for images, and these are none; leave it out"):
+    with pytest.raises(ConfigError, match=r"section \[image\] is for images, and network 'wide' is for tables"):
         Detector(settings=BRIEF).fit(np.zeros((50, 4)))
 
 
 @pytest.mark.parametrize("tile", [17, 30, 45])
 def test_any_side_of_a_tile_fits_the_network(root, tile):
-    settings = {**BRIEF, "train": {"epochs": 1}, "preprocess": {"tile": tile, "tiles_per_image": 2}}
+    settings = {**BRIEF, "train": {"epochs": 1}, "image": {"tile_px": tile, "tiles_per_image": 2}}
     assert np.isfinite(Detector(settings=settings, device="cpu").fit(root).score(root).values).all()
 
 

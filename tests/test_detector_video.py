@@ -17,7 +17,8 @@ from moving_squares import Reel, frames_of, squares
 from sklearn.metrics import roc_auc_score
 from video_files import write_frames, write_video
 
-import memae.predict
+import memae.video.pipeline
+import memae.video.predict
 import memae.video.source
 from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
@@ -156,7 +157,8 @@ def test_chunks_of_any_size_score_the_same(
     fitted: Detector, tapes: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     expected = fitted.detect([tapes / "wild.mkv", tapes / "calm.mkv"])
-    monkeypatch.setattr(memae.predict, "CHUNK_FRAMES", chunk)
+    for module in (memae.video.pipeline, memae.video.predict):
+        monkeypatch.setattr(module, "CHUNK_FRAMES", chunk)
     parts = list(fitted.stream([tapes / "wild.mkv", tapes / "calm.mkv"]))
     assert max(len(part) for part in parts) <= chunk
     assert [verdict for part in parts for verdict in part] == list(expected)
@@ -262,7 +264,7 @@ def test_the_threshold_is_set_on_footage_that_no_training_saw(
 def test_each_piece_of_held_out_footage_is_scored_as_a_video_of_its_own(
     fitted: Detector, tapes: Path, tmp_path: Path
 ) -> None:
-    pieces = fitted._fitted.normal_footage
+    pieces = fitted._fitted.reference.series
     assert [len(piece.scores) for piece in pieces] == [12, 12, 12]
     for seed, piece in enumerate(pieces):
         assert piece.times_s == pytest.approx(np.arange(12) / 25, abs=1e-3)
@@ -360,18 +362,18 @@ def test_a_place_is_held_against_places_where_the_score_is_a_mean(
 ) -> None:
     detector = Detector(settings=settings(video={"score": "mean", "input": "frames"})).fit(tapes / "normal")
     normal = detector.threshold.calibration
-    levels = np.array([detector.place_level(score) for score in normal])
+    levels = np.array([detector.map_level(score) for score in normal])
     assert (levels > normal).all()  # the worst place of a frame is worse than its mean
     assert (np.diff(levels) >= 0).all()
-    assert detector.place_level(2 * normal[-1]) == pytest.approx(2 * levels[-1])
-    assert detector.place_level(np.inf) == np.inf
+    assert detector.map_level(2 * normal[-1]) == pytest.approx(2 * levels[-1])
+    assert detector.map_level(np.inf) == np.inf
     peaks = np.array([frame.anomaly_map.max() for frame in detector.watch(tapes / "calm.mkv")])
     # about half of the frames have a place above the level of the median score, and all have one above that score
     assert np.mean(peaks > np.median(normal)) == 1
-    assert 0.1 < np.mean(peaks > detector.place_level(np.median(normal))) < 0.9
+    assert 0.1 < np.mean(peaks > detector.map_level(np.median(normal))) < 0.9
     detector.save(tmp_path / "model")
-    assert Detector.load(tmp_path / "model").place_level(normal[3]) == levels[3]
-    assert fitted.place_level(0.25) == 0.25
+    assert Detector.load(tmp_path / "model").map_level(normal[3]) == levels[3]
+    assert fitted.map_level(0.25) == 0.25
 
 
 def test_items_are_small_pictures_with_their_use(fitted: Detector) -> None:
@@ -536,7 +538,7 @@ def test_images_and_tables_are_nothing_for_a_model_of_video(fitted: Detector, tm
     ):
         for use in (fitted.score, fitted.detect, fitted.explain, lambda x: next(fitted.watch(x))):
             with pytest.raises(
-                DataError, match=rf"the model was trained on video and {kind}; take a model of that kind"
+                DataError, match=rf"the model was trained on videos and {kind}; take a model of that kind"
             ):
                 use(x)
     with pytest.raises(DataError, match="nowhere: no such file or folder; check the path"):

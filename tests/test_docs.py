@@ -23,7 +23,7 @@ def test_the_page_of_the_command_line_is_what_help_says_today(generate):
 
 def test_the_page_of_the_settings_is_what_they_say_today(generate):
     page = generate.config_markdown()
-    for section in ("preprocess", "memory", "train", "video", "threshold"):
+    for section in ("image", "table", "video", "memory", "train", "threshold"):
         assert f"## [{section}]\n" in page
     for preset in ("mnist-paper", "table", "video", "video-paper", "video-released"):
         assert f"\n| `{preset}` |" in page

@@ -12,7 +12,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import override
 from memae.engine import choose, fast_bfloat16, rebuilder, scoring_form
 from memae.errors import ConfigError, MissingExtraError
-from memae.presets import build, preset_config
+from memae.modality import build, preset_config
 
 SHAPES = [  # of every network, some of odd sizes
     ("video", (1, 8, 32, 48)),
@@ -215,7 +215,7 @@ ALONE = """
 import sys, torch
 from pathlib import Path
 from memae.engine import rebuilder, scoring_form
-from memae.presets import build, preset_config
+from memae.modality import build, preset_config
 
 def ticks():
     tasks = Path("/proc/self/task").iterdir()

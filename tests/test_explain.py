@@ -7,11 +7,13 @@ from torch import nn
 
 from memae import Detector
 from memae.autoencoder import Autoencoder
-from memae.explain import decode_items, items_used
+from memae.config import validated
 from memae.image.preprocess import ImagePreprocess
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
 from memae.memory.usage import duplicate_pairs
+from memae.modality import Artifact, modality_named
+from memae.scoring import items_used
 from memae.table.schema import Column, TablePreprocess
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
@@ -41,6 +43,12 @@ def of_images(request, digits):
 @pytest.fixture(scope="module")
 def of_rows(tumours):
     return Detector(settings=BRIEF).fit(tumours)
+
+
+def decode_items(model, preprocess, network):
+    kind = modality_named({"image": "image", "table": "table"}[network])
+    artifact = Artifact(validated({"network": network}, "test"), preprocess, model, None, np.empty(0), {})
+    return kind.decode_items(artifact)
 
 
 def check_items(explanation, count):
@@ -136,7 +144,7 @@ def test_items_are_decoded_alone():
     memory = MemAE(3, 2)
     model = Autoencoder(nn.Conv2d(1, 2, 1), memory, nn.Conv2d(2, 1, 1))
     preprocess = ImagePreprocess(channels=1, height=2, width=3, low=0, high=1, scale="none", floor=1)
-    pictures, rows = decode_items(model, preprocess)
+    pictures, rows = decode_items(model, preprocess, "image")
     assert rows is None
     assert pictures.shape == (3, 1, 2, 3)
     kernel, bias = model.decoder.weight.detach().flatten(), model.decoder.bias.detach()
@@ -153,7 +161,9 @@ def test_item_rows_are_the_decoded_items():
     nn.init.eye_(decoder.weight)
     memory = MemAE(2, 4)
     memory.items.data = torch.tensor([[1.5, 0.0, 1.0, 0.0], [-1.0, 0.2, 0.1, 0.9]])
-    pictures, rows = decode_items(Autoencoder(nn.Identity(), memory, decoder), TablePreprocess(columns=columns))
+    pictures, rows = decode_items(
+        Autoencoder(nn.Identity(), memory, decoder), TablePreprocess(columns=columns), "table"
+    )
     assert pictures is None
     assert rows == [{"width": 13.0, "colour": "red"}, {"width": 8.0, "colour": "(unseen)"}]
 
@@ -161,7 +171,8 @@ def test_item_rows_are_the_decoded_items():
 def test_weights_are_averaged_over_the_queries_of_a_sample():
     weights = torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]], [[0.0, 0.25, 0.75], [0.0, 0.0, 1.0]]])
     empty, items = torch.zeros(2, 2, 5), torch.zeros(3, 5)
-    first, second = items_used(MemoryRead(empty, empty, items, lambda: (empty, empty), weights))
+    read = MemoryRead(empty, empty, items, lambda: (empty, empty), weights)
+    first, second = (items_used(read, row) for row in range(2))
     assert [(use.item, use.weight) for use in first] == [(0, 0.75), (1, 0.25)]
     assert [(use.item, use.weight) for use in second] == [(2, 0.875), (1, 0.125)]
 
@@ -172,4 +183,4 @@ def test_a_plain_autoencoder_has_no_items(digits):
     (one,) = detector.explain(digits[:1])
     assert one.items == ()
     assert one.error_map.mean() == pytest.approx(one.score, rel=1e-5)
-    assert decode_items(detector.model, None) == (None, None)
+    assert decode_items(detector.model, None, "image") == (None, None)

@@ -5,10 +5,10 @@ from listening import Listener
 from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
 import memae.detector
-import memae.fit
+import memae.training.phases
 from memae import Detector
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
-from memae.types import Images
+from memae.image.maps import patch_means
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,13 @@ def test_the_untrained_network_scores_too(tmp_path):
 
 def test_the_scale_of_maps_is_that_of_their_squares():
     x = np.random.default_rng(0).integers(0, 256, (8, 1, 32, 24), dtype=np.uint8)
-    detector = fit(x, score={"pool": "mean", "square_px": 4})
+    detector = fit(x, image={"pool": "mean", "patch_px": 4})
     artifact = detector._fitted
-    encoded = artifact.preprocess.encode(Images(x, list(range(8)), "the array"))
-    peaks = memae.fit._peaks(artifact, encoded, np.empty(0), None)
-    assert peaks == pytest.approx([found.heat.max() for found in detector.explain(x)], rel=1e-4)
-    assert [found.heat.shape for found in detector.explain(x)] == [(8, 6)] * 8
+    maxima = artifact.reference.maxima
+    everything = np.array([found.anomaly_map.max() for found in detector.explain(x)])
+    assert len(maxima) == round(0.2 * len(x))
+    assert all(np.isclose(everything, maximum, rtol=1e-4).any() for maximum in maxima)
+    assert [found.anomaly_map.shape for found in detector.explain(x)] == [(8, 6)] * 8
 
 
 def test_starting_the_memory_from_data_leaves_the_batch_statistics_alone():
@@ -93,10 +94,12 @@ def pictures(count, seed=0):
 @pytest.mark.parametrize("memory", [True, False])
 def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_path, memory):
     x, brief = pictures(40), {"train": {"epochs": 2}, "memory": {"enabled": memory, "num_items": 8}}
-    plain = Detector("image", settings={**brief, "score": {"relative": False}}, device="cpu").fit(x)
+    plain = Detector("image", settings={**brief, "image": {"relative": False}}, device="cpu").fit(x)
     detector = Detector("image", settings=brief, device="cpu").fit(x)
     assert equal(weights(detector), weights(plain))  # a matter of scoring alone
-    maps, errors = (np.stack([found.squares for found in one.explain(x)]) for one in (detector, plain))
+    maps, errors = (
+        np.stack([patch_means(found.error_map, 4) for found in one.explain(x)]) for one in (detector, plain)
+    )
     assert maps.shape == (40, 17, 18)
     usual = errors.mean(axis=0)  # of all samples, of which 70 % were trained on
     assert maps == pytest.approx(errors / (usual + 0.1 * usual.mean()), rel=0.5)
@@ -107,14 +110,13 @@ def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_p
     assert np.array_equal(Detector.load(tmp_path / "model").score(x).values, detector.score(x).values)
 
 
-def test_rows_have_no_usual_error_though_it_is_asked_for(tmp_path):
-    asked, plain = fit(ROWS, score={"relative": True}), fit(ROWS)
-    asked.save(tmp_path / "model")
-    assert np.array_equal(Detector.load(tmp_path / "model").score(ROWS).values, plain.score(ROWS).values)
+def test_a_section_of_another_kind_of_data_is_refused_with_a_word_on_it():
+    with pytest.raises(ConfigError, match=r"section \[image\] is for images, and network 'wide' is for tables"):
+        fit(ROWS, image={"relative": True})
 
 
 def test_small_images_may_have_it(tmp_path):
-    detector = fit(ONES, score={"relative": True})
+    detector = fit(ONES, image={"relative": True})
     detector.save(tmp_path / "model")
     scores = Detector.load(tmp_path / "model").score(ONES).values
     assert np.array_equal(scores, detector.score(ONES).values)
@@ -200,7 +202,7 @@ def never(*args, **kwargs):
     ],
 )
 def test_what_cannot_be_honoured_is_refused_before_any_training(monkeypatch, settings, what):
-    monkeypatch.setattr(memae.fit, "train", never)
+    monkeypatch.setattr(memae.training.phases, "train", never)
     with pytest.raises(ConfigError, match=what):
         fit(ROWS, **settings)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memae.explain import Explanation, MemoryItems
+from memae.modality import Explanation, MemoryItems
 from memae.plots import MAX_ITEMS, draw_cells, draw_items, draw_reconstructions
 from memae.table.schema import Cell
 

@@ -7,7 +7,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from small_footage import scene
 from video_files import write_video
 
-import memae.predict
+import memae.scoring
 from memae import Detector
 from memae.errors import MemaeError
 from memae.sources import open_source
@@ -101,7 +101,7 @@ def test_those_that_were_asked_for_are_explained_and_all_are_scored_the_same(tra
 @pytest.mark.parametrize("explained", ["anomalies", "all"])
 def test_chunks_of_any_size_explain_the_same(of_rows, monkeypatch, explained):
     whole = of_rows.detect(TUMOURS[:200], explained=explained)
-    monkeypatch.setattr(memae.predict, "CHUNK_SAMPLES", 37)
+    monkeypatch.setattr(memae.scoring, "CHUNK_SAMPLES", 37)
     parts = list(of_rows.stream(TUMOURS[:200], explained=explained))
     assert len(parts) == 6
     apart = [one for part in parts for one in part.explanations]
@@ -131,15 +131,6 @@ def test_anomalies_need_a_threshold():
     detector = Detector(settings=settings, device="cpu").fit(TUMOURS[BENIGN == 1])
     with pytest.raises(MemaeError, match="has no threshold"):
         detector.detect(TUMOURS[:9], explained="anomalies")
-
-
-def test_hours_of_video_give_their_holes_back(of_video, monkeypatch):
-    detector, clip = of_video
-    calls = []
-    monkeypatch.setattr(memae.predict, "give_back", lambda: calls.append(1))
-    monkeypatch.setattr(memae.predict, "FRAMES_BETWEEN_TRIMS", 30)
-    assert len(list(detector.watch(clip))) == 100
-    assert len(calls) == 3
 
 
 def test_a_source_of_nothing_is_an_error(of_rows):

@@ -11,11 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memae.config import Config, MemoryConfig, override
 from memae.errors import ConfigError, DataError
-from memae.presets import NETWORKS, build, modality_of, preset_config, settled
+from memae.image.build import settle
+from memae.image.config import ImageConfig
+from memae.modality import build, modalities, modality_of, preset_config
+from memae.video.config import VideoConfig
 
 IMAGES = ("mnist", "cifar10", "image", "scene", "thumbnail")
 TABLES = ("kddcup", "table", "wide")
 VIDEOS = ("video", "video-paper")
+NETWORKS = [network for modality in modalities() for network in modality.networks]
 NAMED = [network for network in NETWORKS if network != "video-paper"]  # which is a network and a variant in one
 MODALITY = {name: "image" if name in IMAGES else "table" if name in TABLES else "video" for name in NETWORKS}
 SHAPE = {"image": (1, 12, 12), "table": (9,), "video": (1, 4, 16, 16)}
@@ -23,12 +27,14 @@ SHAPE = {"image": (1, 12, 12), "table": (9,), "video": (1, 4, 16, 16)}
 
 def of_shape(config: Config) -> Config:
     """The same settings for samples of `SHAPE`."""
+    if config.kind != "video":
+        return config
     return override(config, {"video": {"clip_length": 4, "height": 16, "width": 16}}, "test")
 
 
 def test_every_network_is_for_one_kind_of_data() -> None:
     assert set(NETWORKS) == {*IMAGES, *TABLES, *VIDEOS}
-    assert {network: modality_of(network) for network in NETWORKS} == MODALITY
+    assert {network: modality_of(network).name for network in NETWORKS} == MODALITY
 
 
 def convolutions(network: nn.Module, kind: type) -> list[tuple[int, int, int, int]]:
@@ -193,14 +199,17 @@ def test_the_memory_takes_its_numbers_from_the_config() -> None:
 PAPER = {
     "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0, "entropy_weight": 2e-4},
     "train": {"reduction": "sum", "patience": 0},
-    "preprocess": {"image_scale": "none", "number_scale": "minmax"},
 }
 RELEASED = {
-    # lambda 0.0025 at N = 2000 is 5/N
-    "memory": {"similarity": "dot", "temperature": 1.0, "shrinkage": 5.0, "entropy_weight": 2e-4},
+    "memory": {
+        "similarity": "dot",
+        "temperature": 1.0,
+        "shrinkage": 5.0,
+        "entropy_weight": 2e-4,
+    },  # 0.0025 at N = 2000 is 5/N
     "train": {"reduction": "mean", "patience": 0},
-    "preprocess": {"image_scale": "none", "number_scale": "minmax"},
 }
+SCALES = {"image": ("scale", "none"), "table": ("number_scale", "minmax"), "video": ("input", "frames")}
 
 
 @pytest.mark.parametrize("network", NAMED)
@@ -210,6 +219,8 @@ def test_the_variants_of_every_network_have_the_published_numbers(network: str, 
     found = config.model_dump()
     for section, values in fixed.items():
         assert {key: found[section][key] for key in values} == values
+    key, scale = SCALES[config.kind]
+    assert found[config.kind][key] == scale
     # neither has a data start, a warm-up, revival or noise
     plain = MemoryConfig()
     assert config.memory.initialisation == plain.initialisation == "uniform"
@@ -339,7 +350,7 @@ def test_the_variants_of_video_are_of_the_network_of_the_paper(variant: str) -> 
     config = preset_config(variant, "video")
     assert config == preset_config(f"video-{variant}", "video")
     assert config.network == "video-paper"
-    video = config.video
+    video = VideoConfig.of(config)
     assert (video.clip_length, video.height, video.width, video.dilation) == (16, 256, 256, 1)
     assert (video.input, video.score, video.crop_px, video.training_stride) == ("frames", "mean", None, 1)
     assert preset_config("paper", "image").network == "image"
@@ -389,14 +400,15 @@ def test_larger_images_are_scored_by_their_worst_place(
     name: str | None, shape: tuple[int, ...], pool: str
 ) -> None:
     config = preset_config(name, "image")
-    assert settled(config, shape).score.pool == pool
-    assert settled(config, shape).score.relative is (pool == "max")
-    assert settled(config, shape).score.square_px == (4 if pool == "max" else 1)
-    whole = override(config, {"score": {"pool": "mean", "square_px": 1, "relative": False}}, "test")
-    assert settled(whole, shape) == whole
+    settled = ImageConfig.of(settle(config, shape))
+    assert settled.pool == pool
+    assert settled.relative is (pool == "max")
+    assert settled.patch_px == (4 if pool == "max" else 1)
+    whole = override(config, {"image": {"pool": "mean", "patch_px": 1, "relative": False}}, "test")
+    assert settle(whole, shape) == whole
 
 
 def test_a_small_tile_is_a_place_and_no_thing() -> None:
-    config = override(preset_config(None, "image"), {"preprocess": {"tile": 32}}, "test")
-    assert settled(config, (1, 32, 32)).score.pool == "max"
+    config = override(preset_config(None, "image"), {"image": {"tile_px": 32}}, "test")
+    assert ImageConfig.of(settle(config, (1, 32, 32))).pool == "max"
     assert build(config, (1, 32, 32)).query == "position"

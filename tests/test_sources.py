@@ -10,7 +10,8 @@ from PIL import Image
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
-from memae.sources import collect, expected_by, open_source
+from memae.modality import modality_named
+from memae.sources import collect, open_source
 from memae.table.fit_schema import fit_table
 from memae.types import Images, Table
 
@@ -172,9 +173,9 @@ def test_a_csv_file_of_a_header_only_is_refused(tmp_path, text):
 def test_a_model_says_how_a_csv_file_is_read(tmp_path):
     model = fit(pd.DataFrame({"zip": ["01", "02"], "n": [1.5, 2.5], "b": [True, False]}))
     (tmp_path / "t.csv").write_text("zip,n,b\n01,3,true\n")
-    read = collect(open_source(tmp_path / "t.csv", expected_by(model)))
+    read = collect(open_source(tmp_path / "t.csv", modality_named("table"), model))
     assert read.columns.to_pylist() == [{"zip": "01", "n": 3.0, "b": True}]
-    (part,) = open_source(tmp_path / "t.csv", expected_by(model)).chunks(10)
+    (part,) = open_source(tmp_path / "t.csv", modality_named("table"), model).chunks(10)
     assert part.columns.to_pylist() == [{"zip": "01", "n": 3.0, "b": True}]
 
 
@@ -183,6 +184,9 @@ def test_a_model_says_in_which_channels_a_folder_is_read(tmp_path):
     Image.fromarray(colour).save(tmp_path / "a.png")
     for channels in (1, 3):
         model = fit(255 * np.random.default_rng(0).random((4, channels, 6, 8)))
-        pixels = collect(open_source(tmp_path, expected_by(model))).pixels
+        pixels = collect(open_source(tmp_path, modality_named("image"), model)).pixels
         assert pixels.shape == (1, channels, 6, 8)
-        assert model.encode(collect(open_source(tmp_path / "a.png", expected_by(model)))).shape == pixels.shape
+        assert (
+            model.encode(collect(open_source(tmp_path / "a.png", modality_named("image"), model))).shape
+            == pixels.shape
+        )

@@ -131,7 +131,7 @@ def dcn(*, clusters: int = 4, pull: float = 0.05, pretraining: int = 50, epochs:
         centres = torch.from_numpy(found.cluster_centers_).to(codes)
         model = ClusteringNetwork(autoencoder, centres)
         history = train(
-            model, training, problem.prepared.held_out, objective=clustering(pull), settings=settings, seed=seed
+            model, training, problem.prepared.validation, objective=clustering(pull), settings=settings, seed=seed
         )
 
         def distance(x: Tensor) -> Tensor:

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
+from memae.image.config import CIFAR10_LAYERS, MNIST_LAYERS
 from memae.losses import squared_error
-from memae.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
+from memae.table.config import KDDCUP_WIDTHS
 from memae.training.history import History
 from memae.training.loop import train
 from memae.training.objective import LossTerms, Objective
@@ -147,7 +148,7 @@ def _trained(samples: _Samples, seed: int, epochs: int | None, noise: float) -> 
     history = train(
         model,
         training,
-        problem.prepared.held_out,
+        problem.prepared.validation,
         objective=denoising(noise),
         settings=problem.config.train,
         seed=seed,

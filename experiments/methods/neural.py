@@ -17,12 +17,11 @@ from experiments.methods.detectors import HOLD_OUT, network_of
 from memae.autoencoder import Autoencoder
 from memae.config import Config, override
 from memae.encoded import batches, fitting
-from memae.hold_out import Prepared, prepare
-from memae.presets import build, preset_config
-from memae.sources import collect, expected_by, open_source
+from memae.modality import Artifact, Prepared, build, modality_of, prepare, preset_config
+from memae.predict import predict
+from memae.sources import collect, open_source
 from memae.training.history import History
 from memae.training.loop import local_seed
-from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Problem", "facts_of", "paper", "with_weights_of"]
 
@@ -70,9 +69,15 @@ class Problem:
 
     def encoded(self, x: np.ndarray) -> Tensor:
         """Raw samples (T, ...) as the networks see them."""
-        preprocess = self.prepared.preprocess
-        assert not isinstance(preprocess, VideoPreprocess)
-        return preprocess.encode(collect(open_source(x, expected_by(preprocess))))
+        preprocess, kind = self.prepared.preprocess, modality_of(self.config.network)
+        encoded: Tensor = preprocess.encode(collect(open_source(x, kind, preprocess)))
+        return encoded
+
+    def reconstruction_scores(self, model: Autoencoder, x: np.ndarray) -> np.ndarray:
+        """(T,) float64 of raw samples (T, ...): the score that a detector with this network gives them."""
+        artifact = Artifact(self.config, self.prepared.preprocess, model, None, np.empty(0), {})
+        source = open_source(x, artifact.modality, artifact.preprocess)
+        return np.concatenate([part.scores for part in predict(artifact, source)])
 
     def scores(self, model: nn.Module, score: Callable[[Tensor], Tensor], x: np.ndarray) -> np.ndarray:
         """(T,) float64 of raw samples (T, ...): `score` takes encoded ones (B, ...) on the device of `model`."""

@@ -118,7 +118,7 @@ def pixelcnn(*, epochs: int = 10, features: int = FEATURES, blocks: int = BLOCKS
         history = train(
             model,
             prepared.training,
-            prepared.held_out,
+            prepared.validation,
             objective=lambda model, x: LossTerms(negative_log_likelihood(model, x).mean(), None),
             settings=problem.config.train,
             seed=seed,

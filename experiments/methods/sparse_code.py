@@ -19,7 +19,6 @@ from experiments.methods.neural import Problem, facts_of
 from memae.autoencoder import Autoencoder
 from memae.encoded import Encoded, fitting
 from memae.losses import Reduction, squared_error, total_loss
-from memae.scoring import Measure, sample_scores
 from memae.training.loop import train
 from memae.training.objective import LossTerms, Objective
 
@@ -65,13 +64,13 @@ def sparse_code(share: float = 0.1, *, epochs: int | None = None) -> Method:
         history = train(
             model,
             prepared.training,
-            prepared.held_out,
+            prepared.validation,
             objective=penalised(weight, settings.reduction),
             settings=settings,
             seed=seed,
         )
         return Fitted(
-            lambda x: sample_scores(model, problem.encoded(x), Measure(problem.config.score.smooth_px)),
+            lambda x: problem.reconstruction_scores(model, x),
             settings={**problem.config.model_dump(), "share": share},
             facts={**facts_of(history, model), "weight": weight},
         )

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
+from memae.image.config import CIFAR10_LAYERS, MNIST_LAYERS
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
-from memae.presets import CIFAR10_LAYERS, KDDCUP_WIDTHS, MNIST_LAYERS
+from memae.table.config import KDDCUP_WIDTHS
 from memae.table.networks import fully_connected
 from memae.training.loop import local_seed, train
 from memae.training.objective import LossTerms
@@ -105,7 +106,7 @@ def vae(*, epochs: int | None = None) -> Method:
         history = train(
             model,
             prepared.training,
-            prepared.held_out,
+            prepared.validation,
             objective=negative_bound,
             settings=problem.config.train,
             seed=seed,

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from memae.config import Config
     from memae.detector import Detector, Verdict, Verdicts
     from memae.errors import MemaeError
-    from memae.explain import Explanation, MemoryItems
     from memae.memory.base import MemoryRead
     from memae.memory.memae import MemAE
     from memae.memory.module import MemoryModule as MemoryModule
     from memae.memory.ops import read_memory
     from memae.metrics import Evaluation, evaluate
+    from memae.modality import Explanation, MemoryItems
     from memae.scoring import Scores
     from memae.threshold import Threshold
 
@@ -34,16 +34,16 @@ _HOME = {
     "Config": "memae.config",
     "Detector": "memae.detector",
     "Evaluation": "memae.metrics",
-    "Explanation": "memae.explain",
+    "Explanation": "memae.modality",
     "MemAE": "memae.memory.memae",
     "MemaeError": "memae.errors",
-    "MemoryItems": "memae.explain",
+    "MemoryItems": "memae.modality",
     "MemoryModule": "memae.memory.module",  # the old name of MemAE, until 0.2.0
     "MemoryRead": "memae.memory.base",
     "Scores": "memae.scoring",
     "Threshold": "memae.threshold",
-    "Verdict": "memae.detector",
-    "Verdicts": "memae.detector",
+    "Verdict": "memae.modality",
+    "Verdicts": "memae.modality",
     "evaluate": "memae.metrics",
     "read_memory": "memae.memory.ops",
 }

@@ -9,67 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
-from torch import Tensor
 
-from memae.autoencoder import Autoencoder
-from memae.config import Config, validated
+from memae.config import upgraded, validated
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError
 from memae.files import atomic_directory, unwritten
-from memae.image.networks import Fold
-from memae.image.preprocess import ImagePreprocess, TablePreprocess, load_preprocess
-from memae.presets import build
-from memae.scoring import Measure
+from memae.modality import Artifact, modalities, modality_of
 from memae.threshold import Threshold
-from memae.video.events import ScoreSeries
-from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
-# 5 no network `scene`, 6 no error that is relative to the usual one, 7 had another `scene`, 8 knew no maps of squares;
-# all but that `scene` still load
-FORMAT = 9
+# 5 no network `scene`, 6 no error relative to the mean training error, 7 had another `scene`, 8 no patches of maps,
+# 9 had the settings of all kinds of data in each file; all but that `scene` still load
+FORMAT = 10
+FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 # a pickle of protocol 2 and up, a zip (torch.save), the two ways a file could run code when it is loaded
 PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """Everything that a detector is once it is fitted."""
-
-    config: Config
-    preprocess: ImagePreprocess | TablePreprocess | VideoPreprocess
-    model: Autoencoder
-    threshold: Threshold | None
-    uses: np.ndarray
-    """(N,) training queries that read each item; empty without a memory."""
-    facts: dict[str, Any]
-    """About the training: sizes, epochs, seconds, seed, health, versions."""
-    normal_footage: tuple[ScoreSeries, ...] = ()
-    """Video: scores of the footage that the threshold was set from, piece by piece in time."""
-    peaks: np.ndarray = field(default_factory=lambda: np.empty(0))
-    """(n,) the greatest heat in each image, or error of a place in each frame, that the threshold was set from; empty
-    for rows and in models of before."""
-    usual_error: Tensor | None = None
-    """(h, w) float32 of images with `score.relative`: the mean squared error of those trained on in each square."""
-
-    @property
-    def measure(self) -> Measure:
-        """How images are scored."""
-        score = self.config.score
-        return Measure(score.smooth_px, score.pool, score.square_px or 1, self.usual_error)
 
 
 def save_artifact(artifact: Artifact, path: Path) -> None:
@@ -83,13 +48,8 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
     tensors["uses"] = torch.from_numpy(artifact.uses)
     if artifact.threshold:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
-    if len(artifact.peaks):
-        tensors["calibration_peaks"] = torch.from_numpy(artifact.peaks)
-    if artifact.usual_error is not None:
-        tensors["usual_error"] = artifact.usual_error.cpu().contiguous()
-    for number, series in enumerate(artifact.normal_footage):
-        tensors[f"normal.{number}.times_s"] = torch.from_numpy(np.asarray(series.times_s, dtype=np.float64))
-        tensors[f"normal.{number}.scores"] = torch.from_numpy(np.asarray(series.scores, dtype=np.float64))
+    if artifact.reference is not None:
+        tensors |= artifact.reference.tensors()
     try:
         with atomic_directory(path) as part:
             save_file(tensors, part / WEIGHTS)
@@ -145,14 +105,15 @@ def load_artifact(path: Path) -> Artifact:
         )
     try:
         tensors = load_tensors(content)
-        config = validated(settings["config"], str(path / SETTINGS))
-        preprocess = load_preprocess(settings["preprocess"])
+        modalities()  # each registers its section of the config
+        read = validated if settings["format"] >= FIRST_WITH_SECTIONS else upgraded
+        config = read(settings["config"], str(path / SETTINGS))
+        modality = modality_of(config.network)
+        preprocess = modality.load_preprocess(settings["preprocess"])
+        if why := modality.unreadable_format(settings["format"], config, preprocess.shape):
+            raise ArtifactError(f"{path}: is of format {settings['format']}, {why}; train the model again")
         with torch.random.fork_rng(devices=[]):
-            model = build(config, preprocess.shape, len(tensors["uses"]))
-        if settings["format"] < 8 and any(isinstance(stage, Fold) for stage in model.modules()):
-            raise ArtifactError(
-                f"{path}: is of format {settings['format']}, whose network `scene` was wider; train the model again"
-            )
+            model = modality.build(config, preprocess.shape, len(tensors["uses"]))
         prefix = "model."
         model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
         threshold = None
@@ -165,9 +126,7 @@ def load_artifact(path: Path) -> Artifact:
             threshold,
             tensors["uses"].numpy(),
             settings["facts"],
-            _normal_footage(tensors),
-            tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0),
-            tensors["usual_error"] if config.score.relative else None,
+            modality.load_reference(tensors, config),
         )
     except (
         SafetensorError,
@@ -181,14 +140,6 @@ def load_artifact(path: Path) -> Artifact:
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ArtifactError(f"{path}: the files do not fit together ({reason}); copy the model again") from None
-
-
-def _normal_footage(tensors: dict[str, Tensor]) -> tuple[ScoreSeries, ...]:
-    pieces = sum(name.startswith("normal.") and name.endswith(".scores") for name in tensors)
-    return tuple(
-        ScoreSeries(tensors[f"normal.{number}.times_s"].numpy(), tensors[f"normal.{number}.scores"].numpy())
-        for number in range(pieces)
-    )
 
 
 def _replaceable(path: Path) -> bool:

@@ -1,5 +1,8 @@
 """Every setting of a detector, in sections; read from a preset, a TOML file and `section.key=value` words.
 
+Four sections are common to all kinds of data: `memory`, `train`, `threshold` and the name of the `network`. Each kind
+of data adds one section of its own, such as `[image]`, which its package defines and registers with `add_section`.
+
 An unknown section or key, a value of the wrong type or out of range is a `ConfigError` that names it.
 """
 
@@ -10,112 +13,65 @@ import importlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PositiveInt,
     SerializeAsAny,
     ValidationError,
+    create_model,
     model_validator,
 )
 
 from memae.deprecated import renamed_settings
 from memae.errors import ConfigError
-from memae.image.preprocess import ImageScale
-from memae.table.schema import NumberScale
-from memae.video.preprocess import ClipInput
 
 __all__ = [
+    "PUBLISHED",
+    "VARIANTS",
     "Config",
+    "KindSettings",
     "MemoryConfig",
-    "Network",
-    "Pool",
-    "PreprocessConfig",
-    "ScoreConfig",
     "ThresholdConfig",
     "TrainConfig",
-    "VideoConfig",
+    "add_section",
+    "current_names",
     "override",
     "read_toml",
+    "upgraded",
+    "validated",
 ]
 
-Network = Literal[
-    "mnist", "cifar10", "image", "scene", "thumbnail", "kddcup", "table", "wide", "video", "video-paper"
-]
 
-
-FrameScore = Literal["mean", "place"]
 Query = Literal["whole", "position"]
 Reduction = Literal["sum", "mean"]
 Initialisation = Literal["uniform", "data", "kmeans"]
-Pool = Literal["mean", "max"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class PreprocessConfig(_Section):
-    """How samples become the numbers that the network sees."""
+class KindSettings(_Section):
+    """The section of one kind of data: what a package such as `memae.image` subclasses and registers."""
 
-    image_size: int | None = Field(
-        None,
-        ge=4,
-        description="longest side of images in files, px, which are resized to it; unset: as most of them are, and 256 "
-        "at most. Arrays stay as they are",
-    )
-    tile: int | None = Field(
-        None,
-        ge=16,
-        description="side of the squares, px, that images are cut into at their own size and scored in; unset: an "
-        "image is resized and seen at once",
-    )
-    tile_overlap: int | None = Field(
-        None, ge=0, description="px that neighbouring tiles share at least; unset: a quarter of a tile"
-    )
-    tiles_per_image: int | None = Field(
-        None, ge=1, description="tiles of each training image, drawn by the seed; unset: all"
-    )
-    image_scale: ImageScale = Field(
-        "unit",
-        description="per image: 'none', 'unit' (root mean square 1) or 'centred' (mean 0, then unit)",
-    )
-    number_scale: NumberScale = Field(
-        "standard",
-        description="per number column: 'standard' (mean 0, deviation 1), 'minmax' (0 to 1) or 'log' (standard, "
-        "of sign(x) log(1 + |x|): for heavy tails)",
-    )
-    duplicates: Literal["keep", "drop"] = Field(
-        "keep",
-        description="equal rows of a table: 'drop' trains and stops early on each once, so that a frequent row does "
-        "not drown a rare one; thresholds are set from all rows",
-    )
+    kind: ClassVar[str]
+    """The name of the section and of the kind of data: "image", "table", "video"."""
+    plural: ClassVar[str]
+    """What the data is called in messages, such as "images"."""
+    former_names: ClassVar[Mapping[str, str]] = {}
+    """Old dotted names of keys, such as "preprocess.tile", with the keys of this section that took their place."""
 
-    @model_validator(mode="after")
-    def _tiles_fit(self) -> Self:
-        if self.tile is None:
-            if self.tile_overlap is not None or self.tiles_per_image is not None:
-                raise ValueError("tile_overlap and tiles_per_image are of tiles; set tile, or leave them out")
-            return self
-        if self.image_size is not None:
-            raise ValueError(
-                "image_size resizes images, and tiles are cut at their own size; leave one of them out"
-            )
-        if self.overlap >= self.tile:
-            raise ValueError(
-                f"tile_overlap = {self.overlap} leaves nothing new for the next tile of {self.tile} px; take less than "
-                "the tile, such as a quarter of it"
-            )
-        return self
-
-    @property
-    def overlap(self) -> int:
-        """Of neighbouring tiles, px."""
-        return (self.tile or 0) // 4 if self.tile_overlap is None else self.tile_overlap
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """The section of this kind in a config; a TypeError for a config of another kind of data."""
+        own = config.own
+        if not isinstance(own, cls):
+            raise TypeError(f"the config of network {config.network!r} has no section [{cls.kind}]")
+        return own
 
 
 class MemoryConfig(_Section):
@@ -217,68 +173,6 @@ class TrainConfig(_Section):
     )
 
 
-class ScoreConfig(_Section):
-    """How a rebuilt image becomes a score; rows do not look here, and video has `video.score`."""
-
-    smooth_px: float = Field(
-        0.0,
-        ge=0,
-        description="standard deviation of the Gaussian that smooths what is left of an image before it is squared, "
-        "px; 0: none (paper)",
-    )
-    pool: Pool | None = Field(
-        "mean",
-        description="of an image: 'mean' of its squared error (paper), or 'max', the hottest place of its map, which "
-        "finds defects however small: the greatest squared error, smoothed by 1/64 of the longer side; unset: 'max' "
-        "where an image is larger than 64 px",
-    )
-    square_px: int | None = Field(
-        1,
-        ge=1,
-        description="side of the squares of a map, px: places are looked for in the mean errors of squares; unset: 4 "
-        "where an image is larger than 64 px, else 1",
-    )
-    relative: bool | None = Field(
-        False,
-        description="divide the error in each square of a map by the one that the training images have there, so that "
-        "what is hard to rebuild does not outshine what is unusual; unset: where an image is larger than 64 px",
-    )
-
-
-class VideoConfig(_Section):
-    """How video becomes clips, and clips become scores; images and tables do not look here."""
-
-    height: int = Field(256, ge=8, description="px, that every frame is resized to")
-    width: int = Field(256, ge=8, description="px")
-    channels: list[PositiveInt] | None = Field(
-        None, description="of each layer of the encoder, mirrored by the decoder; unset: the network's own"
-    )
-    clip_length: int = Field(16, ge=2, description="frames in a clip")
-    dilation: int = Field(1, ge=1, description="frames from one frame of a clip to the next")
-    training_stride: int = Field(
-        1, ge=1, description="frames from the start of a training clip to that of the next"
-    )
-    crop_px: int | None = Field(
-        None, ge=8, description="side of the squares to train on, taken where something moves; unset: whole frames"
-    )
-    crops_per_clip: int = Field(4, ge=1, description="squares from each training clip")
-    stride: int = Field(
-        16,
-        ge=1,
-        description="from clip to clip while scoring, frames: 1 scores each frame in the middle of a clip of its own, "
-        "clip_length is fastest",
-    )
-    input: ClipInput = Field(
-        "frames", description="what is rebuilt: 'frames', or 'differences' of consecutive ones"
-    )
-    score: FrameScore = Field(
-        "mean",
-        description="of a frame: 'mean' of its squared error (paper), or 'place', the root mean squared error "
-        "where it is largest",
-    )
-    place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
-
-
 class ThresholdConfig(_Section):
     """The decision."""
 
@@ -293,18 +187,59 @@ class ThresholdConfig(_Section):
     )
 
 
-class Config(_Section):
-    """All of it; `Config().model_dump()` is what config.json and a TOML file hold."""
+# What the two published readings of the method share over all networks; only the read and the loss differ.
+PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+    "paper": {
+        "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0, "entropy_weight": 2e-4},
+        "train": {"reduction": "sum", "patience": 0},
+    },
+    "released": {
+        # the released lambda is 0.0025 at N = 2000, that is 5/N
+        "memory": {"similarity": "dot", "temperature": 1.0, "shrinkage": 5.0, "entropy_weight": 2e-4},
+        "train": {"reduction": "mean", "patience": 0},
+    },
+}
+VARIANTS = (*PUBLISHED, "default")
 
-    network: Network
-    preprocess: PreprocessConfig = PreprocessConfig()
+
+class Config(_Section):
+    """All settings of one detector.
+
+    `validated` makes the config of a kind of data, which has that kind's section as one more attribute:
+    `config.image.size_px`. `model_dump()` is what config.json and a TOML file hold.
+    """
+
+    kind: ClassVar[str] = ""
+    network: str
     memory: Annotated[SerializeAsAny[MemoryConfig], BeforeValidator(_of_family)] = Field(
         default_factory=_default_memory
     )
     train: TrainConfig = TrainConfig()
-    score: ScoreConfig = ScoreConfig()
-    video: VideoConfig = VideoConfig()
     threshold: ThresholdConfig = ThresholdConfig()
+
+    @property
+    def own(self) -> KindSettings:
+        """The section of the kind of data that the network is for."""
+        section: KindSettings = getattr(self, self.kind)
+        return section
+
+    def with_own(self, **changes: Any) -> Self:
+        """The same config with some keys of its kind's section changed."""
+        return self.model_copy(update={self.kind: self.own.model_copy(update=changes)})
+
+
+_KINDS: dict[str, type[Config]] = {}
+"""By network; one class for each kind of data."""
+
+
+def add_section(settings: type[KindSettings], networks: Iterable[str]) -> None:
+    """Registers the section of a kind of data and the networks that are for that kind."""
+    if any(made.model_fields[made.kind].annotation is settings for made in _KINDS.values()):
+        return
+    section: Any = (settings, settings())
+    made = create_model("Config", __base__=Config, __doc__=Config.__doc__, **{settings.kind: section})
+    made.kind = settings.kind
+    _KINDS.update(dict.fromkeys(networks, made))
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -350,13 +285,15 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
 def override(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
     """`config` with nested `settings` laid over it; `origin` names them in an error.
 
+    Settings under a former name are taken under the present one, with a warning.
+
     Raises:
-        ConfigError: an unknown key, a wrong type, or a value out of range.
+        ConfigError: an unknown key, a section of another kind of data, a wrong type, or a value out of range.
     """
-    settings, merged = renamed_settings(settings, NEW_NAMES, stacklevel=3), config.model_dump()
-    if isinstance(memory := settings.get("memory"), Mapping):
+    merged, present = config.model_dump(), current_names(settings, warn=True)
+    if isinstance(memory := present.get("memory"), Mapping):
         merged["memory"] = _kept_by(merged["memory"], memory.get("kind", config.memory.kind))
-    for section, values in settings.items():
+    for section, values in present.items():
         if isinstance(values, Mapping) and isinstance(merged.get(section), dict):
             merged[section] |= values
         else:
@@ -370,24 +307,77 @@ def _kept_by(section: Mapping[str, Any], kind: Any) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key in known}
 
 
+def current_names(settings: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
+    """Nested settings with every key under its present name.
+
+    Args:
+        settings: sections with their settings.
+        warn: tells the user of each former name; not for what an older version wrote.
+
+    Raises:
+        ConfigError: a setting is given under both names.
+    """
+    sections = {made.kind: made.model_fields[made.kind].annotation for made in _KINDS.values()}
+    former = NEW_NAMES | {
+        old: f"{kind}.{new}"
+        for kind, section in sections.items()
+        for old, new in section.former_names.items()  # type: ignore[union-attr]
+    }
+    found = renamed_settings(settings, former, warn=warn, stacklevel=3)
+    gone = {name.partition(".")[0] for name in former} - sections.keys() - Config.model_fields.keys()
+    return {name: part for name, part in found.items() if part or name not in gone}
+
+
+def upgraded(stored: Mapping[str, Any], origin: str) -> Config:
+    """The config in a file of an older format, which held the keys of all kinds of data under their former names.
+
+    Raises:
+        ConfigError: as `validated`.
+    """
+    settings = current_names(stored)
+    kind = _class_of(settings, origin).kind
+    others = {found.kind for found in _KINDS.values()} - {kind}
+    return validated({name: part for name, part in settings.items() if name not in others}, origin)
+
+
 def validated(settings: Mapping[str, Any], origin: str) -> Config:
     """The `Config` behind plain nested settings, every value checked; raises as `override`."""
+    settings = renamed_settings(settings, NEW_NAMES, warn=False)
+    made = _class_of(settings, origin)
+    others = {found.kind: found for found in _KINDS.values() if found is not made}
+    if wrong := next((name for name in settings if name in others), None):
+        own, other = (cls.model_fields[cls.kind].annotation for cls in (made, others[wrong]))
+        raise ConfigError(
+            f"{origin}: section [{wrong}] is for {other.plural}, and network {settings['network']!r} is for "  # type: ignore[union-attr]
+            f"{own.plural}; leave the section out"  # type: ignore[union-attr]
+        )
     try:
-        return Config.model_validate(renamed_settings(settings, NEW_NAMES, warn=False))
+        return made.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(e, made) for e in error.errors())) from None
 
 
-def _explain(error: Any) -> str:
+def _class_of(settings: Mapping[str, Any], origin: str) -> type[Config]:
+    network = settings.get("network")
+    if network not in _KINDS:
+        importlib.import_module("memae.modality").modalities()  # each kind registers itself there, a layer above
+    if network in _KINDS:
+        return _KINDS[network]
+    close = difflib.get_close_matches(str(network), list(_KINDS), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_KINDS)}"
+    raise ConfigError(f"{origin}: network = {network!r} is unknown; {hint}")
+
+
+def _explain(error: Any, made: type[Config]) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "value_error":  # of settings that do not go together
         return f"{path}: {error['msg'].removeprefix('Value error, ')}"
     if error["type"] != "extra_forbidden":
         return f"{path} = {error['input']!r}: {error['msg'].removeprefix('Input ').lower()}"
     *sections, key = error["loc"]
-    model: type[BaseModel] = Config
+    model: Any = made
     for section in sections:
-        model = type(Config(network="table").__getattribute__(str(section)))
+        model = model.model_fields[str(section)].annotation
     known = list(model.model_fields)
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean {'.'.join([*map(str, sections), close[0]])}?" if close else f"known: {', '.join(known)}"

@@ -152,7 +152,7 @@ def _run(
 
 
 def _held_out(detector: Detector, task: _Task, watcher: Watcher | None) -> tuple[np.ndarray, ...]:
-    return tuple(detector.score(part, watcher=watcher).values for part in (task.normal, task.anomalous))
+    return tuple(detector.score(part, progress=watcher).values for part in (task.normal, task.anomalous))
 
 
 def _draw(kind: str, task: _Task, memae: Detector, plain: Detector, folder: Path) -> None:

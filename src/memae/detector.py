@@ -4,89 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
 
-from memae.artifact import Artifact, load_artifact, save_artifact
+from memae.artifact import load_artifact, save_artifact
 from memae.autoencoder import Autoencoder
-from memae.config import Config, override, read_toml
+from memae.config import Config, current_names, override, read_toml
+from memae.deprecated import renamed_arguments, warn_renamed
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.explain import Explanation, MemoryItems, decode_items
-from memae.fit import fit_artifact, forget_training
-from memae.hold_out import AnyPreprocess
+from memae.fit import fit_artifact
 from memae.memory.usage import duplicate_pairs
-from memae.predict import Explained, examine, scored_frames
-from memae.presets import modality_of, preset_config
+from memae.modality import (
+    Artifact,
+    Explained,
+    Explanation,
+    FitOptions,
+    MemoryItems,
+    Modality,
+    Request,
+    Verdict,
+    Verdicts,
+    modalities,
+    modality_named,
+    preset_config,
+)
+from memae.predict import predict
+from memae.progress import Progress
 from memae.scoring import Scores
-from memae.sources import Expected, Source, expected_by, open_source
-from memae.stages import Watcher
-from memae.table.csv import CsvSource
+from memae.sources import open_source
 from memae.threshold import Threshold
 from memae.training.history import History, Monitor
 from memae.training.loop import Device
-from memae.types import Key, Modality, Skipped
-from memae.video.events import EventRule, EventThreshold, fit_event_threshold
-from memae.video.preprocess import VideoPreprocess
-from memae.video.scoring import ScoredFrame
-from memae.video.source import VideoSource
+from memae.training.phases import forget_training
+from memae.types import Key, Source
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
-
-OLD_HEAT = 4.0  # thresholds of an image: the heat of models that were saved without one
-
-
-class Verdict(NamedTuple):
-    """The decision on one sample."""
-
-    key: Key
-    score: float
-    p_value: float
-    """Conformal p-value: how rarely a normal sample scores so high."""
-    is_anomaly: bool
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """Decisions on S samples; iterate for one `Verdict` each."""
-
-    keys: Sequence[Key]
-    scores: np.ndarray
-    """(S,) float64; higher = more anomalous. NaN of a sample that was skipped."""
-    p_values: np.ndarray
-    """(S,) float64; NaN of a sample that was skipped."""
-    is_anomaly: np.ndarray
-    """(S,) bool: the score is above the threshold."""
-    threshold: float
-    skipped: tuple[Skipped, ...] = ()
-    """The bad samples, where the caller asked to skip them."""
-    explanations: tuple[Explanation, ...] = ()
-    """Of the samples that the caller asked to have explained, in their order."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Verdicts]) -> Self:
-        """Those of all parts, of which there is at least one, as one."""
-        return cls(
-            keys=[key for part in parts for key in part.keys],
-            scores=np.concatenate([part.scores for part in parts]),
-            p_values=np.concatenate([part.p_values for part in parts]),
-            is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
-            threshold=parts[0].threshold,
-            skipped=tuple(bad for part in parts for bad in part.skipped),
-            explanations=tuple(one for part in parts for one in part.explanations),
-        )
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __iter__(self) -> Iterator[Verdict]:
-        for key, score, p_value, flag in zip(
-            self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
-        ):
-            yield Verdict(key, score, p_value, flag)
 
 
 class Detector:
@@ -99,8 +54,8 @@ class Detector:
 
     Args:
         preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "thumbnail", "kddcup", "table",
-            "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.presets`. A network
-            for video reads folders of images as videos.
+            "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.modality.preset_config`. A
+            network for video reads folders of images as videos.
         seed: of all randomness; the same seed and data give the same model. Global random state is untouched.
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
             file; see `memae.config.Config` for all keys.
@@ -167,23 +122,15 @@ class Detector:
             ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
                 cannot promise, or a checkpoint of another run.
         """
-        source = open_source(x, self._expected(), skip_bad=skip_bad)
+        source = open_source(x, self._named_kind(), skip_bad=skip_bad)
         drop = [drop] if isinstance(drop, str) else drop
-        if drop:
-            source = source.without(drop)
         categorical = [categorical] if isinstance(categorical, str) else categorical
-        if categorical and source.modality != "table":
-            raise DataError(f"{source.origin}: {_KINDS[source.modality]} have no column {categorical[0]!r}")
-        if isinstance(source, CsvSource):
-            source = source.as_text(categorical)
-        config = self._config(source.modality)
+        source = source.without(drop) if drop else source
         self._artifact, self.history = fit_artifact(
             source,
-            config,
+            self._config(source.modality),
             self.seed,
-            dropped=drop,
-            categorical=categorical,
-            stream=stream,
+            FitOptions(dropped=drop, categorical=categorical, stream=stream),
             device=self.device,
             checkpoint=checkpoint,
             resume=resume,
@@ -192,8 +139,9 @@ class Detector:
         self._checkpoint = Path(checkpoint) if checkpoint is not None and not self.history.interrupted else None
         return self
 
-    def score(self, x: Any, *, skip_bad: bool = False, watcher: Watcher | None = None) -> Scores:
-        """The scores of samples of the kind that it was trained on; `watcher` is told how far the work is.
+    @renamed_arguments(watcher="progress")
+    def score(self, x: Any, *, skip_bad: bool = False, progress: Progress | None = None) -> Scores:
+        """The scores of samples of the kind that it was trained on; `progress` is told how far the work is.
 
         Args:
             x: the samples.
@@ -205,13 +153,14 @@ class Detector:
             MemaeError: the detector is not fitted.
         """
         source = self.open(x, skip_bad=skip_bad)
-        parts = list(examine(self._fitted, source, skip_bad=skip_bad, watcher=watcher))
+        parts = list(predict(self._fitted, source, Request(skip_bad=skip_bad), progress))
         keys: list[Key] = [key for part in parts for key in part.keys]
         skipped = tuple(bad for part in parts for bad in part.skipped)
         return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
 
+    @renamed_arguments(watcher="progress")
     def detect(
-        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, watcher: Watcher | None = None
+        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, progress: Progress | None = None
     ) -> Verdicts:
         """Scores, p-values and decisions at the model's threshold; takes and raises what `score` does.
 
@@ -219,26 +168,23 @@ class Detector:
             x: the samples.
             explained: which of them come with an `Explanation`: "none", "anomalies" or "all".
             skip_bad: as for `score`.
-            watcher: told how far the work is.
+            progress: told how far the work is.
         """
-        return Verdicts.joined(list(self.stream(x, explained=explained, skip_bad=skip_bad, watcher=watcher)))
+        return Verdicts.joined(list(self.stream(x, explained=explained, skip_bad=skip_bad, progress=progress)))
 
+    @renamed_arguments(watcher="progress")
     def stream(
-        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, watcher: Watcher | None = None
+        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, progress: Progress | None = None
     ) -> Generator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
         threshold, source = self.threshold, self.open(x, skip_bad=skip_bad)
-        parts = examine(self._fitted, source, explained=explained, skip_bad=skip_bad, watcher=watcher)
+        parts = predict(self._fitted, source, Request(explained, skip_bad=skip_bad), progress)
         with closing(parts):  # so that its stage ends before an error is said
-            for keys, scores, skipped, explanations in parts:
-                p_values = threshold.p_values(scores)
-                if skipped:
-                    p_values[np.isnan(scores)] = np.nan
-                flags = threshold.flags(scores)
-                yield Verdicts(keys, scores, p_values, flags, threshold.value, skipped, explanations)
+            for part in parts:
+                yield Verdicts.of(part, threshold)
 
-    def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
-        """Every frame of videos in order, each with its score and where in it the score comes from.
+    def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[Any]:
+        """Every frame of videos in order (`memae.video.scoring.ScoredFrame`), with its score and where it comes from.
 
         Memory does not grow with the length of a video.
 
@@ -248,41 +194,31 @@ class Detector:
                 place out of every score. None watches all.
 
         Raises:
-            DataError: no video, or one that cannot be read.
+            DataError: not a model of video, no video, or one that cannot be read.
             ConfigError: `watched` of another size, or that leaves nothing to score.
         """
-        fitted = self._fitted
-        if not isinstance(fitted.preprocess, VideoPreprocess):
-            raise DataError("watch takes a model of video; use score, detect or stream with this one")
-        yield from scored_frames(fitted, self.open(x), watched)
+        yield from self._fitted.modality.watch(self._fitted, lambda: self.open(x), watched)
 
-    def event_threshold(
-        self, false_alarms_per_hour: float, rule: Callable[[float], EventRule] = EventRule
-    ) -> EventThreshold:
-        """The score that begins an event, for a wanted number of false alarms an hour of normal footage.
+    def event_threshold(self, false_alarms_per_hour: float, rule: Callable[[float], Any] | None = None) -> Any:
+        """The score that begins an event, for a wanted number of false alarms an hour of normal video.
 
         Args:
             false_alarms_per_hour: above 0.
-            rule: from a threshold to the whole rule of events; see `memae.video.events`.
+            rule: from a threshold to the whole rule of events; None is `memae.video.events.EventRule`.
 
         Raises:
             MemaeError: not a model of video, or trained with threshold.calibration_share = 0.
         """
-        normal = self._fitted.normal_footage
-        if not normal:
-            raise MemaeError(
-                "this model holds no scores of normal footage to set a threshold for events from; train a model of "
-                "video with threshold.calibration_share above 0"
-            )
-        return fit_event_threshold(normal, false_alarms_per_hour, rule)
+        return self._fitted.modality.event_threshold(self._fitted, false_alarms_per_hour, rule)
 
+    @renamed_arguments(watcher="progress")
     def explain(
         self,
         x: Any,
         keys: Collection[Key] | None = None,
         *,
         skip_bad: bool = False,
-        watcher: Watcher | None = None,
+        progress: Progress | None = None,
     ) -> list[Explanation]:
         """Why samples scored as they did, one `Explanation` each, in the order of `x`.
 
@@ -290,32 +226,27 @@ class Detector:
             x: samples of the kind that it was trained on.
             keys: only those of these keys, such as the anomalies of `detect`; None is all.
             skip_bad: leave out what cannot be read or encoded.
-            watcher: told how far the work is.
+            progress: told how far the work is.
 
         Raises:
             DataError: as `score`, or a key that no sample has.
         """
-        return list(self.explanations(x, keys, skip_bad=skip_bad, watcher=watcher))
+        return list(self.explanations(x, keys, skip_bad=skip_bad, progress=progress))
 
+    @renamed_arguments(watcher="progress")
     def explanations(
         self,
         x: Any,
         keys: Collection[Key] | None = None,
         *,
         skip_bad: bool = False,
-        watcher: Watcher | None = None,
+        progress: Progress | None = None,
     ) -> Generator[Explanation]:
         """`explain`, one by one, so that memory does not grow with the number of samples."""
         unknown, source = set(keys or ()), self.open(x, skip_bad=skip_bad)
-        parts = examine(
-            self._fitted,
-            source,
-            explained="all",
-            keys=keys,
-            skip_bad=skip_bad,
-            doing="explaining",
-            watcher=watcher,
-        )
+        wanted = None if keys is None else frozenset(keys)
+        request = Request("all", wanted, skip_bad=skip_bad, action="explaining")
+        parts = predict(self._fitted, source, request, progress)
         with closing(parts):
             for part in parts:
                 for explanation in part.explanations:
@@ -334,22 +265,23 @@ class Detector:
         Raises:
             DataError: nothing that can be read, or of another kind.
         """
-        source = open_source(x, expected_by(self.preprocess), skip_bad=skip_bad)
-        if source.modality != self._modality:
+        modality = self._fitted.modality
+        source = open_source(x, modality, self.preprocess, skip_bad=skip_bad)
+        if source.modality != modality.name:
+            other = modality_named(source.modality)
             raise DataError(
-                f"{source.origin}: the model was trained on {_KINDS[self._modality]} and {_THIS[source.modality]}; "
-                "take a model of that kind"
+                f"{source.origin}: the model was trained on {modality.plural} and {other.this}; take "
+                "a model of that kind"
             )
-        if isinstance(source, VideoSource) and isinstance(self.preprocess, VideoPreprocess):
-            source = source.resized(self.preprocess.height, self.preprocess.width)
-        return source
+        read: Source = modality.as_trained(source, self.preprocess)
+        return read
 
     def items(self) -> MemoryItems | None:
-        """The memory laid open: use, twins, and each item decoded; None for a plain autoencoder."""
+        """The memory laid open: use, duplicates, and each item decoded; None for a plain autoencoder."""
         fitted = self._fitted
         if fitted.model.memory is None:
             return None
-        pictures, rows = decode_items(fitted.model, fitted.preprocess)
+        pictures, rows = fitted.modality.decode_items(fitted)
         return MemoryItems(fitted.uses, duplicate_pairs(fitted.model.memory), pictures, rows)
 
     def save(self, path: str | Path) -> None:
@@ -383,7 +315,7 @@ class Detector:
         return self._fitted.model
 
     @property
-    def preprocess(self) -> AnyPreprocess:
+    def preprocess(self) -> Any:
         """The fitted preprocessing, which is also the schema of a table."""
         return self._fitted.preprocess
 
@@ -413,82 +345,81 @@ class Detector:
         return threshold
 
     @property
-    def heat_threshold(self) -> float:
-        """Heat (see `memae.scoring.heat`) above which a place of an image is unusual.
+    def map_threshold(self) -> float:
+        """The value of an anomaly map (`Explanation.anomaly_map`) above which a place of an image is anomalous.
 
-        So hot is no place in those held-out normal images that are not flagged, but for the wanted share of them. It is
-        what maps are drawn by.
+        It is the (1 - false-alarm rate) quantile of the maximum over held-out normal images. Maps are drawn by it.
 
         Raises:
-            MemaeError: as `threshold`.
+            MemaeError: not a model of images, or as `threshold`.
         """
-        peaks, threshold = self._fitted.peaks, self.threshold
-        if not len(peaks):
-            return OLD_HEAT * threshold.value
-        return Threshold.fit(peaks, threshold.false_alarm_rate).value
+        self.threshold  # noqa: B018  raises without one
+        return self._fitted.modality.map_threshold(self._fitted)
+
+    def map_level(self, score: float) -> float:
+        """What the maximum of the anomaly map of a frame of video reaches where its score is `score`.
+
+        See `memae.video.predict.region_level`.
+
+        Raises:
+            MemaeError: not a model of video, or as `threshold`.
+        """
+        return self._fitted.modality.map_level(self._fitted, score)
+
+    @property
+    def heat_threshold(self) -> float:
+        """The old name of `map_threshold`."""
+        warn_renamed("Detector.heat_threshold", "Detector.map_threshold")
+        return self.map_threshold
 
     def place_level(self, score: float) -> float:
-        """What the worst place of a frame of video reaches where its score is `score`.
+        """The old name of `map_level`."""
+        warn_renamed("Detector.place_level", "Detector.map_level")
+        return self.map_level(score)
 
-        The score of a frame is that of its worst place, unless `video.score` is "mean". Then so many of the held-out
-        normal frames have a place above the level as have a score above `score`; beyond all of them it grows as the
-        score does.
-
-        Raises:
-            MemaeError: as `threshold`.
-        """
-        normal, peaks = self.threshold.calibration, self._fitted.peaks
-        if self.config.video.score == "place" or len(peaks) != len(normal):
-            return score
-        normal, peaks = np.sort(normal), np.sort(peaks)
-        if score > normal[-1] > 0:
-            return float(peaks[-1] * score / normal[-1])
-        return float(np.interp(score, normal, peaks))
+    @property
+    def modality(self) -> Modality:
+        """The kind of data that it is for."""
+        return self._fitted.modality
 
     def _check_settings(self) -> None:
-        problems: list[ConfigError] = []
-        for modality in get_args(Modality):
+        """Fails unless the preset and the settings suit some kind of data."""
+        own = [modality for modality in modalities() if modality.name in current_names(self._settings)]
+        problems: list[tuple[bool, ConfigError]] = []
+        for modality in own or modalities():
             suits = False
             try:
-                preset_config(self.preset, modality)
+                preset_config(self.preset, modality.name)
                 suits = True
-                self._config(modality)
+                self._config(modality.name)
                 return
-            except ConfigError as error:  # first what is wrong where the preset suits the data
-                problems.insert(0 if suits else len(problems), error)
-        raise problems[0]
+            except ConfigError as error:
+                problems.append((suits, error))
+        # first what is wrong where the preset suits the data
+        raise next((error for suits, error in problems if suits), problems[0][1])
 
-    def _config(self, modality: Modality) -> Config:
-        config = override(preset_config(self.preset, modality), self._settings, self._origin)
-        preset_config(config.network, modality)  # the settings may name a network for the other kind of data
-        return config
+    def _config(self, kind: str) -> Config:
+        named = self._settings.get("network")
+        if isinstance(named, str):
+            preset_config(named, kind)  # the settings may name a network for another kind of data
+        return override(preset_config(self.preset, kind), self._settings, self._origin)
 
-    def _expected(self) -> Expected | None:
-        """A preset for video reads folders of images as videos; any other takes what the data is."""
-        try:
-            self._config("video")
-        except ConfigError:
+    def _named_kind(self) -> Modality | None:
+        """The kind of data that the preset or the settings name; None where several suit."""
+        if self.preset is None and "network" not in self._settings:
             return None
-        named = self.preset is not None or "network" in self._settings
-        return Expected(modality="video") if named and not self._suits_images() else None
+        suiting = [modality for modality in modalities() if self._suits(modality.name)]
+        return suiting[0] if len(suiting) == 1 else None
 
-    def _suits_images(self) -> bool:
+    def _suits(self, kind: str) -> bool:
         try:
-            self._config("image")
+            self._config(kind)
         except ConfigError:
             return False
         return True
-
-    @property
-    def _modality(self) -> Modality:
-        return modality_of(self.config.network)
 
     @property
     def _fitted(self) -> Artifact:
         if self._artifact is None:
             raise MemaeError("this detector is not fitted; call fit(x), or Detector.load(directory)")
         return self._artifact
-
-
-_KINDS: dict[Modality, str] = {"image": "images", "table": "a table", "video": "video"}
-_THIS: dict[Modality, str] = {"image": "these are images", "table": "this is a table", "video": "this is video"}

@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.errors import ConfigError, MissingExtraError
 from memae.memory.base import MemoryRead
-from memae.video.inference import allows_int8, clip_form
-from memae.video.quantised import fast_int8
 
 __all__ = [
     "Engine",
@@ -117,6 +115,9 @@ def inference_form(model: Autoencoder, dtype: torch.dtype | None = None) -> Call
     if next(model.parameters()).device.type != "cpu":
         return model
     if any(isinstance(stage, nn.Conv3d) for stage in model.modules()):
+        from memae.video.inference import allows_int8, clip_form
+        from memae.video.quantised import fast_int8
+
         floating = torch.bfloat16 if fast_bfloat16() else torch.float32
         return clip_form(
             model, dtype or (torch.int8 if fast_int8() and allows_int8(model) else floating), floating

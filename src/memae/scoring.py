@@ -1,101 +1,47 @@
-"""From a model and encoded samples to error maps and scores: one finite number a sample, higher = more anomalous.
+"""Scores of samples that do not depend on each other: batches that fit into memory, threads, one pass over a source.
 
-The scorer knows no label and no threshold.
+What a score is, each kind of data says itself, by a function from a batch and its reconstruction to what it makes of
+them. The scorer knows no label, and of the threshold only who asks for explanations of anomalies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.batch_limit import BatchLimit
-from memae.config import Pool
 from memae.encoded import Encoded, fitting
 from memae.engine import inference_form
-from memae.image.tiles import Tiles
-from memae.losses import squared_error
-from memae.memory.base import Memory, MemoryRead
-from memae.stages import Advance
-from memae.types import Key, Skipped
+from memae.errors import DataError
+from memae.memory.base import MemoryRead
+from memae.memory.usage import use_counts
+from memae.modality import Artifact, Explanation, ItemUse, Prediction, Request
+from memae.progress import Done, Progress
+from memae.types import Key, Samples, Skipped
 
 __all__ = [
-    "ErrorMap",
-    "JoinedMap",
-    "Measure",
+    "Measured",
+    "SampleKind",
+    "SamplePredictor",
+    "Scorer",
     "Scores",
-    "error_maps",
-    "heat",
-    "hottest",
+    "count_uses",
+    "items_used",
     "one_thread",
-    "sample_scores",
-    "squares_of",
+    "p_value",
 ]
 
-SMALLEST = 1e-12  # usual error that is divided by
-HEAT = 1 / 64  # of the longer side of an image: what a map is smoothed by before anyone looks for places in it
-WEIGHT_BYTES = 64 << 20  # of the addressing weights of rows per forward pass
-BLOCK_LINES = 64  # of a map that are smoothed in one product
-FLOOR = 0.1  # of the mean usual error: where next to nothing is usual, rounding is no anomaly
-ROWS_APART = 4096  # rows that are worth a second thread
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How what is left of a rebuilt image becomes its error map and its score; rows have one way only."""
-
-    smooth_px: float = 0.0
-    """Standard deviation of the Gaussian that smooths what is left (S, C, H, W) before it is squared, px."""
-    pool: Pool | None = None
-    """What of its map is the score of an image; None is the mean."""
-    square_px: int = 1
-    """Side of the squares of a map, px: places are looked for in the mean errors of squares."""
-    usual: Tensor | None = None
-    """(h, w) float32: the mean squared error that normal images have in each square. Where it is given, maps and scores
-    are multiples of it."""
-
-    def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
-        """Of encoded samples (B, ...) and their reconstructions: (B, H, W) of images, else of each element."""
-        if x.ndim != 4:
-            return squared_error(x, rebuilt)
-        if self.smooth_px:
-            x, rebuilt = smoothed(x, rebuilt, self.smooth_px)
-        first, *others = zip(x.unbind(dim=1), rebuilt.unbind(dim=1), strict=True)
-        found = squared_error(*first)
-        for channel in others:  # plane by plane: the library's mean goes through the channels px by px
-            found += squared_error(*channel)
-        usual = self._divisor
-        if usual is None:
-            return found.div_(x.shape[1])
-        for axis, size in enumerate(found.shape[1:]):
-            usual = usual.repeat_interleave(self.square_px, axis).narrow(axis, 0, size)
-        return found.div_((usual * x.shape[1]).to(found))
-
-    def squares(self, errors: Tensor) -> Tensor:
-        """(B, h, w): the means of error maps (B, H, W) over squares, at their ends over the px that are left; errors of
-        anything else as they are."""
-        if errors.ndim != 3 or self.square_px == 1:
-            return errors
-        return F.avg_pool2d(errors, self.square_px, ceil_mode=True)
-
-    @property
-    def _divisor(self) -> Tensor | None:
-        if self.usual is None:
-            return None
-        return (self.usual + FLOOR * self.usual.mean()).clamp_min(SMALLEST)
-
-
-ERRORS = Measure()  # as they are, and their mean
+WEIGHT_BYTES = 64 << 20  # of read weights per forward pass
+CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 
 
 @dataclass(frozen=True)
@@ -103,8 +49,8 @@ class Scores:
     """Reconstruction errors, one a sample."""
 
     values: np.ndarray
-    """(S,) float64: mean squared error over the elements of the encoded sample; of an image what `Measure` makes of its
-    errors; higher = more anomalous."""
+    """(S,) float64: mean squared error over the elements of the encoded sample, of images and video what their settings
+    make of it; higher = more anomalous."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
     skipped: tuple[Skipped, ...] = ()
@@ -114,221 +60,105 @@ class Scores:
         return len(self.values)
 
 
-class ErrorMap(NamedTuple):
-    """A batch as the scorer saw it."""
+class Measured(Protocol):
+    """What a kind of data makes of a batch of B samples and its reconstruction."""
 
-    reconstruction: Tensor
-    """(B, ...) in encoded units."""
-    errors: Tensor
-    """Of images (B, H, W) the squared error, the mean over the channels, or by which factor it is above the usual one;
-    else (B, ...) the squared error of each element."""
-    squares: Tensor
-    """(B, h, w) of images: their errors in the squares of the measure; else as `errors`."""
-    read: MemoryRead | None
-    pool: Pool | None = None
-    """What of its errors is the score of an image; None, and that of a row, is the mean."""
+    @property
+    def read(self) -> MemoryRead | None:
+        """How the memory was read; None for a plain autoencoder."""
+        ...
 
     @property
     def scores(self) -> np.ndarray:
-        """(B,) float64: the score of each sample."""
-        if self.pool == "max" and self.errors.ndim == 3:
-            return hottest(self.squares.cpu().numpy())
-        scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
-        return scores
-
-    @property
-    def maps(self) -> np.ndarray:
-        """(B, H, W) float32: the errors of images."""
-        maps: np.ndarray = self.errors.cpu().numpy()
-        return maps
+        """(B,) float64, higher = more anomalous."""
+        ...
 
 
-def error_maps(
-    model: Autoencoder, x: Encoded, measure: Measure = ERRORS, limit: BatchLimit | None = None
-) -> Iterator[ErrorMap]:
-    """The error maps of encoded samples (S, ...), in batches, on the device of the model.
-
-    Args:
-        model: what rebuilds them.
-        x: the samples.
-        measure: what becomes of the errors of images.
-        limit: remembers how many samples fit, where memory ran out before; the batch is halved where it does.
-
-    Raises:
-        OutOfMemoryError: there is no room for one sample.
-    """
-    return _Scorer.of(model, measure, limit).maps(x, 0, len(x), _at_once(model, x))
+M = TypeVar("M", bound=Measured)
 
 
 @dataclass(frozen=True)
-class _Scorer:
-    rebuild: Callable[[Tensor], Reconstruction]
-    device: torch.device
-    measure: Measure
+class Scorer(Generic[M]):
+    """A model, what becomes of its reconstructions, and how many samples fit into memory at once."""
+
+    model: Autoencoder
+    measure: Callable[[Tensor, Reconstruction], M]
     limit: BatchLimit
+    weight_numbers: int = 0
+    """Read weights of one sample, which may be larger than the sample itself; 0 does not count them."""
+    least_for_threads: int = 1
+    """Samples that are worth a second thread."""
 
-    @classmethod
-    def of(cls, model: Autoencoder, measure: Measure, limit: BatchLimit | None) -> _Scorer:
-        return cls(inference_form(model), next(model.parameters()).device, measure, limit or BatchLimit("scoring"))
+    def batches(self, x: Encoded) -> Iterator[M]:
+        """What the measure makes of encoded samples (S, ...), batch by batch, on the device of the model.
 
-    def scores(self, x: Encoded, start: int, stop: int, wanted: int) -> np.ndarray:
-        """(stop - start,) float64."""
-        return np.concatenate([part.scores for part in self.maps(x, start, stop, wanted)])
+        Raises:
+            OutOfMemoryError: there is no room for one sample.
+        """
+        return self._batches(inference_form(self.model), x, 0, len(x), self._at_once(x))
+
+    def scores(self, x: Encoded, done: Done | None = None) -> np.ndarray:
+        """(S,) float64 scores of encoded samples (S, ...); `done` is told of each batch.
+
+        On a CPU each thread takes batches of its own: threads that share every step wait for each other longer than
+        they work.
+        """
+        on_cpu, threads = self._device.type == "cpu", torch.get_num_threads()
+        at_once = self._at_once(x)
+        apart = on_cpu and threads > 1 and len(x) >= self.least_for_threads
+        if apart:  # the read weights of all threads take no more room than those of one would
+            shared = at_once // threads if self.least_for_threads > 1 else at_once
+            at_once = max(1, min(shared, -(-len(x) // threads)))
+        parts = []
+        with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
+            rebuild = inference_form(self.model)
+
+            def scores_from(start: int) -> np.ndarray:
+                found = self._batches(rebuild, x, start, min(start + at_once, len(x)), at_once)
+                return np.concatenate([part.scores for part in found])
+
+            for scores in (workers.map if workers else map)(scores_from, range(0, len(x), at_once)):
+                parts.append(scores)
+                if done:
+                    done(len(scores))
+        return np.concatenate(parts) if parts else np.empty(0)
 
     @torch.inference_mode()
-    def maps(self, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[ErrorMap]:
-        """The error maps of the samples from `start` to `stop`, at most `wanted` at a time."""
+    def _batches(
+        self, rebuild: Callable[[Tensor], Reconstruction], x: Encoded, start: int, stop: int, wanted: int
+    ) -> Iterator[M]:
         while start < stop:
             size = min(self.limit.fit(wanted), stop - start)
             try:
-                part = self._map(x[start : start + size].to(self.device))
+                batch = x[start : start + size].to(self._device)
+                part = self.measure(batch, rebuild(batch))
             except (MemoryError, RuntimeError) as error:
                 self.limit.halve(error, size)
                 continue
             yield part
             start += size
 
-    def _map(self, x: Tensor) -> ErrorMap:
-        rebuilt, measure = self.rebuild(x), self.measure
-        errors = measure.errors(x, rebuilt.x)
-        return ErrorMap(rebuilt.x, errors, measure.squares(errors), rebuilt.read, measure.pool)
+    def _at_once(self, x: Encoded) -> int:
+        """Samples per forward pass."""
+        most = fitting(x, BATCH_BYTES)
+        return max(1, min(most, WEIGHT_BYTES // (4 * self.weight_numbers))) if self.weight_numbers else most
 
-
-def _at_once(model: Autoencoder, x: Encoded) -> int:
-    """Samples per forward pass. A row is small beside its weights, one for each item."""
-    most = fitting(x, BATCH_BYTES)
-    memory: Memory | None = getattr(model, "memory", None)
-    if memory is None or len(x.shape) != 2:
-        return most
-    return max(1, min(most, WEIGHT_BYTES // (4 * memory.num_items)))
-
-
-def sample_scores(
-    model: Autoencoder,
-    x: Encoded,
-    measure: Measure = ERRORS,
-    done: Advance | None = None,
-    limit: BatchLimit | None = None,
-) -> np.ndarray:
-    """(S,) float64 scores of encoded samples (S, ...), as `error_maps` finds them; `done` is told of each batch.
-
-    On a CPU each thread takes batches of images or rows of its own.
-    """
-    on_cpu, threads = next(model.parameters()).device.type == "cpu", torch.get_num_threads()
-    at_once, rows = _at_once(model, x), len(x.shape) == 2
-    apart = on_cpu and threads > 1 and (len(x) >= ROWS_APART if rows else len(x.shape) == 4)
-    if apart:  # the weights of the rows of all threads take no more room than those of one would
-        at_once = max(1, min(at_once // threads if rows else at_once, -(-len(x) // threads)))
-    parts = []
-    with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
-        scorer = _Scorer.of(model, measure, limit)
-
-        def scores_from(start: int) -> np.ndarray:
-            return scorer.scores(x, start, min(start + at_once, len(x)), at_once)
-
-        for scores in (workers.map if workers else map)(scores_from, range(0, len(x), at_once)):
-            parts.append(scores)
-            if done:
-                done(len(scores))
-    return np.concatenate(parts) if parts else np.empty(0)
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
 
 def _workers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "memae-scores", torch.set_num_threads, (1,))
 
 
-@dataclass(frozen=True)
-class JoinedMap:
-    """The error map of one image that was cut into tiles, as `memae.image.tiles` joins it."""
-
-    errors: np.ndarray
-    """(H, W) float32, the mean over the channels."""
-    seen_px: int
-    """The longer side of a tile."""
-    square_px: int = 1
-    """Side of the squares in which places are looked for; they lie from the first px of the image on."""
-
-    @classmethod
-    def of(
-        cls, model: Autoencoder, tiles: Tiles, measure: Measure = ERRORS, limit: BatchLimit | None = None
-    ) -> JoinedMap:
-        """From the maps of all tiles of one image; further arguments as of `error_maps`."""
-        tiling = tiles.tiling
-        joined, places = tiling.empty(), iter(tiling.places.tolist())
-        for part in error_maps(model, tiles, measure, limit):
-            for errors, (row, column) in zip(part.maps, places, strict=False):
-                tiling.add(joined, row, column, errors)
-        return cls(tiling.trimmed(joined), max(tiles.shape[2:]), measure.square_px)
-
-    def score(self, pool: Pool | None) -> float:
-        """Of the image."""
-        return float(self.heat.max() if pool == "max" else self.errors.mean(dtype=np.float64))
-
-    @property
-    def heat(self) -> np.ndarray:
-        """(h, w) of squares; smoothed as if it were the map of a tile."""
-        return heat(squares_of(self.errors, self.square_px), -(-self.seen_px // self.square_px))
-
-    @property
-    def hottest_px(self) -> tuple[int, int]:
-        """Row and column of the middle of its hottest square."""
-        hot = self.heat
-        row, column = (int(place) for place in np.unravel_index(int(hot.argmax()), hot.shape))
-        return row * self.square_px + self.square_px // 2, column * self.square_px + self.square_px // 2
-
-
-def squares_of(errors: np.ndarray, square_px: int) -> np.ndarray:
-    """(h, w): the means of an error map (H, W) over its squares, as `Measure.squares`."""
-    squares: np.ndarray = Measure(square_px=square_px).squares(torch.from_numpy(errors)[None])[0].numpy()
-    return squares
-
-
-def heat(errors: np.ndarray, seen: int | None = None) -> np.ndarray:
-    """Error maps (..., h, w) smoothed by a Gaussian of 1/64 of the longer side: places count and not pixels.
-
-    Args:
-        errors: the maps, px by px or square by square; beyond their edges lies their mirror image.
-        seen: the longer side of what the network sees at once, in places of the map; None where it sees all of it.
-    """
-    sigma = HEAT * (seen or max(errors.shape[-2:]))
-    maps = torch.from_numpy(errors.astype(np.float32, copy=False))
-    return _smooth_columns(_smooth_columns(maps, sigma).mT, sigma).mT.numpy()
-
-
-def _smooth_columns(maps: Tensor, sigma: float) -> Tensor:
-    """(..., h, w) smoothed along h: products with a band of the Gaussian, a block of lines at a time."""
-    size = maps.shape[-2]
-    bands = (_gaussian_band(size, sigma, start) for start in range(0, size, BLOCK_LINES))
-    return torch.cat(
-        [weights @ maps[..., first : first + weights.shape[1], :] for first, weights in bands], dim=-2
-    )
-
-
-@lru_cache(maxsize=256)
-def _gaussian_band(size: int, sigma: float, start: int) -> tuple[int, Tensor]:
-    """What the lines of a block, from line `start` of `size` on, are made of: the first line, and float32 weights
-    (block, lines) of those from there on. The Gaussian reaches 4 sigma; beyond the ends lies the mirror image."""
-    reach = int(4 * sigma + 0.5)
-    away = torch.arange(-reach, reach + 1)
-    weights = torch.exp(away.double() ** 2 / (-2 * sigma**2))
-    lines = torch.arange(start, min(start + BLOCK_LINES, size))[:, None] + away
-    lines %= 2 * size
-    lines = torch.minimum(lines, 2 * size - 1 - lines)
-    first, last = int(lines.min()), int(lines.max())
-    band = torch.zeros(len(lines), last + 1 - first, dtype=torch.float64)
-    band.scatter_add_(1, lines - first, (weights / weights.sum()).expand(lines.shape))
-    return first, band.float()
-
-
-def hottest(errors: np.ndarray) -> np.ndarray:
-    """(...) float64: the greatest heat of each error map (..., h, w)."""
-    return np.asarray(heat(errors).max(axis=(-2, -1)), dtype=np.float64)
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Samples are scored in steps so short that threads wait for each other longer than they work, on a busy machine
-    fifty times as long as one alone would take."""
+    """A block in which torch uses one thread.
+
+    Steps of scoring are so short that threads wait for each other longer than they work; on a busy machine they take
+    fifty times as long as one thread alone.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -337,18 +167,142 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def smoothed(x: Tensor, rebuilt: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Two batches of images (B, C, H, W), both smoothed by a Gaussian of `sigma` px.
+class SampleKind(Protocol[M]):
+    """What one pass over samples asks a kind of data for."""
 
-    Their difference is the smoothed residual: a stroke that lies a px beside its copy leaves a positive and a
-    negative line, which cancel out, and one that should not be there leaves one that does not.
-    """
-    down, across = (_gaussian(size, sigma).to(rebuilt) for size in rebuilt.shape[2:])
-    return down @ x.to(rebuilt) @ across.T, down @ rebuilt @ across.T
+    @property
+    def scorer(self) -> Scorer[M]:
+        """How its samples are scored."""
+        ...
+
+    def encode(self, samples: Any, skip_bad: bool) -> tuple[Encoded, Mapping[int, str]]:
+        """The samples as the network takes them, and the bad ones among them with the reason."""
+        ...
+
+    def at_once(self, samples: Any, request: Request) -> int:
+        """How many samples to encode at a time."""
+        ...
+
+    def explained(self, samples: Any, encoded: Encoded, place: int, measured: M, row: int) -> Mapping[str, Any]:
+        """The kind's own fields of the `Explanation` of sample `place`, which is row `row` of its batch."""
+        ...
 
 
-def _gaussian(size: int, sigma: float) -> Tensor:
-    """(size, size): row i weighs the px of a line around px i; the weights add up to 1 at the edges, too."""
-    place = torch.arange(size, dtype=torch.float64)
-    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
-    return weights / weights.sum(dim=1, keepdim=True)
+@dataclass(frozen=True)
+class SamplePredictor(Generic[M]):
+    """One pass of an artifact over samples that do not depend on each other."""
+
+    artifact: Artifact
+    kind: SampleKind[M]
+    request: Request
+    done: Done
+    progress: Progress | None
+
+    def predictions(self, source: Any) -> Iterator[Prediction]:
+        """The samples of a source, part by part.
+
+        Raises:
+            DataError: samples that do not fit the model, or none at all.
+        """
+        for samples, encoded, bad in self._encoded(source):
+            skipped = tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
+            if self.request.explained == "none":
+                scores = self.kind.scorer.scores(encoded, self.done)
+                scores[list(bad)] = np.nan
+                yield Prediction(samples.keys, scores, skipped)
+            elif self.request.keys is None and not bad:
+                for part in self._explaining(samples, encoded):
+                    self.done(len(part.keys))
+                    yield part
+            else:
+                keys = self.request.keys
+                kept = (row for row, key in enumerate(samples.keys) if keys is None or key in keys)
+                yield self._together(samples, encoded, np.array([row for row in kept if row not in bad]), skipped)
+                self.done(len(samples))
+
+    def _encoded(self, source: Any) -> Iterator[tuple[Samples, Encoded, Mapping[int, str]]]:
+        """Samples, encoded, and the bad ones among them and why, which is an error unless they may be skipped."""
+        good, why = 0, "holds no samples"
+        limit = BatchLimit("encoding", self.progress)
+        for chunk in source.chunks(CHUNK_SAMPLES):
+            start = 0
+            while start < len(chunk):
+                size = min(limit.fit(self.kind.at_once(chunk, self.request)), len(chunk) - start)
+                part = chunk if size == len(chunk) else chunk.take(np.arange(start, start + size))
+                try:
+                    encoded, bad = self.kind.encode(part, self.request.skip_bad)
+                except (MemoryError, RuntimeError) as error:
+                    limit.halve(error, size)
+                    continue
+                good += len(part) - len(bad)
+                if bad and not good:
+                    why = f"holds no sample that is not bad; the first: {next(iter(bad.values()))}"
+                yield part, encoded, bad
+                start += size
+        if not good:
+            raise DataError(f"{source.origin}: {why}")
+
+    def _together(
+        self, samples: Samples, encoded: Encoded, good: np.ndarray, skipped: tuple[Skipped, ...]
+    ) -> Prediction:
+        """All samples as one part; only those of the index `good` can be scored or are to be."""
+        keys, scores, why = samples.keys, np.full(len(samples), np.nan), list[Explanation]()
+        if len(good):
+            if len(good) < len(samples):
+                samples, encoded = samples.take(good), encoded[torch.from_numpy(good)]
+            parts = list(self._explaining(samples, encoded))
+            scores[good] = np.concatenate([part.scores for part in parts])
+            why = [one for part in parts for one in part.explanations]
+        return Prediction(keys, scores, skipped, tuple(why))
+
+    def _explaining(self, samples: Samples, encoded: Encoded) -> Iterator[Prediction]:
+        start, batches = 0, self.kind.scorer.batches(encoded)
+        while start < len(samples):
+            with (
+                one_thread() if self.kind.scorer.least_for_threads > 1 else nullcontext()
+            ):  # steps of rows are short
+                measured = next(batches)
+                scores = measured.scores
+                keys = samples.keys[start : start + len(scores)]
+                rows = self.request.wanted(keys, scores, self.artifact.threshold)
+                why = tuple(self._explanation(samples, encoded, start, measured, scores, row) for row in rows)
+            yield Prediction(keys, scores, explanations=why)
+            start += len(scores)
+
+    def _explanation(
+        self, samples: Samples, encoded: Encoded, start: int, measured: M, scores: np.ndarray, row: int
+    ) -> Explanation:
+        read, score = measured.read, float(scores[row])
+        return Explanation(
+            key=samples.keys[start + row],
+            score=score,
+            p_value=p_value(self.artifact, score),
+            items=items_used(read, row) if read else (),
+            **self.kind.explained(samples, encoded, start + row, measured, row),
+        )
+
+
+def p_value(artifact: Artifact, score: float) -> float | None:
+    """The conformal p-value of one score; None for a model without a threshold."""
+    return float(artifact.threshold.p_values(np.array([score]))[0]) if artifact.threshold else None
+
+
+def count_uses(scorer: Scorer[M], x: Encoded, done: Done, see: Callable[[M], None] | None = None) -> np.ndarray:
+    """(N,) how many queries of encoded samples read each item; `see` is given each batch on the way."""
+    memory = scorer.model.memory
+    total = torch.zeros(0 if memory is None else memory.num_items + 2, dtype=torch.long)
+    for measured in scorer.batches(x):
+        if measured.read is not None:
+            total += use_counts(measured.read).cpu()
+        if see:
+            see(measured)
+        done(len(measured.scores))
+    return total[:-2].numpy()
+
+
+def items_used(read: MemoryRead, row: int) -> tuple[ItemUse, ...]:
+    """The items that rebuilt sample `row` of a batch, strongest first; weights averaged over its queries."""
+    weights = read.shares[row].mean(dim=0).cpu()
+    used = weights.nonzero().squeeze(1)
+    used = used[weights[used].argsort(descending=True, stable=True)]
+    return tuple(map(ItemUse, used.tolist(), weights[used].tolist()))

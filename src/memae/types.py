@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+
+from memae.errors import DataError
 
 __all__ = [
     "EVERYTHING",
@@ -15,17 +17,17 @@ __all__ = [
     "Frames",
     "Images",
     "Key",
-    "Modality",
     "Picture",
     "Samples",
     "Skipped",
+    "Source",
     "Table",
+    "readable",
+    "unreadable_at",
 ]
 
 Key: TypeAlias = Hashable
 """A path, a row number or an index label; it travels to the last row of the output."""
-
-Modality = Literal["image", "table", "video"]
 
 EVERYTHING = 1 << 62
 """A chunk size that means: all samples in one chunk."""
@@ -43,6 +45,11 @@ class Images:
     unreadable: Mapping[int, str] = field(default_factory=dict)
     """Images that are black, as they could not be read, and why; only a source that was asked to skip has them."""
 
+    def take(self, rows: np.ndarray) -> Images:
+        """The images of an index (B,)."""
+        keys = [self.keys[row] for row in rows.tolist()]
+        return Images(self.pixels[rows], keys, self.origin, unreadable_at(self, rows))
+
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -57,6 +64,11 @@ class Table:
     """The file or argument that they came from, for messages."""
     unreadable: Mapping[int, str] = field(default_factory=dict)
     """Rows that hold nothing, as they could not be read, and why; only a source that was asked to skip has them."""
+
+    def take(self, rows: np.ndarray) -> Table:
+        """The rows of an index (B,)."""
+        keys = [self.keys[row] for row in rows.tolist()]
+        return Table(self.columns.take(rows), keys, self.origin, unreadable_at(self, rows))
 
     def __len__(self) -> int:
         return int(self.columns.num_rows)
@@ -112,4 +124,72 @@ class Frames:
         return len(self.pixels)
 
 
-Samples: TypeAlias = Images | Table | Frames
+class Samples(Protocol):
+    """S samples in their own units, as a source gives them."""
+
+    @property
+    def keys(self) -> Sequence[Key]:
+        """(S,) what the user knows each sample by."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """The file or argument that they came from, for messages."""
+        ...
+
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Samples that hold nothing, as they could not be read, and why; only a source that skips bad ones has them."""
+        ...
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The samples of an index (B,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Samples in chunks, so that memory does not grow with the length of the input."""
+
+    origin: str
+
+    @property
+    def modality(self) -> str:
+        """The name of the kind of data."""
+        ...
+
+    def chunks(self, size: int) -> Iterator[Any]:
+        """At most `size` samples at a time, in order, each time from the start."""
+        ...
+
+    def labels(self, name: str) -> np.ndarray:
+        """(S,) labels as text, from a column, array, folder or file of that name; only an evaluation asks."""
+        ...
+
+    def without(self, names: Sequence[str]) -> Source:
+        """The same samples without these columns."""
+        ...
+
+
+def unreadable_at(samples: Samples, rows: np.ndarray) -> dict[int, str]:
+    """The unreadable samples among those of an index (B,), by their place in it."""
+    bad = samples.unreadable
+    return {place: bad[row] for place, row in enumerate(rows.tolist()) if row in bad} if bad else {}
+
+
+def readable(samples: Any) -> tuple[Any, tuple[Skipped, ...]]:
+    """The samples without those that could not be read, and these.
+
+    Raises:
+        DataError: none can be read.
+    """
+    if not samples.unreadable:
+        return samples, ()
+    good = np.ones(len(samples), dtype=bool)
+    good[list(samples.unreadable)] = False
+    skipped = tuple(Skipped(samples.keys[row], why) for row, why in samples.unreadable.items())
+    if not good.any():
+        raise DataError(f"{samples.origin}: holds no sample that can be read; the first {skipped[0].reason}")
+    return samples.take(np.flatnonzero(good)), skipped

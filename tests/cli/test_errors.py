@@ -163,7 +163,7 @@ SOURCES = [
     case(
         "a size of nothing",
         FIT.format("zeros --size 0"),
-        "preprocess.image_size = 0",
+        "image.size_px = 0",
         "greater than or equal to 4",
     ),
     case(
@@ -719,7 +719,7 @@ FOOTAGE = [
     case(
         "a table for video",
         WATCH.format("ok.csv"),
-        r"ok\.csv: the model was trained on video and this is a table",
+        r"ok\.csv: the model was trained on videos and this is a table",
     ),
     case(
         "video for a table",

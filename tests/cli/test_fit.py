@@ -103,7 +103,7 @@ def test_a_preset_is_taken_by_name(memae, folder, digits, preset, network, simil
     assert memae("fit", "ok.npy", "--out", "model", "--preset", preset, *BRIEF).code == 0
     config = settings(folder)["config"]
     assert (config["network"], config["memory"]["similarity"]) == (network, similarity)
-    assert scale in (None, config["preprocess"]["image_scale"])
+    assert scale in (None, config["image"]["scale"])
 
 
 def test_dropped_columns_are_left_out_then_and_later(memae, rows):

@@ -100,13 +100,13 @@ def test_fit_says_what_becomes_of_photos_and_scoring_does_the_same(memae, folder
         size = (800, 600) if place % 4 else (400, 400)
         Image.fromarray(pixels).resize(size).save(folder / "photos" / f"{place:02}.jpg")
     done = memae("fit", "photos", "--out", "new", "--size", "32", *BRIEF)
-    said = "images of 2 sizes, most of 800 x 600 px: all become 32 x 24 px (preprocess.image_size)"
+    said = "images of 2 sizes, most of 800 x 600 px: all become 32 x 24 px (image.size_px)"
     lines = done.err.splitlines()
     assert lines[0] == f"warning: {said}"  # before a long training
     assert done.err.count(said) == 1
     stored = json.loads((folder / "new" / "config.json").read_text())
     assert [stored["preprocess"][name] for name in ("channels", "height", "width")] == [3, 24, 32]
-    assert stored["config"]["preprocess"]["image_size"] == 32
+    assert stored["config"]["image"]["size_px"] == 32
     Image.open(folder / "photos" / "01.jpg").resize((500, 500)).convert("L").save(folder / "other.png")
     found = rows(memae("score", "new", "photos", "other.png").out)
     assert len(found) == 25

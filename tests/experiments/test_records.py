@@ -75,7 +75,7 @@ def test_a_file_is_strict_json_whatever_a_method_says_of_itself(tmp_path):
         ({**SETTINGS, "size": (1, 3)}, r"size was \[1, 2\], is \[1, 3\]"),
         ({**SETTINGS, "new": {"deep": "on"}}, r"new\.deep was None, is on"),
         ({**SETTINGS, "train": {}}, r"train\.epochs was 3, is None"),
-        ({**SETTINGS, "score": {"pool": "max"}}, r"score\.pool was mean, is max"),
+        ({**SETTINGS, "image": {"pool": "max"}}, r"image\.pool was mean, is max"),
     ],
 )
 def test_a_cell_of_other_settings_is_refused_and_stays_as_it_is(tmp_path, changed, said):
@@ -91,7 +91,7 @@ def test_a_cell_of_other_settings_is_refused_and_stays_as_it_is(tmp_path, change
 @pytest.mark.parametrize(
     "changed",
     [
-        {**SETTINGS, "score": {"pool": "mean"}, "memory": {"trained": True}},
+        {**SETTINGS, "image": {"pool": "mean"}, "memory": {"trained": True}},
         {**SETTINGS, "train": {"epochs": 3, "noise": 0.0, "decay_share": 0.0}},
         {**SETTINGS, "train": {"epochs": 3}},
         {**SETTINGS, "new": {"deep": None, "also": False}},

@@ -21,8 +21,7 @@ from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from memae import Detector
-from memae.fit import calibrated
-from memae.hold_out import prepare
+from memae.modality import prepare
 from memae.video.source import VideoSource
 
 HERE = Path(__file__).parent
@@ -132,7 +131,7 @@ def thin(detector: Detector, normal: VideoSource) -> None:
             weight[weight.abs() < least] = 0
             weight.copy_(weight.bfloat16())
     prepared = prepare(normal, detector.config, detector.seed)
-    detector._artifact = calibrated(detector._fitted, prepared)
+    detector._artifact = detector.modality.calibrate(detector._fitted, prepared, None)
 
 
 def pack(file: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from listening import Listener
 from PIL import Image
 
-import memae.hold_out
+import memae.image.prepare
 from memae import Detector
 from memae.encoded import batches
 from memae.image.dataset import StoredImages, store
@@ -64,7 +64,7 @@ def test_without_rows_they_are_all_images(root):
 def test_training_from_the_disk_is_training_from_memory_to_the_bit(root, monkeypatch):
     detectors = []
     for limit in (1 << 40, 0):
-        monkeypatch.setattr(memae.hold_out, "MEMORY_BYTES", limit)
+        monkeypatch.setattr(memae.image.prepare, "MEMORY_BYTES", limit)
         detectors.append(Detector(settings=BRIEF, device="cpu").fit(root))
     memory, disk = detectors
     assert memory.preprocess == disk.preprocess
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_not_stored_and_trains_no_other_model(root, monke
     (mixed / "99.png").write_bytes(b"text")
     plain = Detector(settings=BRIEF, device="cpu").fit(root)
     for limit in (1 << 40, 0):
-        monkeypatch.setattr(memae.hold_out, "MEMORY_BYTES", limit)
+        monkeypatch.setattr(memae.image.prepare, "MEMORY_BYTES", limit)
         detector = Detector(settings=BRIEF, device="cpu").fit(mixed, skip_bad=True)
         assert detector.facts["skipped"] == {
             "count": 2,
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_not_stored_and_trains_no_other_model(root, monke
 
 
 def test_training_from_the_disk_resumes(root, monkeypatch, tmp_path):
-    monkeypatch.setattr(memae.hold_out, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(memae.image.prepare, "MEMORY_BYTES", 0)
 
     class Stop(Listener):
         def begin(self, epochs, samples, done):

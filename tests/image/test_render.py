@@ -5,15 +5,15 @@ import pytest
 from PIL import Image
 
 from memae.errors import ConfigError
-from memae.explain import Explanation
+from memae.image.maps import anomaly_map as heat
 from memae.image.render import check_maps_folder, map_path, save_map
-from memae.scoring import heat
+from memae.modality import Explanation
 
 GREY = np.full((60, 80, 3), 128, np.uint8)
 
 
 def explanation(error_map, x=None):
-    return Explanation("a", 0.1, 0.5, (), (), x, x, error_map)
+    return Explanation("a", 0.1, 0.5, x=x, reconstruction=x, error_map=error_map, anomaly_map=heat(error_map))
 
 
 def drawn(path):

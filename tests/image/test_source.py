@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import memae.image.dataset
 import memae.image.source
-import memae.sources
 from memae.errors import DataError
 from memae.image.source import ImageSource, open_idx, read_idx
 from memae.types import EVERYTHING
@@ -157,7 +157,7 @@ def test_images_of_several_sizes_become_the_most_common_one(tmp_path):
     images = everything(source)
     assert images.pixels.shape == (4, 1, 6, 8)
     assert np.array_equal(images.pixels[[0, 3], 0], [PIXELS[0], PIXELS[0]])  # to the bit
-    assert source.notes == ("images of 3 sizes, most of 8 x 6 px: all become 8 x 6 px (preprocess.image_size)",)
+    assert source.notes == ("images of 3 sizes, most of 8 x 6 px: all become 8 x 6 px (image.size_px)",)
 
 
 def test_of_two_sizes_that_are_as_common_the_larger_one_counts(tmp_path):
@@ -174,7 +174,7 @@ def test_images_of_one_size_stay_as_they_are_up_to_256_px(tmp_path):
 def test_large_photos_are_shrunk_and_a_note_says_so(tmp_path):
     source = ImageSource([folder(tmp_path, a_jpg=RGB.resize((2000, 1500)))])
     assert everything(source).pixels.shape == (1, 3, 192, 256)
-    assert source.notes == ("images of 2000 x 1500 px: all become 256 x 192 px (preprocess.image_size)",)
+    assert source.notes == ("images of 2000 x 1500 px: all become 256 x 192 px (image.size_px)",)
 
 
 @pytest.mark.parametrize(("longest", "shape"), [(4, (3, 4)), (8, (6, 8)), (16, (12, 16)), (None, (6, 8))])
@@ -286,8 +286,8 @@ class TestBadImages:
             assert {part.dtype for part in pixels} == {np.dtype(np.uint8)}
 
     def test_collected_in_parts_they_keep_their_places(self, root, monkeypatch):
-        monkeypatch.setattr(memae.sources, "READ_IMAGES", 2)
-        images = memae.sources.collect(ImageSource([root]).skipping())
+        monkeypatch.setattr(memae.image.dataset, "PART_IMAGES", 2)
+        images = memae.image.dataset.collect(ImageSource([root]).skipping())
         assert images.keys == ["0.png", "1.png", "2.png", "3.jpg", "4.png"]
         assert sorted(images.unreadable) == [1, 3]
         assert np.array_equal(images.pixels[[0, 2, 4], 0], PIXELS[[0, 2, 4]])

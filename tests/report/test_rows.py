@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memae.detector import Verdicts
-from memae.explain import Explanation, ItemUse
+from memae.modality import Explanation, ItemUse
 from memae.report.rows import explanation_lines, write_verdicts
 from memae.table.schema import Cell
 from memae.types import FrameKey

@@ -10,8 +10,7 @@ import memae.table.prepare
 from memae import Detector
 from memae.config import override
 from memae.errors import ConfigError, DataError
-from memae.hold_out import prepare
-from memae.presets import preset_config
+from memae.modality import FitOptions, Prepared, prepare, preset_config
 from memae.sources import open_source
 from memae.table.dataset import Rows
 
@@ -32,10 +31,10 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(memae.table.prepare, "CHUNK_ROWS", 37)
 
 
-def config(**preprocess):
+def config(**table):
     return override(
         preset_config("table-paper", "table"),
-        {"preprocess": preprocess, "train": {"validation_share": 0.1}},
+        {"table": table, "train": {"validation_share": 0.1}},
         "test",
     )
 
@@ -55,13 +54,13 @@ def written(path, suffix):
 @pytest.mark.parametrize("suffix", ["parquet", "feather", "csv"])
 def test_streamed_rows_are_those_in_memory(tmp_path, suffix, scale):
     source = open_source(written(tmp_path, suffix))
-    held = prepare(source, config(number_scale=scale), 3, categorical=["code"])
-    streamed = prepare(source, config(number_scale=scale), 3, categorical=["code"], stream=True)
+    held = prepare(source, config(number_scale=scale), 3, FitOptions(categorical=["code"]))
+    streamed = prepare(source, config(number_scale=scale), 3, FitOptions(categorical=["code"], stream=True))
     assert isinstance(held.training, torch.Tensor)
     assert isinstance(streamed.training, Rows)
     assert streamed.counts == held.counts
     assert streamed.preprocess.shape == held.preprocess.shape == (1 + 2 + 6 + 4 + 3,)
-    for name in ("training", "usual", "held_out", "calibration"):
+    for name in ("training", "whole", "validation", "calibration"):
         assert torch.allclose(getattr(streamed, name)[:], getattr(held, name), rtol=1e-5, atol=1e-5), name
     assert (streamed.notes, streamed.origin) == (held.notes, held.origin)
 
@@ -94,7 +93,7 @@ def test_bad_rows_of_a_streamed_file_are_left_out(tmp_path):
     whole.write_text("\n".join(["a,b", *lines, ""]))
     spoilt.write_text("\n".join(["a,b", *lines[:9], "wide,1", *lines[9:100], "7", *lines[100:], ""]))
     expected = prepare(open_source(whole), config(), 0)
-    found = prepare(open_source(spoilt, skip_bad=True), config(), 0, stream=True)
+    found = prepare(open_source(spoilt, skip_bad=True), config(), 0, FitOptions(stream=True))
     assert [tuple(bad) for bad in found.skipped] == [
         (9, "column 'a' holds 'wide'"),
         (101, "has 1 cell and the header 2"),
@@ -114,7 +113,7 @@ def test_bad_rows_of_a_streamed_file_are_left_out(tmp_path):
 def test_what_cannot_be_learnt_is_refused_in_a_stream_too(tmp_path, columns, what):
     pd.DataFrame(columns).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(DataError, match=rf"t\.csv: {what}"):
-        prepare(open_source(tmp_path / "t.csv"), config(), 0, stream=True)
+        prepare(open_source(tmp_path / "t.csv"), config(), 0, FitOptions(stream=True))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,9 @@ def test_the_kind_of_a_csv_column_is_that_of_all_its_blocks(tmp_path, monkeypatc
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["a,b", *(f"{cell},{'z' * 20_000}" for cell in cells), ""]))  # three blocks
     (found,) = (
-        c for c in prepare(open_source(path), config(), 0, stream=True).preprocess.columns if c.name == "a"
+        c
+        for c in prepare(open_source(path), config(), 0, FitOptions(stream=True)).preprocess.columns
+        if c.name == "a"
     )
     (held,) = (c for c in prepare(open_source(path), config(), 0).preprocess.columns if c.name == "a")
     assert found.kind == held.kind == kind
@@ -140,13 +141,35 @@ def test_the_kind_of_a_csv_column_is_that_of_all_its_blocks(tmp_path, monkeypatc
 
 def test_equal_rows_cannot_be_dropped_from_a_stream():
     with pytest.raises(ConfigError, match=r"duplicates = 'drop' compares all rows .*; set it to 'keep'"):
-        prepare(open_source(pa.table({"a": range(100)})), config(duplicates="drop"), 0, stream=True)
+        prepare(open_source(pa.table({"a": range(100)})), config(duplicates="drop"), 0, FitOptions(stream=True))
 
 
 def test_the_default_streams_without_a_part_to_stop_early_on(tmp_path):
     source = open_source(written(tmp_path, "parquet"))
     default = preset_config("table", "table")
-    held, streamed = (prepare(source, default, 3, stream=stream) for stream in (False, True))
-    assert held.held_out is streamed.held_out is None
+    held, streamed = (prepare(source, default, 3, FitOptions(stream=stream)) for stream in (False, True))
+    assert held.validation is streamed.validation is None
     assert streamed.counts == held.counts
     assert torch.allclose(streamed.training[:], held.training, rtol=1e-5, atol=1e-5)
+
+
+def test_equal_rows_train_and_hold_out_once_where_duplicates_are_dropped_and_calibrate_as_often_as_they_came() -> (
+    None
+):
+    kinds = np.random.default_rng(0).choice([1.0, 2.0, 7.0], p=[0.6, 0.3, 0.1], size=400)
+    rows = np.stack([kinds, -kinds], axis=1)
+
+    def dealt_rows(duplicates: str) -> Prepared:
+        settings = {
+            "table": {"duplicates": duplicates},
+            "train": {"validation_share": 0.1, "patience": 0},
+        }
+        return prepare(open_source(rows), override(preset_config("table", "table"), settings, "test"), seed=0)
+
+    kept, dropped = dealt_rows("keep"), dealt_rows("drop")
+    assert kept.counts == {"training": 280, "held_out": 40, "calibration": 80}
+    assert dropped.counts == {"training": 3, "held_out": 3, "calibration": 80}
+    assert dropped.validation is not None and len(torch.unique(dropped.validation[:], dim=0)) == 3
+    own_units = {tuple(np.round(row, 5)) for row in dropped.preprocess.readable(dropped.training)}
+    assert own_units == {(1.0, -1.0), (2.0, -2.0), (7.0, -7.0)}
+    assert dropped.training.mean(dim=0).abs().max() < 1e-6, "scales are those of the rows that train"

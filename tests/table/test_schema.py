@@ -7,7 +7,8 @@ import torch
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
-from memae.sources import collect, expected_by, open_source
+from memae.modality import modality_named
+from memae.sources import collect, open_source
 from memae.table.fit_schema import TableSummary, fit_table, hints, survey
 from memae.table.schema import column_kind
 from memae.types import Table
@@ -35,7 +36,7 @@ def fit(x, image_scale="none", number_scale="standard", dropped=()):
 
 
 def encode(preprocess, x):
-    return preprocess.encode(collect(open_source(x, expected_by(preprocess))))
+    return preprocess.encode(collect(open_source(x, modality_named("table"), preprocess)))
 
 
 def test_numbers_are_scaled_and_categories_one_hot_with_a_place_for_the_unseen():

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import feather
 
 from memae.errors import DataError
-from memae.table.source import ArrowSource, ParquetSource, TableSource, from_frame
+from memae.table.source import ArrowSource, ParquetSource, TableSource, from_frame, is_frame
 from memae.types import EVERYTHING
 
 
@@ -131,8 +131,9 @@ def test_a_column_of_mixed_types_is_refused():
 
 
 def test_what_is_no_frame_is_left_to_others():
-    assert from_frame(np.ones((3, 2))) is None
-    assert from_frame([[1.0], [2.0]]) is None
+    assert not is_frame(np.ones((3, 2)))
+    assert not is_frame([[1.0], [2.0]])
+    assert is_frame(pd.DataFrame({"a": [1]}))
 
 
 def test_table_labels_are_text_whatever_the_type():

@@ -12,7 +12,7 @@ from memae.config import TrainConfig
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
 from memae.memory.memae import MemAE
 from memae.memory.usage import use_counts
-from memae.presets import build, preset_config
+from memae.modality import build, preset_config
 from memae.table.networks import fully_connected
 from memae.training import lane_training
 from memae.training.lane_training import LaneGradients

@@ -15,7 +15,7 @@ from PIL import Image
 from video_files import write_frames
 
 from memae.errors import DataError
-from memae.explain import ItemUse
+from memae.modality import ItemUse
 from memae.types import FrameKey, Frames
 from memae.video import event_media, recent
 from memae.video.event_media import EventMedia, Peak, write_events

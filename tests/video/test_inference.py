@@ -4,7 +4,7 @@ from torch import nn
 
 from memae.config import override
 from memae.engine import inference_form
-from memae.presets import build, preset_config
+from memae.modality import build, preset_config
 from memae.video.quantised import fast_int8
 
 INT8 = pytest.mark.skipif(not fast_int8(), reason="a CPU with 8-bit integer products")

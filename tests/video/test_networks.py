@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from memae.autoencoder import Autoencoder
 from memae.config import Config, override
 from memae.errors import ConfigError
-from memae.presets import build, preset_config
+from memae.modality import build, preset_config
 from memae.video.networks import ClipLayer, Fold, Unfold, clip_decoder, clip_encoder, encoded_clip
 
 PAPER_CLIP = (1, 16, 256, 256)

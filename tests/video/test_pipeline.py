@@ -46,7 +46,7 @@ class Scripted:
         self.scores, self.place, self.fails_at = scores, place, fails_at
         self.watched: np.ndarray | None = None
 
-    def place_level(self, score: float) -> float:
+    def map_level(self, score: float) -> float:
         return score
 
     def open(self, x: object) -> VideoSource:

@@ -13,10 +13,10 @@ from moving_squares import frames_of
 from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder, Reconstruction
-from memae.config import VideoConfig
 from memae.errors import ConfigError
 from memae.memory.memae import MemAE
 from memae.types import FrameKey, Frames
+from memae.video.config import VideoConfig
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import (
     FRAMES_AVERAGED,

@@ -36,7 +36,7 @@ from memae.errors import ConfigError
 
 if TYPE_CHECKING:
     from memae.metrics import ResultTable, SampleMeter
-    from memae.predict import Explained
+    from memae.modality import Explained
 
 __all__ = ["evaluate"]
 
@@ -152,10 +152,10 @@ def evaluate(
     meter = _meter(opened, source, label_column, normal, labels, skip_bad)
     samples = opened.without((*((label_column,) if label_column else ()), *(drop or ())))
     explained: Explained = "all" if meter.takes_maps else "none"
-    stream = detector.stream(samples, explained=explained, skip_bad=skip_bad, watcher=console.progress)
+    stream = detector.stream(samples, explained=explained, skip_bad=skip_bad, progress=console.progress)
     with closing(stream) as parts:
         for part in parts:
-            maps = [(found.key, found.heat) for found in part.explanations]
+            maps = [(found.key, found.anomaly_map) for found in part.explanations if found.anomaly_map is not None]
             meter.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
     if left_out := meter.left_out():
         console.note(skipped_line(len(left_out), left_out))

@@ -134,7 +134,7 @@ def fit(
 
     main_process = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=quiet or not main_process, log_json=log_json and main_process)
-    settings = settings_from(config, words, false_alarm_rate, image_size=size, tile=tile)
+    settings = settings_from(config, words, false_alarm_rate, size_px=size, tile_px=tile)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
@@ -236,8 +236,6 @@ def _decision(detector: Any) -> dict[str, Any]:
 
 
 def _summary(detector: Any, out: Path) -> list[str]:
-    from memae.presets import modality_of
-
     facts, samples = detector.facts, detector.facts["samples"]
     unit = "frame" if detector.config.network.startswith("video") else "sample"
     lines = [
@@ -273,8 +271,6 @@ def _summary(detector: Any, out: Path) -> list[str]:
 
         count = skipped["count"]
         lines += bad_videos(count, first) if unit == "frame" else [skipped_line(count, first)]
-    if (
-        modality_of(detector.config.network) != "image"
-    ):  # what there is to know of images was said before the training
+    if detector.modality.notes_after_fit:  # what there is to know of images was said before the training
         lines += [f"note: {note}" for note in facts["notes"]]
     return lines

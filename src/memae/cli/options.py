@@ -98,9 +98,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no s
 
 
 def settings_from(
-    config: Path | None, words: list[str] | None, false_alarm_rate: float | None = None, **preprocess: Any
+    config: Path | None, words: list[str] | None, false_alarm_rate: float | None = None, **image: Any
 ) -> dict[str, Any]:
-    """The settings of a TOML file, with --set words, --false-alarm-rate and settings of `preprocess` laid over them.
+    """The settings of a TOML file, with --set words, --false-alarm-rate and settings of images laid over them.
 
     Raises:
         ConfigError: a file or word that cannot be read.
@@ -112,8 +112,8 @@ def settings_from(
         changes = parse_words(words or [])
     if false_alarm_rate is not None:
         changes["threshold"] = {**changes.get("threshold", {}), "false_alarm_rate": false_alarm_rate}
-    if given := {key: value for key, value in preprocess.items() if value is not None}:
-        changes["preprocess"] = {**changes.get("preprocess", {}), **given}
+    if given := {key: value for key, value in image.items() if value is not None}:
+        changes["image"] = {**changes.get("image", {}), **given}
     for section, values in changes.items():
         old = settings.get(section)
         settings[section] = (
@@ -297,7 +297,8 @@ def default_events(detector: Detector) -> EventThreshold | None:
     from memae.errors import MemaeError
 
     try:
-        return detector.event_threshold(FALSE_ALARMS_PER_HOUR)
+        found: EventThreshold = detector.event_threshold(FALSE_ALARMS_PER_HOUR)
+        return found
     except MemaeError:
         return None
 

@@ -42,8 +42,7 @@ from memae.errors import ConfigError
 
 if TYPE_CHECKING:
     from memae.detector import Detector, Verdicts
-    from memae.sources import Source
-    from memae.types import Skipped
+    from memae.types import Skipped, Source
     from memae.video.events import EventRule
 
 __all__ = ["score"]
@@ -211,14 +210,13 @@ def score(
 
 
 def _check_maps(detector: Detector, maps: Path | None, maps_of: str, sources: list[str]) -> None:
-    from memae.image.preprocess import ImagePreprocess
     from memae.image.render import check_maps_folder
 
     if maps_of not in ("all", "anomalies"):
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
     if maps is None:
         return
-    if not isinstance(detector.preprocess, ImagePreprocess):
+    if detector.modality.name != "image":
         other = "video has --overlay" if detector.config.network.startswith("video") else "a table has --explain"
         raise ConfigError(f"--maps is for models of images; {other}")
     with named("--maps"):
@@ -240,7 +238,7 @@ def _score_samples(
     out, explain, maps = files
     noted = _Noted()
     beside = Beside(detector, opened, explain, maps, only_anomalies=only_anomalies)
-    parts = detector.stream(opened, explained=beside.explained, skip_bad=skip_bad, watcher=console.progress)
+    parts = detector.stream(opened, explained=beside.explained, skip_bad=skip_bad, progress=console.progress)
     # closed, so that its stage ends before an error is said
     with beside, closing(parts):
         total, flagged = write_verdicts(beside.passed_on(noted.passed_on(parts)), out)

@@ -10,23 +10,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memae.counts import count
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
-from memae.stages import Watcher, stage
+from memae.progress import Progress, stage
 from memae.types import Images, Key, Skipped
 
-__all__ = ["MEMORY_BYTES", "StoredImages", "store"]
+__all__ = ["MEMORY_BYTES", "StoredImages", "collect", "store"]
 
 MEMORY_BYTES = 256 << 20  # of decoded pixels; training in memory takes about ten times as much
 PART_IMAGES = 1024
 
 
-def store(source: ImageSource, watcher: Watcher | None = None) -> tuple[Images, tuple[Skipped, ...]]:
+def collect(source: Any, progress: Progress | None = None) -> Images:
+    """All images of a source in memory, each copied once to where it stays.
+
+    Raises:
+        DataError: there are none, or one that cannot be read.
+    """
+    samples = count(source)
+    assert samples is not None and samples.exact, "sources of images know how many they hold"
+    pixels, keys, unreadable = np.empty(0, np.uint8), list[Key](), dict[int, str]()
+    with stage(progress, "reading", "images", samples) as done:
+        for part in source.chunks(PART_IMAGES):
+            if len(part) == samples.samples:
+                done(len(part))
+                return part  # type: ignore[no-any-return]
+            if not keys:
+                pixels = np.empty((samples.samples, *part.pixels.shape[1:]), part.pixels.dtype)
+            pixels[len(keys) : len(keys) + len(part)] = part.pixels
+            unreadable |= {len(keys) + row: why for row, why in part.unreadable.items()}
+            keys += part.keys
+            done(len(part))
+    if not keys:
+        raise DataError(f"{source.origin}: holds no samples")
+    return Images(pixels[: len(keys)], keys, source.origin, unreadable)
+
+
+def store(source: ImageSource, progress: Progress | None = None) -> tuple[Images, tuple[Skipped, ...]]:
     """All images of a source that can be read, and the others, if they may be skipped.
 
     The pixels are in a nameless temporary file that the system maps into memory. It lies where TMPDIR says, takes as
-    much room as they do, and goes with them. `watcher` is told how far the reading is.
+    much room as they do, and goes with them. `progress` is told how far the reading is.
 
     Raises:
         DataError: an image that cannot be read.
@@ -34,7 +60,7 @@ def store(source: ImageSource, watcher: Watcher | None = None) -> tuple[Images, 
     keys: list[Key] = []
     skipped: list[Skipped] = []
     shape: tuple[int, ...] = ()
-    with tempfile.TemporaryFile() as file, stage(watcher, "reading", "images", source.count()) as done:
+    with tempfile.TemporaryFile() as file, stage(progress, "reading", "images", source.count()) as done:
         for images in source.chunks(PART_IMAGES):
             skipped += (Skipped(images.keys[row], why) for row, why in images.unreadable.items())
             good = [row for row in range(len(images)) if row not in images.unreadable]

@@ -68,7 +68,7 @@ class Unfold(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Unfolds a batch; the result is contiguous."""
         # what `nn.PixelShuffle` gives, in half of its time where channels lie last
-        squares = x.unflatten(1, (-1, self.side, self.side)).permute(0, 1, 4, 2, 5, 3)
+        squares = x.view(len(x), -1, self.side, self.side, *x.shape[2:]).permute(0, 1, 4, 2, 5, 3)
         return squares.flatten(4, 5).flatten(2, 3)[:, :, : self.height, : self.width].contiguous()
 
 

@@ -1,38 +1,26 @@
-"""Samples to float tensors and back: fitted once on the training samples, stored with the model.
+"""Images to float tensors: fitted once on the training images, stored with the model.
 
-Images: the source's range becomes [0, 1], then each image may be scaled by its own brightness. Tables: see
-`table_preprocess.py`.
+The range of the source becomes [0, 1], then each image may be scaled by its own brightness.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from memae.encoded import FAR
 from memae.errors import DataError
-from memae.table.schema import NumberScale, TablePreprocess
-from memae.types import Images, Samples
-from memae.video.preprocess import VideoPreprocess
+from memae.image.config import ImageScale
+from memae.types import Images
 
-__all__ = [
-    "ImagePreprocess",
-    "ImageScale",
-    "NumberScale",
-    "Preprocess",
-    "TablePreprocess",
-    "VideoPreprocess",
-    "levels_of",
-    "load_preprocess",
-]
+__all__ = ["ImagePreprocess", "levels_of"]
 
-ImageScale = Literal["none", "unit", "centred"]
 PIECE_BYTES = 256 << 20  # of float32 pixels looked at at a time
 ENCODED_BYTES = 1 << 20  # and encoded at a time: each of the steps would go through main memory
 LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
@@ -172,7 +160,7 @@ class ImagePreprocess(_Fitted):
         square = (square - 2 * self.low * levels[:, 2] + self.low**2) / span**2
         return np.sqrt(np.maximum(square - mean**2 if self.scale == "centred" else square, 0))
 
-    def encode(self, samples: Samples) -> Tensor:
+    def encode(self, samples: Images) -> Tensor:
         """(S, C, H, W) float32.
 
         Raises:
@@ -184,10 +172,8 @@ class ImagePreprocess(_Fitted):
             self._scaled(_tensor(pixels[some]), x[some])
         return x
 
-    def _checked(self, samples: Samples) -> np.ndarray:
+    def _checked(self, samples: Images) -> np.ndarray:
         """(S, C, H, W) the pixels of images that fit."""
-        if not isinstance(samples, Images):
-            raise DataError(f"{samples.origin}: the model was trained on images and this is a table")
         pixels = samples.pixels
         if pixels.shape[1:] != self.shape:
             raise DataError(
@@ -230,15 +216,6 @@ def _size(x: Tensor) -> Tensor:
     lines = torch.linalg.vector_norm(x, dim=3, keepdim=True)
     squares: Tensor = lines.square_().mean(dim=(1, 2), keepdim=True)
     return squares.div_(x.shape[3]).sqrt_()
-
-
-Preprocess = Annotated[ImagePreprocess | TablePreprocess | VideoPreprocess, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[ImagePreprocess | TablePreprocess | VideoPreprocess] = TypeAdapter(Preprocess)
-
-
-def load_preprocess(stored: Any) -> ImagePreprocess | TablePreprocess | VideoPreprocess:
-    """The preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if they do not fit."""
-    return _ADAPTER.validate_python(stored)
 
 
 def levels_of(pixels: np.ndarray, origin: str) -> np.ndarray:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from memae.anomaly_map import draw_anomaly_map
 from memae.errors import ConfigError
-from memae.explain import Explanation
 from memae.files import atomic_file, check_writable
+from memae.modality import Explanation
 from memae.types import Key
 
 __all__ = ["check_maps_folder", "map_path", "save_map"]
@@ -22,13 +22,13 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
 
     Args:
         found: the image explained.
-        threshold: that the heat is measured by: `Detector.heat_threshold`.
+        threshold: that the heat is measured by: `Detector.map_threshold`.
         path: of the PNG, replaced if there is one.
         picture: (H, W, 3) uint8 to draw on, of any size; None takes the image as the network saw it.
     """
-    assert found.error_map is not None, "only images have error maps"
+    assert found.anomaly_map is not None, "only images have anomaly maps"
     drawn = Image.fromarray(_as_seen(found) if picture is None else picture)
-    draw_anomaly_map(drawn, found.heat, threshold)
+    draw_anomaly_map(drawn, found.anomaly_map, threshold)
     with atomic_file(path) as part:
         drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
 

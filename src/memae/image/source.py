@@ -23,7 +23,7 @@ from memae.image.decode import Header, read_header, read_original, read_pixels
 from memae.image.paths import ImageFile, find_images
 from memae.image_file import UnreadableError
 from memae.progress import Count
-from memae.types import EVERYTHING, Images, Key, Modality
+from memae.types import EVERYTHING, Images, Key
 
 __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 
@@ -54,7 +54,7 @@ class ImageSource:
         DataError: no image there; while reading, one that is unreadable, or none that is not.
     """
 
-    modality: Modality = "image"
+    modality: str = "image"
 
     def __init__(
         self,
@@ -322,7 +322,7 @@ def _note(sizes: Counter[tuple[int, int]], usual: tuple[int, int], size: tuple[i
     if len(sizes) == 1 and usual == size:
         return None
     several = f"images of {len(sizes)} sizes, most of {_shape(usual)} px" if len(sizes) > 1 else ""
-    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (preprocess.image_size)"
+    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (image.size_px)"
 
 
 def _shape(size: tuple[int, int]) -> str:

@@ -21,9 +21,8 @@ from torch import Tensor
 from memae.counts import count
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess, levels_of
-from memae.sources import Source
-from memae.stages import Watcher, stage
-from memae.types import Images, Skipped
+from memae.progress import Progress, stage
+from memae.types import Images, Skipped, Source
 
 __all__ = ["OwnSizeImages", "Tiles", "Tiling", "store_own_size"]
 
@@ -181,7 +180,7 @@ class OwnSizeImages:
         return Tiles(self.images, self.levels, np.concatenate(places), preprocess)
 
 
-def store_own_size(source: Source, watcher: Watcher | None = None) -> tuple[OwnSizeImages, tuple[Skipped, ...]]:
+def store_own_size(source: Source, progress: Progress | None = None) -> tuple[OwnSizeImages, tuple[Skipped, ...]]:
     """All images of a source that can be read, at their own size, and the others, if they may be skipped.
 
     The pixels are in a nameless temporary file, as those of `memae.image.dataset.store`.
@@ -194,7 +193,7 @@ def store_own_size(source: Source, watcher: Watcher | None = None) -> tuple[OwnS
     levels: list[np.ndarray] = []
     skipped: list[Skipped] = []
     dtype = getattr(source, "dtype", None)
-    with tempfile.TemporaryFile() as file, stage(watcher, "reading", "images", count(source)) as done:
+    with tempfile.TemporaryFile() as file, stage(progress, "reading", "images", count(source)) as done:
         for part in source.chunks(PART_IMAGES):
             assert isinstance(part, Images)
             for row, (key, pixels) in enumerate(zip(part.keys, part.pixels, strict=True)):

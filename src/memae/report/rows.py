@@ -16,8 +16,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from memae.detector import Verdicts
-from memae.explain import Explanation
 from memae.files import atomic_file
+from memae.modality import Explanation
 from memae.types import FrameKey, Key
 
 __all__ = ["explanation_lines", "write_verdicts"]

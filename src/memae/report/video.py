@@ -70,7 +70,7 @@ def score_videos(
     """
     source = _videos(detector, x)
     watched = watched_pixels(mask, source.sizes.values(), *source.size) if mask else None
-    levels = MapLevels(detector.place_level(rule.on_threshold), detector.place_level(rule.ends_below))
+    levels = MapLevels(detector.map_level(rule.on_threshold), detector.map_level(rule.ends_below))
     with (
         stage(progress, "scoring", "frames", count(source)) as done,
         video_writers(source, rule, levels, outputs) as writers,
@@ -117,7 +117,7 @@ def evaluate_videos(
     watched = watched_pixels(mask, source.sizes.values(), *source.size) if mask else None
     truth = read_labels(labels, source, progress)
     # what half of the normal frames reach somewhere: lower, and all places run together
-    level = detector.place_level(float(np.median(detector.threshold.calibration)))
+    level = detector.map_level(float(np.median(detector.threshold.calibration)))
     with stage(progress, "scoring", "frames", count(source)) as done:
         frames = detector.watch(source, watched=watched)
         meter = evaluate_frames(frames, source, truth, rule, level, done)

@@ -9,13 +9,12 @@ from typing import Any
 
 from memae.detector import Detector, Verdicts
 from memae.errors import WriteError
-from memae.explain import Explanation
 from memae.files import no_room
 from memae.image.render import map_path, save_map
 from memae.image.source import ImageSource
-from memae.predict import Explained
+from memae.modality import Explained, Explanation
 from memae.report.rows import explanation_lines
-from memae.sources import Source
+from memae.types import Source
 
 __all__ = ["Beside"]
 
@@ -40,7 +39,7 @@ class Beside:
         self.drawn = 0
         """Maps."""
         self._source, self._lines, self._maps, self._only_anomalies = source, lines, maps, only_anomalies
-        self._threshold = detector.heat_threshold if maps else 0.0
+        self._threshold = detector.map_threshold if maps else 0.0
         self._stack = ExitStack()
 
     @property

@@ -26,7 +26,7 @@ from memae.stages import Count
 from memae.table.fit_schema import MAX_CATEGORIES, NO_VALUE_WORDS, NUMBER, words_among_numbers
 from memae.table.schema import ColumnKind
 from memae.table.source import as_text, check_column
-from memae.types import EVERYTHING, Modality, Table
+from memae.types import EVERYTHING, Table
 
 __all__ = ["CsvSource"]
 
@@ -89,7 +89,7 @@ class CsvSource:
             error.
     """
 
-    modality: Modality = "table"
+    modality: str = "table"
 
     def __init__(
         self,

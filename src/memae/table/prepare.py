@@ -7,9 +7,9 @@ encoded rows lie in a file. Both ways give the same parts, the same schema and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
@@ -21,22 +21,22 @@ from memae.config import Config
 from memae.counts import count
 from memae.encoded import Encoded
 from memae.errors import ConfigError, DataError
-from memae.stages import Watcher, stage
+from memae.modality import FitOptions, Prepared
+from memae.progress import Progress, stage
+from memae.table.config import TableConfig
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, hints, survey
 from memae.table.schema import TablePreprocess
+from memae.training.split import counted, split
 from memae.types import Samples, Skipped, Table
 
-__all__ = ["PreparedTable", "prepare"]
+__all__ = ["prepare"]
 
 CHUNK_ROWS = 65_536  # read, summed up and encoded at a time
 # Of the machine's memory that the rows may take: the columns, the encoded rows and the parts of these are there at the
 # same time, and categories make them wider.
 STREAMED_SHARE = 1 / 8
-
-Split: TypeAlias = Callable[[int], tuple[Tensor, Tensor, Tensor]]
-"""From a number of samples to the indices of those that train, validate and calibrate."""
 
 
 class RowSource(Protocol):
@@ -49,75 +49,45 @@ class RowSource(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PreparedTable:
-    """Normal rows in three disjoint parts, each (S, features) float32."""
-
-    preprocess: TablePreprocess
-    training: Encoded
-    validation: Encoded | None
-    """Stops the training; None for a share of 0."""
-    calibration: Encoded
-    """Sets the threshold."""
-    counts: dict[str, int]
-    """Rows of each part."""
-    origin: str
-    skipped: tuple[Skipped, ...] = ()
-    """Bad rows that the source was asked to leave out."""
-    notes: tuple[str, ...] = ()
-    """What the owner of the data should know."""
-
-
-def prepare(
-    source: RowSource,
-    config: Config,
-    split: Split,
-    dropped: Sequence[str] = (),
-    categorical: Sequence[str] = (),
-    *,
-    stream: bool | None = None,
-    watcher: Watcher | None = None,
-) -> PreparedTable:
+def prepare(source: Any, config: Config, seed: int, options: FitOptions, progress: Progress | None) -> Prepared:
     """All rows of a source in three parts, encoded by the schema of the training part.
 
-    Args:
-        source: the rows.
-        config: of the training.
-        split: chooses the parts.
-        dropped: columns that were left out of `source` and may be there when the model scores.
-        categorical: columns of numbers that name categories, such as codes and ports.
-        stream: read the source in every pass and keep the encoded rows in a file; None decides by the size.
-        watcher: told how far the reading, fitting and encoding are.
+    See `memae.modality.Modality.prepare`. `options.stream` reads the source in every pass and keeps the encoded rows in
+    a file; None decides by the size.
 
     Raises:
         DataError: rows that cannot be used, or too few.
-        ConfigError: equal rows are to be dropped from a stream, or what `split` raises.
+        ConfigError: a false-alarm rate that so few rows cannot promise, or equal rows are to be dropped from a stream.
     """
-    streamed = _is_large(source) if stream is None else stream
-    once = config.preprocess.duplicates == "drop"
+    settings, categorical = TableConfig.of(config), options.categorical
+    if isinstance(source, CsvSource):
+        source = source.as_text(categorical)
+    streamed = _is_large(source) if options.stream is None else options.stream
+    once = settings.duplicates == "drop"
     if streamed and once:
         raise ConfigError(
-            f"{source.origin}: preprocess.duplicates = 'drop' compares all rows with each other, and these do not fit "
+            f"{source.origin}: table.duplicates = 'drop' compares all rows with each other, and these do not fit "
             "into memory; set it to 'keep', or remove equal rows first"
         )
-    rows = _Rows(source.typed() if streamed and isinstance(source, CsvSource) else source, streamed, watcher)
+    rows = _Rows(source.typed() if streamed and isinstance(source, CsvSource) else source, streamed, progress)
     missing = survey(rows.first_pass(), categorical)
     readable = rows.readable()
-    train, validation, calibration = (readable[part] for part in split(len(readable)))
+    train, validation, calibration = (readable[part] for part in split(len(readable), config, seed, source.origin))
     if once:  # early stopping should weigh rows as the training does
         train, validation = rows.each_once(train), rows.each_once(validation)
-    summary = TableSummary(config.preprocess.number_scale, categorical)
+    summary = TableSummary(settings.number_scale, categorical)
     for table in rows.training_part(train):
         summary.add(table)
-    preprocess = summary.preprocess(source.origin, dropped, missing)
+    preprocess = summary.preprocess(source.origin, options.dropped, missing)
     check_varied(preprocess, source.origin)
     parts = rows.encoded(preprocess, (train, validation, calibration))
-    return PreparedTable(
+    return Prepared(
         preprocess=preprocess,
         training=parts[0],
+        whole=parts[0],
         validation=parts[1] if len(validation) else None,
         calibration=parts[2],
-        counts={"training": len(train), "held_out": len(validation), "calibration": len(calibration)},
+        counts=counted(len(train), len(validation), len(calibration)),
         origin=source.origin,
         skipped=tuple(rows.skipped.values()),
         notes=(*getattr(source, "notes", ()), *hints(preprocess)),
@@ -134,7 +104,7 @@ class _Rows:
 
     source: RowSource
     streamed: bool
-    watcher: Watcher | None
+    progress: Progress | None
     count: int = 0
     skipped: dict[int, Skipped] = field(default_factory=dict)
     """Bad rows by their number."""
@@ -188,7 +158,7 @@ class _Rows:
         return [x[part] for part in parts]
 
     def _pass(self, doing: str) -> Iterator[Table]:
-        with stage(self.watcher, doing, "rows", self.count or count(self.source)) as done:
+        with stage(self.progress, doing, "rows", self.count or count(self.source)) as done:
             for table in self._kept or self.source.chunks(CHUNK_ROWS):
                 assert isinstance(table, Table)
                 yield table

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from memae.errors import DataError, first_line
 from memae.stages import Count
-from memae.types import EVERYTHING, Key, Modality, Table
+from memae.types import EVERYTHING, Key, Table
 
 __all__ = [
     "TABLE_SUFFIXES",
@@ -23,7 +23,9 @@ __all__ = [
     "TableSource",
     "as_text",
     "check_column",
+    "from_array",
     "from_frame",
+    "is_frame",
 ]
 
 READ_BYTES = 1 << 20  # of a column read ahead
@@ -35,7 +37,7 @@ CELL_BYTES = 8  # of a cell in memory, about
 class TableSource:
     """Rows in memory."""
 
-    modality: Modality = "table"
+    modality: str = "table"
 
     def __init__(self, columns: pa.Table, keys: Sequence[Key], origin: str) -> None:
         self._columns, self._keys = columns, keys
@@ -83,7 +85,7 @@ class ParquetSource:
         DataError: not a readable Parquet file.
     """
 
-    modality: Modality = "table"
+    modality: str = "table"
 
     def __init__(self, path: Path, dropped: Sequence[str] = ()) -> None:
         self.origin, self._path, self._dropped = str(path), path, tuple(dropped)
@@ -159,7 +161,7 @@ class ArrowSource:
         DataError: not a readable Arrow file.
     """
 
-    modality: Modality = "table"
+    modality: str = "table"
 
     def __init__(self, path: Path, dropped: Sequence[str] = ()) -> None:
         self.origin, self._path, self._dropped = str(path), path, tuple(dropped)
@@ -225,14 +227,30 @@ class ArrowSource:
             ) from None
 
 
-def from_frame(x: Any) -> TableSource | None:
-    """The rows of a pandas, polars or Arrow frame; None for anything else. A pandas index gives the keys."""
+def from_array(array: np.ndarray, origin: str) -> TableSource:
+    """The rows of an array (S, D) of numbers, whose columns are x0, x1, ..."""
+    if array.dtype.kind == "f" and array.dtype != np.float32:
+        array = array.astype(np.float64)  # Arrow has no long double
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # nor another byte order
+    columns = {f"x{place}": np.ascontiguousarray(array[:, place]) for place in range(array.shape[1])}
+    return TableSource(pa.table(columns), range(len(array)), origin)
+
+
+def is_frame(x: Any) -> bool:
+    """Whether it is a pandas, polars or other DataFrame in memory."""
+    return bool(nw.dependencies.is_into_dataframe(x))
+
+
+def from_frame(x: Any) -> TableSource:
+    """The rows of a pandas, polars or other DataFrame. A pandas index gives the keys.
+
+    Raises:
+        DataError: columns of the same name, or a column of several types.
+    """
     try:
-        frame = nw.from_native(x, eager_only=True, pass_through=True)
+        frame = nw.from_native(x, eager_only=True)
     except nw.exceptions.DuplicateError as error:
         raise DataError(f"the DataFrame: column names must differ ({' '.join(str(error).split())})") from None
-    if not isinstance(frame, nw.DataFrame):
-        return None
     index = nw.maybe_get_index(frame)
     keys: Sequence[Key] = range(len(frame)) if index is None else list(index)
     names = [str(name) for name in x.columns]

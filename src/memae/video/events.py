@@ -20,7 +20,7 @@ from memae.types import FrameKey
 from memae.video.regions import Box
 
 if TYPE_CHECKING:  # it loads torch, which the logic of events does not need
-    from memae.explain import ItemUse
+    from memae.modality import ItemUse
 
 __all__ = [
     "Event",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from memae.errors import DataError
-from memae.explain import ItemUse
+from memae.modality import ItemUse
 from memae.types import Frames, Picture
 from memae.video.dataset import FrameReader
 from memae.video.encode import VideoEncoder, encoded_video

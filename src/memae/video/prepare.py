@@ -7,7 +7,6 @@ videos, else the last segment of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
@@ -15,50 +14,33 @@ import numpy as np
 import torch
 
 from memae.autoencoder import Autoencoder
-from memae.config import Config, VideoConfig
+from memae.config import Config
+from memae.modality import Prepared
 from memae.progress import Done, Progress
 from memae.threshold import check_parts
 from memae.training.loop import local_seed
-from memae.types import FrameKey, Frames, Skipped
+from memae.training.split import counted
+from memae.types import FrameKey, Frames
 from memae.video.clips import Windows
+from memae.video.config import VideoConfig
 from memae.video.dataset import Clips, FrameReader, Span, StoredFrames
 from memae.video.events import ScoreSeries
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import FrameScorer
 
-__all__ = ["NormalScores", "PreparedVideo", "prepare", "score_normal"]
+__all__ = ["NormalScores", "prepare", "score_normal"]
 
 MANY_VIDEOS = 10  # from here on whole videos are held out
 
 
-@dataclass(frozen=True)
-class PreparedVideo:
-    """Normal video in three disjoint parts."""
-
-    preprocess: VideoPreprocess
-    training: Clips
-    """What the loop trains on: whole clips, or crops of them."""
-    whole: Clips
-    """The training part as clips of whole frames, end to end: what a trained model is examined with."""
-    validation: Clips | None
-    """Stops the training; None for a share of 0."""
-    calibration: tuple[Frames, ...]
-    """Segments of consecutive frames that set the threshold."""
-    counts: dict[str, int]
-    """Frames of each part."""
-    origin: str
-    skipped: tuple[Skipped, ...] = ()
-    """Bad videos that the source was asked to leave out."""
-
-
-def prepare(source: FrameReader, config: Config, seed: int, progress: Progress | None = None) -> PreparedVideo:
+def prepare(source: FrameReader, config: Config, seed: int, progress: Progress | None = None) -> Prepared:
     """All frames of a source, at the size of the network, in parts of the shares that `config` names.
 
     Raises:
         DataError: frames that cannot be used, or too few.
         ConfigError: a false-alarm rate that so few frames cannot promise.
     """
-    video = config.video
+    video = VideoConfig.of(config)
     preprocess = VideoPreprocess(
         clip_length=video.clip_length, height=video.height, width=video.width, input=video.input
     )
@@ -73,15 +55,13 @@ def prepare(source: FrameReader, config: Config, seed: int, progress: Progress |
     if video.crop_px:
         generator = torch.Generator().manual_seed(local_seed(seed, 3))
         training = training.crops(video.crop_px, video.crops_per_clip, generator, progress)
-    return PreparedVideo(
+    return Prepared(
         preprocess=preprocess,
         training=training,
         whole=clips(train, video.clip_length),
         validation=clips(validation, video.clip_length) if validation else None,
         calibration=tuple(frames.frames(span) for span in calibration),
-        counts=dict(
-            zip(("training", "held_out", "calibration"), map(_size, (train, validation, calibration)), strict=True)
-        ),
+        counts=counted(*map(_size, (train, validation, calibration))),
         origin=frames.origin,
         skipped=getattr(source, "skipped", ()),
     )

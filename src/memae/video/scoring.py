@@ -23,13 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
-from memae.config import VideoConfig
 from memae.deprecated import renamed_attribute
 from memae.engine import inference_form
 from memae.errors import ConfigError
 from memae.losses import squared_error
 from memae.types import FrameKey, Frames, Picture
 from memae.video.clips import Clip, Windows
+from memae.video.config import VideoConfig
 from memae.video.preprocess import VideoPreprocess
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 
 from memae.errors import DataError
 from memae.progress import Count
-from memae.types import EVERYTHING, FrameKey, Frames, Modality, Skipped
+from memae.types import EVERYTHING, FrameKey, Frames, Skipped
 from memae.video.decode import DecodedFrame, Video, VideoFile
 from memae.video.frame_folder import FrameFolder
 from memae.video.paths import local, unique_names, usual_rate, videos_at
@@ -47,7 +47,7 @@ class VideoSource:
         MissingExtraError: there are video files, and PyAV is not installed.
     """
 
-    modality: Modality = "video"
+    modality: str = "video"
 
     def __init__(
         self,

@@ -9,7 +9,8 @@ from experiments.methods.dcn import dcn
 from experiments.methods.detectors import DETECTORS
 from experiments.methods.kde import kde
 from experiments.methods.pixelcnn import pixelcnn
-from memae.presets import TRAINING
+from memae.image.config import TRAINING as IMAGE_TRAINING
+from memae.table.config import TRAINING as TABLE_TRAINING
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).reshape(-1, 1, 8, 8).astype(np.uint8)
@@ -58,8 +59,10 @@ SMALL = {
 @pytest.fixture
 def short_training(monkeypatch):
     """The presets' epochs are for thousands of samples."""
-    for network in ("mnist", "cifar10", "kddcup"):
-        monkeypatch.setitem(TRAINING, network, {"epochs": 5, "batch_size": 16, "learning_rate": 3e-3})
+    short = {"epochs": 5, "batch_size": 16, "learning_rate": 3e-3}
+    for network in ("mnist", "cifar10"):
+        monkeypatch.setitem(IMAGE_TRAINING, network, short)
+    monkeypatch.setitem(TABLE_TRAINING, "kddcup", short)
 
 
 @pytest.mark.usefixtures("short_training")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from experiments.methods.dsebm import EnergyModel, denoising, dsebm, softplus_units
-from memae.presets import build, preset_config
+from memae.modality import build, preset_config
 from memae.training.loop import train
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from scorers import error_maps, sample_scores, scorer
 from torch import nn
 
 import memae.scoring
@@ -9,12 +10,14 @@ from memae.autoencoder import Autoencoder, Reconstruction
 from memae.batch_limit import BatchLimit
 from memae.errors import DataError
 from memae.image.dataset import StoredImages
+from memae.image.maps import anomaly_map, map_maximum, patch_means
 from memae.image.preprocess import ImagePreprocess, levels_of
+from memae.image.scoring import JoinedMap, MapSettings
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory.memae import MemAE
-from memae.presets import build, preset_config
-from memae.scoring import JoinedMap, Measure, Scores, error_maps, heat, hottest, sample_scores, squares_of
+from memae.modality import build, preset_config
+from memae.scoring import Scores
 from memae.table.networks import fully_connected
 from memae.types import Images
 
@@ -107,15 +110,15 @@ def blind():
 
 def test_smoothing_is_a_gaussian_over_the_residual(blind):
     x = torch.randn(3, 1, 20, 24, generator=torch.Generator().manual_seed(0))
-    (part,) = error_maps(blind, x, Measure(1.5))
+    (part,) = error_maps(blind, x, MapSettings(1.5))
     expected = gaussian_filter(x.numpy(), (0, 0, 1.5, 1.5), truncate=8, mode="constant") ** 2
     assert part.errors.numpy()[..., 8:-8, 8:-8] == pytest.approx(expected[:, 0, 8:-8, 8:-8], abs=1e-5)
-    assert np.array_equal(part.scores, sample_scores(blind, x, Measure(1.5)))
+    assert np.array_equal(part.scores, sample_scores(blind, x, MapSettings(1.5)))
 
 
 def test_smoothing_keeps_what_is_everywhere_to_the_edges(blind):
     x = torch.full((1, 1, 9, 12), 3.0)
-    assert sample_scores(blind, x, Measure(2.0)) == pytest.approx(9.0, rel=1e-5)
+    assert sample_scores(blind, x, MapSettings(2.0)) == pytest.approx(9.0, rel=1e-5)
 
 
 def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind):
@@ -125,16 +128,15 @@ def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind
     moved, added = there - beside, there - more
 
     def ratio(smooth_px):
-        a, b = sample_scores(blind, torch.stack([moved[0], added[0]]), Measure(smooth_px))
+        a, b = sample_scores(blind, torch.stack([moved[0], added[0]]), MapSettings(smooth_px))
         return a / b
 
     assert ratio(0.0) == pytest.approx(2.0)
     assert ratio(1.0) < 0.5
 
 
-def test_rows_are_never_smoothed(net):
-    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
-    assert np.array_equal(sample_scores(net, x, Measure(1.0)), sample_scores(net, x))
+def joined_map(model, tiles, patch_px=1):
+    return JoinedMap.of(scorer(model, tiles, MapSettings(patch_px=patch_px)), tiles, patch_px)
 
 
 @pytest.mark.parametrize(("shape", "batches"), [((6,), 1), ((1, 2, 3), 2)])
@@ -187,11 +189,11 @@ def test_rows_score_the_same_and_in_order_by_any_number_of_threads(memory, count
 @pytest.mark.parametrize("size", [1, 2, 5, 23])
 def test_images_score_the_same_and_in_order_by_any_number_of_threads(size, threads, monkeypatch):
     x = torch.randn(23, 2, 12, 16, generator=torch.Generator().manual_seed(0))
-    wanted, told = hottest(x.square().mean(dim=1).numpy()), []
+    wanted, told = map_maximum(x.square().mean(dim=1).numpy()), []
     monkeypatch.setattr(memae.scoring, "BATCH_BYTES", size * 2 * 12 * 16 * 4)
     for count in (1, 2, 3):
         threads(count)
-        found = sample_scores(Dark(), x, Measure(pool="max"), told.append)
+        found = sample_scores(Dark(), x, MapSettings(pool="max"), told.append)
         assert found == pytest.approx(wanted, rel=1e-6)
         assert torch.get_num_threads() == count
         assert (sum(told), max(told)) == (23, min(size, -(-23 // count)))
@@ -240,13 +242,11 @@ def test_the_hottest_place_is_the_score_where_that_is_asked_for():
     x[1, :, 20:30, 40:50] *= 3
     maps = x.square().mean(dim=1).numpy()
     wanted = [gaussian_filter(errors, 96 / 64).max() for errors in maps]
-    found = sample_scores(Dark(), x, Measure(pool="max"))
+    found = sample_scores(Dark(), x, MapSettings(pool="max"))
     assert found == pytest.approx(wanted, rel=1e-5)
     assert found.argmax() == 1
     assert found.dtype == np.float64
-    assert sample_scores(Dark(), x, Measure(pool="mean")).tolist() == sample_scores(Dark(), x).tolist()
-    rows = torch.randn(5, 6)
-    assert sample_scores(Dark(), rows, Measure(pool="max")).tolist() == sample_scores(Dark(), rows).tolist()
+    assert sample_scores(Dark(), x, MapSettings(pool="mean")).tolist() == sample_scores(Dark(), x).tolist()
 
 
 def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
@@ -254,7 +254,7 @@ def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
     x = torch.randn(40, 1, 96, 96, generator=generator) * torch.linspace(0.9, 1.1, 40)[:, None, None, None]
     x[:20, :, 40:46, 40:46] += 4
     defect = np.arange(40) < 20
-    by_place, by_mean = (sample_scores(Dark(), x, Measure(pool=pool)) for pool in ("max", "mean"))
+    by_place, by_mean = (sample_scores(Dark(), x, MapSettings(pool=pool)) for pool in ("max", "mean"))
     assert by_place[defect].min() > by_place[~defect].max()
     assert np.median(by_mean[defect]) < np.median(by_mean[~defect])
 
@@ -263,19 +263,19 @@ def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
 def test_maps_of_tiles_join_to_the_map_of_the_whole(height, width):
     pixels = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
     preprocess = ImagePreprocess.fit_tiles(levels_of(pixels, "")[None], 3, 48, 12, "none", "", deep=False)
-    joined = JoinedMap.of(Dark(), Tiles.of(pixels, preprocess, ""))
+    joined = joined_map(Dark(), Tiles.of(pixels, preprocess, ""))
     wanted = np.square(pixels / 255).mean(axis=0)
     assert joined.errors.shape == (height, width)
     assert np.allclose(joined.errors, wanted, rtol=1e-4)
     assert joined.score(None) == joined.score("mean") == pytest.approx(wanted.mean(), rel=1e-5)
     assert joined.score("max") == pytest.approx(gaussian_filter(wanted, 48 / 64).max(), rel=1e-4)
-    squares = JoinedMap.of(Dark(), Tiles.of(pixels, preprocess, ""), Measure(square_px=4))
+    squares = joined_map(Dark(), Tiles.of(pixels, preprocess, ""), 4)
     assert np.array_equal(squares.errors, joined.errors)
-    means = squares_of(wanted, 4)
-    assert squares.heat == pytest.approx(gaussian_filter(means, 12 / 64), rel=1e-3)
-    assert squares.score("max") == squares.heat.max()
-    row, column = squares.hottest_px
-    assert squares.heat[row // 4, column // 4] == squares.heat.max()
+    means = patch_means(wanted, 4)
+    assert squares.anomaly_map == pytest.approx(gaussian_filter(means, 12 / 64), rel=1e-3)
+    assert squares.score("max") == squares.anomaly_map.max()
+    row, column = squares.maximum_px
+    assert squares.anomaly_map[row // 4, column // 4] == squares.anomaly_map.max()
 
 
 def test_tiles_are_scored_batch_by_batch(monkeypatch):
@@ -289,39 +289,37 @@ def test_tiles_are_scored_batch_by_batch(monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 200, 200), dtype=np.uint8)
     preprocess = ImagePreprocess.fit_tiles(levels_of(pixels, "")[None], 1, 32, 8, "unit", "", deep=False)
     tiles = Tiles.of(pixels, preprocess, "")
-    whole = JoinedMap.of(Watched(), tiles).errors
+    whole = joined_map(Watched(), tiles).errors
     assert seen == [64]
     monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 7 * 32 * 32 * 4)
-    assert np.allclose(JoinedMap.of(Watched(), tiles).errors, whole)
+    assert np.allclose(joined_map(Watched(), tiles).errors, whole)
     assert max(seen[1:]) == 7
 
 
 def test_errors_are_multiples_of_the_usual_one_and_of_a_tenth_of_its_mean_where_there_is_none():
     usual = torch.tensor([[0.0, 1.0], [3.0, 4.0]])  # 2 on average
     x = torch.stack([torch.full((2, 2, 2), 2.0), torch.zeros(2, 2, 2)])
-    (part,) = error_maps(Dark(), x, Measure(usual=usual))
+    (part,) = error_maps(Dark(), x, MapSettings(training_error=usual))
     wanted = 4 / (usual + 0.2)
     assert part.maps[0] == pytest.approx(wanted.numpy(), rel=1e-6)
     assert part.scores == pytest.approx([float(wanted.mean()), 0], rel=1e-6)
-    rows = torch.ones(3, 4)
-    assert sample_scores(Dark(), rows, Measure(usual=usual)).tolist() == [1, 1, 1]  # rows have no places
-    nothing = sample_scores(Dark(), x, Measure(usual=torch.zeros(2, 2)))
+    nothing = sample_scores(Dark(), x, MapSettings(training_error=torch.zeros(2, 2)))
     assert np.isfinite(nothing).all()
 
 
 def test_the_squares_of_a_map_are_means_over_the_pixels_that_there_are():
     errors = torch.rand(3, 10, 13, generator=torch.Generator().manual_seed(0))
-    squares = Measure(square_px=4).squares(errors)
+    squares = MapSettings(patch_px=4).patches(errors)
     assert squares.shape == (3, 3, 4)
     assert squares[:, 1, 2] == pytest.approx(errors[:, 4:8, 8:12].mean(dim=(1, 2)))
     assert squares[:, 2, 3] == pytest.approx(errors[:, 8:, 12:].mean(dim=(1, 2)))
-    assert Measure().squares(errors) is errors
-    assert squares_of(errors[0].numpy(), 4) == pytest.approx(squares[0].numpy())
+    assert MapSettings().patches(errors) is errors
+    assert patch_means(errors[0].numpy(), 4) == pytest.approx(squares[0].numpy())
 
 
 def test_the_hottest_square_is_the_score_of_a_map_of_squares():
     x = torch.randn(3, 2, 96, 130, generator=torch.Generator().manual_seed(0))
-    measure = Measure(pool="max", square_px=4)
+    measure = MapSettings(pool="max", patch_px=4)
     (part,) = error_maps(Dark(), x, measure)
     assert part.maps.shape == (3, 96, 130)
     means = part.maps[:, :, :128].reshape(3, 24, 4, 32, 4).mean(axis=(2, 4))
@@ -329,16 +327,16 @@ def test_the_hottest_square_is_the_score_of_a_map_of_squares():
     wanted = [gaussian_filter(squares, 33 / 64).max() for squares in means]
     assert part.scores == pytest.approx(wanted, rel=1e-5)
     assert np.array_equal(sample_scores(Dark(), x, measure), part.scores)
-    assert sample_scores(Dark(), x, Measure(square_px=4)).tolist() == sample_scores(Dark(), x).tolist()
+    assert sample_scores(Dark(), x, MapSettings(patch_px=4)).tolist() == sample_scores(Dark(), x).tolist()
 
 
 def test_what_is_usual_in_a_square_is_so_at_each_of_its_pixels():
     usual = torch.tensor([[1.0, 2.0], [3.0, 6.0]])  # 3 on average
     x = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
-    (plain,) = error_maps(Dark(), x, Measure(square_px=4))
-    (part,) = error_maps(Dark(), x, Measure(square_px=4, usual=usual))
+    (plain,) = error_maps(Dark(), x, MapSettings(patch_px=4))
+    (part,) = error_maps(Dark(), x, MapSettings(patch_px=4, training_error=usual))
     assert part.maps[:, 5, 6] == pytest.approx(plain.maps[:, 5, 6] / 6.3, rel=1e-5)
-    assert part.squares.numpy() == pytest.approx((plain.squares / (usual + 0.3)).numpy(), rel=1e-5)
+    assert part.patches.numpy() == pytest.approx((plain.patches / (usual + 0.3)).numpy(), rel=1e-5)
 
 
 def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
@@ -346,11 +344,15 @@ def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
     model = build(preset_config("image", "image"), (3, 70, 101)).eval()
     x = torch.randn(5, 3, 70, 101)
     usual = torch.rand(18, 26) + 0.5
-    for measure in (Measure(0.0, "max", 4, usual), Measure(1.0, "max", 4, usual), Measure(0.0, "max", 2)):
+    for measure in (
+        MapSettings(0.0, "max", 4, usual),
+        MapSettings(1.0, "max", 4, usual),
+        MapSettings(0.0, "max", 2),
+    ):
         (part,) = error_maps(model, x, measure)
         assert part.maps.shape == (5, 70, 101)
         assert part.scores.tolist() == sample_scores(model, x, measure).tolist()
-        assert part.scores == pytest.approx(hottest(measure.squares(part.errors).numpy()), rel=1e-4)
+        assert part.scores == pytest.approx(map_maximum(measure.patches(part.errors).numpy()), rel=1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 72), (np.uint8, 70), (np.uint16, 72)])
@@ -361,7 +363,7 @@ def test_stored_images_score_as_encoded_ones(dtype, width, scale, threads):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 68, width, 3)).astype(dtype)
     images = Images(pixels.transpose(0, 3, 1, 2), list(range(7)), "made up")  # as they are decoded
     preprocess = ImagePreprocess.fit(images, scale)
-    model, measure = build(preset_config("image", "image"), preprocess.shape).eval(), Measure(0.0, "max", 4)
+    model, measure = build(preset_config("image", "image"), preprocess.shape).eval(), MapSettings(0.0, "max", 4)
     stored = StoredImages(images, None, preprocess)
     wanted = sample_scores(model, preprocess.encode(images), measure)
     assert sample_scores(model, stored, measure).tolist() == wanted.tolist()
@@ -375,4 +377,4 @@ def test_heat_is_the_gaussian_of_scipy_at_any_size(shape, seen):
     errors = np.random.default_rng(0).random(shape).astype(np.float32)
     sigma = (seen or max(shape[-2:])) / 64
     wanted = gaussian_filter(errors, (0,) * (len(shape) - 2) + (sigma, sigma))
-    assert heat(errors, seen) == pytest.approx(wanted, abs=2e-6)
+    assert anomaly_map(errors, seen) == pytest.approx(wanted, abs=2e-6)

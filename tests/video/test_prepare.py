@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from moving_squares import Reel, frames_of, squares
+from moving_squares import Reel, squares
 
 from memae.config import Config, override
 from memae.errors import ConfigError, DataError
-from memae.hold_out import Prepared, prepare, take
-from memae.presets import preset_config
-from memae.sources import open_source
+from memae.modality import Prepared, preset_config
 from memae.video.dataset import Clips
+from memae.video.prepare import prepare
 from memae.video.preprocess import VideoPreprocess
 
 # clips of two frames, so that every frame of a part (but a last odd one) is in one of its clips
@@ -44,7 +43,7 @@ class Parts(NamedTuple):
 def parts_of(prepared: Prepared, counts: tuple[int, ...]) -> Parts:
     assert isinstance(prepared.training, Clips)
     starts = {f"v{number}": sum(counts[:number]) for number in range(len(counts))}
-    held = set() if prepared.held_out is None else set(prepared.held_out.frames.flatten().tolist())
+    held = set() if prepared.validation is None else set(prepared.validation.frames.flatten().tolist())
     calibration = {starts[key.video] + key.frame for piece in prepared.calibration for key in piece.keys}
     return Parts(set(prepared.training.frames.flatten().tolist()), held, calibration)
 
@@ -126,7 +125,7 @@ def test_one_long_video_among_short_ones_is_cut_instead(seed: int) -> None:
 @pytest.mark.parametrize("counts", [(100,), (50,) * 12])
 def test_a_part_that_is_not_wanted_is_empty(counts: tuple[int, ...]) -> None:
     prepared, parts = dealt(*counts, train={"validation_share": 0})
-    assert prepared.held_out is None
+    assert prepared.validation is None
     assert prepared.counts["held_out"] == 0
     prepared, parts = dealt(*counts, threshold={"calibration_share": 0})
     assert prepared.calibration == ()
@@ -149,7 +148,7 @@ def test_training_sees_crops_and_the_rest_whole_frames_end_to_end() -> None:
     assert prepared.training.shape == (3 * whole, 1, 4, 8, 8)
     assert prepared.usual.shape == (17, 1, 4, 16, 24)
     assert prepared.usual.frames.flatten().tolist() == list(range(68))
-    assert prepared.held_out.shape == (2, 1, 4, 16, 24)
+    assert prepared.validation.shape == (2, 1, 4, 16, 24)
     assert prepared.preprocess == VideoPreprocess(clip_length=4, height=16, width=24, input="differences")
     again, _ = dealt(100, video=video)
     assert torch.equal(prepared.training.corners, again.training.corners)
@@ -196,33 +195,3 @@ def test_a_rate_that_the_footage_cannot_promise_is_refused() -> None:
     dealt(100, threshold={"false_alarm_rate": 0.05})
     with pytest.raises(ConfigError, match=r"false_alarm_rate = 0\.1 needs held-out samples"):
         dealt(100, threshold={"false_alarm_rate": 0.1, "calibration_share": 0})
-
-
-def test_frames_are_taken_by_an_index() -> None:
-    whole = frames_of(squares(10), "v")
-    part = take(whole, torch.tensor([7, 2]))
-    assert np.array_equal(part.pixels, whole.pixels[[7, 2]])
-    assert part.keys == [whole.keys[7], whole.keys[2]]
-    assert part.origin == whole.origin
-
-
-def test_equal_rows_train_and_hold_out_once_where_duplicates_are_dropped_and_calibrate_as_often_as_they_came() -> (
-    None
-):
-    kinds = np.random.default_rng(0).choice([1.0, 2.0, 7.0], p=[0.6, 0.3, 0.1], size=400)
-    rows = np.stack([kinds, -kinds], axis=1)
-
-    def dealt_rows(duplicates: str) -> Prepared:
-        settings = {
-            "preprocess": {"duplicates": duplicates},
-            "train": {"validation_share": 0.1, "patience": 0},
-        }
-        return prepare(open_source(rows), override(preset_config("table", "table"), settings, "test"), seed=0)
-
-    kept, dropped = dealt_rows("keep"), dealt_rows("drop")
-    assert kept.counts == {"training": 280, "held_out": 40, "calibration": 80}
-    assert dropped.counts == {"training": 3, "held_out": 3, "calibration": 80}
-    assert dropped.held_out is not None and len(torch.unique(dropped.held_out[:], dim=0)) == 3
-    own_units = {tuple(np.round(row, 5)) for row in dropped.preprocess.readable(dropped.training)}
-    assert own_units == {(1.0, -1.0), (2.0, -2.0), (7.0, -7.0)}
-    assert dropped.training.mean(dim=0).abs().max() < 1e-6, "scales are those of the rows that train"

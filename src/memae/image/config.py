@@ -1,0 +1,206 @@
+"""The settings of images and every number of their networks and presets.
+
+Networks: `mnist` and `cifar10` are the paper's; `image` fits any image, `scene` is the same up to 64 px and folds
+larger ones for a ninth of the work, `thumbnail` makes a narrow code of a small image. Our default takes `thumbnail`
+for MNIST and CIFAR-10, and `scene` for any other images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from memae.config import PUBLISHED, KindSettings
+from memae.errors import DataError
+from memae.image.networks import ConvLayer
+
+__all__ = [
+    "CIFAR10_LAYERS",
+    "MNIST_LAYERS",
+    "NETWORKS",
+    "NUM_ITEMS",
+    "SCENE_PATCH_PX",
+    "SMALL_PX",
+    "ImageConfig",
+    "ImageScale",
+    "Pool",
+    "layers_of",
+    "preset",
+]
+
+ImageScale = Literal["none", "unit", "centred"]
+Pool = Literal["mean", "max"]
+NETWORKS = ("mnist", "cifar10", "image", "scene", "thumbnail")
+NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "scene": 100, "thumbnail": 300}
+"""N of each network where memory.num_items is left open."""
+SMALL_PX = 64
+"""Up to this longest side an image shows one object as a whole, above it a scene or a texture."""
+SCENE_PATCH_PX = 4
+"""Side of the patches of a larger image that become channels before the first layer. The map of an image has one
+number for each such patch, so a score needs no unfolding."""
+
+MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
+CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
+SCENE_LAYERS = (ConvLayer(3, 2, 32), ConvLayer(3, 2, 64), ConvLayer(3, 2, 128))  # a place of the code is 32 px
+THUMBNAIL_CODE = 16  # numbers
+
+
+class ImageConfig(KindSettings):
+    """How images become what the network sees, and how a rebuilt image becomes a score."""
+
+    kind = "image"
+    plural = "images"
+    former_names = {  # noqa: RUF012  constant, and pydantic leaves a ClassVar alone
+        "preprocess.image_size": "size_px",
+        "preprocess.tile": "tile_px",
+        "preprocess.tile_overlap": "tile_overlap_px",
+        "preprocess.tiles_per_image": "tiles_per_image",
+        "preprocess.image_scale": "scale",
+        "score.smooth_px": "smooth_px",
+        "score.pool": "pool",
+        "score.square_px": "patch_px",
+        "score.relative": "relative",
+    }
+
+    size_px: int | None = Field(
+        None,
+        ge=4,
+        description="longest side of images in files, px, which are resized to it; unset: as most of them are, and 256 "
+        "at most. Arrays stay as they are",
+    )
+    tile_px: int | None = Field(
+        None,
+        ge=16,
+        description="side of the tiles, px, that images are cut into at their own size and scored in; unset: an image "
+        "is resized and seen at once",
+    )
+    tile_overlap_px: int | None = Field(
+        None, ge=0, description="px that neighbouring tiles share at least; unset: a quarter of a tile"
+    )
+    tiles_per_image: int | None = Field(
+        None, ge=1, description="tiles of each training image, drawn by the seed; unset: all"
+    )
+    scale: ImageScale = Field(
+        "unit",
+        description="per image: 'none', 'unit' (root mean square 1) or 'centred' (mean 0, then unit)",
+    )
+    smooth_px: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of the Gaussian that smooths the residual of an image before it is squared, "
+        "px; 0: none (paper)",
+    )
+    pool: Pool | None = Field(
+        "mean",
+        description="score of an image: 'mean' of its squared error (paper), or 'max', the maximum of its anomaly map, "
+        "which finds defects however small: the greatest squared error, smoothed by 1/64 of the longer side; unset: "
+        "'max' where an image is larger than 64 px",
+    )
+    patch_px: int | None = Field(
+        1,
+        ge=1,
+        description="side of the patches of an anomaly map, px: its numbers are the mean errors of patches; unset: 4 "
+        "where an image is larger than 64 px, else 1",
+    )
+    relative: bool | None = Field(
+        False,
+        description="divide the error in each patch of a map by the mean error that the training images have there, so "
+        "that what is hard to rebuild does not outshine what is unusual; unset: where an image is larger than 64 px",
+    )
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Self:
+        if self.tile_px is None:
+            if self.tile_overlap_px is not None or self.tiles_per_image is not None:
+                raise ValueError(
+                    "tile_overlap_px and tiles_per_image are of tiles; set tile_px, or leave them out"
+                )
+            return self
+        if self.size_px is not None:
+            raise ValueError(
+                "size_px resizes images, and tiles are cut at their own size; leave one of size_px and tile_px out"
+            )
+        if self.overlap_px >= self.tile_px:
+            raise ValueError(
+                f"tile_overlap_px = {self.overlap_px} leaves nothing new for the next tile of {self.tile_px} px; take "
+                "less than the tile, such as a quarter of it"
+            )
+        return self
+
+    @property
+    def overlap_px(self) -> int:
+        """Px that neighbouring tiles share at least."""
+        return (self.tile_px or 0) // 4 if self.tile_overlap_px is None else self.tile_overlap_px
+
+
+# Ours, chosen on validation data; every trial stands in docs/log.md.
+DEFAULT: Mapping[str, Mapping[str, Any]] = {
+    "memory": {
+        "similarity": "cosine",
+        "temperature": 1 / 30,
+        "shrinkage": 5.0,
+        "initialisation": "kmeans",
+        "warmup_epochs": 5,
+    },
+    "image": {"scale": "unit"},
+}
+LARGE: Mapping[str, Mapping[str, Any]] = {
+    **DEFAULT,
+    "image": {"scale": "unit", "pool": None, "patch_px": None, "relative": None},
+}
+THUMBNAIL: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "unit", "smooth_px": 1.0}}
+# what tells a car from a lorry of its brightness is its shape; and photographs never fit to the px
+CIFAR10: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "centred", "smooth_px": 2.0}}
+DEFAULTS = {"mnist": THUMBNAIL, "cifar10": CIFAR10, "image": LARGE, "scene": LARGE, "thumbnail": THUMBNAIL}
+# The paper's networks for MNIST and CIFAR-10 make 1,024 numbers, which lets a plain autoencoder rebuild any digit.
+DEFAULT_NETWORKS = {"mnist": "thumbnail", "cifar10": "thumbnail", "image": "scene"}
+
+# The paper names no epochs, batch or rate for images; these are ours, for all three variants.
+TRAINING: Mapping[str, Mapping[str, Any]] = {
+    "mnist": {"epochs": 30, "batch_size": 128, "learning_rate": 1e-3},
+    "cifar10": {"epochs": 50, "batch_size": 128, "learning_rate": 1e-3},
+    "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
+    "scene": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
+    "thumbnail": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
+}
+THUMBNAIL_EPOCHS = 20
+
+
+def preset(network: str, variant: str) -> dict[str, Any]:
+    """The nested settings of a network in a variant: "default", "paper" or "released"."""
+    if variant in PUBLISHED:
+        published = PUBLISHED[variant]
+        train = {**TRAINING[network], **published["train"]}
+        return {"network": network, "train": train, "memory": published["memory"], "image": {"scale": "none"}}
+    short = {"epochs": THUMBNAIL_EPOCHS} if DEFAULT_NETWORKS.get(network, network) == "thumbnail" else {}
+    train = {**TRAINING[network], **short}
+    return {"network": DEFAULT_NETWORKS.get(network, network), "train": train, **DEFAULTS[network]}
+
+
+def layers_of(network: str, height: int, width: int) -> tuple[tuple[ConvLayer, ...], int]:
+    """The layers of the encoder, and the side of the patches, px, that become channels before them.
+
+    Raises:
+        DataError: an image below 4 x 4 px.
+    """
+    if min(height, width) < 4:
+        raise DataError(f"images of {height} x {width} px are too small; the networks need at least 4 x 4")
+    if network == "mnist":
+        return MNIST_LAYERS, 1
+    if network == "cifar10":
+        return CIFAR10_LAYERS, 1
+    if network == "scene" and max(height, width) > SMALL_PX:
+        return SCENE_LAYERS, SCENE_PATCH_PX
+    # halve at least once: until the shorter side is at most 4 px long, or a thumbnail is a single place
+    layers: list[ConvLayer] = []
+    narrow = network == "thumbnail"
+    most, least, side = (64, 1, max(height, width)) if narrow else (128, 4, min(height, width))
+    channels = most // 4
+    while side > least or not layers:
+        layers.append(ConvLayer(3, 2, channels))
+        channels, side = min(2 * channels, most), (side + 1) // 2
+    if narrow:  # a code as wide as the picture copies any picture, normal or not
+        layers[-1] = ConvLayer(3, 2, THUMBNAIL_CODE)
+    return tuple(layers), 1

@@ -1,0 +1,84 @@
+"""Maps of images: means over patches, and the smoothing of residuals and of error maps."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["anomaly_map", "map_maximum", "patch_means", "smoothed"]
+
+SMOOTHING = (
+    1 / 64
+)  # of the longer side of an image: standard deviation of what smooths an error map to an anomaly map
+BLOCK_LINES = 64  # of a map that are smoothed in one product
+
+
+def patch_means(errors: np.ndarray, patch_px: int) -> np.ndarray:
+    """(h, w): the means of an error map (H, W) over patches, at their ends over the px that are left."""
+    if patch_px == 1:
+        return errors
+    means: np.ndarray = F.avg_pool2d(torch.from_numpy(errors)[None], patch_px, ceil_mode=True)[0].numpy()
+    return means
+
+
+def anomaly_map(errors: np.ndarray, seen: int | None = None) -> np.ndarray:
+    """Error maps (..., h, w) smoothed by a Gaussian of 1/64 of the longer side: regions count and not single pixels.
+
+    Args:
+        errors: the maps, px by px or patch by patch; beyond their edges lies their mirror image.
+        seen: the longer side of what the network sees at once, in numbers of the map; None where it sees all of it.
+    """
+    sigma = SMOOTHING * (seen or max(errors.shape[-2:]))
+    maps = torch.from_numpy(errors.astype(np.float32, copy=False))
+    return _smooth_columns(_smooth_columns(maps, sigma).mT, sigma).mT.numpy()
+
+
+def _smooth_columns(maps: Tensor, sigma: float) -> Tensor:
+    """(..., h, w) smoothed along h: products with a band of the Gaussian, a block of lines at a time."""
+    size = maps.shape[-2]
+    bands = (_gaussian_band(size, sigma, start) for start in range(0, size, BLOCK_LINES))
+    return torch.cat(
+        [weights @ maps[..., first : first + weights.shape[1], :] for first, weights in bands], dim=-2
+    )
+
+
+@lru_cache(maxsize=256)
+def _gaussian_band(size: int, sigma: float, start: int) -> tuple[int, Tensor]:
+    """What the lines of a block, from line `start` of `size` on, are made of: the first line, and float32 weights
+    (block, lines) of those from there on. The Gaussian reaches 4 sigma; beyond the ends lies the mirror image."""
+    reach = int(4 * sigma + 0.5)
+    away = torch.arange(-reach, reach + 1)
+    weights = torch.exp(away.double() ** 2 / (-2 * sigma**2))
+    lines = torch.arange(start, min(start + BLOCK_LINES, size))[:, None] + away
+    lines %= 2 * size
+    lines = torch.minimum(lines, 2 * size - 1 - lines)
+    first, last = int(lines.min()), int(lines.max())
+    band = torch.zeros(len(lines), last + 1 - first, dtype=torch.float64)
+    band.scatter_add_(1, lines - first, (weights / weights.sum()).expand(lines.shape))
+    return first, band.float()
+
+
+def map_maximum(errors: np.ndarray) -> np.ndarray:
+    """(...) float64: the maximum of the anomaly map of each error map (..., h, w)."""
+    return np.asarray(anomaly_map(errors).max(axis=(-2, -1)), dtype=np.float64)
+
+
+def smoothed(x: Tensor, rebuilt: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Two batches of images (B, C, H, W), both smoothed by a Gaussian of `sigma` px.
+
+    Their difference is the smoothed residual: a stroke that lies a px beside its copy leaves a positive and a
+    negative line, which cancel out; a stroke that should not be there leaves one line, which stays.
+    """
+    down, across = (_gaussian(size, sigma).to(rebuilt) for size in rebuilt.shape[2:])
+    return down @ x.to(rebuilt) @ across.T, down @ rebuilt @ across.T
+
+
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """(size, size): row i weighs the px of a line around px i; the weights add up to 1 at the edges, too."""
+    place = torch.arange(size, dtype=torch.float64)
+    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+    return weights / weights.sum(dim=1, keepdim=True)

@@ -1,0 +1,188 @@
+"""A fitted model of images at work: its threshold from held-out normal images, and one pass over images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from memae.batch_limit import BatchLimit
+from memae.encoded import Encoded
+from memae.errors import DataError
+from memae.image.config import ImageConfig
+from memae.image.dataset import StoredImages
+from memae.image.maps import anomaly_map, map_maximum
+from memae.image.preprocess import ImagePreprocess
+from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
+from memae.image.tiles import OwnSizeImages, Tiles
+from memae.modality import Artifact, Explanation, Prediction, Prepared, Request
+from memae.progress import Done, Progress, stage
+from memae.scoring import BATCH_BYTES, SamplePredictor, Scorer, count_uses, items_used, p_value
+from memae.threshold import Threshold
+from memae.types import Images, Key, Skipped
+
+__all__ = ["calibrate", "predict"]
+
+CHUNK_TILED = 64  # images that are cut into tiles whose scores are given back at a time
+ENCODED_BYTES = 3 * BATCH_BYTES  # of images, encoded, that are explained at a time
+
+
+def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Scorer[ErrorMap]:
+    """Scores images as the artifact does; `action` says in messages what for."""
+    return Scorer(artifact.model, map_settings(artifact), BatchLimit(action, progress))
+
+
+def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
+    """The artifact with its use counts, mean training error, threshold and the scale of its maps."""
+    artifact = _examined(artifact, prepared.whole, progress)
+    if not len(prepared.calibration):
+        return artifact
+    if isinstance(prepared.calibration, OwnSizeImages):
+        scores, maxima = _tiled_scores(artifact, prepared.calibration, progress)
+    else:
+        scores, maxima = _scores(artifact, prepared.calibration, progress)
+    rate = artifact.config.threshold.false_alarm_rate
+    reference = replace(artifact.reference, maxima=maxima)
+    return replace(artifact, threshold=Threshold.fit(scores, rate), reference=reference)
+
+
+def _examined(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
+    """With what the trained model makes of its training images: uses of items, and the mean training error."""
+    settings, model = ImageConfig.of(artifact.config), artifact.model
+    artifact = replace(artifact, reference=ImageReference(np.empty(0)))
+    if model.memory is None and not settings.relative:
+        return artifact
+    total = torch.zeros((), dtype=torch.float64)
+
+    def add(part: ErrorMap) -> None:
+        nonlocal total
+        if settings.relative:
+            total = total + part.patches.sum(dim=0, dtype=torch.float64).cpu()
+
+    doing = "finding the mean training error" if model.memory is None else "counting the use of items"
+    scorer = scorer_of(artifact, f"{doing} on", progress)
+    with stage(progress, doing, "samples", len(training)) as done:
+        uses = count_uses(scorer, training, done, add)
+    mean = (total / len(training)).float() if settings.relative else None
+    return replace(artifact, uses=uses, reference=ImageReference(np.empty(0), mean))
+
+
+def _scores(artifact: Artifact, x: Encoded, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
+    """(S,) scores of encoded images, and (S,) the maxima of their anomaly maps."""
+    with stage(progress, "setting the threshold", "samples", len(x)) as done:
+        scores = scorer_of(artifact, "setting the threshold from", progress).scores(x, done)
+    if ImageConfig.of(artifact.config).pool == "max":
+        return scores, scores
+    maxima = []
+    with stage(progress, "setting the scale of maps", "samples", len(x)) as done:
+        for part in scorer_of(artifact, "setting the scale of maps from", progress).batches(x):
+            maxima.append(map_maximum(part.patches.cpu().numpy()))
+            done(len(part.errors))
+    return scores, np.concatenate(maxima)
+
+
+def _tiled_scores(
+    artifact: Artifact, images: OwnSizeImages, progress: Progress | None
+) -> tuple[np.ndarray, np.ndarray]:
+    settings = map_settings(artifact)
+    scorer, found = scorer_of(artifact, "setting the threshold from", progress), []
+    with stage(progress, "setting the threshold", "images", len(images)) as done:
+        for pixels in images.images:
+            tiles = Tiles.of(pixels, artifact.preprocess, images.origin)
+            joined = JoinedMap.of(scorer, tiles, settings.patch_px)
+            found.append((joined.score(settings.pool), joined.score("max")))
+            done(1)
+    scores, maxima = (np.array(values) for values in zip(*found, strict=True))
+    return scores, maxima
+
+
+def predict(
+    artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
+) -> Iterator[Prediction]:
+    """Scores and explanations of the images of a source; see `memae.modality.Modality.predict`."""
+    if artifact.preprocess.overlap is not None:
+        return _TilePredictor(artifact, request, done, progress).predictions(source)
+    kind = _WholeImages(scorer_of(artifact, request.action, progress), artifact.preprocess)
+    return SamplePredictor(artifact, kind, request, done, progress).predictions(source)
+
+
+@dataclass(frozen=True)
+class _WholeImages:
+    """Images that the network sees at once."""
+
+    scorer: Scorer[ErrorMap]
+    preprocess: ImagePreprocess
+
+    def encode(self, samples: Images, skip_bad: bool) -> tuple[Encoded, Mapping[int, str]]:
+        return StoredImages(samples, None, self.preprocess), samples.unreadable
+
+    def at_once(self, samples: Images, request: Request) -> int:
+        if request.explained == "none":
+            return len(samples)
+        return min(len(samples), max(1, ENCODED_BYTES // (4 * prod(self.preprocess.shape))))
+
+    def explained(
+        self, samples: Images, encoded: Encoded, place: int, measured: ErrorMap, row: int
+    ) -> Mapping[str, Any]:
+        return {
+            "x": encoded[place : place + 1][0].numpy(),
+            "reconstruction": measured.reconstruction[row].cpu().numpy(),
+            "error_map": measured.errors[row].cpu().numpy(),
+            "anomaly_map": anomaly_map(measured.patches[row].cpu().numpy()),
+        }
+
+
+class _TilePredictor:
+    """One pass over images that are cut into tiles."""
+
+    def __init__(self, artifact: Artifact, request: Request, done: Done, progress: Progress | None) -> None:
+        self._artifact, self._request, self._done = artifact, request, done
+        self._scorer, self._settings = scorer_of(artifact, request.action, progress), map_settings(artifact)
+
+    def predictions(self, source: Any) -> Iterator[Prediction]:
+        empty = True
+        for images in source.chunks(CHUNK_TILED):
+            keys, scores, skipped = list[Key](), list[float](), list[Skipped]()
+            for row, key in enumerate(images.keys):
+                empty, score, why = False, math.nan, tuple[Explanation, ...]()
+                if bad := images.unreadable.get(row):
+                    skipped.append(Skipped(key, bad))
+                elif self._request.keys is None or key in self._request.keys:
+                    score, why = self._scored(key, images.pixels[row], images.origin)
+                keys.append(key)
+                scores.append(score)
+                self._done(1, key)
+                if why or row == len(images) - 1:  # the map of one image may be as large as all else
+                    yield Prediction(keys, np.array(scores), tuple(skipped), why)
+                    keys, scores, skipped = [], [], []
+        if empty:
+            raise DataError(f"{source.origin}: holds no samples")
+
+    def _scored(self, key: Key, pixels: np.ndarray, origin: str) -> tuple[float, tuple[Explanation, ...]]:
+        tiles = Tiles.of(pixels, self._artifact.preprocess, f"{origin}: image {key}")
+        joined = JoinedMap.of(self._scorer, tiles, self._settings.patch_px)
+        score = joined.score(self._settings.pool)
+        wanted = self._request.wanted([key], np.array([score]), self._artifact.threshold)
+        return score, (self._explanation(key, score, tiles, joined),) if wanted else ()
+
+    def _explanation(self, key: Key, score: float, tiles: Tiles, joined: JoinedMap) -> Explanation:
+        worst = tiles.tiling.nearest(*joined.maximum_px)
+        x = tiles[worst : worst + 1]
+        (part,) = self._scorer.batches(x)
+        row, column = tiles.tiling.places[worst].tolist()
+        return Explanation(
+            key=key,
+            score=score,
+            p_value=p_value(self._artifact, score),
+            items=items_used(part.read, 0) if part.read else (),
+            x=x[0].numpy(),
+            reconstruction=part.reconstruction[0].cpu().numpy(),
+            error_map=part.maps[0],
+            anomaly_map=joined.anomaly_map,
+            tile_at=(row, column),
+        )

@@ -1,0 +1,122 @@
+"""Normal images, made ready for a training: read, in three parts, scaled by what was fitted to the training part.
+
+Images that fit into memory are encoded at once; others lie in a temporary file and are encoded batch by batch, to the
+same bits; with `image.tile_px` they are cut into tiles at their own size. Whole images are split, as the tiles of one
+look alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memae.config import Config
+from memae.errors import DataError
+from memae.image.config import ImageConfig
+from memae.image.dataset import MEMORY_BYTES, StoredImages, collect, store
+from memae.image.preprocess import ImagePreprocess
+from memae.image.source import ImageSource
+from memae.image.tiles import store_own_size
+from memae.modality import FitOptions, Prepared
+from memae.progress import Progress, Warn, stage, tell
+from memae.training.loop import local_seed
+from memae.training.split import counted, split
+from memae.types import readable
+
+__all__ = ["prepare"]
+
+
+def prepare(source: Any, config: Config, seed: int, options: FitOptions, progress: Progress | None) -> Prepared:
+    """All images of a source in three parts; see `memae.modality.Modality.prepare`."""
+    if options.categorical:
+        raise DataError(f"{source.origin}: images have no column {options.categorical[0]!r}")
+    settings = ImageConfig.of(config)
+    if isinstance(source, ImageSource):
+        source = source.own_size() if settings.tile_px else source.sized(settings.size_px)
+        for note in source.notes:
+            tell(progress, Warn(note))  # such as another size: before a long training, and not behind it alone
+    if settings.tile_px:
+        return _tiled(source, config, seed, progress)
+    if isinstance(source, ImageSource) and source.bytes > MEMORY_BYTES:
+        return _stored(source, config, seed, progress)
+    return _in_memory(source, config, seed, progress)
+
+
+def _in_memory(source: Any, config: Config, seed: int, progress: Progress | None) -> Prepared:
+    images, skipped = readable(collect(source, progress))
+    parts = split(len(images), config, seed, images.origin)
+    with stage(progress, "fitting scales", "images", len(parts.train)) as done:
+        preprocess = ImagePreprocess.fit(images, ImageConfig.of(config).scale, parts.train.numpy())
+        done(len(parts.train))
+    with stage(progress, "encoding", "images", len(images)) as done:
+        encoded = preprocess.encode(images)
+        done(len(images))
+    training = encoded[parts.train]
+    return Prepared(
+        preprocess=preprocess,
+        training=training,
+        whole=training,
+        validation=encoded[parts.validation] if len(parts.validation) else None,
+        calibration=encoded[parts.calibration],
+        counts=counted(*map(len, parts)),
+        origin=images.origin,
+        skipped=skipped,
+        notes=getattr(source, "notes", ()),
+    )
+
+
+def _stored(source: ImageSource, config: Config, seed: int, progress: Progress | None) -> Prepared:
+    images, skipped = store(source, progress)
+    parts = split(len(images), config, seed, images.origin)
+    with stage(progress, "fitting scales", "images"):
+        preprocess = ImagePreprocess.fit(images, ImageConfig.of(config).scale, parts.train.numpy())
+    training, validation, calibration = (StoredImages(images, rows, preprocess) for rows in parts)
+    return Prepared(
+        preprocess=preprocess,
+        training=training,
+        whole=training,
+        validation=validation if len(validation) else None,
+        calibration=calibration,
+        counts=counted(*map(len, parts)),
+        origin=images.origin,
+        skipped=skipped,
+        notes=source.notes,
+    )
+
+
+def _tiled(source: Any, config: Config, seed: int, progress: Progress | None) -> Prepared:
+    settings = ImageConfig.of(config)
+    assert settings.tile_px is not None
+    images, skipped = store_own_size(source, progress)
+    parts = split(len(images), config, seed, images.origin)
+    sizes = np.array([pixels.shape[1:] for pixels in images.images])
+    if not (sizes >= settings.tile_px).any():
+        height, width = sizes.max(axis=0)
+        raise DataError(
+            f"{images.origin}: image.tile_px = {settings.tile_px}: no image is as large as a tile; the largest sides "
+            f"are {width} x {height} px (width x height). Take smaller tiles, or none"
+        )
+    train, validation, calibration = (images.part(rows) for rows in parts)
+    preprocess = ImagePreprocess.fit_tiles(
+        train.levels,
+        len(images.images[0]),
+        settings.tile_px,
+        settings.overlap_px,
+        settings.scale,
+        images.origin,
+        deep=images.images[0].dtype != np.uint8,
+    )
+    generator = np.random.default_rng(local_seed(seed, 4))
+    training = train.tiles(preprocess, settings.tiles_per_image, generator)
+    return Prepared(
+        preprocess=preprocess,
+        training=training,
+        whole=training,
+        validation=validation.tiles(preprocess, settings.tiles_per_image, generator) if len(validation) else None,
+        calibration=calibration,  # whole images, as they will be scored
+        counts=counted(*map(len, parts)),
+        origin=images.origin,
+        skipped=skipped,
+        notes=getattr(source, "notes", ()),
+    )

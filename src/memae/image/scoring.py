@@ -1,0 +1,194 @@
+"""Images: from a reconstruction to an error map, an anomaly map and one score; and one pass over images.
+
+The residual may be smoothed before it is squared; the error map is averaged over patches, may be taken as multiples of
+the mean training error of each patch, and is smoothed to the anomaly map, whose maximum is the score "max".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from memae.autoencoder import Reconstruction
+from memae.image.config import ImageConfig, Pool
+from memae.image.maps import anomaly_map, map_maximum, patch_means, smoothed
+from memae.image.tiles import Tiles
+from memae.losses import squared_error
+from memae.memory.base import MemoryRead
+from memae.modality import Artifact
+from memae.scoring import Scorer
+from memae.threshold import Threshold
+
+__all__ = [
+    "ErrorMap",
+    "ImageReference",
+    "JoinedMap",
+    "MapSettings",
+    "map_settings",
+    "map_threshold",
+]
+
+SMALLEST = 1e-12  # mean training error that is divided by
+FLOOR = 0.1  # of the mean training error: where next to nothing is usual, rounding is no anomaly
+FORMER_MAP_THRESHOLD = 4.0  # thresholds of an image: the map threshold of models that were saved without one
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How the residual of a rebuilt image becomes its error map, its anomaly map and its score."""
+
+    smooth_px: float = 0.0
+    """Standard deviation of the Gaussian that smooths the residual (B, C, H, W) before it is squared, px."""
+    pool: Pool | None = None
+    """What of the maps is the score; None is the mean of the error map."""
+    patch_px: int = 1
+    """Side of the patches whose mean errors the anomaly map is made of, px."""
+    training_error: Tensor | None = None
+    """(h, w) float32: the mean squared error that the training images have in each patch. Where it is given, maps and
+    scores are multiples of it."""
+
+    def __call__(self, x: Tensor, rebuilt: Reconstruction) -> ErrorMap:
+        """Of encoded images (B, C, H, W) and their reconstruction."""
+        errors = self.errors(x, rebuilt.x)
+        return ErrorMap(rebuilt.x, errors, self.patches(errors), rebuilt.read, self.pool)
+
+    def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
+        """(B, H, W): the squared error, the mean over the channels, or its multiple of the mean training error."""
+        if self.smooth_px:
+            x, rebuilt = smoothed(x, rebuilt, self.smooth_px)
+        first, *others = zip(x.unbind(dim=1), rebuilt.unbind(dim=1), strict=True)
+        found = squared_error(*first)
+        for channel in others:  # plane by plane: the library's mean goes through the channels px by px
+            found += squared_error(*channel)
+        usual = self._divisor
+        if usual is None:
+            return found.div_(x.shape[1])
+        for axis, size in enumerate(found.shape[1:]):
+            usual = usual.repeat_interleave(self.patch_px, axis).narrow(axis, 0, size)
+        return found.div_((usual * x.shape[1]).to(found))
+
+    def patches(self, errors: Tensor) -> Tensor:
+        """(B, h, w): the means of error maps (B, H, W) over patches, at their ends over the px that are left."""
+        return errors if self.patch_px == 1 else F.avg_pool2d(errors, self.patch_px, ceil_mode=True)
+
+    @property
+    def _divisor(self) -> Tensor | None:
+        if self.training_error is None:
+            return None
+        return (self.training_error + FLOOR * self.training_error.mean()).clamp_min(SMALLEST)
+
+
+class ErrorMap(NamedTuple):
+    """A batch of B images as the scorer saw it."""
+
+    reconstruction: Tensor
+    """(B, C, H, W) in encoded units."""
+    errors: Tensor
+    """(B, H, W) the squared error, the mean over the channels, or its multiple of the mean training error."""
+    patches: Tensor
+    """(B, h, w) the mean errors of the patches."""
+    read: MemoryRead | None
+    pool: Pool | None = None
+    """What of the maps is the score; None is the mean of the error map."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(B,) float64: the score of each image."""
+        if self.pool == "max":
+            return map_maximum(self.patches.cpu().numpy())
+        scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
+        return scores
+
+    @property
+    def maps(self) -> np.ndarray:
+        """(B, H, W) float32: the error maps."""
+        maps: np.ndarray = self.errors.cpu().numpy()
+        return maps
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """What a model of images remembers of normal images."""
+
+    maxima: np.ndarray
+    """(n,) the maximum of the anomaly map of each image that the threshold was set from; empty in old models."""
+    training_error: Tensor | None = None
+    """(h, w) float32 with `image.relative`: the mean squared error of the training images in each patch."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its arrays, by the names that they have in a model file."""
+        found = {"calibration_peaks": torch.from_numpy(self.maxima)} if len(self.maxima) else {}
+        if self.training_error is not None:
+            found["usual_error"] = self.training_error.cpu().contiguous()
+        return found
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], settings: ImageConfig) -> ImageReference:
+        """The reference behind the tensors of a model file; a KeyError where one is missing."""
+        maxima = tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0)
+        return cls(maxima, tensors["usual_error"] if settings.relative else None)
+
+
+def map_settings(artifact: Artifact) -> MapSettings:
+    """How a fitted model scores images."""
+    settings, reference = ImageConfig.of(artifact.config), artifact.reference
+    usual = reference.training_error if reference else None
+    return MapSettings(settings.smooth_px, settings.pool, settings.patch_px or 1, usual)
+
+
+def map_threshold(artifact: Artifact) -> float:
+    """The value of an anomaly map above which a place is anomalous.
+
+    It is the (1 - false-alarm rate) quantile of the maximum over held-out normal images. Maps are drawn by it.
+    """
+    threshold = artifact.threshold
+    assert threshold is not None, "who draws maps has looked for a threshold"
+    maxima = artifact.reference.maxima
+    if not len(maxima):
+        return FORMER_MAP_THRESHOLD * threshold.value
+    return Threshold.fit(maxima, threshold.false_alarm_rate).value
+
+
+@dataclass(frozen=True)
+class JoinedMap:
+    """The error map of one image that was cut into tiles, as `memae.image.tiles` joins it."""
+
+    errors: np.ndarray
+    """(H, W) float32, the mean over the channels."""
+    tile_px: int
+    """The longer side of a tile."""
+    patch_px: int = 1
+    """Side of the patches of the anomaly map, px; they lie from the first px of the image on."""
+
+    @classmethod
+    def of(cls, scorer: Scorer[ErrorMap], tiles: Tiles, patch_px: int) -> JoinedMap:
+        """From the error maps of all tiles of one image."""
+        tiling = tiles.tiling
+        joined, places = tiling.empty(), iter(tiling.places.tolist())
+        for part in scorer.batches(tiles):
+            for errors, (row, column) in zip(part.maps, places, strict=False):
+                tiling.add(joined, row, column, errors)
+        return cls(tiling.trimmed(joined), max(tiles.shape[2:]), patch_px)
+
+    def score(self, pool: Pool | None) -> float:
+        """Of the image."""
+        return float(self.anomaly_map.max() if pool == "max" else self.errors.mean(dtype=np.float64))
+
+    @cached_property
+    def anomaly_map(self) -> np.ndarray:
+        """(h, w) of patches; smoothed as if it were the map of a tile."""
+        return anomaly_map(patch_means(self.errors, self.patch_px), -(-self.tile_px // self.patch_px))
+
+    @property
+    def maximum_px(self) -> tuple[int, int]:
+        """Row and column of the middle of the patch where the anomaly map has its maximum."""
+        found = self.anomaly_map
+        row, column = (int(place) for place in np.unravel_index(int(found.argmax()), found.shape))
+        return row * self.patch_px + self.patch_px // 2, column * self.patch_px + self.patch_px // 2

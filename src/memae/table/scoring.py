@@ -1,0 +1,96 @@
+"""Rows: from a reconstruction to the error of each column and one score; the threshold, and one pass over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from memae.autoencoder import Reconstruction
+from memae.batch_limit import BatchLimit
+from memae.encoded import Encoded
+from memae.losses import squared_error
+from memae.memory.base import MemoryRead
+from memae.modality import Artifact, Prediction, Prepared, Request
+from memae.progress import Done, Progress, stage
+from memae.scoring import SamplePredictor, Scorer, count_uses
+from memae.table.schema import TablePreprocess
+from memae.threshold import Threshold
+from memae.types import Table
+
+__all__ = ["RowErrors", "calibrate", "predict", "scorer_of"]
+
+ROWS_FOR_THREADS = 4096  # that are worth a second thread
+
+
+class RowErrors(NamedTuple):
+    """A batch of B rows as the scorer saw it."""
+
+    reconstruction: Tensor
+    """(B, features) in encoded units."""
+    errors: Tensor
+    """(B, features) squared errors."""
+    read: MemoryRead | None
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(B,) float64: the mean squared error of each row."""
+        scores: np.ndarray = self.errors.mean(dim=1).double().cpu().numpy()
+        return scores
+
+
+def row_errors(x: Tensor, rebuilt: Reconstruction) -> RowErrors:
+    """The errors of encoded rows (B, features)."""
+    return RowErrors(rebuilt.x, squared_error(x, rebuilt.x), rebuilt.read)
+
+
+def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Scorer[RowErrors]:
+    """Scores rows as the artifact does; `action` says in messages what for."""
+    memory = artifact.model.memory
+    numbers = 0 if memory is None else memory.num_items  # a row is small beside its read weights
+    return Scorer(artifact.model, row_errors, BatchLimit(action, progress), numbers, ROWS_FOR_THREADS)
+
+
+def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
+    """The artifact with the use counts of its items and its threshold."""
+    if artifact.model.memory is not None:
+        with stage(progress, "counting the use of items", "samples", len(prepared.whole)) as done:
+            scorer = scorer_of(artifact, "counting the use of items by", progress)
+            artifact = replace(artifact, uses=count_uses(scorer, prepared.whole, done))
+    if not len(prepared.calibration):
+        return artifact
+    with stage(progress, "setting the threshold", "samples", len(prepared.calibration)) as done:
+        scores = scorer_of(artifact, "setting the threshold from", progress).scores(prepared.calibration, done)
+    return replace(artifact, threshold=Threshold.fit(scores, artifact.config.threshold.false_alarm_rate))
+
+
+def predict(
+    artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
+) -> Iterator[Prediction]:
+    """Scores and explanations of the rows of a source; see `memae.modality.Modality.predict`."""
+    kind = _Rows(scorer_of(artifact, request.action, progress), artifact.preprocess)
+    return SamplePredictor(artifact, kind, request, done, progress).predictions(source)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    scorer: Scorer[RowErrors]
+    preprocess: TablePreprocess
+
+    def encode(self, samples: Table, skip_bad: bool) -> tuple[Encoded, Mapping[int, str]]:
+        if skip_bad:
+            encoded, bad = self.preprocess.encode_rows(samples)
+            return encoded, bad
+        return self.preprocess.encode(samples), {}
+
+    def at_once(self, samples: Table, request: Request) -> int:
+        return len(samples)
+
+    def explained(
+        self, samples: Table, encoded: Encoded, place: int, measured: RowErrors, row: int
+    ) -> Mapping[str, Any]:
+        rebuilt, errors = measured.reconstruction[row].cpu(), measured.errors[row].cpu()
+        return {"cells": tuple(self.preprocess.cells(samples, place, rebuilt, errors / errors.numel()))}

@@ -1,0 +1,122 @@
+"""The settings of video and every number of its networks and presets.
+
+Networks: `video-paper` is the paper's; `video` trains on a CPU too, and is our default. The variants "paper" and
+"released" take the paper's network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from memae.config import PUBLISHED, KindSettings
+from memae.video.networks import ClipLayer
+
+__all__ = [
+    "CLIP_LAYERS",
+    "NETWORKS",
+    "NORMS",
+    "NUM_ITEMS",
+    "PATCH_PX",
+    "ClipInput",
+    "FrameScore",
+    "VideoConfig",
+    "preset",
+]
+
+ClipInput = Literal["frames", "differences"]
+FrameScore = Literal["mean", "place"]
+NETWORKS = ("video", "video-paper")
+NUM_ITEMS = {"video": 500, "video-paper": 2000}
+"""N of each network where memory.num_items is left open."""
+CLIP_LAYERS = {
+    "video-paper": (
+        ClipLayer((1, 2, 2), 96),
+        ClipLayer((2, 2, 2), 128),
+        ClipLayer((2, 2, 2), 256),
+        ClipLayer((2, 2, 2), 256),
+    ),
+    "video": (ClipLayer((2, 1, 1), 48), ClipLayer((2, 2, 2), 96)),
+}
+PATCH_PX = {"video-paper": 1, "video": 4}
+"""Side of the patches, px, that become channels before the first layer."""
+# BatchNorm learns the still background, which is most of a clip, and drowns what moves: see docs/log.md
+NORMS = {"video-paper": True, "video": False}
+
+
+class VideoConfig(KindSettings):
+    """How video becomes clips, and clips become scores."""
+
+    kind = "video"
+    plural = "videos"
+
+    height: int = Field(256, ge=8, description="px, that every frame is resized to")
+    width: int = Field(256, ge=8, description="px")
+    channels: list[PositiveInt] | None = Field(
+        None, description="of each layer of the encoder, mirrored by the decoder; unset: the network's own"
+    )
+    clip_length: int = Field(16, ge=2, description="frames in a clip")
+    dilation: int = Field(1, ge=1, description="frames from one frame of a clip to the next")
+    training_stride: int = Field(
+        1, ge=1, description="frames from the start of a training clip to that of the next"
+    )
+    crop_px: int | None = Field(
+        None, ge=8, description="side of the squares to train on, taken where something moves; unset: whole frames"
+    )
+    crops_per_clip: int = Field(4, ge=1, description="squares from each training clip")
+    stride: int = Field(
+        16,
+        ge=1,
+        description="from clip to clip while scoring, frames: 1 scores each frame in the middle of a clip of its own, "
+        "clip_length is fastest",
+    )
+    input: ClipInput = Field(
+        "frames", description="what is rebuilt: 'frames', or 'differences' of consecutive ones"
+    )
+    score: FrameScore = Field(
+        "mean",
+        description="of a frame: 'mean' of its squared error (paper), or 'place', the root mean squared error "
+        "where it is largest",
+    )
+    place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
+
+
+# Ours, chosen on validation data; every trial stands in docs/log.md.
+DEFAULT: Mapping[str, Mapping[str, Any]] = {
+    "memory": {
+        "similarity": "cosine",
+        "temperature": 1 / 30,
+        "shrinkage": 5.0,
+        "initialisation": "kmeans",
+        "warmup_epochs": 8,
+    },
+    "video": {"input": "differences", "score": "place"},
+}
+TRAINING: Mapping[str, Mapping[str, Any]] = {
+    "video": {"epochs": 20, "batch_size": 16, "learning_rate": 2e-3, "decay_share": 0.5, "precision": "bf16"},
+    # the released code: 100 epochs, batches of 10 to 14, no schedule
+    "video-paper": {"epochs": 100, "batch_size": 14, "learning_rate": 1e-4, "precision": "bf16"},
+}
+FRAMES: Mapping[str, Mapping[str, Any]] = {
+    "video": {"height": 128, "width": 192, "training_stride": 2, "crop_px": 48, "place_px": 16, "stride": 8},
+    "video-paper": {"height": 256, "width": 256, "training_stride": 1, "stride": 16},
+}
+
+
+def preset(network: str, variant: str) -> dict[str, Any]:
+    """The nested settings of a network in a variant: "default", "paper" or "released"."""
+    if variant in PUBLISHED:
+        published = PUBLISHED[variant]
+        train = {**TRAINING["video-paper"], **published["train"]}
+        return {
+            "network": "video-paper",
+            "train": train,
+            "memory": published["memory"],
+            "video": FRAMES["video-paper"],
+        }
+    settings = {"network": network, "train": TRAINING[network], "video": FRAMES[network]}
+    if network == "video":
+        settings |= {"memory": DEFAULT["memory"], "video": {**FRAMES[network], **DEFAULT["video"]}}
+    return settings

@@ -1,0 +1,146 @@
+"""A fitted model of video at work: its threshold from normal video, and one pass over videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memae.batch_limit import BatchLimit
+from memae.errors import MemaeError
+from memae.modality import Artifact, Explanation, ItemUse, Prediction, Prepared, Request
+from memae.progress import Done, Progress, stage
+from memae.scoring import Measured, Scorer, count_uses, p_value
+from memae.threshold import Threshold
+from memae.video.config import VideoConfig
+from memae.video.events import ScoreSeries
+from memae.video.pipeline import score_frames
+from memae.video.prepare import score_normal
+from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
+
+__all__ = ["VideoReference", "calibrate", "predict", "region_level", "scored_frames"]
+
+
+@dataclass(frozen=True)
+class VideoReference:
+    """What a model of video remembers of normal video."""
+
+    series: tuple[ScoreSeries, ...] = ()
+    """Scores of the segments that the threshold was set from."""
+    maxima: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """(n,) the maximum of the anomaly map of each of their frames; empty in old models."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its arrays, by the names that they have in a model file."""
+        found = {"calibration_peaks": torch.from_numpy(self.maxima)} if len(self.maxima) else {}
+        for number, series in enumerate(self.series):
+            found[f"normal.{number}.times_s"] = torch.from_numpy(np.asarray(series.times_s, dtype=np.float64))
+            found[f"normal.{number}.scores"] = torch.from_numpy(np.asarray(series.scores, dtype=np.float64))
+        return found
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor]) -> VideoReference:
+        """The reference behind the tensors of a model file; a KeyError where one is missing."""
+        count = sum(name.startswith("normal.") and name.endswith(".scores") for name in tensors)
+        series = tuple(
+            ScoreSeries(tensors[f"normal.{number}.times_s"].numpy(), tensors[f"normal.{number}.scores"].numpy())
+            for number in range(count)
+        )
+        return cls(series, tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Of a batch of clips only how they read the memory."""
+
+    read: Any
+    scores: np.ndarray
+
+
+def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
+    """The artifact with the use counts of its items, the scores of normal video and its threshold."""
+    artifact = replace(artifact, reference=VideoReference())
+    if artifact.model.memory is not None:
+        limit = BatchLimit("counting the use of items by", progress)
+        scorer: Scorer[Measured] = Scorer(
+            artifact.model, lambda x, rebuilt: _Read(rebuilt.read, np.zeros(len(x))), limit
+        )
+        with stage(progress, "counting the use of items", "clips", len(prepared.whole)) as done:
+            artifact = replace(artifact, uses=count_uses(scorer, prepared.whole, done))
+    if not prepared.calibration:
+        return artifact
+    frames = sum(len(segment) for segment in prepared.calibration)
+    with stage(progress, "setting the threshold", "frames", frames) as done:
+        settings = VideoConfig.of(artifact.config)
+        found = score_normal(artifact.model, artifact.preprocess, settings, prepared.calibration, done)
+    threshold = Threshold.fit(found.scores, artifact.config.threshold.false_alarm_rate)
+    return replace(artifact, threshold=threshold, reference=VideoReference(found.series, found.maxima))
+
+
+def scored_frames(artifact: Artifact, source: Any, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
+    """Every frame of videos in order, each with its score and where in it the score comes from.
+
+    Args:
+        artifact: of video.
+        source: videos, with frames of the size of the network.
+        watched: (H, W) bool: False leaves a place out of every score; None watches all.
+
+    Raises:
+        DataError: no frames.
+        ConfigError: `watched` of another size, or that leaves nothing to score.
+    """
+    scorer = FrameScorer.of(artifact.model, artifact.preprocess, VideoConfig.of(artifact.config), watched)
+    return score_frames(source, scorer)
+
+
+def predict(
+    artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
+) -> Iterator[Prediction]:
+    """Scores and explanations of frames; bad videos, which have none, come in a last and empty part."""
+    frames = scored_frames(artifact, source)
+    while part := list(islice(frames, CHUNK_FRAMES)):
+        keys, scores = [frame.key for frame in part], np.array([frame.score for frame in part])
+        rows = request.wanted(keys, scores, artifact.threshold)
+        why = tuple(_explanation(artifact, part[row]) for row in rows)
+        done(len(part), keys[-1])
+        yield Prediction(keys, scores, explanations=why)
+    if bad := getattr(source, "skipped", ()):
+        yield Prediction([], np.empty(0), bad)
+
+
+def region_level(artifact: Artifact, score: float) -> float:
+    """What the maximum of the anomaly map of a frame reaches where the score of the frame is `score`.
+
+    The score of a frame is that maximum, unless `video.score` is "mean". Then as many held-out normal frames have a
+    maximum above the level as have a score above `score`; beyond all of them it grows as the score does.
+
+    Raises:
+        MemaeError: the model has no threshold.
+    """
+    if artifact.threshold is None:
+        raise MemaeError("this model has no threshold, so no level of its maps belongs to a score")
+    normal, maxima = artifact.threshold.calibration, artifact.reference.maxima
+    if VideoConfig.of(artifact.config).score == "place" or len(maxima) != len(normal):
+        return score
+    normal, maxima = np.sort(normal), np.sort(maxima)
+    if score > normal[-1] > 0:
+        return float(maxima[-1] * score / normal[-1])
+    return float(np.interp(score, normal, maxima))
+
+
+def _explanation(artifact: Artifact, frame: ScoredFrame) -> Explanation:
+    x, rebuilt = (part[frame.index_in_clip][None].cpu().numpy() for part in frame.clip[:2])
+    return Explanation(
+        key=frame.key,
+        score=frame.score,
+        p_value=p_value(artifact, frame.score),
+        items=tuple(ItemUse(*use) for use in frame.items()),
+        x=x,
+        reconstruction=rebuilt,
+        error_map=((x - rebuilt) ** 2)[0],
+    )
