@@ -7,7 +7,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from memae.errors import ConfigError, DataError
-from memae.image.evaluate import ImageEvaluation, ImageMeter, PixelMeter, read_masks, read_truth
+from memae.image.evaluate import ImageEvaluation, ImageMeter, PixelMeter, read_masks
 from memae.image.source import ImageSource
 
 
@@ -124,11 +124,11 @@ class TestMasks:
     ANOMALOUS = np.array([True, True, False])
 
     @pytest.mark.parametrize("names", [("crack/1_mask.png", "crack/2_mask.bmp"), ("crack/1.png", "crack/2.tif")])
-    def test_they_are_found_by_both_names_in_any_format(self, folder, names):
+    def test_they_are_found_by_both_names_in_any_format(self, folder, names, tmp_path):
         masks = read_masks(folder(*names), self.KEYS, self.ANOMALOUS)
         assert masks.read("crack/2.jpg", (6, 8)).all()
         assert not masks.read("good/1.jpg", (6, 8)).any()
-        assert [masks.marks(key) for key in self.KEYS] == [True, True, False]
+        assert masks.labels(self.KEYS, tmp_path).anomalous.tolist() == [True, True, False]
 
     @pytest.mark.parametrize("value", [1, 255])
     def test_anything_but_black_is_marked(self, folder, value):
@@ -180,30 +180,30 @@ class TestMeter:
         return tmp_path
 
     def test_folders_and_masks_of_mvtec_are_found(self, root):
-        source = ImageSource([root / "test"])
-        truth = read_truth(source, root=root)
-        assert dict(zip(source.keys, truth.labels.anomalous.tolist(), strict=True)) == {
-            "crack/1.png": True,
-            "crack/2.png": True,
-            "good/1.png": False,
-            "good/2.png": False,
-        }
-        alone = read_truth(source, masks=root / "ground_truth")
-        assert alone.labels.anomalous.tolist() == truth.labels.anomalous.tolist()
-        named = read_truth(source, label_column="folder", normal=["crack"])
-        assert named.masks is None
-        assert named.labels.anomalous.tolist() == (~truth.labels.anomalous).tolist()
+        source = ImageSource([root / "test"])  # crack/1, crack/2, good/1, good/2
+        scores = np.array([9.0, 1.0, 8.0, 2.0])
+
+        def recall(**options):
+            meter = ImageMeter.of(source, **options)
+            meter.add(source.keys, scores, scores > 8.5, maps=[(key, np.ones((1, 2))) for key in source.keys])
+            found = meter.result(wanted_false_alarm_rate=0.1)
+            assert found.anomalies == 2
+            return meter.takes_maps, found.recall.value
+
+        assert recall(root=root) == (True, 0.5)
+        assert recall(labels=root / "ground_truth") == (True, 0.5)
+        assert recall(label_column="folder", normal=["crack"]) == (False, 0)
 
     def test_images_without_a_word_on_their_labels_are_refused(self, root):
         source = ImageSource([root / "test"])
         with pytest.raises(ConfigError, match="say which labels: `label_column"):
-            read_truth(source)
+            ImageMeter.of(source)
         with pytest.raises(ConfigError, match=r"`labels` .*: is no folder; the masks of images lie in one"):
-            read_truth(source, masks=root / "none")
+            ImageMeter.of(source, labels=root / "none")
 
     def test_scores_and_maps_are_compared_with_the_truth(self, root):
         source = ImageSource([root / "test"])
-        meter = ImageMeter(read_truth(source, root=root), source.size_of)
+        meter = ImageMeter.of(source, root=root)
         assert meter.takes_maps
         for rows in (slice(0, 3), slice(3, 4)):
             keys = source.keys[rows]
@@ -220,7 +220,7 @@ class TestMeter:
 
     def test_without_masks_there_are_no_figures_of_pixels(self, root):
         source = ImageSource([root / "test"])
-        meter = ImageMeter(read_truth(source, label_column="folder", normal=["good"]), source.size_of)
+        meter = ImageMeter.of(source, label_column="folder", normal=["good"])
         assert not meter.takes_maps
         meter.add(source.keys, np.array([9.0, 8.0, 1.0, 2.0]), np.zeros(4, bool))
         assert "pixels" not in meter.result(wanted_false_alarm_rate=0.1).figures()

@@ -624,8 +624,8 @@ def test_a_result_is_a_dict_for_json_and_a_table_for_people():
     assert caption.startswith("An event is true if it overlaps")
     alone = metered(labelled(a=[0, 1]), scores={"a": [0, 1]})
     assert figures_without_interval(alone) == [None, None]
-    assert alone.table().rows[0][2] == "needs 2 videos"
-    assert alone.table().rows[3] == ("pixel AUROC", "-", "needs masks")
+    assert alone.table().rows[0][2] == "needs 2 or more"
+    assert alone.table().rows[3] == ("pixel AUROC (needs masks)", "-", "-")
 
 
 def figures_without_interval(result):

@@ -148,17 +148,21 @@ class TestMask:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ("{", "cannot read this mask as JSON"),
-            ("[]", 'holds no "exclude"; give'),
-            ('{"width": 4, "height": 4}', 'holds no "exclude"'),
-            ('{"exclude": [], "height": 4}', '"width" is None; give that of the video'),
-            ('{"exclude": [], "width": 4, "height": -1}', '"height" is -1'),
+            ("{", "Invalid JSON: EOF while parsing"),
+            ("[]", 'Input should be an object; give {"width": ..., "height": ..., "exclude": [polygon, ...]}'),
+            ('{"width": 4, "height": 4}', "Field required, at exclude; give"),
+            ('{"exclude": [], "height": 4}', "Field required, at width; give"),
+            ('{"exclude": [], "width": true, "height": 4}', "Input should be a valid integer, at width; give"),
+            ('{"exclude": [], "width": 4, "height": -1}', "Input should be greater than 0, at height; give"),
             (
                 '{"exclude": [[[0, 0], [1, 1]]], "width": 4, "height": 4}',
-                "polygon 0 has 2 points; give at least 3",
+                "List should have at least 3 items after validation, not 2, at exclude 0; give",
             ),
-            ('{"exclude": [[0, 0, 1]], "width": 4, "height": 4}', "polygon 0 is not a list of points"),
-            ('{"exclude": [[[0, 0], [1, NaN], [2, 2]]], "width": 4, "height": 4}', "polygon 0 is not a list"),
+            ('{"exclude": [[0, 0, 1]], "width": 4, "height": 4}', "Input should be a valid array, at exclude 0 0"),
+            (
+                '{"exclude": [[[0, 0], [1, NaN], [2, 2]]], "width": 4, "height": 4}',
+                "Input should be a finite number, at exclude 0 1 1",
+            ),
         ],
     )
     def test_bad_json_is_named(self, tmp_path, content, message):

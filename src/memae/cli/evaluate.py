@@ -172,20 +172,19 @@ def _meter(
     skip_bad: bool,
 ) -> SampleMeter:
     """What compares scores, and of images with masks maps, with the labels of the samples."""
-    from memae.image.evaluate import ImageMeter, read_truth
+    from memae.image.evaluate import ImageMeter
     from memae.image.source import ImageSource
     from memae.metrics import SampleMeter, read_labels
 
     if isinstance(opened, ImageSource):
-        truth = read_truth(
+        return ImageMeter.of(
             opened,
             root=Path(source),
             label_column=label_column,
             normal=normal or (),
-            masks=labels,
+            labels=labels,
             skip_bad=skip_bad,
         )
-        return ImageMeter(truth, opened.size_of)
     if labels:
         raise ConfigError(
             "--labels is for models of video, and for masks of images in files; leave it out, and take --label-column"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -26,20 +26,12 @@ from memae.metrics import (
     area_share,
     bootstrap,
     read_labels,
+    rows_of,
 )
 from memae.progress import Progress
 from memae.types import Key
 
-__all__ = [
-    "ImageEvaluation",
-    "ImageMasks",
-    "ImageMeter",
-    "ImageTruth",
-    "PixelEvaluation",
-    "PixelMeter",
-    "read_masks",
-    "read_truth",
-]
+__all__ = ["ImageEvaluation", "ImageMasks", "ImageMeter", "PixelEvaluation", "PixelMeter", "read_masks"]
 
 MOST_FALSE = 0.3  # AUPRO is taken up to this share of normal pixels
 MASK_ENDING = "_mask"
@@ -72,7 +64,7 @@ class ImageEvaluation(Evaluation):
     def table(self) -> ResultTable:
         """A row a figure, with its 95 % interval."""
         table = super().table()
-        pixels = [self.pixels.pixel_auroc.row("pixel AUROC"), self.pixels.aupro.row("AUPRO")]
+        pixels = rows_of(self.pixels, {"pixel_auroc": "pixel AUROC", "aupro": "AUPRO"})
         return table._replace(rows=[*table.rows, *pixels])
 
 
@@ -103,64 +95,16 @@ class ImageMasks:
             )
         return marked
 
-    def marks(self, key: str) -> bool:
-        """Whether the image of a key has a mask that marks anything."""
-        return key in self.files and bool(_marked(self.files[key]).any())
+    def labels(self, keys: Sequence[str], folder: Path) -> Labels:
+        """The labels that the masks of a folder amount to: an image is anomalous if its mask marks anything.
 
-
-@dataclass(frozen=True)
-class ImageTruth:
-    """What is known about the images of a source."""
-
-    origin: str
-    """The source, for messages."""
-    labels: Labels
-    masks: ImageMasks | None = None
-
-
-def read_truth(
-    source: ImageSource,
-    *,
-    root: Path | None = None,
-    label_column: str | None = None,
-    normal: Sequence[str] = (),
-    masks: Path | None = None,
-    skip_bad: bool = False,
-) -> ImageTruth:
-    """The labels and masks of images in files.
-
-    A folder in the layout of MVTec AD needs no more: its folders name the labels, and its masks are found. Masks
-    alone will do, too: then an image is anomalous if its mask marks anything.
-
-    Args:
-        source: the images.
-        root: the folder that they were opened from, which may have the layout of MVTec AD.
-        label_column: "folder", where the images lie in one folder for each label.
-        normal: the labels that mean normal.
-        masks: a folder of masks, see `read_masks`.
-        skip_bad: as for `memae.metrics.read_labels`.
-
-    Raises:
-        ConfigError: nothing says which images are normal.
-        DataError: labels or masks that do not fit the images.
-    """
-    if masks and not masks.is_dir():
-        raise ConfigError(f"`labels` {masks}: is no folder; the masks of images lie in one, see docs/images.md")
-    mvtec = find_mvtec(root) if root else None
-    if mvtec:
-        label_column, normal, masks = label_column or "folder", normal or [NORMAL_FOLDER], masks or mvtec.masks
-    if masks and label_column is None and not normal:
-        return _truth_of_masks(source, masks)
-    labels = read_labels(source, label_column, normal, skip_bad=skip_bad)
-    return ImageTruth(source.origin, labels, read_masks(masks, source.keys, labels.anomalous) if masks else None)
-
-
-def _truth_of_masks(source: ImageSource, folder: Path) -> ImageTruth:
-    masks = read_masks(folder, source.keys)
-    anomalous = np.array([masks.marks(key) for key in source.keys])
-    if anomalous.all() or not anomalous.any():
-        raise DataError(f"{folder}: an evaluation needs images with and without marks in their masks")
-    return ImageTruth(source.origin, Labels(anomalous, np.ones(len(anomalous), dtype=bool)), masks)
+        Raises:
+            DataError: all images are normal, or all anomalous.
+        """
+        anomalous = np.array([key in self.files and bool(_marked(self.files[key]).any()) for key in keys])
+        if anomalous.all() or not anomalous.any():
+            raise DataError(f"{folder}: an evaluation needs images with and without marks in their masks")
+        return Labels(anomalous, np.ones(len(keys), dtype=bool))
 
 
 def read_masks(folder: Path, keys: Sequence[str], anomalous: np.ndarray | None = None) -> ImageMasks:
@@ -246,17 +190,63 @@ class PixelMeter:
 
 
 class ImageMeter(SampleMeter):
-    """Takes the predictions of images part by part and compares them with the truth.
+    """Takes the predictions of images part by part and compares them with labels, and their maps with masks.
 
     Args:
-        truth: of the source that the predictions are of.
-        size_of: gives the (height, width) px of the image of a key; maps and masks are compared at this size.
+        source: the images; maps and masks are compared at the size of the image.
+        labels: of the images.
+        masks: theirs, where there are any.
     """
 
-    def __init__(self, truth: ImageTruth, size_of: Callable[[Key], tuple[int, int]]) -> None:
-        super().__init__(truth.labels, truth.origin)
-        self._masks, self._size_of, self._pixels = truth.masks, size_of, PixelMeter()
-        self.takes_maps = truth.masks is not None
+    def __init__(self, source: ImageSource, labels: Labels, masks: ImageMasks | None = None) -> None:
+        super().__init__(labels, source.origin)
+        self._source, self._masks, self._pixels = source, masks, PixelMeter()
+        self.takes_maps = masks is not None
+
+    @classmethod
+    def of(
+        cls,
+        source: ImageSource,
+        *,
+        root: Path | None = None,
+        label_column: str | None = None,
+        normal: Sequence[str] = (),
+        labels: Path | None = None,
+        skip_bad: bool = False,
+    ) -> ImageMeter:
+        """The meter with the labels and masks of images in files.
+
+        A folder in the layout of MVTec AD needs no more: its folders name the labels, and its masks are found. Masks
+        alone will do, too: then an image is anomalous if its mask marks anything.
+
+        Args:
+            source: the images.
+            root: the folder that they were opened from, which may have the layout of MVTec AD.
+            label_column: "folder", where the images lie in one folder for each label.
+            normal: the labels that mean normal.
+            labels: a folder of masks, see `read_masks`.
+            skip_bad: as for `memae.metrics.read_labels`.
+
+        Raises:
+            ConfigError: nothing says which images are normal.
+            DataError: labels or masks that do not fit the images.
+        """
+        if labels and not labels.is_dir():
+            raise ConfigError(
+                f"`labels` {labels}: is no folder; the masks of images lie in one, see docs/images.md"
+            )
+        mvtec = find_mvtec(root) if root else None
+        if mvtec:
+            label_column, normal, labels = (
+                label_column or "folder",
+                normal or [NORMAL_FOLDER],
+                labels or mvtec.masks,
+            )
+        if labels and label_column is None and not normal:
+            masks = read_masks(labels, source.keys)
+            return cls(source, masks.labels(source.keys, labels), masks)
+        known = read_labels(source, label_column, normal, skip_bad=skip_bad)
+        return cls(source, known, read_masks(labels, source.keys, known.anomalous) if labels else None)
 
     def add_map(self, key: Key, errors: np.ndarray) -> None:
         """Takes the anomaly map (h, w) of an image and compares it with the mask.
@@ -265,7 +255,7 @@ class ImageMeter(SampleMeter):
             DataError: a mask that cannot be read, or of another size than its image.
         """
         if self._masks is not None:
-            self._pixels.add(errors, self._masks.read(str(key), self._size_of(key)))
+            self._pixels.add(errors, self._masks.read(str(key), self._source.size_of(key)))
 
     def result(
         self, *, wanted_false_alarm_rate: float, seed: int = 0, progress: Progress | None = None

@@ -7,7 +7,7 @@ thresholds, and one histogram of scores.
 from memae.metrics.curves import Curves, ScoreHistogram, area_share, average_precision
 from memae.metrics.intervals import RESAMPLES, Estimate, Figures, bootstrap
 from memae.metrics.labels import Labels, anomaly_labels, read_labels
-from memae.metrics.samples import Evaluation, ResultTable, SampleMeter, auroc, evaluate, figures_of
+from memae.metrics.samples import Evaluation, ResultTable, SampleMeter, auroc, evaluate, figures_of, rows_of
 
 __all__ = [
     "RESAMPLES",
@@ -27,4 +27,5 @@ __all__ = [
     "evaluate",
     "figures_of",
     "read_labels",
+    "rows_of",
 ]

@@ -24,10 +24,6 @@ class Estimate:
     low: float
     high: float
 
-    def row(self, name: str, digits: int = 4) -> tuple[str, str, str]:
-        """Its row of a table: name, value, interval."""
-        return name, f"{self.value:.{digits}f}", f"{self.low:.{digits}f} to {self.high:.{digits}f}"
-
 
 Figures: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """From how often each resample holds each group, (R, G), to K figures of each resample, (R, K); NaN = undefined."""

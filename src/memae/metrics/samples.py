@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from memae.metrics.labels import Labels
 from memae.progress import Progress, stage
 from memae.types import Key, Skipped
 
-__all__ = ["Evaluation", "ResultTable", "SampleMeter", "auroc", "evaluate", "figures_of"]
+__all__ = ["Evaluation", "ResultTable", "SampleMeter", "auroc", "evaluate", "figures_of", "rows_of"]
 
 LARGE_SAMPLES, LARGE_RESAMPLES = 20_000, 200  # from so many samples on, fewer resamples give as firm an interval
 
@@ -56,16 +56,28 @@ class Evaluation:
 
     def table(self) -> ResultTable:
         """A row a figure, with its 95 % interval."""
-        rows = [
-            self.auroc.row("AUROC"),
-            self.aupr.row("AUPR"),
-            self.precision.row("precision"),
-            self.recall.row("recall"),
-            self.f1.row("F1"),
-            self.false_alarm_rate.row(f"false-alarm rate (wanted {self.wanted_false_alarm_rate:.3g})"),
-        ]
+        names = {
+            "auroc": "AUROC",
+            "aupr": "AUPR",
+            "precision": "precision",
+            "recall": "recall",
+            "f1": "F1",
+            "false_alarm_rate": f"false-alarm rate (wanted {self.wanted_false_alarm_rate:.3g})",
+        }
         title = f"{self.samples:,} samples, {self.anomalies:,} anomalies"
-        return ResultTable(title, ("figure", "value", "95 % interval"), rows)
+        return ResultTable(title, ("figure", "value", "95 % interval"), rows_of(self, names))
+
+
+def rows_of(result: Any, names: Mapping[str, str], digits: int = 4) -> list[tuple[str, str, str]]:
+    """A row for each estimate of a result, by its field: name, value and interval."""
+    return [(name, *_cells(getattr(result, field), digits)) for field, name in names.items()]
+
+
+def _cells(estimate: Estimate | None, digits: int) -> tuple[str, str]:
+    if estimate is None:
+        return "-", "-"
+    value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
+    return value, "needs 2 or more" if math.isnan(estimate.low) else f"{low} to {high}"
 
 
 def figures_of(result: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from memae.deprecated import renamed_attribute
 from memae.errors import DataError
-from memae.metrics import Estimate, ResultTable, figures_of
+from memae.metrics import Estimate, ResultTable, figures_of, rows_of
 from memae.types import FrameKey
 from memae.video.events import EventFinder, EventRule
 from memae.video.figures import (
@@ -95,45 +95,32 @@ class VideoEvaluation:
 
     def table(self) -> ResultTable:
         """A row a figure, with its 95 % interval over videos."""
-        tracks = " (derived from the masks)" * self.derived_tracks
+        unmasked = "" if self.masked_videos else " (needs masks)"
+        names = {
+            "frame_auroc_micro": "frame AUROC, micro: all frames in one ranking",
+            "frame_auroc_micro_min_max": "  scaled to 0..1 per video (sees the future)",
+            "frame_auroc_macro": f"frame AUROC, macro ({self.macro_videos} videos), scaled or not",
+            "pixel_auroc": f"pixel AUROC{unmasked}",
+            "rbdc": f"RBDC: regions found{unmasked}",
+            "tbdc": f"TBDC: tracks found{' (derived from the masks)' * self.derived_tracks}{unmasked}",
+            "event_precision": "event precision: share of events that are true",
+            "event_recall": "event recall: share of segments that one overlaps",
+            "event_f1": "event F1",
+        }
         rows = [
-            _row("frame AUROC, micro: all frames in one ranking", self.frame_auroc_micro),
-            _row("  scaled to 0..1 per video (sees the future)", self.frame_auroc_micro_min_max),
-            _row(f"frame AUROC, macro ({self.macro_videos} videos), scaled or not", self.frame_auroc_macro),
-            *(
-                _row(name, estimate, missing="-" if self.masked_videos else "needs masks")
-                for name, estimate in (
-                    ("pixel AUROC", self.pixel_auroc),
-                    ("RBDC: regions found", self.rbdc),
-                    (f"TBDC: tracks found{tracks}", self.tbdc),
-                )
-            ),
-            _row("event precision: share of events that are true", self.event_precision),
-            _row("event recall: share of segments that one meets", self.event_recall),
-            _row("event F1", self.event_f1),
-            _row("false events per hour", self.false_events_per_hour, digits=1),
+            *rows_of(self, names),
+            *rows_of(self, {"false_events_per_hour": "false events per hour"}, digits=1),
         ]
-        return ResultTable(self._title(), ("figure", "value", "95 % over videos"), rows, self._caption())
-
-    def _title(self) -> str:
-        return (
+        title = (
             f"{self.frames:,} frames of {self.videos} video{'s' * (self.videos != 1)}, {self.anomalous_frames:,} of "
             f"them anomalous, in {self.segments} segment{'s' * (self.segments != 1)}; {self.events or 0} "
             f"event{'s' * (self.events != 1)}"
         )
-
-    def _caption(self) -> str:
-        truth = "An event is true if it overlaps an anomalous segment. Every figure: docs/video.md"
-        if self.on_threshold is None:
-            return truth
-        return f"An event begins at score {self.on_threshold:.4g} and ends below {self.off_threshold:.4g}. {truth}"
-
-
-def _row(name: str, estimate: Estimate | None, *, digits: int = 4, missing: str = "-") -> tuple[str, str, str]:
-    if estimate is None:
-        return name, "-", missing
-    _, value, interval = estimate.row(name, digits)
-    return name, value, "needs 2 videos" if math.isnan(estimate.low) else interval
+        caption = "An event is true if it overlaps an anomalous segment. Every figure: docs/video.md"
+        if self.on_threshold is not None:
+            rule = f"An event begins at score {self.on_threshold:.4g} and ends below {self.off_threshold:.4g}."
+            caption = f"{rule} {caption}"
+        return ResultTable(title, ("figure", "value", "95 % over videos"), rows, caption)
 
 
 class VideoMeter:

@@ -215,9 +215,9 @@ def _read_folder(path: Path, frames: Lengths) -> VideoTruth:
     masks: dict[str, Masks] = {}
     has_track_ids = False
     for video, place in _mask_places(path, frames).items():
-        opened = _MaskFolder(place) if place.is_dir() else _MaskArray(place)
+        opened = _Masks(place)
         _check_count(f"{place}: video {video!r}", len(opened), frames[video], "masks")
-        labels[video], several = _survey(opened, place)
+        labels[video], several = _survey(opened)
         if opened.has_pixels:
             masks[video] = opened
             has_track_ids |= several
@@ -272,61 +272,49 @@ def _masks_among(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in MASK_SUFFIXES and not file.name.startswith(".")]
 
 
-class _MaskFolder:
-    """One image a frame, in natural order."""
+class _Masks:
+    """The masks of one video: a folder with one image a frame, in natural order, or an array of all frames."""
 
-    has_pixels = True
-
-    def __init__(self, folder: Path) -> None:
-        self._files = sorted(_masks_among(folder.iterdir()), key=lambda file: natural_key(file.name))
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def place(self, frame: int) -> str:
-        return str(self._files[frame])
-
-    def read(self, frame: int) -> np.ndarray:
-        try:
-            return _checked_values(read_values(self._files[frame]), self.place(frame))
-        except UnreadableError as error:
-            raise DataError(f"{self.place(frame)}: not a readable image ({error}); mend or remove it") from None
-
-
-class _MaskArray:
-    """An array of all frames, mapped into memory only while one of them is read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        shape = self._values().shape
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._files = sorted(_masks_among(place.iterdir()), key=_by_name) if place.is_dir() else None
+        shape = (len(self._files), 1, 1) if self._files is not None else self._array().shape
         self._frames = shape[0] if shape else 0
         self.has_pixels = len(shape) == 3
-        if len(shape) not in (1, 3) or 0 in shape:
+        if self._files is None and (len(shape) not in (1, 3) or 0 in shape):
             raise DataError(
-                f"{path}: has the shape {shape}; give (frames, height, width), or (frames,) for labels"
+                f"{place}: has the shape {shape}; give (frames, height, width), or (frames,) for labels"
             )
 
     def __len__(self) -> int:
         return self._frames
 
-    def place(self, frame: int) -> str:
-        return f"{self._path}: frame {frame}"
+    def name(self, frame: int) -> str:
+        return str(self._files[frame]) if self._files is not None else f"{self.place}: frame {frame}"
 
     def read(self, frame: int) -> np.ndarray:
-        return _checked_values(np.array(self._values()[frame]), self.place(frame))
-
-    def _values(self) -> np.ndarray:
-        """The whole array, on the disk."""
         try:
-            loaded: Any = np.load(self._path, mmap_mode="r", allow_pickle=False)
+            values = read_values(self._files[frame]) if self._files is not None else self._array()[frame]
+        except UnreadableError as error:
+            raise DataError(f"{self.name(frame)}: not a readable image ({error}); mend or remove it") from None
+        return _checked_values(np.array(values), self.name(frame))
+
+    def _array(self) -> np.ndarray:
+        """All frames; on the disk, so that a read takes one."""
+        try:
+            loaded: Any = np.load(self.place, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{self._path}: not a readable array ({error}); save it with numpy.save") from None
+            raise DataError(f"{self.place}: not a readable array ({error}); save it with numpy.save") from None
         if not isinstance(loaded, np.ndarray):
-            raise DataError(f"{self._path}: holds several arrays; save the one of masks with numpy.save")
+            raise DataError(f"{self.place}: holds several arrays; save the one of masks with numpy.save")
         return loaded
 
 
-def _survey(masks: _MaskFolder | _MaskArray, place: Path) -> tuple[np.ndarray, bool]:
+def _by_name(file: Path) -> Any:
+    return natural_key(file.name)
+
+
+def _survey(masks: _Masks) -> tuple[np.ndarray, bool]:
     """The labels (F,) that masks amount to, and whether they hold several positive values."""
     labels = np.zeros(len(masks), dtype=bool)
     seen: set[int] = set()
@@ -336,13 +324,13 @@ def _survey(masks: _MaskFolder | _MaskArray, place: Path) -> tuple[np.ndarray, b
         size = size or values.shape
         if values.shape != size:
             raise DataError(
-                f"{masks.place(frame)}: has {values.shape[1]} x {values.shape[0]} px, and the first of {place} "
+                f"{masks.name(frame)}: has {values.shape[1]} x {values.shape[0]} px, and the first of {masks.place} "
                 f"has {size[1]} x {size[0]} (width x height); bring them to the size of the video"
             )
         positive = np.unique(values[values != 0])
         if len(positive) > MOST_VALUES:
             raise DataError(
-                f"{masks.place(frame)}: holds {len(positive)} positive values, too many for the tracks of a "
+                f"{masks.name(frame)}: holds {len(positive)} positive values, too many for the tracks of a "
                 "frame; is it a picture, or saved with loss? Write 0 and 1, or 0 and one value a track"
             )
         labels[frame] = len(positive) > 0

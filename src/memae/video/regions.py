@@ -5,14 +5,14 @@ Sizes are given as height, width; a box counts in px of the video as displayed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 from scipy import ndimage
 
 from memae.errors import DataError
@@ -171,19 +171,30 @@ def _read_image(path: Path) -> np.ndarray:
         ) from None
 
 
+Coordinate: TypeAlias = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]
+Side: TypeAlias = Annotated[int, Field(gt=0, lt=1 << 16)]
+
+
+class _Polygons(BaseModel, strict=True):
+    width: Side
+    height: Side
+    exclude: list[Annotated[list[tuple[Coordinate, Coordinate]], Field(min_length=3)]]
+
+
 def _read_polygons(path: Path) -> np.ndarray:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot read this mask as JSON ({error}); mend it, or give a PNG") from None
-    if not isinstance(content, dict) or not isinstance(content.get("exclude"), list):
+        content = _Polygons.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot read this mask ({error.strerror}); check its permissions") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f" {part}" for part in first["loc"])
         raise DataError(
-            f'{path}: holds no "exclude"; give {{"width": ..., "height": ..., "exclude": [polygon, ...]}}'
-        )
-    watched = np.ones((_side(path, content, "height"), _side(path, content, "width")), dtype=bool)
-    for number, polygon in enumerate(content["exclude"]):
-        watched &= ~_inside(_points(path, number, polygon), *watched.shape)
-    return watched
+            f'{path}: {first["msg"]}{where and f", at{where}"}; give {{"width": ..., "height": ..., "exclude": '
+            "[polygon, ...]}, in px of the video, and 3 or more points [x, y] for each polygon"
+        ) from None
+    excluded = [_inside(polygon, content.height, content.width) for polygon in content.exclude]
+    return ~np.any(excluded, axis=0) if excluded else np.ones((content.height, content.width), dtype=bool)
 
 
 def _inside(points: list[tuple[float, float]], height: int, width: int) -> np.ndarray:
@@ -198,25 +209,3 @@ def _inside(points: list[tuple[float, float]], height: int, width: int) -> np.nd
         crossings = x0 + (ys[rows] - y0) * ((x1 - x0) / (y1 - y0)) if y0 != y1 else np.empty(0)
         inside[rows] ^= xs > crossings[:, None]
     return inside
-
-
-def _side(path: Path, content: dict[str, Any], name: str) -> int:
-    side = content.get(name)
-    if not isinstance(side, int) or isinstance(side, bool) or not 0 < side < 1 << 16:
-        raise DataError(
-            f'{path}: "{name}" is {side!r}; give that of the video that the polygons were drawn on, in px'
-        )
-    return side
-
-
-def _points(path: Path, number: int, polygon: Any) -> list[tuple[float, float]]:
-    if not isinstance(polygon, list) or not all(_is_point(point) for point in polygon):
-        raise DataError(f"{path}: polygon {number} is not a list of points [x, y] in px; write it as one")
-    if len(polygon) < 3:
-        raise DataError(f"{path}: polygon {number} has {len(polygon)} points; give at least 3")
-    return [(float(x), float(y)) for x, y in polygon]
-
-
-def _is_point(point: Any) -> bool:
-    numbers = isinstance(point, list) and len(point) == 2
-    return numbers and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e6 for v in point)
