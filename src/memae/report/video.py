@@ -15,14 +15,13 @@ from memae.detector import Detector, Verdicts
 from memae.errors import DataError
 from memae.progress import Progress, stage
 from memae.report.rows import write_verdicts
-from memae.types import Skipped
+from memae.types import FrameKey, Skipped
 from memae.video.evaluate import VideoEvaluation
 from memae.video.events import Event, EventRule
 from memae.video.labels import evaluate_frames, read_labels
 from memae.video.outputs import Outputs
 from memae.video.pipeline import MapLevels, video_writers
 from memae.video.regions import watched_pixels
-from memae.video.scoring import ScoredFrame
 from memae.video.source import VideoSource
 
 __all__ = ["Outputs", "ScoredVideos", "evaluate_videos", "score_videos"]
@@ -76,13 +75,13 @@ def score_videos(
         video_writers(source, rule, levels, outputs) as writers,
     ):
 
-        def frames() -> Iterator[ScoredFrame]:
+        def rows() -> Iterator[tuple[FrameKey, float]]:
             for frame in detector.watch(writers.source, watched=watched):
                 writers.add(frame)
                 done(1, frame.key)
-                yield frame
+                yield frame.key, frame.score  # a frame itself holds its clip and its picture
 
-        parts = _verdicts(detector, frames())
+        parts = _verdicts(detector, rows())
         if outputs.frames or outputs.rows_to_stdout:
             total, flagged = write_verdicts(parts, outputs.frames)
         else:
@@ -125,11 +124,10 @@ def evaluate_videos(
         return meter.result()
 
 
-def _verdicts(detector: Detector, frames: Iterator[ScoredFrame]) -> Iterator[Verdicts]:
+def _verdicts(detector: Detector, rows: Iterator[tuple[FrameKey, float]]) -> Iterator[Verdicts]:
     threshold = detector.threshold
-    while part := list(islice(frames, ROWS)):
-        scores = np.array([frame.score for frame in part])
-        keys = [frame.key for frame in part]
+    while part := list(islice(rows, ROWS)):
+        keys, scores = [key for key, _ in part], np.array([score for _, score in part])
         yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
 
 
