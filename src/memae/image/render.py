@@ -1,4 +1,4 @@
-"""Images with heat where they are unusual, one PNG each."""
+"""Images with their anomaly maps over them, one PNG each."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["check_maps_folder", "map_path", "save_map"]
 
 
 def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
-    """Saves a PNG of an image with the heat of its errors over it.
+    """Saves a PNG of an image with its anomaly map over it.
 
     Args:
         found: the image explained.
-        threshold: that the heat is measured by: `Detector.map_threshold`.
+        threshold: of anomaly maps, that the colours are measured by: `Detector.map_threshold`.
         path: of the PNG, replaced if there is one.
         picture: (H, W, 3) uint8 to draw on, of any size; None takes the image as the network saw it.
     """
@@ -34,9 +34,10 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
 
 
 def map_path(key: Key) -> Path:
-    """Where the map of an image goes within a folder: below the image's own path, as `a.jpg.png` for `a.jpg`.
+    """The path of an image's map within a folder: the image's own with .png behind it, as `a.jpg.png` for `a.jpg`.
 
-    The suffix of the image stays in the name, as there may be an a.png too. What would lead out of the folder does not.
+    The suffix of the image stays, as there may be an a.png beside it. A path that leads out of the folder is changed to
+    one that does not.
     """
     parts = [part for part in PurePosixPath(str(key)).parts if part != "/"]
     return Path(*("__" if part == ".." else part for part in parts[:-1]), f"{parts[-1]}.png")
