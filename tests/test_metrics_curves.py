@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from memae.metrics import Curves, ScoreHistogram, area_share, average_precision, bootstrap
+from memae.metrics.curves import Curves, ScoreHistogram, area_share, average_precision
+from memae.metrics.intervals import bootstrap
 
 LENGTHS = (30, 50, 40)
 MIXTURES = np.array([[1, 1, 1], [2, 0, 1], [0, 3, 0], [1, 0, 2]])
@@ -30,8 +31,8 @@ def groups() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def curves(groups: list[tuple[np.ndarray, np.ndarray]]) -> Curves:
-    labels, scores = (np.concatenate(part) for part in zip(*groups, strict=True))
-    return Curves(scores, np.repeat(range(3), LENGTHS), ~labels, labels)
+    labels, scores = zip(*groups, strict=True)
+    return Curves.of_groups(scores, [np.stack([~of_group, of_group]) for of_group in labels])
 
 
 def test_the_ranking_of_a_mixture(groups: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -41,6 +42,7 @@ def test_the_ranking_of_a_mixture(groups: list[tuple[np.ndarray, np.ndarray]]) -
         drawn = [groups[group] for group, times in enumerate(mixture) for _ in range(times)]
         labels, scores = (np.concatenate(part) for part in zip(*drawn, strict=True))
         assert area[row] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+        assert curves(groups).roc_area(MIXTURES)[row] == area[row]
         assert precision[row] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
 
@@ -53,14 +55,14 @@ def test_one_class_alone_has_no_ranking(groups: list[tuple[np.ndarray, np.ndarra
 
 def test_no_entry_at_all_is_a_curve_that_stays_at_nothing() -> None:
     nothing = np.empty(0)
-    false, found = Curves(nothing, nothing.astype(int), nothing, nothing, groups=3)(MIXTURES)
+    false, found = Curves(nothing, np.empty((2, 0)), nothing.astype(int), 3)(MIXTURES)
     assert area_share(false, found, np.ones(4), np.ones(4)).tolist() == [0, 0, 0, 0]
 
 
 def test_the_area_up_to_a_limit_by_hand() -> None:
     # thresholds 5, 4, 3, 2: of 2 frames and 3 true regions; the last is never found
     scores, is_false = np.array([4.0, 2.0, 5.0, 3.0]), np.array([True, True, False, False])
-    x, y = Curves(scores, np.zeros(4, int), is_false, ~is_false)(np.array([[1.0], [7.0]]))
+    x, y = Curves(scores, np.stack([is_false, ~is_false]), np.zeros(4, int), 1)(np.array([[1.0], [7.0]]))
     # (FPR, found): (0, 0), (0, 1/3), (1/2, 1/3), (1/2, 2/3), (1, 2/3)
     area = area_share(x, y, np.array([2.0, 14.0]), np.array([3.0, 21.0]))
     assert area.tolist() == pytest.approx([0.5 * 1 / 3 + 0.5 * 2 / 3] * 2)  # so often as one likes

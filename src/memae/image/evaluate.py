@@ -15,19 +15,10 @@ from memae.image.mvtec import NORMAL_FOLDER, find_mvtec
 from memae.image.paths import IMAGE_SUFFIXES, find_images
 from memae.image.source import ImageSource
 from memae.image_file import UnreadableError, read_bright
-from memae.metrics import (
-    Curves,
-    Estimate,
-    Evaluation,
-    Labels,
-    ResultTable,
-    SampleMeter,
-    ScoreHistogram,
-    area_share,
-    bootstrap,
-    read_labels,
-    rows_of,
-)
+from memae.metrics.curves import Curves, ScoreHistogram, area_share
+from memae.metrics.intervals import Estimate, bootstrap
+from memae.metrics.labels import Labels, read_labels
+from memae.metrics.samples import Evaluation, ResultTable, SampleMeter, rows_of
 from memae.progress import Progress
 from memae.types import Key
 
@@ -142,7 +133,7 @@ def read_masks(folder: Path, keys: Sequence[str], anomalous: np.ndarray | None =
 class PixelMeter:
     """Takes maps and masks image by image and gives the figures; it keeps a histogram of each image and no pixels.
 
-    Errors that differ by less than 0.4 % may count as equal, see `memae.metrics.ScoreHistogram`.
+    Errors that differ by less than 0.4 % may count as equal, see `memae.metrics.curves.ScoreHistogram`.
     """
 
     def __init__(self) -> None:
@@ -172,18 +163,16 @@ class PixelMeter:
             DataError: no mask marks anything, or all masks mark everything.
         """
         images, regions = len(self._bins), np.array(self._regions, dtype=np.float64)
-        owner = np.repeat(np.arange(images), [len(bins) for bins in self._bins])
-        normal, anomalous, shares = np.concatenate([np.empty((3, 0)), *self._amounts], axis=1)
-        if not normal.any() or not anomalous.any():
+        if not all(np.sum([amounts[kind].sum() for amounts in self._amounts]) for kind in (0, 1)):
             raise DataError("the masks mark no pixel, or every one; figures of pixels need both kinds")
-        curves = Curves(np.concatenate(self._bins), owner, normal, anomalous, shares)
+        curves = Curves.of_groups(self._bins, self._amounts)
 
         def figures(resamples: np.ndarray) -> np.ndarray:
             false, found, covered = curves(resamples)
             roc = area_share(false, found, false[-1], found[-1])
             return np.stack([roc, area_share(false, covered, MOST_FALSE * false[-1], resamples @ regions)], axis=1)
 
-        resamples = int(np.clip(BOOTSTRAP_CELLS // len(owner), FEWEST_RESAMPLES, MOST_RESAMPLES))
+        resamples = int(np.clip(BOOTSTRAP_CELLS // sum(map(len, self._bins)), FEWEST_RESAMPLES, MOST_RESAMPLES))
         auroc, aupro = bootstrap(figures, images, seed=seed, resamples=resamples, cells=curves.thresholds)
         assert auroc and aupro, "both kinds of pixels are there"
         return PixelEvaluation(images, int(regions.sum()), auroc, aupro)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 __all__ = ["Curves", "ScoreHistogram", "area_share", "average_precision"]
@@ -16,26 +18,36 @@ class Curves:
 
     Args:
         scores: (K,) of entries, each of which may stand for many samples.
+        counts: (C, K) what an entry adds to each of C curves, such as its normal and its anomalous samples.
         group: (K,) that an entry belongs to, from 0 on.
-        counts: (K,) each: what an entry adds to each curve, such as its anomalous and its normal samples.
-        groups: G; None is one more than the highest in `group`.
+        groups: G.
     """
 
-    def __init__(
-        self, scores: np.ndarray, group: np.ndarray, *counts: np.ndarray, groups: int | None = None
-    ) -> None:
+    def __init__(self, scores: np.ndarray, counts: np.ndarray, group: np.ndarray, groups: int) -> None:
         from scipy.sparse import csr_array
 
         levels, place = np.unique(scores, return_inverse=True)
         self.thresholds = len(levels)
         place = len(levels) - 1 - place  # the highest score first
-        shape = (len(levels), int(group.max(initial=-1)) + 1 if groups is None else groups)
-        self._counts = [csr_array((count.astype(np.float64), (place, group)), shape=shape) for count in counts]
+        self._counts = [
+            csr_array((row, (place, group)), shape=(len(levels), groups)) for row in counts.astype(float)
+        ]
+
+    @classmethod
+    def of_groups(cls, scores: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> Curves:
+        """From the entries of each group: scores (K,) and counts (C, K)."""
+        owners = np.repeat(np.arange(len(scores)), [len(of_group) for of_group in scores])
+        return cls(np.concatenate(scores), np.concatenate(counts, axis=1), owners, len(scores))
 
     def __call__(self, resamples: np.ndarray) -> list[np.ndarray]:
         """(P + 1, R) of each curve, for resamples (R, G): sums down to each of P thresholds, after a row of zeros."""
         columns = np.ascontiguousarray(resamples.T)
         return [np.pad(np.cumsum(count @ columns, axis=0), ((1, 0), (0, 0))) for count in self._counts]
+
+    def roc_area(self, resamples: np.ndarray) -> np.ndarray:
+        """(R,) area under the ROC curve; the first two curves are the normal and the anomalous samples."""
+        false, found = self(resamples)[:2]
+        return area_share(false, found, false[-1], found[-1])
 
 
 def area_share(x: np.ndarray, y: np.ndarray, limit: np.ndarray, top: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ class Estimate:
 
 
 Figures: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""From how often each resample holds each group, (R, G), to K figures of each resample, (R, K); NaN = undefined."""
+"""From how often each resample holds each group, (R, G), to K figures of each resample, (R, K), or to a single one,
+(R,); NaN where one is undefined."""
 
 
 def bootstrap(
@@ -53,9 +54,9 @@ def bootstrap(
     """
     drawn = []
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = figures(np.ones((1, groups)))[0]
+        values = figures(np.ones((1, groups))).ravel()
         for part in _draws(groups, resamples, seed, rows=max(1, CHUNK_CELLS // max(groups, cells))):
-            drawn.append(figures(part))
+            drawn.append(figures(part).reshape(len(part), -1))
             done(len(part))
     columns = np.concatenate([np.empty((0, len(values))), *drawn]).T
     return [_estimate(value, column) for value, column in zip(values.tolist(), columns, strict=True)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from memae.errors import ConfigError, DataError
+from memae.types import Source
 
 __all__ = ["Labels", "anomaly_labels", "read_labels"]
 
@@ -21,18 +22,8 @@ class Labels(NamedTuple):
     """(S,) bool, True where a sample has a label."""
 
 
-class Labelled(Protocol):
-    """A source of samples that may have labels."""
-
-    origin: str
-
-    def labels(self, name: str) -> np.ndarray:
-        """(S,) labels as text, from a column, array, folder or file of that name."""
-        ...
-
-
 def read_labels(
-    source: Labelled, label_column: str | None, normal: Sequence[str], *, skip_bad: bool = False
+    source: Source, label_column: str | None, normal: Sequence[str], *, skip_bad: bool = False
 ) -> Labels:
     """The labels of a source; an empty text is a missing label, unless "" means normal.
 

@@ -132,11 +132,11 @@ def evaluate(
     samples = len(labels)
     order = np.argsort(scores, kind="stable")[::-1]  # the sums of the curves then read memory in order
     labels, scores, flags = labels[order], scores[order], flags[order]
-    curves = Curves(scores, np.arange(samples), labels, ~labels)
+    curves = Curves(scores, np.stack([~labels, labels]), np.arange(samples), samples)
     columns = np.stack([labels & flags, ~labels & flags], axis=1).astype(float)
 
     def figures(resamples: np.ndarray) -> np.ndarray:
-        found, false = curves(resamples)
+        false, found = curves(resamples)
         anomalous, normal = found[-1], false[-1]
         hits, false_alarms = (resamples @ columns).T
         precision, recall = _share(hits, hits + false_alarms), hits / anomalous

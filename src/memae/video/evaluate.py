@@ -15,7 +15,8 @@ import numpy as np
 
 from memae.deprecated import renamed_attribute
 from memae.errors import DataError
-from memae.metrics import Estimate, ResultTable, figures_of, rows_of
+from memae.metrics.intervals import Estimate
+from memae.metrics.samples import ResultTable, figures_of, rows_of
 from memae.types import FrameKey
 from memae.video.events import EventFinder, EventRule
 from memae.video.figures import (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from memae.metrics import RESAMPLES, Curves, Estimate, ScoreHistogram, area_share, bootstrap
+from memae.metrics.curves import Curves, ScoreHistogram, area_share
+from memae.metrics.intervals import RESAMPLES, Estimate, Figures, bootstrap
 from memae.types import FrameKey
 from memae.video.tracks import TrueRegions, overlaps
 
@@ -23,9 +24,6 @@ FEWEST_RESAMPLES = 200
 SORTED_CELLS = 1 << 25  # region scores times resamples that are worth sorting through: seconds
 
 K = TypeVar("K")
-
-Figure: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""From how often each resample holds each video, (R, V), to a figure of each, (R,); NaN where it is undefined."""
 
 
 @dataclass
@@ -115,17 +113,18 @@ def frame_figures(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray], se
     both_kinds = np.array([video.any() and not video.all() for video in labels])
     everyone = np.ones(len(labels), dtype=bool)
     scaled = list(per_video_min_max(dict(enumerate(scores))).values())
-    micro, frames = _frame_ranking(labels, scores)
-    each = micro(np.eye(len(labels))[both_kinds])  # a mixture of one video has the AUROC within it
+    kinds = [np.stack([~video, video]) for video in labels]
+    raw, min_max = Curves.of_groups(scores, kinds), Curves.of_groups(scaled, kinds)
+    each = raw.roc_area(np.eye(len(labels))[both_kinds])  # a mixture of one video has the AUROC within it
 
     def macro(weights: np.ndarray) -> np.ndarray:
         mean: np.ndarray = (weights[:, both_kinds] @ each) / weights[:, both_kinds].sum(axis=1)
         return mean
 
     return {
-        "frame_auroc_micro": _estimate(micro, frames, everyone, seed),
-        "frame_auroc_micro_min_max": _estimate(*_frame_ranking(labels, scaled), everyone, seed),
-        "frame_auroc_macro": _estimate(macro, 0, both_kinds, seed),
+        "frame_auroc_micro": _estimate(raw.roc_area, everyone, seed, raw.thresholds),
+        "frame_auroc_micro_min_max": _estimate(min_max.roc_area, everyone, seed, min_max.thresholds),
+        "frame_auroc_macro": _estimate(macro, both_kinds, seed),
         "macro_videos": int(both_kinds.sum()),
     }
 
@@ -136,13 +135,14 @@ def pixel_figures(videos: Sequence[VideoCounts], masked: np.ndarray, seed: int) 
     false = [np.array(video.false_scores) for video in videos]
     regions = [np.array(video.region_scores) for video in videos]
     tracks = [video.track_scores() for video in videos]
+    pixels = Curves.of_groups(*zip(*(video.pixels() for video in videos), strict=True))
     return {
         "masked_videos": int(masked.sum()),
         "regions": sum(map(len, regions)),
         "tracks": sum(map(len, tracks)),
-        "pixel_auroc": _estimate(*_pixel_ranking(videos), masked, seed),
-        "rbdc": _estimate(*_detection_curve(false, regions, frames), masked, seed, most_cells=SORTED_CELLS),
-        "tbdc": _estimate(*_detection_curve(false, tracks, frames), masked, seed, most_cells=SORTED_CELLS),
+        "pixel_auroc": _estimate(pixels.roc_area, masked, seed, pixels.thresholds),
+        "rbdc": _detection_area(false, regions, frames, masked, seed),
+        "tbdc": _detection_area(false, tracks, frames, masked, seed),
     }
 
 
@@ -175,72 +175,45 @@ def segments_of(labels: np.ndarray) -> np.ndarray:
 
 
 def _estimate(
-    figure: Figure, entries: int, bearing: np.ndarray, seed: int, *, most_cells: int | None = None
+    figure: Figures, bearing: np.ndarray, seed: int, entries: int = 0, most: int = RESAMPLES
 ) -> Estimate | None:
     """A figure of all videos and its interval; without ends where fewer than two videos bear on it.
 
     Args:
-        figure: of resamples.
-        entries: that the figure sorts through for each resample.
+        figure: a single one of each resample.
         bearing: (V,) bool, the videos that bear on it.
         seed: of the bootstrap.
-        most_cells: entries of all resamples together; more of them take fewer resamples.
+        entries: that the figure sorts through for each resample.
+        most: resamples.
     """
-    resamples = RESAMPLES if bearing.sum() > 1 else 0
-    if most_cells is not None:
-        resamples = min(resamples, max(FEWEST_RESAMPLES, most_cells // max(1, entries)))
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        return figure(weights)[:, None]
-
-    return bootstrap(figures, len(bearing), seed=seed, resamples=resamples, cells=entries)[0]
+    resamples = min(RESAMPLES, most) if bearing.sum() > 1 else 0
+    return bootstrap(figure, len(bearing), seed=seed, resamples=resamples, cells=entries)[0]
 
 
-def _frame_ranking(labels: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> tuple[Figure, int]:
-    anomalous = np.concatenate(labels)
-    return _roc_area(Curves(np.concatenate(scores), _owners(labels), ~anomalous, anomalous, groups=len(labels)))
-
-
-def _pixel_ranking(videos: Sequence[VideoCounts]) -> tuple[Figure, int]:
-    bins, amounts = zip(*(video.pixels() for video in videos), strict=True)
-    normal, anomalous = np.concatenate(amounts, axis=1)
-    return _roc_area(Curves(np.concatenate(bins), _owners(bins), normal, anomalous, groups=len(videos)))
-
-
-def _roc_area(curves: Curves) -> tuple[Figure, int]:
-    def area(weights: np.ndarray) -> np.ndarray:
-        false, found = curves(weights)
-        return area_share(false, found, false[-1], found[-1])
-
-    return area, curves.thresholds
-
-
-def _detection_curve(
-    false: Sequence[np.ndarray], true: Sequence[np.ndarray], frames: np.ndarray
-) -> tuple[Figure, int]:
+def _detection_area(
+    false: Sequence[np.ndarray], true: Sequence[np.ndarray], frames: np.ndarray, masked: np.ndarray, seed: int
+) -> Estimate | None:
     """RBDC or TBDC.
 
     Args:
         false: of each video, the scores of its false positive regions.
         true: of each video, the score at which each true region or track is found; -inf where it never is.
         frames: (V,) that each video adds to the frames of FPR.
+        masked: (V,) bool, the videos that bear on it.
+        seed: of the bootstrap.
     """
     found = [scores[scores > -np.inf] for scores in true]
-    is_false = np.repeat([True, False], [sum(map(len, false)), sum(map(len, found))])
-    scores, owners = np.concatenate([*false, *found]), np.concatenate([_owners(false), _owners(found)])
-    curves = Curves(scores, owners, is_false, ~is_false, groups=len(frames))
+    kinds = [np.repeat([[1, 0], [0, 1]], [len(a), len(b)], axis=1) for a, b in zip(false, found, strict=True)]
+    curves = Curves.of_groups([np.concatenate(scores) for scores in zip(false, found, strict=True)], kinds)
     true_counts = np.array([len(of_video) for of_video in true])
 
     def area(weights: np.ndarray) -> np.ndarray:
         false_regions, found_regions = curves(weights)
         return area_share(false_regions, found_regions, weights @ frames, weights @ true_counts)
 
-    return area, len(scores)
-
-
-def _owners(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The number of the part that each entry of their concatenation is from."""
-    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    entries = sum(kind.shape[1] for kind in kinds)
+    most = max(FEWEST_RESAMPLES, SORTED_CELLS // max(1, entries))
+    return _estimate(area, masked, seed, entries, most)
 
 
 def _event_counts(labels: Mapping[str, np.ndarray], events: Sequence[tuple[str, int, int]]) -> np.ndarray:
