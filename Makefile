@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-real check docs tables figures cells clean
+.PHONY: install demo test test-real sanitize check docs tables figures cells clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard src/memae/native/*.cpp src/memae/native/*.h)
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memae needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorboard,video,openvino,dev]'
@@ -22,6 +22,10 @@ test: $(STAMP)
 
 test-real: $(STAMP)
 	$(BIN)/python -m pytest -m real --timeout 3600
+
+# the compiled gradients in builds with sanitizers; about three minutes
+sanitize: $(STAMP)
+	$(BIN)/python tests/sanitize.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

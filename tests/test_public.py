@@ -27,7 +27,8 @@ PUBLIC = [
     "read_memory",
 ]
 FOUND = [found.name for found in pkgutil.walk_packages(memae.__path__, "memae.")]
-FOUND = [name for name in FOUND if not name.startswith("memae.native._")]  # compiled, and no modules of Python
+COMPILED = "memae.training.compiled_gradients._"  # libraries, and no modules of Python
+FOUND = [name for name in FOUND if not name.startswith(COMPILED)]
 MODULES = ["memae", *sorted(name for name in FOUND if name != "memae.__main__")]  # importing that one runs it
 
 

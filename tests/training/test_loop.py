@@ -166,7 +166,7 @@ def test_a_network_with_batchnorm_learns_and_is_judged_by_the_statistics_it_keep
 def test_the_block_of_all_parameters_learns_what_each_of_them_would(monkeypatch: pytest.MonkeyPatch) -> None:
     x, found, steps = images(100, seed=0), [], []
     plain_step = torch.optim.Adam.step
-    monkeypatch.setattr(training, "_by_lanes", lambda *_: None)
+    monkeypatch.setattr(training, "compiled_gradients", lambda *_: None)
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *args: steps.append(1) or plain_step(self, *args))
     for numbers in (training.BLOCK_NUMBERS, 0):
         monkeypatch.setattr(training, "BLOCK_NUMBERS", numbers)

@@ -35,9 +35,9 @@ from memae.progress import Done, Warn, stage, tell
 from memae.stages import Watcher
 from memae.training.block_adam import BlockAdam
 from memae.training.checkpoint import Checkpoint
+from memae.training.compiled_gradients import compiled_gradients
 from memae.training.history import EpochRecord, History, Monitor
 from memae.training.interrupt import Interrupt
-from memae.training.lane_training import LaneGradients
 from memae.training.objective import Objective, ReconstructionObjective
 
 __all__ = [
@@ -173,8 +173,8 @@ class _Loop:
         # Not prepared: Accelerate's wrapper is for loss scaling and accumulated gradients, of which there are none
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
         parameters, rate = self.model.parameters(), settings.learning_rate
-        self.lanes = _by_lanes(self.model, objective, shape, threads) if self.plain else None
-        block = self.lanes or (self.plain and _one_block(self.model, objective))
+        self.compiled = compiled_gradients(self.model, objective, tuple(shape), threads) if self.plain else None
+        block = self.compiled or (self.plain and _one_block(self.model, objective))
         self.optimizer = (
             BlockAdam(parameters, rate) if block else torch.optim.Adam(parameters, lr=rate, fused=True)
         )
@@ -295,8 +295,8 @@ class _Loop:
 
     def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor | float, Tensor | None]:
         batch = _take(x, index.to(x.device))
-        if self.lanes:
-            return self.lanes(batch, share)
+        if self.compiled:
+            return self.compiled(batch, share)
         with self.accelerator.autocast():
             terms = self.objective(self.wrapped, batch)
         loss = terms.loss if share == 1 else terms.loss * share
@@ -455,13 +455,6 @@ class _Loop:
             best_loss=facts["best_loss"],
             best_epoch=facts["best_epoch"],
         )
-
-
-def _by_lanes(model: nn.Module, objective: Objective, shape: Sequence[int], threads: int) -> LaneGradients | None:
-    """The gradients of this objective from compiled code, if it knows the model and samples of this shape."""
-    if not isinstance(objective, ReconstructionObjective):
-        return None
-    return LaneGradients.of(model, objective, tuple(shape), threads)
 
 
 def _one_block(model: nn.Module, objective: Objective) -> bool:

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from memae import native
-from memae.training.lanes import Layer, Network, Relation
+from memae.training.compiled_gradients import library
+from memae.training.compiled_gradients.network import CompiledNetwork, Layer
+from memae.training.compiled_gradients.place_pairs import PlacePairs
 
-needs_library = pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
+needs_library = pytest.mark.skipif(not library.available(), reason="memae was installed without a compiler")
 
 
 def by_pairs(relation, weight, x):
@@ -24,16 +25,16 @@ def by_pairs(relation, weight, x):
 def test_a_convolution_is_its_pairs(kernel, stride, padding, size):
     x, weight = torch.randn(2, 3, *size), torch.randn(4, 3, kernel, kernel)
     y = F.conv2d(x, weight, None, stride, padding)
-    relation = Relation.convolution(size, tuple(y.shape[2:]), kernel, stride, padding)
+    relation = PlacePairs.convolution(size, tuple(y.shape[2:]), kernel, stride, padding)
     torch.testing.assert_close(by_pairs(relation, weight.flatten(2), x.flatten(2)), y.flatten(2))
-    back = by_pairs(relation.reversed, weight.transpose(0, 1).flatten(2), y.flatten(2))
+    back = by_pairs(relation.transposed, weight.transpose(0, 1).flatten(2), y.flatten(2))
     expected = torch.nn.grad.conv2d_input(x.shape, weight, y, stride, padding)
     torch.testing.assert_close(back, expected.flatten(2))
 
 
 def test_places_alone_and_together():
     x = torch.randn(2, 3, 5)
-    alone, one = Relation.each_alone(5), Relation.each_to_one(5)
+    alone, one = PlacePairs.pointwise(5), PlacePairs.flattened(5)
     weight = torch.randn(4, 3, 1)
     torch.testing.assert_close(by_pairs(alone, weight, x), torch.einsum("oi,bip->bop", weight[..., 0], x))
     weight = torch.randn(4, 3, 5)
@@ -45,16 +46,16 @@ def linear(into, out):
     layer = nn.Linear(into, out)
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    return layer, Layer(Relation.each_alone(1), layer.weight, False, layer.bias)
+    return layer, Layer(PlacePairs.pointwise(1), layer.weight, False, layer.bias)
 
 
 @needs_library
 def test_gradients_are_added_to_those_that_are_there():
     modules, layers = zip(linear(6, 3), linear(3, 6), strict=True)
-    network, x = Network(layers, 1, None), torch.randn(40, 6)
-    first, counts = network.step(x, x, 0.5, 0.0, 1)
+    network, x = CompiledNetwork(layers, 1, None), torch.randn(40, 6)
+    first, counts = network.add_gradients(x, x, 0.5, 1.0, 1)
     once = [module.weight.grad.clone() for module in modules]
-    second, _ = network.step(x, x, 0.5, 0.0, 1)
+    second, _ = network.add_gradients(x, x, 0.5, 1.0, 1)
     assert counts is None and first == second
     assert first == pytest.approx(0.5 * float((nn.Sequential(*modules)(x) - x).square().sum().detach()), rel=1e-5)
     for module, grad in zip(modules, once, strict=True):
@@ -66,11 +67,11 @@ def test_gradients_are_added_to_those_that_are_there():
     "x", [torch.zeros(4, 5), torch.zeros(4, 6).double(), torch.zeros(6, 4).T, torch.zeros(4, 6, 2)]
 )
 def test_what_does_not_fit_is_refused_and_never_read(x):
-    network = Network([linear(6, 3)[1], linear(3, 6)[1]], 1, None)
+    network = CompiledNetwork([linear(6, 3)[1], linear(3, 6)[1]], 1, None)
     with pytest.raises(ValueError, match="contiguous float32 of 6 numbers each"):
-        network.step(x, x, 1.0, 0.0, 1)
+        network.add_gradients(x, x, 1.0, 1.0, 1)
     with pytest.raises(ValueError, match="got"):
-        network.step(torch.zeros(4, 6), x, 1.0, 0.0, 1)
+        network.add_gradients(torch.zeros(4, 6), x, 1.0, 1.0, 1)
 
 
 @needs_library
@@ -87,7 +88,7 @@ def test_a_network_gives_its_memory_back():
     x = torch.randn(4096, 64)
     sizes = []
     for _ in range(12):
-        Network((first, second), 1, None).step(x, x, 1.0, 0.0, 1)  # some 20 MB
+        CompiledNetwork((first, second), 1, None).add_gradients(x, x, 1.0, 1.0, 1)  # some 20 MB
         gc.collect()
         sizes.append(resident())
     assert sizes[-1] - sizes[1] < 60e6
@@ -95,10 +96,10 @@ def test_a_network_gives_its_memory_back():
 
 @needs_library
 @pytest.mark.parametrize("samples", [1, 7, 8, 9, 15, 16, 17, 31, 32, 33])
-def test_lanes_without_a_sample_count_for_nothing(samples):
+def test_places_of_a_register_without_a_sample_count_for_nothing(samples):
     (module, first), (last, second) = linear(5, 4), linear(4, 5)
     x = torch.randn(samples, 5)
-    loss, _ = Network((first, second), 1, None).step(x, x, 1.0, 0.0, 2)
+    loss, _ = CompiledNetwork((first, second), 1, None).add_gradients(x, x, 1.0, 1.0, 2)
     y = last(module(x))
     assert loss == pytest.approx(float((y - x).square().sum().detach()), rel=1e-5)
     expected = torch.autograd.grad((y - x).square().sum(), [module.weight, last.bias])
@@ -107,14 +108,14 @@ def test_lanes_without_a_sample_count_for_nothing(samples):
 
 
 @needs_library
-@pytest.mark.parametrize("width", native.widths())
+@pytest.mark.parametrize("width", library.widths())
 def test_each_width_of_registers_finds_the_same(monkeypatch, width):
     (module, first), (last, second) = linear(5, 40), linear(40, 5)
     x = torch.randn(50, 5)
-    library = native.loaded(width)
-    assert library is not None
-    monkeypatch.setattr(native, "library", lambda: library)
-    loss, _ = Network((first, second), 1, None).step(x, x, 1.0, 0.0, 1)
+    build = library.load(width)
+    assert build is not None
+    monkeypatch.setattr(library, "library", lambda: build)
+    loss, _ = CompiledNetwork((first, second), 1, None).add_gradients(x, x, 1.0, 1.0, 1)
     y = last(module(x))
     assert loss == pytest.approx(float((y - x).square().sum().detach()), rel=1e-5)
     (expected,) = torch.autograd.grad((y - x).square().sum(), [module.weight])

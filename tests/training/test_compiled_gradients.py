@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from memae import native
 from memae.autoencoder import Autoencoder
 from memae.config import TrainConfig
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
@@ -14,12 +13,12 @@ from memae.memory.memae import MemAE
 from memae.memory.usage import use_counts
 from memae.modality import build, preset_config
 from memae.table.networks import fully_connected
-from memae.training import lane_training
-from memae.training.lane_training import LaneGradients
+from memae.training import compiled_gradients as compiled
+from memae.training.compiled_gradients import available, compiled_gradients
 from memae.training.loop import train
 from memae.training.objective import ReconstructionObjective
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="memae was installed without a compiler")
+pytestmark = pytest.mark.skipif(not available(), reason="memae was installed without a compiler")
 
 MEMORIES = {
     "none": None,
@@ -64,12 +63,12 @@ def conv_network(shape=PICTURE):
     )
 
 
-def by_lanes(model, shape, threads=1, **objective):
+def by_compiled_code(model, shape, threads=1, **objective):
     """Its gradients, which start at 0."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
     terms = ReconstructionObjective(**{"reduction": "sum"} | objective)
-    found = LaneGradients.of(model, terms, shape, threads)
+    found = compiled_gradients(model, terms, shape, threads)
     assert found is not None
     return found
 
@@ -97,7 +96,7 @@ def same_gradients(model, exact, off=1e-4):
 @pytest.mark.parametrize("widths", [(12, 8, 3), (5, 2), (40, 33, 5, 4, 3)])
 def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, widths):
     model, terms = network(memory, widths, alpha), {"reduction": reduction}
-    gradients = by_lanes(model, widths[:1], **terms)
+    gradients = by_compiled_code(model, widths[:1], **terms)
     for batch in (16, 33, 1, 100):
         x = torch.randn(batch, widths[0])
         model.zero_grad(set_to_none=False)
@@ -115,7 +114,7 @@ def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, w
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
     model = images(preset, query).train()
-    gradients = by_lanes(model, IMAGES[preset], threads)
+    gradients = by_compiled_code(model, IMAGES[preset], threads)
     for batch in (40, 64):
         x = torch.randn(batch, *IMAGES[preset])
         model.zero_grad(set_to_none=False)
@@ -154,11 +153,11 @@ def smooth_network(query):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [3, 32, 200])
 def test_where_there_are_no_kinks_gradients_are_exact(monkeypatch, query, threads, batch):
-    monkeypatch.setattr(lane_training, "LEAST_WORK", 1)
+    monkeypatch.setattr(compiled, "WORK_PER_THREAD", 1)
     model, shape = smooth_network(query).train(), (2, 7, 6)
     x = torch.randn(batch, *shape) + 2
     expected, exact = by_autograd(model, x)
-    loss, counts = by_lanes(model, shape, threads)(x)
+    loss, counts = by_compiled_code(model, shape, threads)(x)
     assert loss == pytest.approx(expected.loss.item(), rel=1e-6)
     same_gradients(model, exact, off=2e-5)
     assert query is None or torch.equal(counts, use_counts(expected.read))
@@ -171,13 +170,13 @@ def test_convolutions_of_any_kernel_stride_and_width(batch):
     model = conv_network().train()
     x = torch.randn(batch, 2, 9, 7)
     expected, exact = by_autograd(model, x)
-    loss, _ = by_lanes(model, PICTURE)(x)
+    loss, _ = by_compiled_code(model, PICTURE)(x)
     assert loss == pytest.approx(expected.loss.item(), rel=1e-5)
     same_gradients(model, exact, off=1e-2)
 
 
 def test_threads_that_meet_in_every_layer_never_disturb_each_other(monkeypatch):
-    monkeypatch.setattr(lane_training, "LEAST_WORK", 1)
+    monkeypatch.setattr(compiled, "WORK_PER_THREAD", 1)
     # sums of BatchNorm just before the way back, which begins with other sums
     model = Autoencoder(
         nn.Sequential(nn.Conv2d(2, 9, 3, 1, 1, bias=False), nn.BatchNorm2d(9)),
@@ -185,9 +184,9 @@ def test_threads_that_meet_in_every_layer_never_disturb_each_other(monkeypatch):
         nn.Sequential(nn.ConvTranspose2d(9, 2, 3, 1, 1, bias=False), nn.BatchNorm2d(2)),
     ).train()
     x, parameters = torch.randn(130, 2, 5, 5), list(model.parameters())
-    by_lanes(model, (2, 5, 5))(x)
+    by_compiled_code(model, (2, 5, 5))(x)
     alone = [parameter.grad.clone() for parameter in parameters]
-    together = by_lanes(model, (2, 5, 5), threads=3)
+    together = by_compiled_code(model, (2, 5, 5), threads=3)
     for _ in range(400):
         model.zero_grad(set_to_none=False)
         together(x)
@@ -198,7 +197,7 @@ def test_threads_that_meet_in_every_layer_never_disturb_each_other(monkeypatch):
 def test_noise_is_on_the_input_and_not_on_the_target():
     model, x = network(widths=(6, 4)), torch.randn(20, 6)
     torch.manual_seed(1)
-    loss, _ = by_lanes(model, (6,), noise=0.3)(x)
+    loss, _ = by_compiled_code(model, (6,), noise=0.3)(x)
     torch.manual_seed(1)
     seen = x + 0.3 * torch.randn_like(x)
     assert loss == pytest.approx((model(seen).x - x).square().sum(dim=1).mean().item(), rel=1e-5)
@@ -208,8 +207,8 @@ def test_noise_is_on_the_input_and_not_on_the_target():
 def test_shares_of_a_batch_add_up_to_it(memory):
     model = network(memory)
     other, x = copy.deepcopy(model), torch.randn(30, 12)
-    whole, _ = by_lanes(model, ROW)(x)
-    parts = by_lanes(other, ROW)
+    whole, _ = by_compiled_code(model, ROW)(x)
+    parts = by_compiled_code(other, ROW)
     losses = [parts(part, len(part) / 30)[0] for part in x.split([5, 20, 5])]
     assert sum(losses) == pytest.approx(whole, rel=1e-5)
     for mine, its in zip(model.parameters(), other.parameters(), strict=True):
@@ -220,7 +219,7 @@ def test_shares_of_a_batch_add_up_to_it(memory):
 def test_what_is_not_a_number_stays_none(name):
     model = conv_network().train()
     model.get_parameter(name).data.view(-1)[0] = torch.nan
-    loss, _ = by_lanes(model, PICTURE)(torch.randn(4, *PICTURE))
+    loss, _ = by_compiled_code(model, PICTURE)(torch.randn(4, *PICTURE))
     assert math.isnan(loss)
 
 
@@ -231,7 +230,7 @@ def test_a_query_that_is_too_short_to_have_a_direction():
     encoder.bias.data.copy_(torch.tensor([1e-13, -2e-13, 3e-13]))
     x = torch.randn(20, 6)
     _, exact = by_autograd(model, x)
-    by_lanes(model, (6,))(x)
+    by_compiled_code(model, (6,))(x)
     same_gradients(model, exact)
 
 
@@ -310,7 +309,7 @@ def tied():
     ],
 )  # fmt: skip
 def test_other_networks_are_left_to_autograd(make, shape, suits):
-    assert bool(LaneGradients.of(make(), OBJECTIVE, shape, 1)) is suits
+    assert bool(compiled_gradients(make(), OBJECTIVE, shape, 1)) is suits
 
 
 def test_a_network_of_its_own_making_is_left_to_autograd():
@@ -319,25 +318,25 @@ def test_a_network_of_its_own_making_is_left_to_autograd():
             return super().forward(2 * x)
 
     model = network()
-    assert not LaneGradients.of(Mine(model.encoder, None, model.decoder), OBJECTIVE, ROW, 1)
+    assert not compiled_gradients(Mine(model.encoder, None, model.decoder), OBJECTIVE, ROW, 1)
 
 
 def test_without_a_compiler_it_is_left_to_autograd(monkeypatch):
-    monkeypatch.setattr(native, "available", lambda: False)
-    assert not LaneGradients.of(network(), OBJECTIVE, ROW, 1)
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    assert not compiled_gradients(network(), OBJECTIVE, ROW, 1)
 
 
 @pytest.mark.parametrize(
     ("make", "shape"),
     [(network, ROW), (lambda: network("cosine"), ROW), (conv_network, PICTURE)],
 )
-def test_a_training_by_lanes_is_the_training_of_autograd(monkeypatch, make, shape):
+def test_a_training_by_compiled_code_is_the_training_of_autograd(monkeypatch, make, shape):
     model, x = make(), torch.randn(100, *shape)
     other = copy.deepcopy(model)
     settings = TrainConfig(epochs=3, batch_size=16, patience=0)
     objective = ReconstructionObjective(reduction="sum")
     found = train(model, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2)
-    monkeypatch.setattr(LaneGradients, "of", lambda *_: None)
+    monkeypatch.setattr("memae.training.loop.compiled_gradients", lambda *_: None)
     monkeypatch.setattr("memae.training.loop.BLOCK_NUMBERS", 0)
     expected = train(
         other, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2
