@@ -126,7 +126,7 @@ def _heat_map(axis: Any, results: Sequence[Mapping[str, Any]], low: float, high:
         ink = "black" if value > (low + high) / 2 else "white"
         axis.text(x, y + 0.14, _short(value), ha="center", va="center", fontsize=10, color=ink)
         axis.text(x, y - 0.22, _read(memory), ha="center", va="center", fontsize=7.5, color=ink)
-        if memory["rescued_share"] >= DEGENERATE:
+        if memory["fallback_share"] >= DEGENERATE:
             axis.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, hatch="/", edgecolor=RED, lw=2))
     axis.set_xticks(range(len(sharpness)), [f"1/{sharp:g}" if sharp > 1 else "1" for sharp in sharpness])
     axis.set_yticks(range(len(shrinkages)), [f"{s:g}/N" if s else "0" for s in shrinkages])
@@ -136,7 +136,7 @@ def _heat_map(axis: Any, results: Sequence[Mapping[str, Any]], low: float, high:
 
 
 def draw_training(root: Path, path: Path) -> bool:
-    """Items used, items in a read and rescued queries, epoch by epoch, of each preset."""
+    """Items used, items in a read and argmax fallback, epoch by epoch, of each preset."""
     results = results_of("training", root)
     if not results:
         return False
@@ -145,7 +145,7 @@ def draw_training(root: Path, path: Path) -> bool:
     panels = (
         ("items_used", "items used"),
         ("items_per_query", "items in a read"),
-        ("rescued_share", "queries rescued"),
+        ("fallback_share", "queries with argmax fallback"),
     )
     for axis, (key, title) in zip(axes, panels, strict=True):
         for preset, (label, colour) in PRESETS.items():

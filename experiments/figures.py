@@ -40,6 +40,8 @@ SIZE_SEEDS = (0, 1, 2)
 SHRINKAGES = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)  # multiples of 1/N
 SHARPNESS = (1, 3, 10, 30, 100)  # 1/temperature
 TRAINED, SHOWN = 5, 9
+# of figures of a memory that were kept before 0.2.0
+OLD_NAMES = {"items_twin": "items_duplicate", "rescued_share": "fallback_share"}
 EXAMPLES = 4  # of each of the two digits
 NINES = 1000  # that are ranked against the held-out fives
 SCALE = 100  # pictures are kept as whole hundredths of what the network sees
@@ -139,9 +141,13 @@ def compute_figures(
 
 def results_of(figure: str, root: Path = FIGURES) -> dict[str, dict[str, Any]]:
     """The results of a figure by the names of their points, in the order of the names."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / figure).glob("*.json"))
-    }
+    kept = sorted((root / figure).glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8"), object_hook=_present_names) for path in kept}
+
+
+def _present_names(values: dict[str, Any]) -> dict[str, Any]:
+    """A part of a kept result, with the figures of its memory under their present names."""
+    return {OLD_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def pictures_of(figure: str, name: str, root: Path = FIGURES) -> Pictures:
@@ -205,7 +211,7 @@ def _pictured(point: Point) -> tuple[dict[str, Any], Pictures]:
     pictures = {key: _hundredths(_of(shown, key)) for key in ("x", "reconstruction", "error_map")}
     items = detector.items()
     if items is not None and items.pictures is not None:
-        pictures |= {"items": _hundredths(items.pictures[:, 0]), "uses": items.uses}
+        pictures |= {"items": _hundredths(items.pictures[:, 0]), "uses": items.usage_counts}
     return found, pictures
 
 

@@ -79,7 +79,7 @@ def test_what_was_saved_scores_exactly_as_before(tmp_path, settings, normal, mix
     if settings != {"threshold": {"calibration_share": 0}}:
         assert list(after.detect(mixed)) == list(before.detect(mixed))
     if before.model.memory:
-        assert np.array_equal(after.items().uses, before.items().uses)
+        assert np.array_equal(after.items().usage_counts, before.items().usage_counts)
 
 
 def test_saving_what_was_loaded_gives_the_same_files(saved, tmp_path):

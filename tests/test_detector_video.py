@@ -378,9 +378,9 @@ def test_a_place_is_held_against_places_where_the_score_is_a_mean(
 
 def test_items_are_small_pictures_with_their_use(fitted: Detector) -> None:
     items = fitted.items()
-    assert items.uses.shape == (8,)
+    assert items.usage_counts.shape == (8,)
     # 2 clips of each training video end to end, 4 x 4 x 4 places each
-    assert items.uses.sum() >= 6 * 64
+    assert items.usage_counts.sum() >= 6 * 64
     assert items.pictures.shape == (8, 1, 32, 32)
     assert np.isfinite(items.pictures).all()
     assert len(np.unique(items.pictures.reshape(8, -1), axis=0)) > 1
@@ -481,7 +481,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
     resumed = Detector(settings=BRIEF).fit(tapes / "normal", checkpoint=tmp_path / "state", resume=True)
     assert equal(resumed, fitted)
     assert np.array_equal(resumed.threshold.calibration, fitted.threshold.calibration)
-    assert np.array_equal(resumed.items().uses, fitted.items().uses)
+    assert np.array_equal(resumed.items().usage_counts, fitted.items().usage_counts)
     assert any((tmp_path / "state").iterdir())
     resumed.save(tmp_path / "model")
     assert not any((tmp_path / "state").iterdir())

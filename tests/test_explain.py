@@ -12,7 +12,7 @@ from memae.image.preprocess import ImagePreprocess
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
 from memae.memory.usage import duplicate_pairs
-from memae.modality import Artifact, modality_named
+from memae.modality import Artifact, MemoryItems, modality_named
 from memae.scoring import items_used
 from memae.table.schema import Column, TablePreprocess
 
@@ -124,9 +124,9 @@ def test_item_pictures_have_the_shape_of_the_images(of_images):
     assert items.pictures.shape == (12, 1, 8, 8)
     assert np.isfinite(items.pictures).all()
     assert items.rows is None
-    assert items.uses.shape == (12,)
-    assert items.uses.sum() > 0
-    assert items.twins == duplicate_pairs(of_images.model.memory)
+    assert items.usage_counts.shape == (12,)
+    assert items.usage_counts.sum() > 0
+    assert items.duplicates == duplicate_pairs(of_images.model.memory)
 
 
 def test_item_rows_stand_in_the_columns_own_units(of_rows, tumours):
@@ -184,3 +184,11 @@ def test_a_plain_autoencoder_has_no_items(digits):
     assert one.items == ()
     assert one.error_map.mean() == pytest.approx(one.score, rel=1e-5)
     assert decode_items(detector.model, None, "image") == (None, None)
+
+
+def test_the_old_names_of_what_a_memory_holds_are_accepted_for_a_while():
+    items = MemoryItems(np.array([3, 0]), [(0, 1)], None, None)
+    with pytest.warns(FutureWarning, match=r"MemoryItems\.uses is now called usage_counts"):
+        assert items.uses is items.usage_counts
+    with pytest.warns(FutureWarning, match=r"MemoryItems\.twins is now called duplicates"):
+        assert items.twins is items.duplicates

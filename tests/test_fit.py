@@ -75,7 +75,7 @@ def test_the_use_of_items_is_that_of_the_training_samples(of_rows):
     uses = np.zeros(12, int)
     for one in of_rows.explain(ROWS):
         uses[[use.item for use in one.items]] += 1
-    found = of_rows.items().uses
+    found = of_rows.items().usage_counts
     assert (found <= uses).all()
     assert 0.5 * uses.sum() < found.sum() < 0.9 * uses.sum()  # 80 % of the samples are trained on
 
@@ -256,7 +256,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memo
     assert equal(weights(resumed), weights(whole))
     assert np.array_equal(resumed.score(x).values, whole.score(x).values)
     assert np.array_equal(resumed.threshold.calibration, whole.threshold.calibration)
-    assert np.array_equal(resumed.items().uses, whole.items().uses)
+    assert np.array_equal(resumed.items().usage_counts, whole.items().usage_counts)
     assert [r.loss for r in resumed.history.records] == [r.loss for r in whole.history.records]
     assert any((tmp_path / "state").iterdir())
     resumed.save(tmp_path / "model")

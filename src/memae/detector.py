@@ -277,7 +277,7 @@ class Detector:
         return read
 
     def items(self) -> MemoryItems | None:
-        """The memory laid open: use, duplicates, and each item decoded; None for a plain autoencoder."""
+        """The memory laid open: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
         fitted = self._fitted
         if fitted.model.memory is None:
             return None

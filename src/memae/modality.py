@@ -281,14 +281,26 @@ class Verdicts:
 class MemoryItems:
     """The memory laid open."""
 
-    uses: np.ndarray
+    usage_counts: np.ndarray
     """(N,) training queries that read each item; 0 is a dead item."""
-    twins: list[tuple[int, int]]
-    """Pairs of duplicate items: a cosine of at least 0.99."""
+    duplicates: list[tuple[int, int]]
+    """Pairs of items that say the same; see `memae.memory.usage.duplicate_pairs`."""
     pictures: np.ndarray | None
     """Images: (N, C, H, W), each item decoded alone, in the units that the network sees. Video: the middle frame."""
     rows: list[dict[str, float | str]] | None
     """Tables: each item decoded alone, in the columns' own units."""
+
+    @property
+    def uses(self) -> np.ndarray:
+        """The old name of `usage_counts`, until 0.2.0."""
+        warn_renamed("MemoryItems.uses", "usage_counts")
+        return self.usage_counts
+
+    @property
+    def twins(self) -> list[tuple[int, int]]:
+        """The old name of `duplicates`, until 0.2.0."""
+        warn_renamed("MemoryItems.twins", "duplicates")
+        return self.duplicates
 
 
 class Description(NamedTuple):

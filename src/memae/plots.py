@@ -47,23 +47,23 @@ def draw_reconstructions(found: Sequence[Explanation], captions: Sequence[str], 
 def draw_items(items: MemoryItems, path: Path) -> None:
     """Each item decoded alone, the most used first, with the share of the training reads that it took part in."""
     assert items.pictures is not None
-    order = np.argsort(-items.uses, kind="stable")[:MAX_ITEMS]
+    order = np.argsort(-items.usage_counts, kind="stable")[:MAX_ITEMS]
     columns = min(10, len(order))
     rows = -(-len(order) // columns)
     width, height = 0.95 * columns, 1.1 * rows + 0.5
     figure = Figure(figsize=(width, height))  # a constrained layout takes seconds for a hundred axes
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(0.05 / width, 0.05 / height, 1 - 0.05 / width, 1 - 0.5 / height, 0.08, 0.25)
-    total = max(1, int(items.uses.sum()))
+    total = max(1, int(items.usage_counts.sum()))
     shown = items.pictures[order]
     low, high = np.quantile(shown, [0.005, 0.995])
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, item, picture in zip(axes.flat, order, shown, strict=False):
         _show(axis, picture, float(low), float(high))
-        use = items.uses[item] / total
+        use = items.usage_counts[item] / total
         axis.set_title(f"{item}: {use:.1%}" if use else f"{item}: dead", fontsize=7, pad=2)
-    count, dead = len(items.uses), int((items.uses == 0).sum())
+    count, dead = len(items.usage_counts), int((items.usage_counts == 0).sum())
     which = f"the {len(order)} most used of {count} items" if len(order) < count else f"{count} items"
     figure.suptitle(f"{which}, each decoded alone, with its share of all reads; {dead} are dead", fontsize=9)
     _save(figure, path)

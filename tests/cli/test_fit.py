@@ -203,7 +203,7 @@ def test_the_log_has_a_line_and_tensorboard_points_for_every_epoch(memae, folder
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1] == settings(folder)["facts"]["last_epoch"]
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert lines[0]["memory"].keys() >= {"items", "items_used", "items_dead", "items_twin", "items_per_query"}
+    assert lines[0]["memory"].keys() >= {"items", "items_used", "items_dead", "items_duplicate", "items_per_query"}
 
     events = EventAccumulator(str(folder / "log")).Reload()
     for tag, of in {

@@ -19,18 +19,18 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(memae, model):
     assert f"kept {facts['kept_epoch']}; " in done.out
     assert f"score {detector.threshold.value:.6g} for a false-alarm rate of 0.0139" in done.out
     items = detector.items()
-    dead = int((items.uses == 0).sum())
-    twins = {item for pair in items.twins for item in pair}
-    assert f"memory: 12 items, {dead} dead, {len(twins)} with a twin" in done.out
+    dead = int((items.usage_counts == 0).sum())
+    duplicates = {item for pair in items.duplicates for item in pair}
+    assert f"memory: 12 items, {dead} dead, {len(duplicates)} with a duplicate" in done.out
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
     columns, shown = shown[:5], shown[5:]
     assert [line[:3] for line in columns[::4]] == [["mean radius", "number", "-"], ["shape", "category", "-"]]
     assert columns[4][3] == "one-hot: 2 categories and unseen"
-    order = np.argsort(-items.uses, kind="stable")
+    order = np.argsort(-items.usage_counts, kind="stable")
     assert [int(line[0]) for line in shown] == order.tolist()
     first = order[0]
-    assert shown[0][1] == f"{items.uses[first] / items.uses.sum():.1%}"
-    assert int(shown[0][2]) == sum(first in pair for pair in items.twins)
+    assert shown[0][1] == f"{items.usage_counts[first] / items.usage_counts.sum():.1%}"
+    assert int(shown[0][2]) == sum(first in pair for pair in items.duplicates)
     assert shown[0][3] == f"{items.rows[first]['mean radius']:.4g}"
 
 
@@ -100,8 +100,8 @@ def test_json_holds_it_all(memae, model, kind):
         "false_alarm_rate": detector.threshold.false_alarm_rate,
     }
     items = detector.items()
-    assert found["items"]["uses"] == items.uses.tolist()
-    assert found["items"]["twins"] == [list(pair) for pair in items.twins]
+    assert found["items"]["usage_counts"] == items.usage_counts.tolist()
+    assert found["items"]["duplicates"] == [list(pair) for pair in items.duplicates]
     if kind == "table":
         assert len(found["items"]["rows"]) == 12
         assert {*found["items"]["rows"][0]} == {column["name"] for column in found["input"]["columns"]}

@@ -471,7 +471,7 @@ class TestInspect:
         assert {*found} == {"config", "input", "facts", "threshold", "items", "events"}
         assert found["input"]["kind"] == "video"
         assert found["events"]["normal_hours"] == found["events"]["footage_hours"] == pytest.approx(60 / 25 / 3600)
-        assert len(found["items"]["uses"]) == 12
+        assert len(found["items"]["usage_counts"]) == 12
         with Image.open("items.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20
 

@@ -15,7 +15,7 @@ from experiments.render import ROOT
 TINY = {"train": {"epochs": 2, "batch_size": 16, "validation_share": 0.0}, "threshold": {"calibration_share": 0.0}}
 MEMORY = {**TINY, "memory": {"num_items": 6, "warmup_epochs": 1, "shrinkage": 2.0, "temperature": 0.1}}
 PLAIN = {**TINY, "memory": {"enabled": False}}
-HEALTH = {"items": 6, "items_used": 5, "items_dead": 1, "items_twin": 0, "items_per_query": 1.5}
+HEALTH = {"items": 6, "items_used": 5, "items_dead": 1, "items_duplicate": 0, "items_per_query": 1.5}
 DATA = {"normal": 8, "fit": 60, "judged": 50, "anomalies": 15}
 
 
@@ -45,10 +45,10 @@ def root(tmp_path):
         for sharpness in (1, 30):
             write(tmp_path, "sparsity", f"{shrinkage:g}-{sharpness}", memory=(6, shrinkage, 1 / sharpness))
             path = tmp_path / "sparsity" / f"{shrinkage:g}-{sharpness}.json"
-            health = {"memory": {**HEALTH, "rescued_share": rescued}}
+            health = {"memory": {**HEALTH, "fallback_share": rescued}}
             path.write_text(json.dumps(json.loads(path.read_text()) | health))
     for preset in ("mnist", "mnist-paper"):
-        write(tmp_path, "training", preset, preset, epochs=[{**HEALTH, "rescued_share": 0.5, "loss": 1.0}] * 3)
+        write(tmp_path, "training", preset, preset, epochs=[{**HEALTH, "fallback_share": 0.5, "loss": 1.0}] * 3)
     for name in ("memae", "autoencoder"):
         data = {"normal": 5, "fit": 60, "nines": 7}
         write(tmp_path, "digits", name, scores=[0.1] * 4, digits=[5, 5, 9, 9], data=data)
@@ -83,7 +83,7 @@ def test_the_degenerate_region_is_marked(root, tmp_path):
 
     marked = reds()
     for path in (root / "sparsity").glob("10-*.json"):
-        path.write_text(path.read_text().replace('"rescued_share": 1.0', '"rescued_share": 0.5'))
+        path.write_text(path.read_text().replace('"fallback_share": 1.0', '"fallback_share": 0.5'))
     assert reds() < marked / 10
 
 
@@ -115,7 +115,7 @@ def test_a_point_says_what_was_fitted_and_how_it_ranks(small_data, tmp_path):
 def test_a_training_is_kept_epoch_by_epoch(small_data, tmp_path):
     found = compute(tmp_path, Point("training", "mnist", "mnist", MEMORY))["mnist"]
     assert [epoch["items"] for epoch in found["epochs"]] == [6, 6]  # the warm epoch has no memory
-    assert {"items_used", "items_per_query", "rescued_share", "loss"} <= set(found["epochs"][0])
+    assert {"items_used", "items_per_query", "fallback_share", "loss"} <= set(found["epochs"][0])
 
 
 def test_pictures_lie_beside_the_result_and_can_be_drawn(small_data, tmp_path):

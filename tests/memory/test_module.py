@@ -22,7 +22,9 @@ def test_the_old_name_takes_encodings_and_warns(query: str, width: int, order: t
     assert torch.equal(read.value.permute(order).reshape(-1, width), wanted.value)
     assert torch.equal(read.weights, wanted.weights)
     assert torch.equal(read.entropy, wanted.entropy)
-    assert torch.equal(read.rescued, wanted.rescued)
+    assert torch.equal(read.fallback, wanted.fallback)
+    with pytest.warns(FutureWarning, match="rescued is now called fallback"):
+        assert read.rescued is read.fallback
     made = memae.Autoencoder(nn.Identity(), memory, nn.Identity())(encoding)
     assert torch.equal(made.x, read.value)
     assert list(memory.state_dict()) == ["items"]

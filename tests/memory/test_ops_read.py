@@ -41,7 +41,7 @@ def test_dot_weights_of_a_hand_written_memory() -> None:
     assert_close(read.value, torch.tensor([value]).double())
     entropy = 0.25 * math.log(4) + 0.125 * math.log(8) + 0.625 * math.log(1.6)
     assert_close(read.entropy, torch.tensor([entropy]).double())
-    assert read.rescued.tolist() == [False]
+    assert read.fallback.tolist() == [False]
 
 
 def test_shrinkage_drops_the_small_weights_and_renormalises_the_rest() -> None:
@@ -57,8 +57,8 @@ def test_shrinkage_drops_the_small_weights_and_renormalises_the_rest() -> None:
     assert one.weights.tolist() == [[0, 0, 1]]
     assert_close(one.value, items[2:])
     assert one.entropy.tolist() == [0]
-    assert not some.rescued.any()
-    assert not one.rescued.any()
+    assert not some.fallback.any()
+    assert not one.fallback.any()
 
 
 def test_a_row_where_nothing_survives_keeps_its_best_item() -> None:
@@ -69,7 +69,7 @@ def test_a_row_where_nothing_survives_keeps_its_best_item() -> None:
     assert read.weights.tolist() == [[0, 0, 1], [0, 1, 0]]
     assert_close(read.value, items[[2, 1]])
     assert read.entropy.tolist() == [0, 0]
-    assert read.rescued.tolist() == [True, False]
+    assert read.fallback.tolist() == [True, False]
 
 
 def test_a_weight_equal_to_lambda_is_dropped() -> None:
@@ -77,10 +77,10 @@ def test_a_weight_equal_to_lambda_is_dropped() -> None:
     items = torch.tensor([[0.0, 1.0], [0.0, 2.0], [-1e4, 0.0]], dtype=torch.float64)
     query = torch.tensor([[1.0, 0.0]]).double()
     read = read_memory(query, items, similarity="dot", shrinkage=1.5 + 1e-9)
-    assert read.rescued.tolist() == [True]
+    assert read.fallback.tolist() == [True]
     assert read.weights.tolist() == [[1, 0, 0]]
     kept = read_memory(query, items, similarity="dot", shrinkage=1.5 - 1e-9)
-    assert kept.rescued.tolist() == [False]
+    assert kept.fallback.tolist() == [False]
     assert_close(kept.weights, torch.tensor([[0.5, 0.5, 0]]).double())
 
 
@@ -154,7 +154,7 @@ def test_a_zero_query_reads_something_finite_and_has_finite_gradients(similarity
         assert_close(read.weights, torch.full((1, 6), 1 / 6))
         assert_close(read.entropy, torch.tensor([math.log(6)]))
     else:
-        assert read.rescued.tolist() == [True]
+        assert read.fallback.tolist() == [True]
         assert sorted(read.weights[0].tolist()) == [0, 0, 0, 0, 0, 1]
     (read.value.sum() + read.entropy.sum()).backward()
     assert query.grad.isfinite().all()
@@ -185,7 +185,7 @@ def test_values_and_gradients_are_those_of_the_literal_formulas(kind: dict[str, 
     query = clear_rows(query, items, **kind)
     assert len(query) >= 30
     ours, literal = read_memory(query, items, **kind), literal_read(query, items, **kind)
-    assert not ours.rescued.any()
+    assert not ours.fallback.any()
     for got, wanted in zip(ours, literal, strict=False):
         assert_close(got, wanted, rtol=0, atol=2e-10)
     if kind["shrinkage"]:  # the case is worth its name: rows of one item and of several, and dropped items
@@ -230,9 +230,9 @@ def test_gradients_are_those_of_finite_differences(similarity: str, shrinkage: f
         read = read_memory(query, items, similarity=similarity, temperature=temperature, shrinkage=shrinkage)
         return (getattr(read, wanted),)
 
-    rescued = read_memory(query, items, similarity=similarity, temperature=temperature, shrinkage=shrinkage)[3]
-    assert bool(rescued.any()) >= (shrinkage == 4.5)
-    assert bool(rescued.all()) <= (shrinkage == 4.5)
+    fallback = read_memory(query, items, similarity=similarity, temperature=temperature, shrinkage=shrinkage)[3]
+    assert bool(fallback.any()) >= (shrinkage == 4.5)
+    assert bool(fallback.all()) <= (shrinkage == 4.5)
     assert torch.autograd.gradcheck(outputs, (query, items))
 
 
@@ -261,11 +261,11 @@ def test_dropped_items_get_exactly_no_gradient(similarity: str) -> None:
     assert (grad[~dropped].abs().sum(dim=1) > 0).all()
 
 
-def test_a_rescued_row_teaches_its_item_and_not_its_query() -> None:
+def test_a_row_of_argmax_fallback_teaches_its_item_and_not_its_query() -> None:
     items = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
     query = torch.tensor([[2.0, 0.1]], dtype=torch.float64, requires_grad=True)
     read = read_memory(query, items, shrinkage=2)
-    assert read.rescued.all()
+    assert read.fallback.all()
     best = int(read.weights.argmax())
     grad_query, grad_items = torch.autograd.grad((read.value * torch.tensor([[3.0, -1.0]])).sum(), [query, items])
     wanted = torch.zeros(3, 2, dtype=torch.float64)
@@ -311,8 +311,8 @@ def test_every_read_is_a_sparse_mixture(rows, items, dim, seed, similarity, temp
     assert (read.entropy >= 0).all()
     assert (read.entropy <= math.log(items) + 1e-5).all()
     assert_close(read.value, read.weights @ memory, **near)
-    assert (kept[read.rescued] == 1).all()
-    assert (read.entropy[read.rescued] == 0).all()
+    assert (kept[read.fallback] == 1).all()
+    assert (read.entropy[read.fallback] == 0).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -330,7 +330,7 @@ def test_permuted_items_permute_the_weights(items, seed, similarity, share) -> N
     assert_close(moved.weights, read.weights[:, order])
     assert_close(moved.value, read.value)
     assert_close(moved.entropy, read.entropy)
-    assert torch.equal(moved.rescued, read.rescued)
+    assert torch.equal(moved.fallback, read.fallback)
 
 
 def test_cosine_does_not_see_the_length_of_query_or_item() -> None:
@@ -424,7 +424,7 @@ def test_tiny_half_precision_queries_still_have_a_direction() -> None:
     assert read_memory(query, torch.eye(2), temperature=0.05).weights.tolist() == [[1, 0], [0, 1]]
 
 
-def test_cosine_without_temperature_cannot_be_sparse_and_is_rescued() -> None:
+def test_cosine_without_temperature_cannot_be_sparse_and_falls_back_to_the_nearest_item() -> None:
     generator = torch.Generator().manual_seed(10)
     query = torch.randn(24, 256, generator=generator)
     items = torch.randn(2000, 256, generator=generator)
@@ -434,14 +434,14 @@ def test_cosine_without_temperature_cannot_be_sparse_and_is_rescued() -> None:
     assert (share < 0.6).all()
     ours = read_memory(query, items, shrinkage=1)
     assert_close((ours.weights > 0).float().mean(dim=1), share, rtol=0, atol=0.001)
-    assert not ours.rescued.any()
+    assert not ours.fallback.any()
     best = (torch.nn.functional.normalize(query) @ torch.nn.functional.normalize(items).T).argmax(dim=1)
     for shrinkage in (2.0, 3.0):
         value, weights, _ = literal_read(query, items, shrinkage=shrinkage)
         assert (weights == 0).all()
         assert (value == 0).all()
         read = read_memory(query, items, shrinkage=shrinkage)
-        assert read.rescued.all()
+        assert read.fallback.all()
         assert ((read.weights > 0).sum(dim=1) == 1).all()
         assert torch.equal(read.weights.argmax(dim=1), best)
         assert_close(read.value, items[best])
@@ -453,7 +453,7 @@ def test_a_temperature_of_one_fortieth_makes_the_same_memory_sparse(shrinkage: f
     query = torch.randn(24, 256, generator=generator)
     items = torch.randn(2000, 256, generator=generator)
     read = read_memory(query, items, temperature=1 / 40, shrinkage=shrinkage)
-    assert not read.rescued.any()
+    assert not read.fallback.any()
     kept = (read.weights > 0).sum(dim=1)
     assert (kept > 1).all()
     assert (kept < 2000 / 6 / shrinkage**0.5).all()  # cosine at 1 keeps 1000, or none

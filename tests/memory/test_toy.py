@@ -115,7 +115,7 @@ def test_it_is_explained_by_its_nearest_item(trained, data):
     for one in trained.explain(data[1][:5]):
         assert sum(use.weight for use in one.items) == pytest.approx(1)
     items = trained.items()
-    assert items.uses.shape == (9,)
+    assert items.usage_counts.shape == (9,)
     assert len(items.rows if items.pictures is None else items.pictures) == 9
 
 
@@ -130,7 +130,7 @@ def test_it_is_saved_loaded_and_inspected(trained, data, tmp_path):
     assert shown.exit_code == 0, shown.output
     report = json.loads(shown.output)
     assert report["config"]["memory"]["kind"] == "nearest"
-    assert report["items"]["uses"] == trained.items().uses.tolist()
+    assert report["items"]["usage_counts"] == trained.items().usage_counts.tolist()
     assert CliRunner().invoke(app, ["inspect", str(path)]).exit_code == 0
 
 
@@ -147,4 +147,4 @@ def test_it_is_read_at_every_position_of_clips(tmp_path):
     scores = np.array([frame.score for frame in frames.explanations])
     assert scores[list(INTRUDER)].mean() > 1.5 * np.median(scores)
     assert all(sum(use.weight for use in one.items) == pytest.approx(1, abs=1e-5) for one in frames.explanations)
-    assert detector.items().uses.sum() > 0
+    assert detector.items().usage_counts.sum() > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -71,11 +72,11 @@ def test_health_of_a_hand_made_case() -> None:
     counts += use_counts(made_up_read([[0, 0, 1, 0]], [False]))
     assert counts.tolist() == [2, 0, 4, 0, 4, 1]
     assert memory_health(memory, counts) == MemoryHealth(
-        items=4, items_used=2, items_dead=2, items_twin=2, items_per_query=6 / 4, rescued_share=1 / 4
+        items=4, items_used=2, items_dead=2, items_duplicate=2, items_per_query=6 / 4, fallback_share=1 / 4
     )
     # two processes add up their counts
     both = memory_health(memory, counts + torch.tensor([0, 1, 0, 0, 1, 1]))
-    assert (both.items_used, both.items_dead, both.items_per_query, both.rescued_share) == (3, 1, 7 / 5, 2 / 5)
+    assert (both.items_used, both.items_dead, both.items_per_query, both.fallback_share) == (3, 1, 7 / 5, 2 / 5)
 
 
 def test_of_a_read_without_weights_the_nearest_item_counts() -> None:
@@ -85,7 +86,7 @@ def test_of_a_read_without_weights_the_nearest_item_counts() -> None:
 def test_health_before_any_read() -> None:
     memory = MemAE(4, 2)
     health = memory_health(memory, torch.zeros(6, dtype=torch.long))
-    assert (health.items_used, health.items_dead, health.items_per_query, health.rescued_share) == (0, 4, 0, 0)
+    assert (health.items_used, health.items_dead, health.items_per_query, health.fallback_share) == (0, 4, 0, 0)
 
 
 def test_health_agrees_with_the_reads_of_a_real_memory() -> None:
@@ -96,10 +97,10 @@ def test_health_agrees_with_the_reads_of_a_real_memory() -> None:
     health = memory_health(memory, use_counts(reads[0]) + use_counts(reads[1]))
     assert health.items_used == int((weights > 0).any(dim=(0, 1)).sum())
     assert health.items_per_query == pytest.approx(float((weights > 0).sum()) / 32)
-    assert health.rescued_share == pytest.approx(
+    assert health.fallback_share == pytest.approx(
         float(torch.cat([read.fallback for read in reads]).float().mean())
     )
-    assert 0 < health.rescued_share < 1
+    assert 0 < health.fallback_share < 1
 
 
 def test_duplicates_by_distance_lie_close_for_their_spread_and_direction_is_nothing() -> None:
@@ -118,3 +119,18 @@ def test_the_duplicate_count_is_of_the_items_in_any_pair() -> None:
         memory.items.copy_(torch.tensor([[1.0, 0.0], [2.0, 0.001], [0.0, 1.0], [1.0, 0.002], [-1.0, 0.0]]))
     assert duplicate_pairs(memory) == [(0, 1), (0, 3), (1, 3)]
     assert duplicate_count(memory) == 3
+
+
+def test_health_is_read_under_old_names_too() -> None:
+    old = {
+        "items": 4,
+        "items_used": 2,
+        "items_dead": 2,
+        "items_twin": 1,
+        "items_per_query": 1.5,
+        "rescued_share": 0.5,
+    }
+    health = MemoryHealth(
+        items=4, items_used=2, items_dead=2, items_duplicate=1, items_per_query=1.5, fallback_share=0.5
+    )
+    assert MemoryHealth.of(old) == MemoryHealth.of(asdict(health)) == health

@@ -20,8 +20,8 @@ class Clock:
 
 
 def health(**changes):
-    values = {"items": 50, "items_used": 41, "items_dead": 9, "items_twin": 3, "items_per_query": 4.25}
-    return MemoryHealth(**{**values, "rescued_share": 0.0, **changes})
+    values = {"items": 50, "items_used": 41, "items_dead": 9, "items_duplicate": 3, "items_per_query": 4.25}
+    return MemoryHealth(**{**values, "fallback_share": 0.0, **changes})
 
 
 def record(epoch, loss=0.5, held_out_loss=0.625, memory=None, speed=12_345.0):

@@ -48,10 +48,10 @@ def test_a_training_has_a_second_line_of_loss_and_memory_on_a_usual_screen(clock
     with stage(bar, "training", "samples", 50_000, epochs=5) as done:
         clock.now += 1
         done(10_000, None, lambda: 0.7)
-        bar(record(1, memory=health(rescued_share=0.25)))
+        bar(record(1, memory=health(fallback_share=0.25)))
         first, second = shown(bar)
     assert re.fullmatch(r"training, epoch 2/5 [━╸╺ ]{18,} 20%, 0:00:04 left, 10,000 samples/s", first)
-    assert second == "loss 0.5, held-out 0.625, items 41/50, 4.2 a query, 25% rescued"
+    assert second == "loss 0.5, held-out 0.625, items 41/50, 4.2 a query, 25% fallback"
     assert max(len(first), len(second)) <= 80
 
 

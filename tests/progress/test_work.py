@@ -92,8 +92,8 @@ def test_a_training_tells_its_epoch_loss_and_memory(clock):
         assert work.line == "training, epoch 1/5: 10%, 0:00:09 left, 50 samples/s; loss 0.75"
         clock.now += 1
         done(50, None, lambda: 0.7)
-        work(record(1, memory=health(rescued_share=0.25)))
-        told = "20%, 0:00:08 left, 50 samples/s; loss 0.5, held-out 0.625, items 41/50, 4.2 a query, 25% rescued"
+        work(record(1, memory=health(fallback_share=0.25)))
+        told = "20%, 0:00:08 left, 50 samples/s; loss 0.5, held-out 0.625, items 41/50, 4.2 a query, 25% fallback"
         assert work.line == f"training, epoch 2/5: {told}"
         done(50, None, lambda: 0.4)
         assert "loss 0.4, held-out 0.625" in work.line

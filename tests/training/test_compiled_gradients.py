@@ -25,7 +25,7 @@ MEMORIES = {
     "cosine": {"temperature": 0.1},
     "dot": {"similarity": "dot", "shrinkage": 2.0},
     "not sparse": {"shrinkage": 0.0},
-    "rescued": {"shrinkage": 9.5},
+    "fallback": {"shrinkage": 9.5},
 }
 EUCLIDEAN = {"similarity": "euclidean"}
 IMAGES = {  # the shape, and the presets that are asked about it

@@ -246,10 +246,10 @@ def _summary(detector: Any, out: Path) -> list[str]:
     ]
     if health := facts["last_epoch"] and facts["last_epoch"]["memory"]:
         lines.append(
-            f"memory: {health['items_used']} of {health['items']} items used, {health['items_twin']} twins, "
-            f"{health['items_per_query']:.1f} items a query, {health['rescued_share']:.1%} of queries rescued"
+            f"memory: {health['items_used']} of {health['items']} items used, {health['items_duplicate']} duplicates, "
+            f"{health['items_per_query']:.1f} items a query, {health['fallback_share']:.1%} argmax fallback"
         )
-        if health["rescued_share"] > 0.5:
+        if health["fallback_share"] > 0.5:
             lines.append(
                 "warning: for most queries no item passed the shrinkage, so the read is a nearest-item look-up; "
                 "lower memory.shrinkage or memory.temperature"

@@ -33,7 +33,7 @@ def inspect(
     """Show what MODEL is: its data, training and threshold, and what its memory holds.
 
     For each column of a table: what is done with it; see docs/tables-data.md. For each item: how much it is used, its
-    twins, and the item decoded alone, as a picture or as a row in the columns' own units.
+    duplicates, and the item decoded alone, as a picture or as a row in the columns' own units.
 
         memae inspect parts.model --out items.png
     """
@@ -79,7 +79,7 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
         ),
         "items": None
         if items is None
-        else {"uses": items.uses.tolist(), "twins": items.twins, "rows": items.rows},
+        else {"usage_counts": items.usage_counts.tolist(), "duplicates": items.duplicates, "rows": items.rows},
     }
     if report["input"]["kind"] == "table":
         for column, stored in zip(detector.preprocess.columns, report["input"]["columns"], strict=True):
@@ -122,25 +122,29 @@ def _print(detector: Any, items: Any) -> None:
 def _print_items(console: Any, items: Any) -> None:
     from rich.table import Table
 
-    total = max(1, int(items.uses.sum()))
-    order = sorted(range(len(items.uses)), key=lambda i: -items.uses[i])
-    dead = int((items.uses == 0).sum())
-    twins: dict[int, list[int]] = {}
-    for one, other in items.twins:
-        twins.setdefault(one, []).append(other)
-        twins.setdefault(other, []).append(one)
+    total = max(1, int(items.usage_counts.sum()))
+    order = sorted(range(len(items.usage_counts)), key=lambda i: -items.usage_counts[i])
+    dead = int((items.usage_counts == 0).sum())
+    duplicates: dict[int, list[int]] = {}
+    for one, other in items.duplicates:
+        duplicates.setdefault(one, []).append(other)
+        duplicates.setdefault(other, []).append(one)
     names = list(items.rows[0]) if items.rows else []
     shown_columns = names[: max(1, (console.width - 28) // 14)]
-    console.print(f"\nmemory: {len(order)} items, {dead} dead, {len(twins)} with a twin", highlight=False)
+    console.print(
+        f"\nmemory: {len(order)} items, {dead} dead, {len(duplicates)} with a duplicate", highlight=False
+    )
     table = Table()
-    for column in ("item", "reads", "twins"):
+    for column in ("item", "reads", "duplicates"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in shown_columns:
         table.add_column(column, justify="right", min_width=11, overflow="fold")
     for item in order[:SHOWN_ITEMS]:
         row = items.rows[item] if items.rows else {}
         cells = [f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in shown_columns]
-        table.add_row(str(item), f"{items.uses[item] / total:.1%}", str(len(twins.get(item, ()))), *cells)
+        table.add_row(
+            str(item), f"{items.usage_counts[item] / total:.1%}", str(len(duplicates.get(item, ()))), *cells
+        )
     console.print(table)
     left = []
     if len(order) > SHOWN_ITEMS:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from memae.memory.base import Fillable, Memory, MemoryRead
 
 __all__ = ["MemoryHealth", "duplicate_count", "duplicate_pairs", "memory_health", "use_counts"]
 
+OLD_NAMES = {"items_twin": "items_duplicate", "rescued_share": "fallback_share"}
 DUPLICATE_COSINE = 0.99  # two items at least this alike are one prototype
 COMPARED_ELEMENTS = 1 << 22  # pairs of items compared at a time
 COUNTED_ELEMENTS = 1 << 20  # weights whose signs are taken at a time: a copy of all of them may not fit
@@ -27,12 +29,17 @@ class MemoryHealth:
     """Items that at least one query read."""
     items_dead: int
     """Items that no query read: where items learn by gradient they get none, and never come back by themselves."""
-    items_twin: int
+    items_duplicate: int
     """Items with a duplicate; see `duplicate_pairs`."""
     items_per_query: float
     """Mean number of items in one read."""
-    rescued_share: float
-    """Share of the queries that no item was close enough to, so that the nearest was read (`MemoryRead.fallback`)."""
+    fallback_share: float
+    """Share of the queries with argmax fallback: no item was close enough, so the nearest was read."""
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """From stored figures, also under the names of before 0.2.0."""
+        return cls(**{OLD_NAMES.get(name, name): value for name, value in stored.items()})
 
 
 @torch.no_grad()
@@ -57,9 +64,9 @@ def memory_health(memory: Memory, counts: Tensor) -> MemoryHealth:
         items=len(uses),
         items_used=used,
         items_dead=len(uses) - used,
-        items_twin=duplicate_count(memory),
+        items_duplicate=duplicate_count(memory),
         items_per_query=float(uses.sum()) / max(1, queries),
-        rescued_share=fallen / max(1, queries),
+        fallback_share=fallen / max(1, queries),
     )
 
 

@@ -76,7 +76,7 @@ class Pace:
             figures.append(f"held-out {self.record.held_out_loss:.4g}")
         if health := self.record and self.record.memory:
             figures.append(f"items {health.items_used}/{health.items}, {health.items_per_query:.1f} a query")
-            figures.append(f"{health.rescued_share:.0%} rescued" if health.rescued_share > 0.01 else "")
+            figures.append(f"{health.fallback_share:.0%} fallback" if health.fallback_share > 0.01 else "")
         return ", ".join(filter(None, figures))
 
 

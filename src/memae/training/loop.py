@@ -503,7 +503,7 @@ def _mean(total: Tensor | float, count: int) -> float:
 
 def _record(stored: dict[str, Any]) -> EpochRecord:
     health = stored["memory"]
-    return EpochRecord(**(stored | {"memory": MemoryHealth(**health) if health else None}))
+    return EpochRecord(**(stored | {"memory": MemoryHealth.of(health) if health else None}))
 
 
 def _accelerator(precision: str, device: Device) -> Any:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from memae.deprecated import warn_renamed
 from memae.memory.ops.blocked import sparse_read
 from memae.memory.ops.reference import exportable_read
 
@@ -30,8 +31,14 @@ class SparseRead(NamedTuple):
     """(T, N) addressing weights: each row is >= 0 and sums to 1; zero for an item that was dropped."""
     entropy: Tensor
     """(T,) addressing entropy of each row in nats, E(w) = sum_i -w_i log w_i."""
-    rescued: Tensor
-    """(T,) bool: no item passed the shrinkage, so the best one was kept."""
+    fallback: Tensor
+    """(T,) bool: no item passed the shrinkage, so the nearest one was kept."""
+
+    @property
+    def rescued(self) -> Tensor:
+        """The old name of `fallback`, until 0.2.0."""
+        warn_renamed("rescued", "fallback")
+        return self.fallback
 
 
 def read_memory(

@@ -40,7 +40,7 @@ MERGED = 32  # items of at most so many numbers: what the entropy adds to a grad
 def sparse_read(
     query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Value (T, C), weights (T, N), entropy (T,), rescued (T,) bool of queries (T, C) and items (N, C) of one dtype.
+    """Value (T, C), weights (T, N), entropy (T,), fallback (T,) bool of queries (T, C) and items (N, C) of one dtype.
 
     Differentiable once in query and items. A threshold of 0 keeps every item.
     """
@@ -57,26 +57,26 @@ def _blocks(rows: int, num_items: int) -> list[slice]:
 def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Writes the masked-softmax weights of logits, from which it takes the greatest of each row.
 
-    Gives the entropies, sum(w s) of what the logits are then, what was taken, and the rescued rows.
+    Gives the entropies, sum(w s) of what the logits are then, what was taken, and the fallback rows.
     """
     greatest = logits.amax(dim=1, keepdim=True)
     torch.softmax(logits.sub_(greatest), dim=1, out=weights)
-    rescued = torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
+    fallback = torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
     if threshold > 0:
         torch.threshold_(weights, threshold, 0.0)
         kept = weights.sum(dim=1, keepdim=True)
-        rescued = kept.squeeze(1) == 0
+        fallback = kept.squeeze(1) == 0
         if weights.device.type != "cpu":  # to ask a GPU which rows means to wait for it
-            lone = rescued[:, None].to(weights)
+            lone = fallback[:, None].to(weights)
             weights.scatter_add_(1, logits.argmax(dim=1, keepdim=True), lone)
             kept += lone
-        elif len(rows := rescued.nonzero().squeeze(1)):
+        elif len(rows := fallback.nonzero().squeeze(1)):
             weights[rows, logits[rows].argmax(dim=1)] = 1
             kept[rows] = 1
         weights /= kept
     # log w = s + log(greatest w), as the greatest s is 0 now: no logarithm of all the weights, most of which are 0
     mean = (logits * weights).sum(dim=1)
-    return -(mean + weights.amax(dim=1).log_()), mean, greatest.squeeze(1), rescued
+    return -(mean + weights.amax(dim=1).log_()), mean, greatest.squeeze(1), fallback
 
 
 def _directions(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,19 +131,19 @@ def _read_forward(
     weights = query.new_empty(rows, num_items)
     keep = learning and query.shape[1] > MERGED
     entropy, mean = query.new_empty(rows), query.new_empty(rows)
-    rescued = torch.empty(rows, dtype=torch.bool, device=query.device)
+    fallback = torch.empty(rows, dtype=torch.bool, device=query.device)
     value = query.new_empty(rows, items.shape[1])
     logits = query.new_empty(rows if keep else 0, num_items)
     for block in blocks:
         some = _product(query[block], keys.T)
-        entropy[block], mean[block], taken, rescued[block] = _weigh(some, threshold, weights[block])
+        entropy[block], mean[block], taken, fallback[block] = _weigh(some, threshold, weights[block])
         if keep:
             logits = _with_block(logits, block, some)
         else:
             mean[block] += taken
         value = _with_block(value, block, _product(weights[block], items))
     kept = _Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
-    return (value, weights, entropy, rescued), kept
+    return (value, weights, entropy, fallback), kept
 
 
 def _read_backward(
@@ -221,7 +221,7 @@ class _SparseRead(torch.autograd.Function):
         grad_value: Tensor | None,
         grad_weights: Tensor | None,
         grad_entropy: Tensor | None,
-        _grad_rescued: None,
+        _grad_fallback: None,
     ) -> tuple[Tensor, Tensor, None, None, None, None]:
         kept = _Kept._make([*ctx.saved_tensors[:8], ctx.saved_tensors[8:]])
         with torch.autocast(kept.query.device.type, enabled=False):  # backward may be called inside autocast, too
