@@ -449,8 +449,8 @@ SCORING = [
     case(
         "text for a number",
         SCORE.format("word.csv"),
-        r"word\.csv: column 'mean area' holds 'wide'",
-        "mend the cell",
+        r"word\.csv: line \d+ holds 'wide' in the number column 'mean area'",
+        "mend that line, .* --skip-bad",
     ),
     case(
         "a renamed column", SCORE.format("renamed.csv"), r"renamed\.csv: no column 'mean area'", "renamed.*'area'"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from memae.errors import DataError
+from memae.sources import collect
 from memae.table.csv import CsvSource
 from memae.types import EVERYTHING
 
@@ -17,8 +18,7 @@ def csv(path, text=TEXT):
 
 
 def everything(source):
-    (table,) = source.chunks(EVERYTHING)
-    return table
+    return collect(source)
 
 
 def rows(source, size=EVERYTHING):
@@ -77,20 +77,22 @@ def test_csv_is_told_from_gzip_by_its_content(tmp_path):
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
 def test_text_in_a_number_column_is_refused_by_column_value_and_line(tmp_path, name, size):
     path = csv(tmp_path / name, TEXT.replace("3.5", "n/k"))
-    with pytest.raises(DataError, match=r"column 'a' holds 'n/k' at line 4.*trained on numbers there; mend"):
+    with pytest.raises(
+        DataError, match=r"line 4 holds 'n/k' in the number column 'a' \(n/k,x,true\); mend that line, .*`skip"
+    ):
         rows(CsvSource(path, KINDS), size)
 
 
 def test_text_in_a_number_column_is_found_beyond_the_first_block(tmp_path):
     path = csv(tmp_path / "t.csv", "a\n" + "1\n" * 700_000 + "oops\n")
-    with pytest.raises(DataError, match="column 'a' holds 'oops' at line 700002"):
+    with pytest.raises(DataError, match="line 700002 holds 'oops' in the number column 'a'"):
         rows(CsvSource(path, {"a": "number"}), 100_000)
 
 
 def test_text_in_a_boolean_column_is_refused(tmp_path):
     path = csv(tmp_path / "t.csv", TEXT.replace("false", "maybe"))
     with pytest.raises(
-        DataError, match=r"column 'c' holds 'maybe' at line 3.*trained on true and false there; mend"
+        DataError, match=r"line 3 holds 'maybe' in the boolean column 'c' \(2,y,maybe\); mend that line"
     ):
         rows(CsvSource(path, KINDS), 2)
 
@@ -222,7 +224,7 @@ def test_the_ways_to_say_that_a_number_is_missing(tmp_path):
     words = ["", "NA", "N/A", "NaN", "null", "?", "None", "nan"]
     path = csv(tmp_path / "t.csv", "a,b\n" + "".join(f"{word},{word}\n" for word in words) + "1.5,x\n")
     for kinds in ({}, {"a": "number", "b": "category"}):
-        (table,) = CsvSource(path, kinds).chunks(EVERYTHING)
+        table = everything(CsvSource(path, kinds))
         assert table.columns["a"].to_pylist() == [None] * len(words) + [1.5]
         assert table.columns["b"].to_pylist() == [*words, "x"]  # a word is a word where words stand
 
@@ -253,7 +255,7 @@ def test_rows_that_are_skipped_keep_their_places(tmp_path, size):
     assert keys(source, size) == [0, 1, 2, 3, 4, 5]
     assert why == {
         0: "has 1 cell and the header 3",
-        2: "column 'a' holds 'n/k'",
+        2: "holds 'n/k' in the number column 'a'",
         3: "has 2 cells and the header 3",
         5: "has 4 cells and the header 3",
     }
@@ -269,7 +271,7 @@ def test_skipped_rows_keep_their_places_over_many_blocks(tmp_path):
         lines[row] = "bad"
     path = csv(tmp_path / "t.csv", "a,b\n" + "\n".join(lines) + "\n")
     for kinds in ({}, {"a": "number", "b": "category"}):
-        source = CsvSource(path, kinds, skip=True)
+        source = CsvSource(path, kinds).skipping()
         found = [row["a"] for row in rows(source, 7_000 if kinds else EVERYTHING)]
         assert found == [None if i in bad else i for i in range(150_000)]
         assert [part.keys[row] for part in source.chunks(7_000) for row in part.unreadable] == bad
@@ -278,6 +280,6 @@ def test_skipped_rows_keep_their_places_over_many_blocks(tmp_path):
 def test_a_word_among_the_numbers_of_a_training_file_is_a_bad_row_and_codes_stay_codes(tmp_path):
     lines = "".join(f"{i},A{i % 3},{i % 9 or 'x'}\n" for i in range(40))
     path = csv(tmp_path / "t.csv", f"a,b,c\n{lines}oops,A1,2\n")
-    (table,) = CsvSource(path, {}, skip=True).chunks(EVERYTHING)
-    assert table.unreadable == {40: "column 'a' holds 'oops'"}
+    table = everything(CsvSource(path, {}).skipping())
+    assert table.unreadable == {40: "holds 'oops' in the number column 'a'"}
     assert [str(kind) for kind in table.columns.schema.types] == ["double", "string", "string"]

@@ -9,13 +9,13 @@ import pytest
 from pyarrow import feather
 
 from memae.errors import DataError
+from memae.sources import collect
 from memae.table.source import ArrowSource, ParquetSource, TableSource, from_frame, is_frame
 from memae.types import EVERYTHING
 
 
 def everything(source):
-    (table,) = source.chunks(EVERYTHING)
-    return table
+    return collect(source)
 
 
 def rows(source, size=EVERYTHING):

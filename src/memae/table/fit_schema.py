@@ -6,8 +6,7 @@ memory gives the schema of one that does, but for rounding.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 
 from memae.errors import DataError
 from memae.stages import Advance
+from memae.table.cells import FEW, MAX_CATEGORIES, WordsAmongNumbers
 from memae.table.schema import (
     MISSING,
     Column,
@@ -27,27 +27,16 @@ from memae.table.schema import (
     finite_numbers,
     signed_log,
 )
+from memae.table.source import check_names_differ
 from memae.types import Table
 
 __all__ = [
-    "MAX_CATEGORIES",
-    "NO_VALUE_WORDS",
     "TableSummary",
     "check_varied",
     "fit_table",
     "hints",
     "survey",
-    "words_among_numbers",
 ]
-
-MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
-FEW = 20  # different whole numbers, at most, of a column that may hold codes
-# How files say that a number is missing: what pandas and Arrow know, and "?" of the UCI repository.
-NO_VALUE_WORDS = (
-    "", "?", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
-    "None", "NaN", "n/a", "nan", "null",
-)  # fmt: skip
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -149,7 +138,7 @@ class TableSummary:
         return TablePreprocess(columns=tuple(columns), dropped=tuple(dropped))
 
     def _kinds_of(self, table: Table) -> dict[str, ColumnKind]:
-        _check_names_differ(table)
+        check_names_differ(table.origin, table.columns.column_names)
         names = table.columns.column_names
         if not names:
             raise DataError(f"{table.origin}: no columns are left to learn from; drop fewer")
@@ -259,29 +248,23 @@ def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str
         DataError: a column of texts that is not `categorical` holds a word among numbers.
     """
     counts: dict[str, int] = {}
-    texts: dict[str, set[str]] = {}
+    texts: dict[str, WordsAmongNumbers] = {}
     rows, origin = 0, ""
     for table in tables:
-        _check_names_differ(table)
+        check_names_differ(table.origin, table.columns.column_names)
         rows, origin = rows + len(table), table.origin
         for name, column in zip(table.columns.column_names, table.columns.columns, strict=True):
             counts[name] = counts.get(name, 0) + _missing(column)
             plain = column_kind(column.type) == "category" and not pa.types.is_dictionary(column.type)
-            if plain and name not in categorical and len(known := texts.setdefault(name, set())) <= MAX_CATEGORIES:
-                known.update(pc.unique(category_texts(table, name)).to_pylist())
-    for name, different in texts.items():
-        if (word := words_among_numbers(different)) is not None:
+            if plain and name not in categorical:
+                texts.setdefault(name, WordsAmongNumbers()).add(category_texts(table, name))
+    for name, words in texts.items():
+        if (word := words.first) is not None:
             raise DataError(
                 f"{origin}: column {name!r} holds {word!r} among numbers; mend the cell, leave such rows of a CSV file "
                 f"out with `skip_bad=True`, or, if these are names, say `categorical={[name]!r}`"
             )
     return {name: count / rows for name, count in counts.items() if count}
-
-
-def _check_names_differ(table: Table) -> None:
-    names = table.columns.column_names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
 
 
 def _missing(column: pa.ChunkedArray) -> int:
@@ -291,16 +274,6 @@ def _missing(column: pa.ChunkedArray) -> int:
     if column_kind(column.type) == "category":
         return int(column.null_count + (pc.sum(pc.equal(column.cast(pa.string()), MISSING)).as_py() or 0))
     return int(column.null_count)
-
-
-def words_among_numbers(texts: Collection[str]) -> str | None:
-    """A word among texts that are otherwise numbers, which is a slip of the pen; None if there is no such.
-
-    Nine in ten of the different texts must be numbers, and more than twenty of them: else these are codes.
-    """
-    words = sorted(text for text in texts if not NUMBER.fullmatch(text) and text.strip() not in NO_VALUE_WORDS)
-    numbers = sum(NUMBER.fullmatch(text) is not None for text in texts)
-    return words[0] if words and numbers > FEW and numbers >= 9 * len(words) else None
 
 
 def _without_rule(origin: str, name: str, arrow_type: pa.DataType) -> str:

@@ -69,7 +69,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             f"{source.origin}: table.duplicates = 'drop' compares all rows with each other, and these do not fit "
             "into memory; set it to 'keep', or remove equal rows first"
         )
-    rows = _Rows(source.typed() if streamed and isinstance(source, CsvSource) else source, streamed, progress)
+    rows = _Rows(source, streamed, progress)
     missing = survey(rows.first_pass(), categorical)
     readable = rows.readable()
     train, validation, calibration = (readable[part] for part in split(len(readable), config, seed, source.origin))

@@ -1,10 +1,14 @@
-"""Rows of named columns: Parquet and Arrow files, and pandas, polars or Arrow frames. CSV is in `csv_tables.py`."""
+"""Rows of named columns: Parquet and Arrow files, and pandas, polars or Arrow frames. CSV is in `csv.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import narwhals as nw
 import numpy as np
@@ -13,16 +17,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from memae.errors import DataError, first_line
-from memae.stages import Count
+from memae.progress import Count
 from memae.types import EVERYTHING, Key, Table
 
 __all__ = [
     "TABLE_SUFFIXES",
     "ArrowSource",
+    "Block",
+    "ColumnSource",
     "ParquetSource",
     "TableSource",
-    "as_text",
-    "check_column",
+    "check_names_differ",
     "from_array",
     "from_frame",
     "is_frame",
@@ -30,33 +35,47 @@ __all__ = [
 
 READ_BYTES = 1 << 20  # of a column read ahead
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
-LABEL_ROWS = 65_536  # read at a time
+BATCH_ROWS = 65_536  # at most, read at a time
 CELL_BYTES = 8  # of a cell in memory, about
+SHOWN = 10  # columns named in a message
+
+Block = tuple[pa.Table, Mapping[int, str]]
+"""Rows, and those of them that cannot be read and stand there without values, with the reason."""
 
 
-class TableSource:
-    """Rows in memory."""
+class ColumnSource(ABC):
+    """Rows of named columns in chunks; the key is the row number, counted from 0, where no keys are given."""
 
     modality: str = "table"
-
-    def __init__(self, columns: pa.Table, keys: Sequence[Key], origin: str) -> None:
-        self._columns, self._keys = columns, keys
-        self.origin = origin
+    origin: str
+    _names: Sequence[str]
+    _keys: Sequence[Key] = range(1 << 62)
 
     @property
+    @abstractmethod
     def size_bytes(self) -> int:
         """Of the rows in memory, about."""
-        return CELL_BYTES * int(self._columns.num_rows * self._columns.num_columns)
+
+    @abstractmethod
+    def count(self) -> Count | None:
+        """How many rows, as far as that is known without reading them."""
 
     def chunks(self, size: int) -> Iterator[Table]:
-        """The rows in slices."""
-        for start in range(0, self._columns.num_rows, size):
-            keys = self._keys[start : start + size]
-            yield Table(self._columns.slice(start, len(keys)), keys, self.origin)
+        """Rows in order, at most `size` at a time.
 
-    def count(self) -> Count:
-        """How many rows."""
-        return Count(self._columns.num_rows)
+        Raises:
+            DataError: what cannot be read, or columns of the same name.
+        """
+        check_names_differ(self.origin, self._names)
+        start = 0
+        blocks = self._blocks(min(size, BATCH_ROWS))
+        for columns, bad in blocks if size < EVERYTHING else _as_one(blocks):
+            for first in range(0, len(columns), size):
+                part = columns.slice(first, size)
+                keys = self._keys[start + first : start + first + len(part)]
+                here = {row - first: why for row, why in bad.items() if first <= row < first + len(part)}
+                yield Table(part, keys, self.origin, here)
+            start += len(columns)
 
     def labels(self, name: str) -> np.ndarray:
         """A column as text, "" where there is none.
@@ -64,167 +83,164 @@ class TableSource:
         Raises:
             DataError: no such column.
         """
-        check_column(self.origin, name, self._columns.column_names)
-        return as_text(self._columns[name])
+        self._check([name])
+        parts = [_as_text(columns[name]) for columns in self._read([name], BATCH_ROWS)]
+        return np.concatenate([np.empty(0, dtype=str), *parts])
 
-    def without(self, names: Sequence[str]) -> TableSource:
+    def without(self, names: Sequence[str]) -> Self:
         """The rows without these columns.
 
         Raises:
             DataError: no such column.
         """
-        for name in names:
-            check_column(self.origin, name, self._columns.column_names)
-        return TableSource(self._columns.drop_columns(list(names)), self._keys, self.origin)
+        self._check(names)
+        left_out = set(names)
+        return self._like(_names=[name for name in self._names if name not in left_out])
+
+    def _like(self, **changes: Any) -> Self:
+        other = copy.copy(self)
+        vars(other).update(changes)
+        return other
+
+    def _check(self, names: Sequence[str]) -> None:
+        for name in sorted(set(names).difference(self._names)):
+            more = f" and {len(self._names) - SHOWN} more" if len(self._names) > SHOWN else ""
+            shown = ", ".join(map(repr, self._names[:SHOWN])) + more
+            raise DataError(f"{self.origin}: no column {name!r}; it has {shown}")
+
+    def _blocks(self, size: int) -> Iterator[Block]:
+        """The rows of all columns that are not left out, in order."""
+        return ((columns, {}) for columns in self._read(self._names, size))
+
+    @abstractmethod
+    def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
+        """These columns in order, where that saves memory `size` rows at a time."""
 
 
-class ParquetSource:
-    """A Parquet file, read by row groups; the key is the row number, counted from 0.
+class TableSource(ColumnSource):
+    """Rows in memory."""
+
+    def __init__(self, columns: pa.Table, keys: Sequence[Key], origin: str) -> None:
+        self.origin, self._columns, self._keys, self._names = origin, columns, keys, columns.column_names
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the rows in memory, about."""
+        return CELL_BYTES * int(self._columns.num_rows) * len(self._names)
+
+    def count(self) -> Count:
+        """How many rows."""
+        return Count(self._columns.num_rows)
+
+    def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
+        yield self._columns.select(names)
+
+
+class _FileSource(ColumnSource):
+    _format: ClassVar[str]
+    _cure: ClassVar[str] = "write it again"
+
+    def __init__(self, path: Path) -> None:
+        self.origin, self._path = str(path), path
+        with self._readable():
+            schema = self._schema()
+        # a pandas index says which row it is, so a model must not learn it as a column
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        self._names = [name for name in schema.names if name not in index]
+
+    def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
+        with self._readable():
+            for batch in self._batches(list(names), size):
+                yield pa.Table.from_batches([batch]).select(names)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            reason = f"not a readable {self._format} file ({first_line(error)})"
+            raise DataError(f"{self.origin}: {reason}; {self._cure}") from None
+
+    @abstractmethod
+    def _schema(self) -> pa.Schema: ...
+
+    @abstractmethod
+    def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]: ...
+
+
+class ParquetSource(_FileSource):
+    """A Parquet file, read by row groups.
 
     Raises:
         DataError: not a readable Parquet file.
     """
 
-    modality: str = "table"
-
-    def __init__(self, path: Path, dropped: Sequence[str] = ()) -> None:
-        self.origin, self._path, self._dropped = str(path), path, tuple(dropped)
-        with self._file() as file:
-            schema, self._rows = file.schema_arrow, file.metadata.num_rows
-        # a pandas index says which row it is, so a model must not learn it as a column
-        index = (schema.pandas_metadata or {}).get("index_columns", [])
-        self._names = [name for name in schema.names if name not in self._dropped and name not in index]
+    _format = "Parquet"
 
     @property
     def size_bytes(self) -> int:
         """Of the rows in memory, about."""
-        return CELL_BYTES * int(self._rows) * len(self._names)
-
-    def chunks(self, size: int) -> Iterator[Table]:
-        """Batches of rows in the order of the file."""
-        if size >= EVERYTHING:
-            columns = self._read(self._names)
-            yield Table(columns, range(columns.num_rows), self.origin)
-            return
-        start = 0
-        with self._file() as file:
-            batches = file.iter_batches(batch_size=size, columns=self._names)
-            while (batch := self._guard(lambda: next(batches, None))) is not None:
-                yield Table(pa.Table.from_batches([batch]), range(start, start + batch.num_rows), self.origin)
-                start += batch.num_rows
+        return CELL_BYTES * self.count().samples * len(self._names)
 
     def count(self) -> Count:
         """How many rows."""
-        with self._file() as file:
+        with self._readable(), self._file() as file:
             return Count(file.metadata.num_rows)
 
-    def labels(self, name: str) -> np.ndarray:
-        """A column as text, "" where there is none.
+    def _schema(self) -> pa.Schema:
+        with self._file() as file:
+            return file.schema_arrow
 
-        Raises:
-            DataError: no such column.
-        """
-        check_column(self.origin, name, self._names)
-        return as_text(self._read([name])[name])
-
-    def without(self, names: Sequence[str]) -> ParquetSource:
-        """The file without these columns.
-
-        Raises:
-            DataError: no such column.
-        """
-        for name in names:
-            check_column(self.origin, name, self._names)
-        return ParquetSource(self._path, (*self._dropped, *names))
+    def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]:
+        with self._file() as file:
+            yield from file.iter_batches(batch_size=size, columns=names)
 
     def _file(self) -> pq.ParquetFile:
         # pre-buffered, Arrow would keep every row group that it has passed, and memory would grow with the file
-        return self._guard(lambda: pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES))
-
-    def _read(self, names: list[str]) -> pa.Table:
-        with self._file() as file:
-            return self._guard(lambda: file.read(columns=names))
-
-    def _guard(self, read: Any) -> Any:
-        try:
-            return read()
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{self.origin}: not a readable Parquet file ({first_line(error)}); write it again"
-            ) from None
+        return pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES)
 
 
-class ArrowSource:
-    """An Arrow IPC file, which Feather files are, read by record batches; the key is the row number, counted from 0.
+class ArrowSource(_FileSource):
+    """An Arrow IPC file, which Feather files are, read by record batches.
 
     Raises:
         DataError: not a readable Arrow file.
     """
 
-    modality: str = "table"
-
-    def __init__(self, path: Path, dropped: Sequence[str] = ()) -> None:
-        self.origin, self._path, self._dropped = str(path), path, tuple(dropped)
-        schema = self._guard(lambda: self._open().schema)
-        index = (schema.pandas_metadata or {}).get("index_columns", [])
-        self._names = [name for name in schema.names if name not in self._dropped and name not in index]
+    _format = "Arrow"
+    _cure = "write it again, as an IPC file or Feather version 2"
 
     @property
     def size_bytes(self) -> int:
         """Of the rows in memory, about."""
         return self._path.stat().st_size
 
-    def chunks(self, size: int) -> Iterator[Table]:
-        """Rows in the order of the file."""
-        file = self._guard(self._open)
-        start = 0
-        if size >= EVERYTHING:
-            columns = self._guard(file.read_all).select(self._names)
-            yield Table(columns, range(columns.num_rows), self.origin)
-            return
-        for place in range(file.num_record_batches):
-            batch = self._guard(lambda place=place: file.get_batch(place))
-            columns = pa.Table.from_batches([batch]).select(self._names)
-            keys = range(start, start + len(columns))
-            yield from TableSource(columns, keys, self.origin).chunks(size)
-            start += len(columns)
-
     def count(self) -> Count:
         """How many rows."""
-        file = self._guard(self._open)
-        return Count(sum(file.get_batch(place).num_rows for place in range(file.num_record_batches)))
+        with self._readable():
+            return Count(sum(batch.num_rows for batch in self._batches([], 0)))
 
-    def labels(self, name: str) -> np.ndarray:
-        """A column as text, "" where there is none.
+    def _schema(self) -> pa.Schema:
+        return self._file().schema
 
-        Raises:
-            DataError: no such column.
-        """
-        check_column(self.origin, name, self._names)
-        parts = [part.columns[name] for part in self.chunks(LABEL_ROWS)]
-        return np.concatenate([as_text(part) for part in parts]) if parts else np.empty(0, dtype=str)
+    def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]:
+        file = self._file()
+        return map(file.get_batch, range(file.num_record_batches))
 
-    def without(self, names: Sequence[str]) -> ArrowSource:
-        """The file without these columns.
-
-        Raises:
-            DataError: no such column.
-        """
-        for name in names:
-            check_column(self.origin, name, self._names)
-        return ArrowSource(self._path, (*self._dropped, *names))
-
-    def _open(self) -> pa.ipc.RecordBatchFileReader:
+    def _file(self) -> pa.ipc.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(str(self._path)))
 
-    def _guard(self, read: Any) -> Any:
-        try:
-            return read()
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{self.origin}: not a readable Arrow file ({first_line(error)}); write it again, as an IPC file or "
-                "Feather version 2"
-            ) from None
+
+def _as_one(blocks: Iterable[Block]) -> list[Block]:
+    """All blocks as one, if there are any."""
+    tables: list[pa.Table] = []
+    bad: dict[int, str] = {}
+    rows = 0
+    for table, here in blocks:
+        tables.append(table)
+        bad |= {rows + row: why for row, why in here.items()}
+        rows += len(table)
+    return [(pa.concat_tables(tables), bad)] if tables else []
 
 
 def from_array(array: np.ndarray, origin: str) -> TableSource:
@@ -254,8 +270,7 @@ def from_frame(x: Any) -> TableSource:
     index = nw.maybe_get_index(frame)
     keys: Sequence[Key] = range(len(frame)) if index is None else list(index)
     names = [str(name) for name in x.columns]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"the DataFrame: column names must differ; given twice: {', '.join(twice)}")
+    check_names_differ("the DataFrame", names)
     frame = nw.maybe_reset_index(frame).rename(dict(zip(x.columns, names, strict=True)))
     try:
         arrow = frame.to_arrow()
@@ -265,18 +280,18 @@ def from_frame(x: Any) -> TableSource:
     return TableSource(arrow, keys, "the DataFrame")
 
 
-def check_column(origin: str, name: str, names: Sequence[str]) -> None:
-    """Fails if there is no column of that name.
+def check_names_differ(origin: str, names: Sequence[str]) -> None:
+    """Fails if two columns have the same name.
 
     Raises:
-        DataError: names those that there are.
+        DataError: names those that are given twice.
     """
-    if name not in names:
-        shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        raise DataError(f"{origin}: no column {name!r}; it has {shown}")
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        raise DataError(f"{origin}: column names must differ; given twice: {', '.join(twice)}")
 
 
-def as_text(column: pa.ChunkedArray) -> np.ndarray:
+def _as_text(column: pa.ChunkedArray) -> np.ndarray:
     """(S,) text, "" where there is no value."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)

@@ -1,0 +1,137 @@
+"""How a CSV file is written: packed or not, in which encoding, with which delimiter and which sign of decimals."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from memae.errors import DataError
+
+__all__ = ["Dialect"]
+
+DELIMITERS = ",;\t|"
+ENCODINGS = ("utf-8", "cp1252", "latin-1")  # the first that the whole file is in
+SAMPLE_ROWS = 1000  # that the delimiter and the sign of decimals are found in
+BLOCK_BYTES = 1 << 20  # read at a time while the encoding is found; the sample is the first of them
+GZIP = b"\x1f\x8b"
+_OTHER_FILES = {
+    b"PK\x03\x04": "a zip or an Excel file; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV",
+    b"PAR1": "a Parquet file; name it .parquet",
+    b"ARROW1": "an Arrow file; name it .arrow",
+    b"%PDF": "a PDF file; save the table as CSV",
+    b"\x89PNG": "a picture; save a table as CSV",
+    b"SQLite": "a database; save the table as CSV",
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file is written."""
+
+    packed: bool
+    """With gzip."""
+    encoding: str
+    delimiter: str
+    decimal: str
+    block_bytes: int
+    """To read at a time: no line is longer."""
+
+    @classmethod
+    def of(cls, path: Path) -> Dialect:
+        """The dialect that the content of a file says; its name does not matter.
+
+        The encoding is that of the byte-order mark, else the first of `ENCODINGS` that the whole file is in. The
+        delimiter is the one that cuts the first rows into as many cells as the header. Decimals are written with a
+        point; where the delimiter is no comma and the first numbers say so, with a comma.
+
+        Raises:
+            DataError: another kind of file, or no text.
+            OSError: a file that cannot be read; EOFError and zlib.error come from a damaged one, too.
+        """
+        with path.open("rb") as file:
+            start = file.read(8)
+        for magic, what in _OTHER_FILES.items():
+            if start.startswith(magic):
+                raise DataError(f"{path}: is no CSV file but {what}")
+        packed = start.startswith(GZIP)
+        with _bytes(path, packed) as file:
+            sample = file.read(BLOCK_BYTES)
+            file.seek(0)
+            encoding, block_bytes = _encoding(file, sample, path)
+        text = sample.decode(encoding, errors="replace").removeprefix("\ufeff")
+        if len(sample) == BLOCK_BYTES:
+            text = text[: text.rfind("\n") + 1]  # the last line is cut short
+        delimiter = max(DELIMITERS, key=lambda delimiter: _agreement(text, delimiter))
+        return cls(packed, encoding, delimiter, _decimal(text, delimiter), block_bytes)
+
+    def text(self, path: Path) -> IO[str]:
+        """The file, opened as text."""
+        return io.TextIOWrapper(_bytes(path, self.packed), self.encoding, newline="")
+
+
+def _bytes(path: Path, packed: bool) -> io.BufferedReader:
+    return io.BufferedReader(gzip.open(path)) if packed else path.open("rb")
+
+
+def _encoding(file: io.BufferedReader, sample: bytes, path: Path) -> tuple[str, int]:
+    """That of the whole file, and a size of blocks that no line is longer than."""
+    longest = BLOCK_BYTES
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", longest
+    possible: tuple[str, ...] = ENCODINGS
+    while block := file.read(BLOCK_BYTES) + file.readline():  # whole lines, so that no character is cut
+        longest = max(longest, len(block))
+        if b"\0" in block:
+            raise DataError(
+                f"{path}: holds NUL bytes, so it is no text, or UTF-16 without its mark; save the file as UTF-8"
+            )
+        if not block.isascii():
+            possible = tuple(encoding for encoding in possible if _decodes(block, encoding))
+    return possible[0], longest
+
+
+def _decodes(block: bytes, encoding: str) -> bool:
+    try:
+        block.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _agreement(text: str, delimiter: str) -> tuple[float, int]:
+    """The share of rows that have as many cells as the header, and how many that are; (0, 0) for a single cell."""
+    header, *widths = [len(cells) for cells in _rows(text, delimiter)] or [0]
+    alike = widths.count(header) / len(widths) if widths else 1.0
+    return (alike, header) if header > 1 and alike else (0.0, 0)
+
+
+def _decimal(text: str, delimiter: str) -> str:
+    if delimiter == ",":
+        return "."
+    cells = [cell.strip() for row in _rows(text, delimiter)[1:] for cell in row]
+    commas, points = (
+        sum(re.fullmatch(rf"[+-]?\d*{sign}\d+", cell) is not None for cell in cells) for sign in (",", r"\.")
+    )
+    if commas == points:  # none at all, as a rule
+        return "," if delimiter == ";" else "."
+    return "," if commas > points else "."
+
+
+def _rows(text: str, delimiter: str) -> list[list[str]]:
+    """The first rows that are not blank."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # a cell beyond the limit of Python's reader: the rows before it must do
+        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            if len(rows) == SAMPLE_ROWS:
+                break
+            if cells:
+                rows.append(cells)
+    return rows
