@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 __all__ = ["TrueRegions", "overlaps"]
 
@@ -55,6 +53,9 @@ class TrueRegions:
 
     def tracks(self) -> np.ndarray:
         """(N,) the track of each region so far, as a number."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         ids = np.array(self._ids, dtype=np.int64)
         if self._has_track_ids or not self._links:
             return ids
