@@ -59,7 +59,7 @@ class TrueRegions:
         ids = np.array(self._ids, dtype=np.int64)
         if self._has_track_ids or not self._links:
             return ids
-        now, before = np.array(self._links).T
+        now, before = np.array(self._links, dtype=np.int32).T  # of int64 scipy 1.11 makes nonsense
         links = coo_array((np.ones(len(now)), (now, before)), shape=(len(ids), len(ids)))
         return np.asarray(connected_components(links, directed=False)[1])
 
