@@ -76,7 +76,7 @@ def training_benchmark(rounds: int = 5) -> dict[str, Any]:
     rates: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
     for _ in range(rounds):  # interleaved, so that a busy minute hits all alike
         for job in jobs:
-            # a process each: our training tells the allocator of its process to keep what it has
+            # a process each, so that none finds what another has loaded or keeps in memory
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
                 rates[job].append(fresh.submit(_measured, *job).result())
     median = {job: statistics.median(values) for job, values in rates.items()}

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from memae.cli.allocator import keep_large_blocks
 from memae.cli.console import Console
 from memae.cli.options import Json, LogJson, Quiet
 
@@ -44,6 +45,7 @@ def demo(
     from memae.demo import DATA_SETS, run_demo
     from memae.errors import ConfigError
 
+    keep_large_blocks()
     console = Console(quiet=quiet, log_json=log_json)
     if data not in DATA_SETS:
         raise ConfigError(f"--data {data}: unknown; take one of {', '.join(DATA_SETS)}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from memae.cli.allocator import keep_large_blocks
 from memae.cli.console import Console
 from memae.cli.options import (
     Device,
@@ -132,6 +133,7 @@ def fit(
     from memae.errors import OutOfMemoryError
     from memae.files import check_writable
 
+    keep_large_blocks()
     main_process = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=quiet or not main_process, log_json=log_json and main_process)
     settings = settings_from(config, words, false_alarm_rate, size_px=size, tile_px=tile)

@@ -20,7 +20,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from memae.allocator import keep_large_blocks
 from memae.autoencoder import Autoencoder
 from memae.batch_limit import BatchLimit
 from memae.config import TrainConfig
@@ -118,7 +117,6 @@ def train(
         raise ConfigError(
             "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
         )
-    keep_large_blocks()  # else a fifth of the time of a small convolutional network goes to the system
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or _batch_size(len(x)))

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from memae.allocator import keep_large_blocks
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.video.networks import SLOPE
 from memae.video.quantised import Int8Conv, Int8ConvTranspose, Int8Product, code_step
@@ -52,7 +51,6 @@ class _FastAutoencoder:
     def __init__(
         self, model: Autoencoder, dtype: torch.dtype, encoder: list[_Stage], decoder: list[_Stage]
     ) -> None:
-        keep_large_blocks()
         self._dtype, self._encoder, self._decoder = dtype, encoder, decoder
         self._model = model
 
