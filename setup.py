@@ -14,9 +14,9 @@ setup(
     ext_modules=[
         Extension(
             f"memae.training.compiled_gradients._{width}",
-            [f"{FOLDER}/simd_batch.cpp"],
+            [f"{FOLDER}/simd_batch.cpp", f"{FOLDER}/adam.cpp"],
             depends=[f"{FOLDER}/gradients.h", f"{FOLDER}/simd.h"],
-            extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-pthread", *flags],
+            extra_compile_args=["-std=c++20", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-pthread", *flags],
             extra_link_args=["-pthread"],
             optional=True,  # no compiler: torch does the same, more slowly
         )

@@ -24,7 +24,11 @@ BASIC = [
     "-fPIC",
     "-pthread",
 ]
-TESTS = ["tests/training/test_compiled_fuzz.py", "tests/training/test_compiled_network.py"]
+TESTS = [
+    "tests/training/test_compiled_fuzz.py",
+    "tests/training/test_compiled_network.py",
+    "tests/training/test_flat_adam.py",
+]
 KINDS = {  # libraries to load before Python, random networks, more tests
     "address,undefined": (["libasan.so", "libubsan.so"], 800, ["tests/training/test_compiled_gradients.py"]),
     "thread": (["libtsan.so"], 250, []),
@@ -35,10 +39,10 @@ def build(kind: str, into: Path) -> None:
     """Copies the package and builds the library of each width with a sanitizer."""
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(ROOT / "src" / "memae", into / "memae", ignore=ignored)
-    source, suffix = into / FOLDER / "simd_batch.cpp", sysconfig.get_config_var("EXT_SUFFIX")
+    sources, suffix = sorted((into / FOLDER).glob("*.cpp")), sysconfig.get_config_var("EXT_SUFFIX")
     for width, flags in WIDTHS.items():
         made = into / FOLDER / f"_{width}{suffix}"
-        subprocess.run(["g++", *BASIC, *flags, f"-fsanitize={kind}", source, "-o", made], check=True)
+        subprocess.run(["g++", *BASIC, *flags, f"-fsanitize={kind}", *sources, "-o", made], check=True)
 
 
 def test(kind: str, package: Path) -> int:

@@ -337,7 +337,7 @@ def test_a_training_by_compiled_code_is_the_training_of_autograd(monkeypatch, ma
     objective = ReconstructionObjective(reduction="sum")
     found = train(model, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2)
     monkeypatch.setattr("memae.training.loop.compiled_gradients", lambda *_: None)
-    monkeypatch.setattr("memae.training.loop.BLOCK_NUMBERS", 0)
+    monkeypatch.setattr("memae.training.loop.FLAT_PARAMETERS", 0)
     expected = train(
         other, x, x[:20], objective=objective, settings=settings, seed=0, device="cpu", revive_epochs=2
     )

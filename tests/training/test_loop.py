@@ -168,8 +168,8 @@ def test_the_block_of_all_parameters_learns_what_each_of_them_would(monkeypatch:
     plain_step = torch.optim.Adam.step
     monkeypatch.setattr(training, "compiled_gradients", lambda *_: None)
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *args: steps.append(1) or plain_step(self, *args))
-    for numbers in (training.BLOCK_NUMBERS, 0):
-        monkeypatch.setattr(training, "BLOCK_NUMBERS", numbers)
+    for numbers in (training.FLAT_PARAMETERS, 0):
+        monkeypatch.setattr(training, "FLAT_PARAMETERS", numbers)
         model = image_model()
         settings = TrainConfig(epochs=3, batch_size=16, patience=0)
         history = train(
@@ -188,16 +188,16 @@ def test_the_block_of_all_parameters_learns_what_each_of_them_would(monkeypatch:
 def test_other_parameters_have_an_adam_each(left_alone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model: nn.Module = image_model()
     objective: training.Objective = OBJECTIVE
-    assert training._one_block(model, objective)
+    assert training._flat(model, objective)
     if left_alone == "frozen":
         model.memory.items.requires_grad_(False)
     elif left_alone == "large":
-        monkeypatch.setattr(training, "BLOCK_NUMBERS", sum(p.numel() for p in model.parameters()) - 1)
+        monkeypatch.setattr(training, "FLAT_PARAMETERS", sum(p.numel() for p in model.parameters()) - 1)
     elif left_alone == "another model":
         model = nn.Sequential(model.encoder)
     else:
         objective = partial(OBJECTIVE)
-    assert not training._one_block(model, objective)
+    assert not training._flat(model, objective)
 
 
 def test_the_accelerator_is_taken_where_there_is_one() -> None:

@@ -32,9 +32,9 @@ from memae.memory.starting import random_items
 from memae.memory.usage import MemoryHealth, memory_health, use_counts
 from memae.progress import Done, Warn, stage, tell
 from memae.stages import Watcher
-from memae.training.block_adam import BlockAdam
 from memae.training.checkpoint import Checkpoint
 from memae.training.compiled_gradients import compiled_gradients
+from memae.training.flat_adam import FlatAdam
 from memae.training.history import EpochRecord, History, Monitor
 from memae.training.interrupt import Interrupt
 from memae.training.objective import Objective, ReconstructionObjective
@@ -49,7 +49,7 @@ Device = Literal["auto", "cpu"]
 
 # Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
-BLOCK_NUMBERS = 400_000  # parameters up to which Adam's calls take longer than to add gradients up in a block
+FLAT_PARAMETERS = 400_000  # up to so many, Adam's calls take longer than to add gradients up in one vector
 LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
 HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
@@ -172,10 +172,8 @@ class _Loop:
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
         parameters, rate = self.model.parameters(), settings.learning_rate
         self.compiled = compiled_gradients(self.model, objective, tuple(shape), threads) if self.plain else None
-        block = self.compiled or (self.plain and _one_block(self.model, objective))
-        self.optimizer = (
-            BlockAdam(parameters, rate) if block else torch.optim.Adam(parameters, lr=rate, fused=True)
-        )
+        flat = self.compiled or (self.plain and _flat(self.model, objective))
+        self.optimizer = FlatAdam(parameters, rate) if flat else torch.optim.Adam(parameters, lr=rate, fused=True)
         self.state = _State()
 
     def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
@@ -213,7 +211,7 @@ class _Loop:
         """Leaves the model as it came: a module of its own, with memory of its own."""
         if not self.plain:
             self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
-        if isinstance(self.optimizer, BlockAdam):
+        if isinstance(self.optimizer, FlatAdam):
             self.optimizer.release()
 
     def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None, done: Done) -> None:
@@ -455,13 +453,13 @@ class _Loop:
         )
 
 
-def _one_block(model: nn.Module, objective: Objective) -> bool:
-    """Whether one Adam step of the block of all parameters is that of each, and faster: all learn at every step."""
+def _flat(model: nn.Module, objective: Objective) -> bool:
+    """Whether one Adam step of all parameters as one vector is that of each, and faster: all learn at every step."""
     own = list(model.parameters())
     return (
         type(model) is Autoencoder
         and isinstance(objective, ReconstructionObjective)
-        and sum(p.numel() for p in own) <= BLOCK_NUMBERS
+        and sum(p.numel() for p in own) <= FLAT_PARAMETERS
         and all(p.requires_grad and p.device.type == "cpu" and p.dtype == torch.float32 for p in own)
     )
 

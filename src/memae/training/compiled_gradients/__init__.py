@@ -1,7 +1,7 @@
 """Gradients of small autoencoders by compiled code of our own, several times faster than autograd on a CPU.
 
-`compiled_gradients` is the only door. The idea, the layout of the data and the tests are in docs/compiled-gradients.md;
-the interface to the C++ code is `gradients.h`.
+`compiled_gradients` is the door, and `compiled_adam` one for the optimiser. docs/compiled-gradients.md has the idea,
+the layout of the data and the tests; `gradients.h` is the interface to the C++ code.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from memae.training.compiled_gradients.adam import compiled_adam
 from memae.training.compiled_gradients.library import available
 from memae.training.compiled_gradients.network import CompiledNetwork
 from memae.training.compiled_gradients.recognise import Known, recognise
 from memae.training.objective import ReconstructionObjective
 
-__all__ = ["CompiledGradients", "available", "compiled_gradients"]
+__all__ = ["CompiledGradients", "available", "compiled_adam", "compiled_gradients"]
 
 WORK_PER_THREAD = 2_000_000  # multiply-adds, forward, that are worth another thread
 

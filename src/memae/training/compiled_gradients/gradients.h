@@ -75,6 +75,14 @@ int64_t memae_workspace(const memae_network* network, int32_t samples, int32_t t
 double memae_gradients(const memae_network* network, const float* seen, const float* target, int32_t samples,
                        float weight, float entropy_weight, int32_t threads, float* workspace, int64_t* counts);
 
+// One step of Adam (Kingma and Ba 2015), as torch.optim.Adam without weight decay has it.
+//
+// values, grads, means, squares: (count,) parameters, gradients and running means of them and of their squares; none
+// may overlap another.
+// steps: one number, how many steps there were; counted up first.
+void memae_adam(int64_t count, float* values, const float* grads, float* means, float* squares, float* steps,
+                double rate, double beta1, double beta2, double epsilon);
+
 #ifdef __cplusplus
 }
 #endif

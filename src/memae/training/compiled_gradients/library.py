@@ -103,4 +103,8 @@ def _typed(found: Any) -> Any:
         network, address, address, count, ctypes.c_float, ctypes.c_float, count, address, address,
     ]  # fmt: skip
     found.memae_gradients.restype = ctypes.c_double
+    found.memae_adam.argtypes, found.memae_adam.restype = (
+        [ctypes.c_int64, *5 * [address], *4 * [ctypes.c_double]],
+        None,
+    )
     return found

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from memae.training.compiled_gradients import library
 from memae.training.compiled_gradients.place_pairs import PlacePairs
 
-__all__ = ["CompiledNetwork", "Layer", "Read"]
+__all__ = ["CompiledNetwork", "Layer", "Read", "address"]
 
 ACTIVATIONS = (type(None), nn.ReLU, nn.Tanh)  # in the order of the header's enum
 ALIGNMENT = 64  # bytes, of the workspace
@@ -164,9 +164,9 @@ class CompiledNetwork:
         if norm is not None:
             struct.shift, struct.shift_grad = _addresses(f"{name}, beta", norm.bias, channels)
             struct.scale, struct.scale_grad = _addresses(f"{name}, gamma", norm.weight, channels)
-            struct.running_mean = _address(f"{name}, running mean", norm.running_mean, channels)
-            struct.running_variance = _address(f"{name}, running variance", norm.running_var, channels)
-            struct.batches = _address(f"{name}, batch count", norm.num_batches_tracked, (), torch.int64)
+            struct.running_mean = address(f"{name}, running mean", norm.running_mean, channels)
+            struct.running_variance = address(f"{name}, running variance", norm.running_var, channels)
+            struct.batches = address(f"{name}, batch count", norm.num_batches_tracked, (), torch.int64)
             struct.momentum, struct.epsilon = norm.momentum, norm.eps
         elif layer.bias is not None:
             struct.shift, struct.shift_grad = _addresses(f"{name}, bias", layer.bias, channels)
@@ -233,10 +233,10 @@ def _parameters(layer: Layer) -> list[nn.Parameter]:
 
 def _addresses(name: str, parameter: nn.Parameter, shape: Sequence[int]) -> tuple[int, int]:
     """Of a parameter and its gradient."""
-    return _address(name, parameter, shape), _address(f"gradient of {name}", parameter.grad, shape)
+    return address(name, parameter, shape), address(f"gradient of {name}", parameter.grad, shape)
 
 
-def _address(name: str, x: Tensor | None, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
+def address(name: str, x: Tensor | None, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
     """Where a tensor lies.
 
     Raises:

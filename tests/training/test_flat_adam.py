@@ -1,12 +1,23 @@
 import copy
 
+import pytest
 import torch
 from torch.testing import assert_close
 
 from memae.autoencoder import Autoencoder
 from memae.memory.memae import MemAE
 from memae.table.networks import fully_connected
-from memae.training.block_adam import BlockAdam
+from memae.training.compiled_gradients import available
+from memae.training.flat_adam import FlatAdam
+
+needs_library = pytest.mark.skipif(not available(), reason="memae was installed without a compiler")
+
+
+@pytest.fixture(params=[pytest.param("compiled", marks=needs_library), "torch"], autouse=True)
+def by(request, monkeypatch):
+    """Which code takes the steps."""
+    if request.param == "torch":
+        monkeypatch.setenv("MEMAE_COMPILED", "0")
 
 
 def network(memory=False, widths=(12, 8, 3)):
@@ -18,7 +29,7 @@ def network(memory=False, widths=(12, 8, 3)):
 def test_a_step_of_the_block_is_one_of_adam():
     model = network(memory=True)
     other = copy.deepcopy(model)
-    block, adam = BlockAdam(model.parameters(), 0.02), torch.optim.Adam(other.parameters(), 0.02)
+    block, adam = FlatAdam(model.parameters(), 0.02), torch.optim.Adam(other.parameters(), 0.02)
     for step in range(20):
         x = torch.randn(8, 12)
         for net, optimiser in ((model, block), (other, adam)):
@@ -44,7 +55,7 @@ def test_the_state_of_one_adam_goes_on_in_the_other():
         adam.step()
     adam.zero_grad()
     model.load_state_dict(other.state_dict())
-    block = BlockAdam(model.parameters(), 0.02)
+    block = FlatAdam(model.parameters(), 0.02)
     block.load_state_dict(adam.state_dict())
     back = torch.optim.Adam(network().parameters(), 0.02)
     back.load_state_dict({**back.state_dict(), **copy.deepcopy(block.state_dict())})
@@ -59,7 +70,7 @@ def test_the_state_of_one_adam_goes_on_in_the_other():
 def test_after_the_release_parameters_have_memory_of_their_own():
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    block = BlockAdam(model.parameters(), 0.02)
+    block = FlatAdam(model.parameters(), 0.02)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     block.release()
     places = {p.untyped_storage().data_ptr() for p in model.parameters()}

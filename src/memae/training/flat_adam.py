@@ -1,4 +1,4 @@
-"""Adam for small networks: parameters, gradients and moments each lie in one block."""
+"""Adam for small networks: all parameters as one vector, as are their gradients and moments."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.adam import adam
 
-__all__ = ["BlockAdam"]
+from memae.training.compiled_gradients import compiled_adam
+
+__all__ = ["FlatAdam"]
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Kingma and Ba, and of torch
 
 
-class BlockAdam:
-    """Adam (Kingma and Ba, 2015) of parameters that lie side by side, as do their gradients and moments.
+class FlatAdam:
+    """Adam (Kingma and Ba, 2015) of parameters that lie one behind the other, as do their gradients and moments.
 
-    A step is one of the whole block, and not one for each parameter. It has of `torch.optim.Adam` what a training asks
-    for, and the state of the one can be loaded into the other. Gradients are added up in the block, autograd's too.
+    A step is one of the whole vector, and not one for each parameter: for a small network that takes a third of the
+    time. It has of `torch.optim.Adam` what a training asks for, and the state of the one can be loaded into the other.
+    Gradients are added up in the vector, autograd's too.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
@@ -24,9 +30,10 @@ class BlockAdam:
         self._values = torch.cat([p.detach().flatten() for p in own])
         self._grads, self._means, self._squares = (torch.zeros_like(self._values) for _ in range(3))
         self._steps = torch.zeros(())
+        self._compiled = compiled_adam(self._values, self._grads, self._means, self._squares, self._steps)
         values, grads, means, squares = (
-            [part.view(p.shape) for part, p in zip(torch.split(block, [p.numel() for p in own]), own, strict=True)]
-            for block in (self._values, self._grads, self._means, self._squares)
+            [part.view(p.shape) for part, p in zip(torch.split(whole, [p.numel() for p in own]), own, strict=True)]
+            for whole in (self._values, self._grads, self._means, self._squares)
         )
         for p, value, grad in zip(own, values, grads, strict=True):
             p.data, p.grad = value, grad
@@ -37,12 +44,14 @@ class BlockAdam:
 
     def step(self) -> None:
         """One step of all parameters."""
-        self._steps += 1
-        # what torch.optim.adam.adam comes to with fused=True, for a third of its time
-        torch._fused_adam_(
+        lr = self.param_groups[0]["lr"]
+        if self._compiled:
+            self._compiled(lr, BETA1, BETA2, EPSILON)
+            return
+        # the function behind `torch.optim.Adam.step`, for half of its time
+        adam(
             [self._values], [self._grads], [self._means], [self._squares], [], [self._steps],
-            amsgrad=False, beta1=0.9, beta2=0.999, lr=self.param_groups[0]["lr"], weight_decay=0.0, eps=1e-8,
-            maximize=False,
+            fused=True, amsgrad=False, beta1=BETA1, beta2=BETA2, lr=lr, weight_decay=0.0, eps=EPSILON, maximize=False,
         )  # fmt: skip
 
     def zero_grad(self, set_to_none: bool = True) -> None:
