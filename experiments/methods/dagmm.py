@@ -25,7 +25,7 @@ from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.losses import squared_error
 from memae.table.networks import fully_connected
 from memae.training.loop import train
-from memae.training.objective import LossTerms, Objective
+from memae.training.objective import BatchLoss, Objective
 
 __all__ = ["Mixture", "MixtureNetwork", "dagmm", "likelihood", "mixture_of"]
 
@@ -100,13 +100,13 @@ class MixtureNetwork(nn.Module):
 def likelihood(energy_weight: float, covariance_weight: float) -> Objective:
     """The published loss; the squared error is summed over a row."""
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
         out = model(x)
         mixture = mixture_of(out.z, out.membership)
         rebuilt = squared_error(x, out.x).sum(dim=1).mean()
         energy = mixture.energies(out.z.double()).mean()
         singular = mixture.covariances.diagonal(dim1=1, dim2=2).reciprocal().sum()
-        return LossTerms(rebuilt + energy_weight * energy + covariance_weight * singular, None)
+        return BatchLoss(rebuilt + energy_weight * energy + covariance_weight * singular, None)
 
     return objective
 

@@ -25,7 +25,7 @@ from experiments.methods.neural import Problem, facts_of, paper
 from memae.autoencoder import Autoencoder
 from memae.losses import squared_error
 from memae.training.loop import local_seed, train
-from memae.training.objective import LossTerms, Objective, ReconstructionObjective
+from memae.training.objective import BatchLoss, Objective, ReconstructionObjective
 
 __all__ = ["ClusteringNetwork", "clustering", "dcn"]
 
@@ -90,11 +90,11 @@ class ClusteringNetwork(nn.Module):
 def clustering(pull: float) -> Objective:
     """||x - x^||^2 + pull / 2 ||code - centre||^2, summed over a sample."""
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
         out = model(x)
         rebuilt = squared_error(x, out.x).flatten(1).sum(dim=1)
         apart = (out.code - out.centre).square().sum(dim=1)
-        return LossTerms((rebuilt + pull / 2 * apart).mean(), None)
+        return BatchLoss((rebuilt + pull / 2 * apart).mean(), None)
 
     return objective
 

@@ -32,7 +32,7 @@ from memae.losses import squared_error
 from memae.table.config import KDDCUP_WIDTHS
 from memae.training.history import History
 from memae.training.loop import train
-from memae.training.objective import LossTerms, Objective
+from memae.training.objective import BatchLoss, Objective
 
 __all__ = ["EnergyModel", "denoising", "dsebm", "softplus_units"]
 
@@ -83,9 +83,9 @@ def softplus_units(network: str, shape: tuple[int, ...]) -> nn.Sequential:
 def denoising(noise: float) -> Objective:
     """Score matching by denoising: ||x - f(x + noise)||^2, summed over a sample."""
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
         rebuilt = model(x + noise * torch.randn_like(x))
-        return LossTerms(squared_error(x, rebuilt).flatten(1).sum(dim=1).mean(), None)
+        return BatchLoss(squared_error(x, rebuilt).flatten(1).sum(dim=1).mean(), None)
 
     return objective
 

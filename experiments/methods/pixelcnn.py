@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.training.loop import train
-from memae.training.objective import LossTerms
+from memae.training.objective import BatchLoss
 
 __all__ = ["MaskedConv", "PixelCNN", "pixelcnn"]
 
@@ -119,7 +119,7 @@ def pixelcnn(*, epochs: int = 10, features: int = FEATURES, blocks: int = BLOCKS
             model,
             prepared.training,
             prepared.validation,
-            objective=lambda model, x: LossTerms(negative_log_likelihood(model, x).mean(), None),
+            objective=lambda model, x: BatchLoss(negative_log_likelihood(model, x).mean(), None),
             settings=problem.config.train,
             seed=seed,
         )

@@ -20,7 +20,7 @@ from memae.autoencoder import Autoencoder
 from memae.encoded import Encoded, fitting
 from memae.losses import Reduction, squared_error, total_loss
 from memae.training.loop import train
-from memae.training.objective import LossTerms, Objective
+from memae.training.objective import BatchLoss, Objective
 
 __all__ = ["penalised", "sparse_code", "weight_for"]
 
@@ -31,9 +31,9 @@ STARTING_BYTES = 16 << 20  # of them at most: clips are large
 def penalised(weight: float, reduction: Reduction) -> Objective:
     """Reconstruction error plus `weight` times the L1 norm of the encoding, both per sample."""
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
         error, norm = _terms(model, x, reduction)
-        return LossTerms(error + weight * norm if weight else error, None)
+        return BatchLoss(error + weight * norm if weight else error, None)
 
     return objective
 

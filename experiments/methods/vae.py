@@ -29,7 +29,7 @@ from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.table.config import KDDCUP_WIDTHS
 from memae.table.networks import fully_connected
 from memae.training.loop import local_seed, train
-from memae.training.objective import LossTerms
+from memae.training.objective import BatchLoss
 
 __all__ = ["VAE", "Bound", "divergence", "gaussian_log_likelihood", "vae"]
 
@@ -90,10 +90,10 @@ class VAE(nn.Module):
         return gaussian_log_likelihood(x, mean, LEAST_LOG_VARIANCE + F.softplus(raw - LEAST_LOG_VARIANCE))
 
 
-def negative_bound(model: nn.Module, x: Tensor) -> LossTerms:
+def negative_bound(model: nn.Module, x: Tensor) -> BatchLoss:
     """The objective: the negative evidence lower bound, one draw a sample."""
     bound = model(x)
-    return LossTerms((bound.divergence - bound.log_likelihood).mean(), None)
+    return BatchLoss((bound.divergence - bound.log_likelihood).mean(), None)
 
 
 def vae(*, epochs: int | None = None) -> Method:

@@ -39,7 +39,7 @@ from memae.training import loop as training
 from memae.training.checkpoint import Checkpoint, checkpoint_of
 from memae.training.history import EpochRecord, History
 from memae.training.loop import local_seed
-from memae.training.objective import LossTerms, ReconstructionObjective
+from memae.training.objective import BatchLoss, ReconstructionObjective
 from memae.video.clips import Windows
 from memae.video.dataset import Clips
 from memae.video.networks import ClipLayer, clip_decoder, clip_encoder
@@ -221,7 +221,7 @@ def test_no_epochs_leave_the_network_untrained(patience: int) -> None:
 def test_an_epoch_shows_every_sample_once_in_equal_batches() -> None:
     seen: list[Tensor] = []
 
-    def watched(model: nn.Module, batch: Tensor) -> LossTerms:
+    def watched(model: nn.Module, batch: Tensor) -> BatchLoss:
         seen.append(batch[:, 0].clone())
         return OBJECTIVE(model, batch)
 
@@ -654,10 +654,10 @@ class VariationalAutoencoder(nn.Module):
         return Outputs(self.leave(mean + torch.randn_like(mean) * (log_variance / 2).exp()), mean, log_variance)
 
 
-def variational(model: nn.Module, x: Tensor) -> LossTerms:
+def variational(model: nn.Module, x: Tensor) -> BatchLoss:
     made = model(x)
     divergence = 0.5 * (made.mean.square() + made.log_variance.exp() - 1 - made.log_variance).sum(dim=1)
-    return LossTerms((squared_error(x, made.x).sum(dim=1) + 0.01 * divergence).mean(), None)
+    return BatchLoss((squared_error(x, made.x).sum(dim=1) + 0.01 * divergence).mean(), None)
 
 
 def test_another_method_trains_early_stops_and_resumes_by_the_same_loop(tmp_path: Path) -> None:
@@ -690,7 +690,7 @@ def test_another_method_trains_early_stops_and_resumes_by_the_same_loop(tmp_path
     assert numbers(again) == numbers(history)
 
 
-def sampled_when_held_out(model: nn.Module, x: Tensor) -> LossTerms:
+def sampled_when_held_out(model: nn.Module, x: Tensor) -> BatchLoss:
     """An objective that is random outside training, too, as that of a variational autoencoder is."""
     terms = OBJECTIVE(model, x)
     return terms if model.training else terms._replace(loss=terms.loss * (1 + 2 * torch.rand(())))
@@ -807,9 +807,9 @@ def learning_rates(settings: TrainConfig, checkpoint: Checkpoint | None = None, 
     """That of every step of a training on 50 samples."""
     numbers: list[float] = []
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
         numbers.append(model.number.item())
-        return LossTerms(-1e6 * model.number, None)
+        return BatchLoss(-1e6 * model.number, None)
 
     model = Scale()
     listener = Listener(**listens)
@@ -944,7 +944,7 @@ def test_the_fingerprint_of_clips_sees_all_of_the_footage() -> None:
 def test_a_step_on_clips_uses_all_threads() -> None:
     seen: list[int] = []
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
         seen.append(torch.get_num_threads())
         return OBJECTIVE(model, x)
 
@@ -973,9 +973,9 @@ def test_an_unset_batch_size_follows_the_data(samples: int, size: int) -> None:
 def test_a_tiny_step_uses_one_thread_and_the_setting_comes_back(width: int, threads: int) -> None:
     seen: list[int] = []
 
-    def objective(model: nn.Module, x: Tensor) -> LossTerms:
+    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
         seen.append(torch.get_num_threads())
-        return LossTerms((model(x) - x).square().mean(), None)
+        return BatchLoss((model(x) - x).square().mean(), None)
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -1023,9 +1023,9 @@ def test_a_batch_of_one_is_made_larger_where_batchnorm_has_one_value_a_channel()
     def trained(*layers: nn.Module) -> list[int]:
         sizes = []
 
-        def objective(model: nn.Module, batch: Tensor) -> LossTerms:
+        def objective(model: nn.Module, batch: Tensor) -> BatchLoss:
             sizes.append(len(batch))
-            return LossTerms((model(batch) - 1).square().mean(), None)
+            return BatchLoss((model(batch) - 1).square().mean(), None)
 
         train(nn.Sequential(*layers), x, None, objective=objective, settings=settings, seed=0, device="cpu")
         return sizes

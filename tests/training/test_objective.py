@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from memae.autoencoder import Autoencoder
+from memae.config import TrainConfig
 from memae.losses import squared_error
 from memae.memory.memae import MemAE
 from memae.table.networks import fully_connected
-from memae.training.objective import ReconstructionObjective
+from memae.training.loop import train
+from memae.training.objective import Batch, ReconstructionObjective
 
 
 def a_model(*, memory: bool = False, alpha: float = 0.0) -> Autoencoder:
@@ -54,3 +56,45 @@ def test_noise_is_on_the_input_of_training_only() -> None:
     assert_close(noisy(model, x).loss, squared_error(x, model(seen).x).sum(dim=1).mean())  # the target is clean
     model.eval()
     assert torch.equal(noisy(model, x).loss, clean(model, x).loss)
+
+
+def the_last_two(rows: Tensor) -> Batch:
+    """Shows four columns of a row, and asks for the other two."""
+    return Batch(rows[:, :4], rows[:, 4:])
+
+
+class WithSkip(nn.Module):
+    """Encodes a row, and hands its first column past the memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = fully_connected((4, 8, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.layers(x), (x[:, :1],)
+
+
+class Joined(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = fully_connected((3, 8, 2))
+
+    def forward(self, values: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        return self.layers(torch.cat([values, *skips], dim=1))
+
+
+@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_target_other_than_the_input_is_learnt(memory: bool, skips: bool) -> None:
+    torch.manual_seed(0)
+    items = MemAE(30, 2, temperature=0.05) if memory else None
+    halves = (WithSkip(), Joined()) if skips else (fully_connected((4, 8, 2)), fully_connected((2, 8, 2)))
+    model = Autoencoder(halves[0], items, halves[1])
+    rows = samples().repeat(10, 1)
+    rows[:, 4:] = rows[:, :2].tanh()  # which the rest tells
+    objective = ReconstructionObjective(reduction="sum", task=the_last_two)
+    before = float(objective(model, rows).loss.detach())
+    settings = TrainConfig(epochs=30, batch_size=50, learning_rate=1e-2)
+    history = train(model, rows, rows[:20], objective=objective, settings=settings, seed=0, device="cpu")
+    assert model(rows[:, :4]).x.shape == (200, 2)
+    assert history.records[-1].loss < 0.3 * before

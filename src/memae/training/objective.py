@@ -12,10 +12,28 @@ from torch import Tensor, nn
 from memae.losses import Reduction, squared_error, total_loss
 from memae.memory.base import Memory, MemoryRead
 
-__all__ = ["LossTerms", "Objective", "ReconstructionObjective"]
+__all__ = ["Batch", "BatchLoss", "Objective", "ReconstructionObjective", "Task", "reconstruction"]
 
 
-class LossTerms(NamedTuple):
+class Batch(NamedTuple):
+    """What a step shows a model, and what the model is to make of it."""
+
+    x: Tensor
+    """(B, ...)"""
+    target: Tensor
+    """(B, ...) what the reconstruction is compared with: x, unless the task says otherwise."""
+
+
+Task: TypeAlias = Callable[[Tensor], Batch]
+"""From samples (B, ...) to a batch; a prediction would show all frames of a clip but the last, which is the target."""
+
+
+def reconstruction(samples: Tensor) -> Batch:
+    """The task of an autoencoder: to rebuild what it sees."""
+    return Batch(samples, samples)
+
+
+class BatchLoss(NamedTuple):
     """What an objective makes of a batch."""
 
     loss: Tensor
@@ -24,8 +42,8 @@ class LossTerms(NamedTuple):
     """The memory read behind it, watched for health; None where there is no memory."""
 
 
-Objective: TypeAlias = Callable[[nn.Module, Tensor], LossTerms]
-"""From a model and a clean batch (B, ...) to its loss; `model.training` tells training from held-out loss."""
+Objective: TypeAlias = Callable[[nn.Module, Tensor], BatchLoss]
+"""From a model and samples (B, ...) to its loss; `model.training` tells training from validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +54,16 @@ class ReconstructionObjective:
     """Of the error of one sample."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise on the input while training; the target stays clean."""
+    task: Task = reconstruction
+    """What the model sees of the samples, and what it is to make of it."""
 
-    def __call__(self, model: nn.Module, x: Tensor) -> LossTerms:
-        """Loss and read of a batch (B, ...)."""
+    def __call__(self, model: nn.Module, samples: Tensor) -> BatchLoss:
+        """Loss and read of samples (B, ...)."""
+        x, target = self.task(samples)
         seen = x + self.noise * torch.randn_like(x) if self.noise and model.training else x
-        rebuilt = model(seen)
-        terms = () if rebuilt.read is None else _memory(model).loss_terms(rebuilt.read)
-        return LossTerms(total_loss(squared_error(x, rebuilt.x), terms, reduction=self.reduction), rebuilt.read)
+        made = model(seen)
+        terms = () if made.read is None else _memory(model).loss_terms(made.read)
+        return BatchLoss(total_loss(squared_error(target, made.x), terms, reduction=self.reduction), made.read)
 
 
 def _memory(model: nn.Module) -> Memory:
