@@ -512,7 +512,7 @@ def of_rows() -> Detector:
 def test_video_is_nothing_for_a_model_of_images_or_rows(
     of_images: Detector, of_rows: Detector, tapes: Path
 ) -> None:
-    for detector, kind in ((of_images, "images"), (of_rows, "a table")):
+    for detector, kind in ((of_images, "images"), (of_rows, "tables")):
         for x in (tapes / "calm.mkv", str(tapes / "normal"), [tapes / "calm.mkv"]):
             for use in (detector.score, detector.detect, detector.explain):
                 with pytest.raises(
@@ -522,7 +522,7 @@ def test_video_is_nothing_for_a_model_of_images_or_rows(
                     use(x)
         with pytest.raises(DataError, match="watch takes a model of video; use score, detect or stream"):
             next(detector.watch(tapes / "calm.mkv"))
-        with pytest.raises(MemaeError, match="no scores of normal footage"):
+        with pytest.raises(MemaeError, match="events take a model of video"):
             detector.event_threshold(1)
 
 

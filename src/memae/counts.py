@@ -8,11 +8,9 @@ from typing import Protocol, runtime_checkable
 
 from memae.stages import Count
 
-__all__ = ["count", "lines_about", "unit_of"]
+__all__ = ["count", "lines_about"]
 
 LOOKED_AT = 1 << 20  # bytes of a text file whose lines are counted
-
-_UNITS = {"table": "rows", "image": "images", "video": "frames"}
 
 
 @runtime_checkable
@@ -23,11 +21,6 @@ class _Counted(Protocol):
 def count(source: object) -> Count | None:
     """How many samples a source says that it holds; None where it cannot say."""
     return source.count() if isinstance(source, _Counted) else None
-
-
-def unit_of(modality: str) -> str:
-    """What the samples of a modality are called, in the plural."""
-    return _UNITS[modality]
 
 
 def lines_about(path: Path) -> Count | None:

@@ -96,6 +96,7 @@ class Detector:
         drop: Sequence[str] = (),
         categorical: Sequence[str] = (),
         skip_bad: bool = False,
+        frame_rate: float | None = None,
         stream: bool | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
@@ -110,6 +111,7 @@ class Detector:
             drop: columns to leave out, now and whenever they are met later.
             categorical: columns of numbers that name kinds, such as codes and ports.
             skip_bad: leave out samples that cannot be read, which are an error else; `facts["skipped"]` counts them.
+            frame_rate: frames per second of folders of frames, which carry no times; folders of images are then video.
             stream: rows of a table are encoded into a temporary file in passes over the source, or held in memory; None
                 decides by their size.
             checkpoint: a directory to save the training's state in after every epoch; `save` removes it once the
@@ -122,7 +124,7 @@ class Detector:
             ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
                 cannot promise, or a checkpoint of another run.
         """
-        source = open_source(x, self._named_kind(), skip_bad=skip_bad)
+        source = open_source(x, self._named_kind(), skip_bad=skip_bad, frame_rate=frame_rate)
         drop = [drop] if isinstance(drop, str) else drop
         categorical = [categorical] if isinstance(categorical, str) else categorical
         source = source.without(drop) if drop else source
@@ -255,18 +257,19 @@ class Detector:
         if unknown:
             raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
 
-    def open(self, x: Any, *, skip_bad: bool = False) -> Source:
+    def open(self, x: Any, *, skip_bad: bool = False, **options: Any) -> Source:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
 
         Args:
             x: samples of the kind that it was trained on.
             skip_bad: what cannot be read is left out, and is an error else; see `memae.sources.open_source`.
+            **options: how to read it; see there too.
 
         Raises:
             DataError: nothing that can be read, or of another kind.
         """
         modality = self._fitted.modality
-        source = open_source(x, modality, self.preprocess, skip_bad=skip_bad)
+        source = open_source(x, modality, self.preprocess, skip_bad=skip_bad, **options)
         if source.modality != modality.name:
             other = modality_named(source.modality)
             raise DataError(
@@ -308,6 +311,11 @@ class Detector:
             artifact.model.to(torch.accelerator.current_accelerator())
         detector._artifact = artifact
         return detector
+
+    @property
+    def artifact(self) -> Artifact:
+        """All that `save` writes: config, preprocessing, model, threshold, use counts, facts and reference."""
+        return self._fitted
 
     @property
     def model(self) -> Autoencoder:

@@ -12,19 +12,30 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder
 from memae.config import VARIANTS, Config, KindSettings, add_section, validated
-from memae.deprecated import warn_renamed
 from memae.encoded import Encoded
 from memae.errors import ConfigError, DataError
 from memae.progress import Done, Progress
 from memae.threshold import Threshold
-from memae.types import Key, Skipped, Source
+from memae.types import (
+    Cell,
+    Explained,
+    Explanation,
+    ItemUse,
+    Key,
+    MemoryItems,
+    Prediction,
+    Skipped,
+    Source,
+    Verdict,
+    Verdicts,
+)
 
 __all__ = [
     "Artifact",
@@ -34,6 +45,7 @@ __all__ = [
     "Explanation",
     "FitOptions",
     "ItemUse",
+    "Judged",
     "MemoryItems",
     "Modality",
     "Prediction",
@@ -41,8 +53,10 @@ __all__ = [
     "Preprocess",
     "Reference",
     "Request",
+    "Summary",
     "Verdict",
     "Verdicts",
+    "WriteRows",
     "build",
     "modalities",
     "modality_named",
@@ -52,7 +66,8 @@ __all__ = [
     "register",
 ]
 
-Explained: TypeAlias = Literal["none", "anomalies", "all"]
+
+SHOWN_SKIPPED = 5
 
 
 class Preprocess(Protocol):
@@ -156,151 +171,27 @@ class Request:
         return [row for row, key in enumerate(keys) if self.keys is None or key in self.keys]
 
 
-@dataclass(frozen=True, slots=True)
-class ItemUse:
-    """One item's part in rebuilding a sample."""
+class Summary(NamedTuple):
+    """What a run of scoring did."""
 
-    item: int
-    weight: float
-    """Its share of the sample's reads; the weights of all items add up to 1."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One column of one row, as the model was given it and as it expected it."""
-
-    column: str
-    seen: float | str
-    expected: float | str
-    error: float
-    """Its part of the score; the parts of all columns add up to it."""
+    lines: list[str]
+    """For a person."""
+    facts: dict[str, Any]
+    """For a machine."""
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """One sample, what the model made of it, and from what."""
+class Judged(NamedTuple):
+    """What an evaluation found."""
 
-    key: Key
-    score: float
-    p_value: float | None
-    """Conformal p-value; None for a model without a threshold."""
-    items: tuple[ItemUse, ...] = ()
-    """The items that rebuilt it, strongest first; empty for a plain autoencoder."""
-    cells: tuple[Cell, ...] = ()
-    """Tables: each column as seen and as expected, most surprising first; their errors add up to the score."""
-    x: np.ndarray | None = None
-    """Images: (C, H, W) as the network saw it, after per-image scaling. Video: (1, H, W), the frame in its clip."""
-    reconstruction: np.ndarray | None = None
-    """Images: (C, H, W) as the network rebuilt it. Video: (1, H, W)."""
-    error_map: np.ndarray | None = None
-    """(H, W) squared error, the mean over the channels; of images with `image.relative` as a multiple of the mean
-    training error of its patch."""
-    anomaly_map: np.ndarray | None = None
-    """Images: (h, w) mean errors of patches, smoothed: what the score "max" is the maximum of and maps are drawn from.
-    Of an image that was cut into tiles it is that of the whole image; x, reconstruction, error_map and items are then
-    those of the tile with its maximum."""
-    tile_at: tuple[int, int] | None = None
-    """First row and column of that tile, px."""
-
-    @property
-    def heat(self) -> np.ndarray | None:
-        """The old name of `anomaly_map`."""
-        warn_renamed("Explanation.heat", "Explanation.anomaly_map")
-        return self.anomaly_map
+    result: Any
+    """With `figures()` for JSON and `table()` for people."""
+    left_out: Sequence[Skipped] = ()
+    """Samples that do not count, and why."""
+    notes: Sequence[str] = ()
 
 
-class Prediction(NamedTuple):
-    """Some samples, in the order of the source."""
-
-    keys: Sequence[Key]
-    scores: np.ndarray
-    """(S,) float64, higher = more anomalous; NaN of a sample that was skipped."""
-    skipped: tuple[Skipped, ...] = ()
-    explanations: tuple[Explanation, ...] = ()
-
-
-class Verdict(NamedTuple):
-    """The decision on one sample."""
-
-    key: Key
-    score: float
-    p_value: float
-    """Conformal p-value: how rarely a normal sample scores so high."""
-    is_anomaly: bool
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """Decisions on S samples; iterate for one `Verdict` each."""
-
-    keys: Sequence[Key]
-    scores: np.ndarray
-    """(S,) float64; higher = more anomalous. NaN of a sample that was skipped."""
-    p_values: np.ndarray
-    """(S,) float64; NaN of a sample that was skipped."""
-    is_anomaly: np.ndarray
-    """(S,) bool: the score is above the threshold."""
-    threshold: float
-    skipped: tuple[Skipped, ...] = ()
-    """The bad samples, where the caller asked to skip them."""
-    explanations: tuple[Explanation, ...] = ()
-    """Of the samples that the caller asked to have explained, in their order."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Verdicts]) -> Self:
-        """Those of all parts, of which there is at least one, as one."""
-        return cls(
-            keys=[key for part in parts for key in part.keys],
-            scores=np.concatenate([part.scores for part in parts]),
-            p_values=np.concatenate([part.p_values for part in parts]),
-            is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
-            threshold=parts[0].threshold,
-            skipped=tuple(bad for part in parts for bad in part.skipped),
-            explanations=tuple(one for part in parts for one in part.explanations),
-        )
-
-    @classmethod
-    def of(cls, found: Prediction, threshold: Threshold) -> Self:
-        """The decisions on predicted samples at a threshold."""
-        p_values = threshold.p_values(found.scores)
-        p_values[np.isnan(found.scores)] = np.nan
-        flags = threshold.flags(found.scores)
-        return cls(found.keys, found.scores, p_values, flags, threshold.value, found.skipped, found.explanations)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __iter__(self) -> Iterator[Verdict]:
-        for key, score, p_value, flag in zip(
-            self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
-        ):
-            yield Verdict(key, score, p_value, flag)
-
-
-@dataclass(frozen=True)
-class MemoryItems:
-    """The memory laid open."""
-
-    usage_counts: np.ndarray
-    """(N,) training queries that read each item; 0 is a dead item."""
-    duplicates: list[tuple[int, int]]
-    """Pairs of items that say the same; see `memae.memory.usage.duplicate_pairs`."""
-    pictures: np.ndarray | None
-    """Images: (N, C, H, W), each item decoded alone, in the units that the network sees. Video: the middle frame."""
-    rows: list[dict[str, float | str]] | None
-    """Tables: each item decoded alone, in the columns' own units."""
-
-    @property
-    def uses(self) -> np.ndarray:
-        """The old name of `usage_counts`, until 0.2.0."""
-        warn_renamed("MemoryItems.uses", "usage_counts")
-        return self.usage_counts
-
-    @property
-    def twins(self) -> list[tuple[int, int]]:
-        """The old name of `duplicates`, until 0.2.0."""
-        warn_renamed("MemoryItems.twins", "duplicates")
-        return self.duplicates
+WriteRows: TypeAlias = Callable[[Iterator[Verdicts]], tuple[int, int]]
+"""Writes verdicts as rows as they come; gives their number, and that of the anomalies."""
 
 
 class Description(NamedTuple):
@@ -320,6 +211,8 @@ class Modality(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     """What its samples are called when they are counted, in the plural: images, rows, frames."""
+    sample: ClassVar[str] = "sample"
+    """What one of them is called in summaries."""
     this: ClassVar[str]
     """What is said of its data, such as "these are images"."""
     files: ClassVar[str]
@@ -328,6 +221,8 @@ class Modality(ABC):
     """Its section of the config."""
     networks: ClassVar[tuple[str, ...]]
     """The networks that are for it; the one named like the kind is its default."""
+    open_options: ClassVar[frozenset[str]] = frozenset()
+    """Further arguments of `open`."""
     notes_after_fit: ClassVar[bool] = True
     """The notes of a training are said after it, and were not said before it."""
     initial_samples: ClassVar[int] = 10_000
@@ -352,7 +247,7 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def open(self, x: Any, preprocess: Any | None, *, origin: str, skip_bad: bool) -> Source:
+    def open(self, x: Any, preprocess: Any | None, *, origin: str, skip_bad: bool, **options: Any) -> Source:
         """The source behind what `accepts` accepted.
 
         Args:
@@ -360,6 +255,7 @@ class Modality(ABC):
             preprocess: of the model that the samples are for, so that they are read as in training; None for training.
             origin: what to call it in messages.
             skip_bad: what cannot be read is named in place of an error.
+            **options: some of `open_options`.
 
         Raises:
             DataError: nothing that can be read.
@@ -435,6 +331,54 @@ class Modality(ABC):
     @abstractmethod
     def describe(self, artifact: Artifact) -> Description:
         """The model in words."""
+
+    # the verbs of a person: options come by name, and only those that were given
+
+    score_options: ClassVar[frozenset[str]] = frozenset({"explain"})
+    """The options of a run of scoring: files that it writes beside the rows, and how."""
+    evaluate_options: ClassVar[frozenset[str]] = frozenset()
+    """The options of `evaluate`."""
+
+    def score_files(
+        self, detector: Any, source: Any, options: Mapping[str, Any], write: WriteRows, progress: Progress | None
+    ) -> Summary | None:
+        """A run of scoring that writes more than rows and explanations; None leaves it to `memae.report.runs`.
+
+        Args:
+            detector: a fitted `memae.Detector`.
+            source: opened by it.
+            options: some of `score_options`.
+            write: writes the rows.
+            progress: told how far the work is.
+        """
+        return None
+
+    def original(self, source: Any, key: Key) -> np.ndarray | None:
+        """(H, W, 3) uint8 of a sample as a person would look at it; None where only the network's view exists."""
+        return None
+
+    def evaluate(
+        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
+    ) -> Judged:
+        """Holds the verdicts on a source against labels; arguments as of `score_files`.
+
+        Raises:
+            ConfigError: labels that are not named.
+            DataError: labels that do not fit, or samples that cannot be read.
+        """
+        self._refuse("an evaluation takes labels")
+
+    def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
+        """Lines on how many samples were left out of a training, and what was wrong with the first of them."""
+        shown = "; ".join(
+            f"{'row ' if str(bad.key).isdigit() else ''}{bad.key} {bad.reason}" for bad in first[:SHOWN_SKIPPED]
+        )
+        more = f"; and {count - SHOWN_SKIPPED:,} more" if count > SHOWN_SKIPPED else ""
+        return [f"skipped {count:,} bad sample{'s' * (count != 1)}: {shown}{more}"]
+
+    def summary_of_events(self, detector: Any) -> tuple[str, Mapping[str, Any]] | None:
+        """Of video: when events begin by default, in a line and as figures; None for anything else."""
+        return None
 
     # what only some kinds of data have
 

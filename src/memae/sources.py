@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from memae.counts import count
-from memae.errors import DataError, first_line
+from memae.errors import ConfigError, DataError, first_line
 from memae.modality import Modality, modalities
 from memae.progress import Count
 from memae.types import EVERYTHING, Source
@@ -21,7 +21,12 @@ __all__ = ["collect", "open_source"]
 
 
 def open_source(
-    x: Any, wanted: Modality | None = None, preprocess: Any | None = None, *, skip_bad: bool = False
+    x: Any,
+    wanted: Modality | None = None,
+    preprocess: Any | None = None,
+    *,
+    skip_bad: bool = False,
+    **options: Any,
 ) -> Source:
     """The source behind an array, a tensor, a DataFrame, a path to a file or a folder of images, or several paths.
 
@@ -36,18 +41,25 @@ def open_source(
         preprocess: of that model, so that the data is read as in training.
         skip_bad: samples that cannot be read are named in the chunks, where a source knows how, and videos in
             `VideoSource.skipped`; they are an error else.
+        **options: how to read one kind of data, such as `frame_rate` of folders of frames, which makes them video.
 
     Raises:
+        ConfigError: an option of another kind of data than this one.
         DataError: nothing there, a type or shape with no meaning here, or a file that cannot be read.
     """
     if isinstance(x, Source):
         skipping = getattr(x, "skipping", None)
         return skipping() if skip_bad and skipping else x
     x, origin, labels = _plain(x)
-    kind = next((kind for kind in modalities() if kind.accepts(x, kind is wanted)), None)
+    options = {name: value for name, value in options.items() if value is not None}
+    reading = next((kind for kind in modalities() if options and options.keys() <= kind.open_options), wanted)
+    kind = next((kind for kind in modalities() if kind.accepts(x, kind in (wanted, reading))), None)
     if kind is None:
         raise DataError(_unknown(x, origin))
-    source = kind.open(x, preprocess if kind is wanted else None, origin=origin, skip_bad=skip_bad)
+    if foreign := sorted(options.keys() - kind.open_options):
+        raise ConfigError(f"{origin}: `{foreign[0]}` is not for {kind.plural}; leave it out")
+    own = preprocess if kind is wanted else None
+    source = kind.open(x, own, origin=origin, skip_bad=skip_bad, **options)
     return source if labels is None else _Labelled(source, labels)
 
 

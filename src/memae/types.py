@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
+from memae.deprecated import warn_renamed
 from memae.errors import DataError
 
 __all__ = [
     "EVERYTHING",
+    "Cell",
+    "Explained",
+    "Explanation",
     "FrameKey",
     "Frames",
     "Images",
+    "ItemUse",
     "Key",
+    "MemoryItems",
     "Picture",
+    "Prediction",
     "Samples",
     "Skipped",
     "Source",
     "Table",
+    "Verdict",
+    "Verdicts",
     "readable",
     "unreadable_at",
 ]
@@ -193,3 +202,153 @@ def readable(samples: Any) -> tuple[Any, tuple[Skipped, ...]]:
     if not good.any():
         raise DataError(f"{samples.origin}: holds no sample that can be read; the first {skipped[0].reason}")
     return samples.take(np.flatnonzero(good)), skipped
+
+
+Explained: TypeAlias = Literal["none", "anomalies", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemUse:
+    """One item's part in rebuilding a sample."""
+
+    item: int
+    weight: float
+    """Its share of the sample's reads; the weights of all items add up to 1."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One column of one row, as the model was given it and as it expected it."""
+
+    column: str
+    seen: float | str
+    expected: float | str
+    error: float
+    """Its part of the score; the parts of all columns add up to it."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One sample, what the model made of it, and from what."""
+
+    key: Key
+    score: float
+    p_value: float | None
+    """Conformal p-value; None for a model without a threshold."""
+    items: tuple[ItemUse, ...] = ()
+    """The items that rebuilt it, strongest first; empty for a plain autoencoder."""
+    cells: tuple[Cell, ...] = ()
+    """Tables: each column as seen and as expected, most surprising first; their errors add up to the score."""
+    x: np.ndarray | None = None
+    """Images: (C, H, W) as the network saw it, after per-image scaling. Video: (1, H, W), the frame in its clip."""
+    reconstruction: np.ndarray | None = None
+    """Images: (C, H, W) as the network rebuilt it. Video: (1, H, W)."""
+    error_map: np.ndarray | None = None
+    """(H, W) squared error, the mean over the channels; of images with `image.relative` as a multiple of the mean
+    training error of its patch."""
+    anomaly_map: np.ndarray | None = None
+    """Images: (h, w) mean errors of patches, smoothed: what the score "max" is the maximum of and maps are drawn from.
+    Of an image that was cut into tiles it is that of the whole image; x, reconstruction, error_map and items are then
+    those of the tile with its maximum."""
+    tile_at: tuple[int, int] | None = None
+    """First row and column of that tile, px."""
+
+    @property
+    def heat(self) -> np.ndarray | None:
+        """The old name of `anomaly_map`."""
+        warn_renamed("Explanation.heat", "Explanation.anomaly_map")
+        return self.anomaly_map
+
+
+class Prediction(NamedTuple):
+    """Some samples, in the order of the source."""
+
+    keys: Sequence[Key]
+    scores: np.ndarray
+    """(S,) float64, higher = more anomalous; NaN of a sample that was skipped."""
+    skipped: tuple[Skipped, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+
+
+class Verdict(NamedTuple):
+    """The decision on one sample."""
+
+    key: Key
+    score: float
+    p_value: float
+    """Conformal p-value: how rarely a normal sample scores so high."""
+    is_anomaly: bool
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Decisions on S samples; iterate for one `Verdict` each."""
+
+    keys: Sequence[Key]
+    scores: np.ndarray
+    """(S,) float64; higher = more anomalous. NaN of a sample that was skipped."""
+    p_values: np.ndarray
+    """(S,) float64; NaN of a sample that was skipped."""
+    is_anomaly: np.ndarray
+    """(S,) bool: the score is above the threshold."""
+    threshold: float
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them."""
+    explanations: tuple[Explanation, ...] = ()
+    """Of the samples that the caller asked to have explained, in their order."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Verdicts]) -> Self:
+        """Those of all parts, of which there is at least one, as one."""
+        return cls(
+            keys=[key for part in parts for key in part.keys],
+            scores=np.concatenate([part.scores for part in parts]),
+            p_values=np.concatenate([part.p_values for part in parts]),
+            is_anomaly=np.concatenate([part.is_anomaly for part in parts]),
+            threshold=parts[0].threshold,
+            skipped=tuple(bad for part in parts for bad in part.skipped),
+            explanations=tuple(one for part in parts for one in part.explanations),
+        )
+
+    @classmethod
+    def of(cls, found: Prediction, threshold: Any) -> Self:
+        """The decisions on predicted samples at a threshold."""
+        p_values = threshold.p_values(found.scores)
+        p_values[np.isnan(found.scores)] = np.nan
+        flags = threshold.flags(found.scores)
+        return cls(found.keys, found.scores, p_values, flags, threshold.value, found.skipped, found.explanations)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        for key, score, p_value, flag in zip(
+            self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
+        ):
+            yield Verdict(key, score, p_value, flag)
+
+
+@dataclass(frozen=True)
+class MemoryItems:
+    """The memory laid open."""
+
+    usage_counts: np.ndarray
+    """(N,) training queries that read each item; 0 is a dead item."""
+    duplicates: list[tuple[int, int]]
+    """Pairs of items that say the same; see `memae.memory.usage.duplicate_pairs`."""
+    pictures: np.ndarray | None
+    """Images: (N, C, H, W), each item decoded alone, in the units that the network sees. Video: the middle frame."""
+    rows: list[dict[str, float | str]] | None
+    """Tables: each item decoded alone, in the columns' own units."""
+
+    @property
+    def uses(self) -> np.ndarray:
+        """The old name of `usage_counts`, until 0.2.0."""
+        warn_renamed("MemoryItems.uses", "usage_counts")
+        return self.usage_counts
+
+    @property
+    def twins(self) -> list[tuple[int, int]]:
+        """The old name of `duplicates`, until 0.2.0."""
+        warn_renamed("MemoryItems.twins", "duplicates")
+        return self.duplicates

@@ -17,9 +17,10 @@ from video_files import write_frames, write_video
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource
 from memae.progress import Count, Stage
-from memae.report.video import evaluate_videos, score_videos
+from memae.report.rows import write_verdicts
 from memae.threshold import Threshold
 from memae.types import FrameKey, Frames
+from memae.video import run
 from memae.video import source as video_source
 from memae.video.decode import VideoFile
 from memae.video.encode import VideoEncoder
@@ -27,6 +28,7 @@ from memae.video.events import EventRule
 from memae.video.outputs import Outputs
 from memae.video.pipeline import score_frames
 from memae.video.preprocess import VideoPreprocess
+from memae.video.run import evaluate_videos
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
 
@@ -34,6 +36,12 @@ HEIGHT, WIDTH = 96, 160  # of the videos; the network sees 32 x 64, and there ar
 PLACES = (4, 8)
 RULE = EventRule(5.0, 4.0, merge_gap_s=0.0)
 GREY = np.full((HEIGHT, WIDTH, 3), 110, dtype=np.uint8)
+
+
+def score_videos(detector, x, rule, outputs, **more):
+    return run.score_videos(
+        detector, x, rule, outputs, lambda parts: write_verdicts(parts, outputs.frames), **more
+    )
 
 
 class Scripted:

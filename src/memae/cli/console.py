@@ -16,12 +16,22 @@ __all__ = ["LOG_JSON", "Console", "say_error", "say_warning", "with_options"]
 LOG_JSON = "--log-json"
 # The library names its arguments in backticks; these options give them their values.
 _OPTIONS = {
+    "after_s": "--after",
+    "before_s": "--before",
     "categorical": "--categorical",
     "drop": "--drop",
     "events": "--events",
+    "explain": "--explain",
+    "false_alarms_per_hour": "--false-alarms-per-hour",
+    "frame_rate": "--frame-rate",
     "label_column": "--label-column",
     "labels": "--labels",
+    "maps": "--maps",
+    "mask": "--mask",
     "normal": "--normal",
+    "off_threshold": "--off-threshold",
+    "on_threshold": "--on-threshold",
+    "overlay": "--overlay",
     "resume": "--resume",
     "skip_bad": "--skip-bad",
 }

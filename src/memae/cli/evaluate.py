@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,16 +26,11 @@ from memae.cli.options import (
     SkipBad,
     Source,
     check_device,
-    event_rule,
-    skipped_line,
-    without_video_options,
-    x_from,
+    check_rate,
 )
-from memae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memae.metrics import ResultTable, SampleMeter
-    from memae.modality import Explained
+    from memae.metrics import ResultTable
 
 __all__ = ["evaluate"]
 
@@ -108,88 +102,35 @@ def evaluate(
 
     console = Console(quiet=quiet, log_json=log_json)
     detector = Detector.load(model, device=check_device(device))
-    if detector.config.network.startswith("video"):
-        if labels is None:
-            raise ConfigError(
-                "a model of video is compared with --labels, a CSV file or a folder of masks; see docs/video.md"
-            )
-        if label_column or normal:
-            raise ConfigError(
-                "--label-column and --normal are for images and tables; for video --labels says it all"
-            )
-        rule, caveat = event_rule(
-            detector,
-            per_hour,
-            on_threshold,
-            off_threshold,
-            least_s=least_s,
-            merge_gap_s=merge_gap_s,
-            cool_down_s=cool_down_s,
-        )
-        if skip_bad:
-            raise ConfigError(
-                "--skip-bad: figures without some of the videos are figures of another test set; take the bad videos "
-                "and their labels out of it, or mend them"
-            )
-        from memae.report.video import evaluate_videos
+    from memae.report.runs import check_options
 
-        opened = detector.open(x_from([source], frame_rate)).without(drop or ())
-        _report(
-            evaluate_videos(detector, opened, labels, rule, mask=mask, progress=console.progress), json, console
-        )
-        if caveat:
-            console.note(f"note: {caveat}")
-        return
-    video_only = {
-        "--false-alarms-per-hour": per_hour,
-        "--on-threshold": on_threshold,
-        "--off-threshold": off_threshold,
-        "--mask": mask,
-        "--frame-rate": frame_rate,
+    options = {
+        "label_column": label_column,
+        "normal": normal,
+        "labels": labels,
+        "false_alarms_per_hour": per_hour,
+        "on_threshold": on_threshold,
+        "off_threshold": off_threshold,
+        "mask": mask,
     }
-    without_video_options(model, video_only)
-    opened = detector.open(source)
-    meter = _meter(opened, source, label_column, normal, labels, skip_bad)
-    samples = opened.without((*((label_column,) if label_column else ()), *(drop or ())))
-    explained: Explained = "all" if meter.takes_maps else "none"
-    stream = detector.stream(samples, explained=explained, skip_bad=skip_bad, progress=console.progress)
-    with closing(stream) as parts:
-        for part in parts:
-            maps = [(found.key, found.anomaly_map) for found in part.explanations if found.anomaly_map is not None]
-            meter.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
-    if left_out := meter.left_out():
-        console.note(skipped_line(len(left_out), left_out))
-    wanted = detector.threshold.false_alarm_rate
-    _report(meter.result(wanted_false_alarm_rate=wanted, progress=console.progress), json, console)
-
-
-def _meter(
-    opened: Any,
-    source: str,
-    label_column: str | None,
-    normal: list[str] | None,
-    labels: Path | None,
-    skip_bad: bool,
-) -> SampleMeter:
-    """What compares scores, and of images with masks maps, with the labels of the samples."""
-    from memae.image.evaluate import ImageMeter
-    from memae.image.source import ImageSource
-    from memae.metrics import SampleMeter, read_labels
-
-    if isinstance(opened, ImageSource):
-        return ImageMeter.of(
-            opened,
-            root=Path(source),
-            label_column=label_column,
-            normal=normal or (),
-            labels=labels,
-            skip_bad=skip_bad,
-        )
-    if labels:
-        raise ConfigError(
-            "--labels is for models of video, and for masks of images in files; leave it out, and take --label-column"
-        )
-    return SampleMeter(read_labels(opened, label_column, normal or (), skip_bad=skip_bad), opened.origin)
+    options = {name: value for name, value in options.items() if value}
+    check_options(detector, model, options, "evaluate")
+    always = {
+        "drop": drop or (),
+        "root": Path(source),
+        "skip_bad": skip_bad,
+        "least_s": least_s,
+        "merge_gap_s": merge_gap_s,
+        "cool_down_s": cool_down_s,
+    }
+    opened = detector.open(source, frame_rate=check_rate(frame_rate))
+    found = detector.modality.evaluate(detector, opened, options | always, console.progress)
+    if found.left_out:
+        for line in detector.modality.skipped_lines(len(found.left_out), found.left_out):
+            console.note(line)
+    _report(found.result, json, console)
+    for note in found.notes:
+        console.note(f"note: {note}")
 
 
 def _report(result: Any, json: bool, console: Console) -> None:

@@ -20,12 +20,9 @@ from memae.cli.options import (
     Quiet,
     SkipBad,
     Sources,
-    bad_videos,
     check_device,
-    default_events,
-    events_line,
+    check_rate,
     settings_from,
-    skipped_line,
     x_from,
 )
 
@@ -144,7 +141,7 @@ def fit(
     check_writable(out)
     if log:
         check_writable(log / "train.jsonl")
-    x = x_from(sources, frame_rate, skip_bad=skip_bad)
+    x = x_from(sources)
     place = out.absolute()  # "." has no name of its own, and is another folder once the model has taken its place
     checkpoint = place.with_name(f"{place.name}.checkpoint")
     try:
@@ -153,6 +150,7 @@ def fit(
             drop=drop or (),
             categorical=categorical or (),
             skip_bad=skip_bad,
+            frame_rate=check_rate(frame_rate),
             checkpoint=checkpoint,
             resume=resume,
             monitor=_followers(log, console) if main_process else None,
@@ -239,7 +237,7 @@ def _decision(detector: Any) -> dict[str, Any]:
 
 def _summary(detector: Any, out: Path) -> list[str]:
     facts, samples = detector.facts, detector.facts["samples"]
-    unit = "frame" if detector.config.network.startswith("video") else "sample"
+    unit = detector.modality.sample
     lines = [
         f"{out}: {detector.config.network}, {facts['parameters']:,} parameters, {facts['seconds']:.1f} s, "
         f"epoch {facts['kept_epoch']} of {facts['last_epoch']['epoch'] if facts['last_epoch'] else 0}",
@@ -264,15 +262,15 @@ def _summary(detector: Any, out: Path) -> list[str]:
             f"threshold: score {threshold.value:.6g}, for at most {threshold.false_alarm_rate:.3g} false alarms a "
             f"normal {unit}"
         )
-    if unit == "frame" and (events := default_events(detector)):
-        lines.append(f"events: {events_line(events)}")
+    if events := detector.modality.summary_of_events(detector):
+        lines.append(f"events: {events[0]}")
     if (skipped := facts["skipped"])["count"]:
         from memae.types import Skipped
 
         first = [Skipped(*bad) for bad in skipped["first"]]
 
         count = skipped["count"]
-        lines += bad_videos(count, first) if unit == "frame" else [skipped_line(count, first)]
+        lines += detector.modality.skipped_lines(count, first)
     if detector.modality.notes_after_fit:  # what there is to know of images was said before the training
         lines += [f"note: {note}" for note in facts["notes"]]
     return lines

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memae.cli.options import Json, Model, default_events, events_line
+from memae.cli.options import Json, Model
 
 __all__ = ["inspect"]
 
@@ -81,12 +81,10 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
         if items is None
         else {"usage_counts": items.usage_counts.tolist(), "duplicates": items.duplicates, "rows": items.rows},
     }
-    if report["input"]["kind"] == "table":
-        for column, stored in zip(detector.preprocess.columns, report["input"]["columns"], strict=True):
-            stored["rule"] = column.rule
-    if report["input"]["kind"] == "video":
-        events = default_events(detector)
-        report["events"] = events.figures() if events else None
+    if columns := detector.modality.describe(detector.artifact).columns:
+        report["input"]["columns"] = list(columns)
+    if events := detector.modality.summary_of_events(detector):
+        report["events"] = events[1]
     return report
 
 
@@ -99,20 +97,20 @@ def _print(detector: Any, items: Any) -> None:
     facts, threshold = report["facts"], report["threshold"]
     about = Table(show_header=False, box=None, pad_edge=False)
     about.add_row("network", f"{report['config']['network']}, {facts['parameters']:,} parameters")
-    about.add_row("input", _input(report["input"]))
-    unit = "frames" if report["input"]["kind"] == "video" else "samples"
-    if unit == "frames":
-        about.add_row("score", _score(report["config"]["video"]))
-    about.add_row("trained on", f"{facts['samples']['training']:,} {unit} of {facts['origin']}")
+    description, unit = detector.modality.describe(detector.artifact), detector.modality.sample
+    about.add_row("input", description.input)
+    for name, fact in description.facts.items():
+        about.add_row(name, fact)
+    about.add_row("trained on", f"{facts['samples']['training']:,} {unit}s of {facts['origin']}")
     about.add_row("epochs", f"kept {facts['kept_epoch']}; {facts['seconds']:.1f} s; seed {facts['seed']}")
     if threshold:
         rate = threshold["false_alarm_rate"]
-        each = " a frame" * (unit == "frames")
+        each = f" a {unit}" * (unit != "sample")
         about.add_row("threshold", f"score {threshold['value']:.6g} for a false-alarm rate of {rate:.3g}{each}")
-    if unit == "frames" and (events := default_events(detector)):
-        about.add_row("events", events_line(events))
+    if events := detector.modality.summary_of_events(detector):
+        about.add_row("events", events[0])
     console.print(about)
-    _print_columns(console, report["input"].get("columns", ()))
+    _print_columns(console, description.columns)
     if items is None:
         console.print("\nno memory: a plain autoencoder")
     else:
@@ -177,29 +175,3 @@ def _print_columns(console: Any, columns: Sequence[dict[str, Any]]) -> None:
     console.print(table)
     if len(shown) < len(columns):
         console.print(f"{len(columns) - len(shown)} more columns: see --json")
-
-
-def _score(video: dict[str, Any]) -> str:
-    """What the score of a frame is, in words."""
-    what = {
-        "mean": "mean squared error of the frame",
-        "place": f"root mean squared error of the place of {video['place_px']} px that is rebuilt worst",
-    }
-    return f"{what[video['score']]}; a clip every {video['stride']} frames"
-
-
-def _input(preprocess: dict[str, Any]) -> str:
-    if preprocess["kind"] == "image":
-        size = f"{preprocess['channels']} x {preprocess['height']} x {preprocess['width']}"
-        return f"images of {size} (channels, height, width), scale {preprocess['scale']}"
-    if preprocess["kind"] == "video":
-        return (
-            f"video in clips of {preprocess['clip_length']} grey frames of {preprocess['height']} x "
-            f"{preprocess['width']} px (height x width); the network sees their {preprocess['input']}"
-        )
-    kinds = [column["kind"] for column in preprocess["columns"]]
-    counts = ", ".join(
-        f"{kinds.count(kind)} {kind}" for kind in ("number", "category", "boolean") if kind in kinds
-    )
-    dropped = f"; dropped: {', '.join(preprocess['dropped'])}" if preprocess["dropped"] else ""
-    return f"tables of {len(kinds)} columns ({counts}){dropped}"

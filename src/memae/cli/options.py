@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memae.cli.console import LOG_JSON
-from memae.errors import ConfigError, DataError
+from memae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memae.detector import Detector
-    from memae.types import Skipped
-    from memae.video.events import EventRule, EventThreshold
+    pass
 
 __all__ = [
     "FALSE_ALARMS_PER_HOUR",
@@ -37,16 +35,11 @@ __all__ = [
     "SkipBad",
     "Source",
     "Sources",
-    "bad_videos",
     "check_device",
     "check_output",
-    "default_events",
-    "event_rule",
-    "events_line",
+    "check_rate",
     "named",
     "settings_from",
-    "skipped_line",
-    "without_video_options",
     "x_from",
 ]
 
@@ -131,64 +124,22 @@ def named(option: str) -> Iterator[None]:
         raise ConfigError(f"{option} {error}") from None
 
 
-def x_from(sources: list[str], frame_rate: float | None, *, skip_bad: bool = False) -> Any:
-    """What the library takes: a path, a list of paths, or the videos, whose frames in folders have a rate.
+def x_from(sources: list[str]) -> str | list[str]:
+    """What the library takes: a path, or a list of paths."""
+    return sources[0] if len(sources) == 1 else sources
+
+
+def check_rate(frame_rate: float | None) -> float | None:
+    """The frame rate.
 
     Raises:
-        ConfigError: a rate that is not above 0.
-        DataError: an address, several sources of which one is neither images nor video, or a rate for what is no video.
+        ConfigError: it is not above 0.
     """
-    if address := next((source for source in sources if "://" in source), None):
-        raise DataError(f"{address}: is an address, and only local files are read; download it first")
-    if frame_rate is None and len(sources) == 1:
-        return sources[0]
     if frame_rate is not None and not (math.isfinite(frame_rate) and frame_rate > 0):
         raise ConfigError(f"--frame-rate {frame_rate:g}: give frames per second, above 0")
-    from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX
-    from memae.video.paths import holds_videos
-    from memae.video.source import VideoSource
-
-    paths = [Path(source) for source in sources]
-    for path in paths:
-        if not path.is_file() or holds_videos(path):
-            continue
-        if frame_rate:
-            raise DataError(f"{path}: is no video, and --frame-rate is for video only; leave it out")
-        if not path.name.lower().endswith((*IMAGE_SUFFIXES, LIST_SUFFIX)):
-            raise DataError(
-                f"{path}: is no image and no video, and several sources are for those only; give it alone"
-            )
-    return VideoSource(paths, folder_rate=frame_rate, skip_bad=skip_bad) if frame_rate else sources
+    return frame_rate
 
 
-def bad_videos(count: int, first: Sequence[Skipped]) -> list[str]:
-    """Lines on how many videos were bad, and what became of the first of them."""
-    lines = [f"{count:,} bad video{'s' * (count != 1)}:"]
-    lines += [f"  {video}: {reason}" for video, reason in first[:SHOWN_SKIPPED]]
-    return lines + [f"  and {count - SHOWN_SKIPPED:,} more"] * (count > SHOWN_SKIPPED)
-
-
-def skipped_line(count: int, first: Sequence[Skipped]) -> str:
-    """How many bad samples were left out, and what was wrong with the first of them."""
-    shown = "; ".join(
-        f"{'row ' if str(skipped.key).isdigit() else ''}{skipped.key} {skipped.reason}"
-        for skipped in first[:SHOWN_SKIPPED]
-    )
-    more = f"; and {count - SHOWN_SKIPPED:,} more" if count > SHOWN_SKIPPED else ""
-    return f"skipped {count:,} bad sample{'s' * (count != 1)}: {shown}{more}"
-
-
-def without_video_options(model: Path, options: Mapping[str, Any]) -> None:
-    """Fails if one of the options for video, by name, was given a value; the model is of another kind.
-
-    Raises:
-        ConfigError: names the option.
-    """
-    if given := [name for name, value in options.items() if value is not None]:
-        raise ConfigError(f"{given[0]} is for models of video, and {model} is of another kind; leave it out")
-
-
-SHOWN_SKIPPED = 5
 _VIDEO = "Video"
 FALSE_ALARMS_PER_HOUR = 1.0
 FrameRate = Annotated[
@@ -257,59 +208,6 @@ Mask = Annotated[
         rich_help_panel=_VIDEO,
     ),
 ]
-
-
-def event_rule(
-    detector: Detector,
-    per_hour: float | None,
-    on_threshold: float | None,
-    off_threshold: float | None,
-    *,
-    least_s: float,
-    merge_gap_s: float,
-    cool_down_s: float,
-) -> tuple[EventRule, str | None]:
-    """The rule of events behind the options, and what must be said about its threshold.
-
-    Raises:
-        ConfigError: a value out of range, or a score and a rate.
-        MemaeError: no score is given, and the model knows no normal video to find one from.
-    """
-    from memae.video.events import EventRule
-
-    times = {"least_s": least_s, "merge_gap_s": merge_gap_s, "cool_down_s": cool_down_s}
-    if on_threshold is not None and per_hour is not None:
-        raise ConfigError(
-            "--on-threshold and --false-alarms-per-hour both set the score that begins an event; give one of them"
-        )
-    if on_threshold is not None:
-        return EventRule(on_threshold, off_threshold, **times), None
-    per_hour = FALSE_ALARMS_PER_HOUR if per_hour is None else per_hour
-    if not per_hour > 0:
-        raise ConfigError(f"--false-alarms-per-hour {per_hour:g}: give a rate above 0")
-    found = detector.event_threshold(per_hour, lambda score: EventRule(score, **times))
-    off_threshold = found.off_threshold if off_threshold is None else off_threshold
-    return EventRule(found.on_threshold, off_threshold, **times), found.caveat
-
-
-def default_events(detector: Detector) -> EventThreshold | None:
-    """The event threshold of a model at the rate that is the default; None without held-out video."""
-    from memae.errors import MemaeError
-
-    try:
-        found: EventThreshold = detector.event_threshold(FALSE_ALARMS_PER_HOUR)
-        return found
-    except MemaeError:
-        return None
-
-
-def events_line(found: EventThreshold) -> str:
-    """The event threshold of a model at the rate that is the default, in words."""
-    minutes = f"{60 * found.normal_hours:.3g} minutes of held-out normal video"
-    rate = f"{FALSE_ALARMS_PER_HOUR:g} false alarm an hour"
-    if found.caveat:
-        return f"from score {found.on_threshold:.4g} on, just above all of {minutes}: too short to promise {rate}"
-    return f"from score {found.on_threshold:.4g} on, for at most {rate}, from {minutes}"
 
 
 def check_device(device: str) -> Any:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +10,6 @@ import typer
 
 from memae.cli.console import Console
 from memae.cli.options import (
-    SHOWN_SKIPPED,
     CoolDown,
     Device,
     Drop,
@@ -29,21 +25,16 @@ from memae.cli.options import (
     Quiet,
     SkipBad,
     Sources,
-    bad_videos,
     check_device,
     check_output,
-    event_rule,
+    check_rate,
     named,
-    skipped_line,
-    without_video_options,
     x_from,
 )
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memae.detector import Detector, Verdicts
-    from memae.types import Skipped, Source
-    from memae.video.events import EventRule
+    pass
 
 __all__ = ["score"]
 
@@ -156,170 +147,45 @@ def score(
         check_output(explain, (".jsonl",), "--explain")
     if events:
         check_output(events, (".jsonl",), "--events")
-    rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
-    console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
-    detector = Detector.load(model, device=check_device(device))
-    _check_maps(detector, maps, maps_of, sources)
-    if detector.config.network.startswith("video"):
-        if explain:
-            raise ConfigError("--explain is for images and tables; of video --events says why")
-        for name, seconds in (("--before", before_s), ("--after", after_s)):
-            if not (math.isfinite(seconds) and seconds >= 0):
-                raise ConfigError(f"{name} {seconds:g}: give seconds, 0 or more")
-        x = x_from(sources, frame_rate, skip_bad=skip_bad)
-        opened = detector.open(x, skip_bad=skip_bad).without(drop or ())
-        rule, caveat = event_rule(
-            detector,
-            per_hour,
-            on_threshold,
-            off_threshold,
-            least_s=least_s,
-            merge_gap_s=merge_gap_s,
-            cool_down_s=cool_down_s,
-        )
-        _score_video(
-            detector,
-            opened,
-            rule,
-            (out, events, overlay),
-            (before_s, after_s),
-            mask=mask,
-            caveat=caveat,
-            console=console,
-        )
-        return
-    video_only = {
-        "--events": events,
-        "--overlay": overlay,
-        "--false-alarms-per-hour": per_hour,
-        "--on-threshold": on_threshold,
-        "--off-threshold": off_threshold,
-        "--mask": mask,
-        "--frame-rate": frame_rate,
-    }
-    without_video_options(model, video_only)
-    opened = detector.open(x_from(sources, None)).without(drop or ())
-    _score_samples(
-        detector,
-        opened,
-        (out, explain, maps),
-        only_anomalies=maps_of == "anomalies",
-        skip_bad=skip_bad,
-        console=console,
-    )
-
-
-def _check_maps(detector: Detector, maps: Path | None, maps_of: str, sources: list[str]) -> None:
-    from memae.image.render import check_maps_folder
+    from memae.report.runs import check_options, score_to_files
 
     if maps_of not in ("all", "anomalies"):
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
-    if maps is None:
-        return
-    if detector.modality.name != "image":
-        other = "video has --overlay" if detector.config.network.startswith("video") else "a table has --explain"
-        raise ConfigError(f"--maps is for models of images; {other}")
-    with named("--maps"):
-        check_maps_folder(maps, sources)
+    rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
+    console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
+    detector = Detector.load(model, device=check_device(device))
+    options = {
+        "explain": explain,
+        "maps": maps,
+        "events": events,
+        "overlay": overlay,
+        "false_alarms_per_hour": per_hour,
+        "on_threshold": on_threshold,
+        "off_threshold": off_threshold,
+        "mask": mask,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    check_options(detector, model, options, "score")
+    if maps:
+        from memae.image.render import check_maps_folder
 
-
-def _score_samples(
-    detector: Detector,
-    opened: Source,
-    files: tuple[Path | None, Path | None, Path | None],
-    *,
-    only_anomalies: bool,
-    skip_bad: bool,
-    console: Console,
-) -> None:
-    from memae.report.rows import write_verdicts
-    from memae.report.writers import Beside
-
-    out, explain, maps = files
-    noted = _Noted()
-    beside = Beside(detector, opened, explain, maps, only_anomalies=only_anomalies)
-    parts = detector.stream(opened, explained=beside.explained, skip_bad=skip_bad, progress=console.progress)
-    # closed, so that its stage ends before an error is said
-    with beside, closing(parts):
-        total, flagged = write_verdicts(beside.passed_on(noted.passed_on(parts)), out)
-    if beside.failed:
-        raise beside.failed
-    lines = [f"note: {note}" for note in getattr(opened, "notes", ())]
-    if noted.skipped:
-        lines.append(skipped_line(noted.skipped, noted.first_skipped))
-    share = flagged / (total - noted.skipped)
-    lines.append(
-        f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {detector.threshold.value:.6g}"
-        + (f"; {out}" if out else "")
-        + (f"; {beside.drawn:,} maps in {maps}" if maps else "")
+        with named("--maps"):
+            check_maps_folder(maps, sources)
+    opened = detector.open(x_from(sources), skip_bad=skip_bad, frame_rate=check_rate(frame_rate))
+    always = {
+        "maps_of": maps_of,
+        "least_s": least_s,
+        "merge_gap_s": merge_gap_s,
+        "cool_down_s": cool_down_s,
+        "before_s": before_s,
+        "after_s": after_s,
+    }
+    found = score_to_files(
+        detector,
+        opened.without(drop or ()),
+        out,
+        options | always,
+        skip_bad=skip_bad,
+        progress=console.progress,
     )
-    console.result(
-        lines,
-        samples=total,
-        anomalies=flagged,
-        skipped=noted.skipped,
-        threshold=detector.threshold.value,
-        **_files(out, explain=explain, maps=maps),
-        **({"drawn": beside.drawn} if maps else {}),
-    )
-
-
-def _files(out: Path | None, **others: Path | None) -> dict[str, str]:
-    """The files that were written, by what they hold."""
-    return {name: str(path) for name, path in {"out": out, **others}.items() if path}
-
-
-def _score_video(
-    detector: Detector,
-    source: Source,
-    rule: EventRule,
-    files: tuple[Path | None, Path | None, Path | None],
-    around_s: tuple[float, float],
-    *,
-    mask: Path | None,
-    caveat: str | None,
-    console: Console,
-) -> None:
-    from memae.report.video import score_videos
-    from memae.video.outputs import Outputs
-
-    out, events, overlay = files
-    outputs = Outputs(*files, *around_s, rows_to_stdout=not any(files))
-    found = score_videos(detector, source, rule, outputs, mask=mask, progress=console.progress)
-    events_found = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
-    lines = [
-        f"{found.frames:,} frames, {found.anomalous_frames:,} ({found.anomalous_frames / found.frames:.2%}) above "
-        f"score {detector.threshold.value:.4g}; {events_found} from score {rule.on_threshold:.4g} on"
-        + "".join(f"; {path}" for path in (out, events, overlay) if path)
-    ]
-    if caveat:
-        lines.append(f"note: {caveat}")
-    if found.skipped:
-        lines += bad_videos(len(found.skipped), found.skipped)
-    console.result(
-        lines,
-        frames=found.frames,
-        anomalous_frames=found.anomalous_frames,
-        events=len(found.events),
-        skipped=len(found.skipped),
-        threshold=detector.threshold.value,
-        on_threshold=rule.on_threshold,
-        enter=rule.on_threshold,  # its old name, until 0.2.0
-        caveat=caveat,
-        **_files(out, event_file=events, overlay=overlay),
-    )
-
-
-class _Noted:
-    """What is remembered of verdicts on their way to the file."""
-
-    def __init__(self) -> None:
-        self.skipped = 0
-        self.first_skipped: list[Skipped] = []
-
-    def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
-        """The same chunks."""
-        for part in parts:
-            self.skipped += len(part.skipped)
-            self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
-            yield part
+    console.result(found.lines, **found.facts)

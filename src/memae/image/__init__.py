@@ -17,6 +17,7 @@ from memae.image.arrays import ArraySource
 from memae.image.build import build as build_images
 from memae.image.build import settle as settle_images
 from memae.image.config import NETWORKS, SMALL_PX, ImageConfig, preset
+from memae.image.evaluate import evaluate as evaluate_images
 from memae.image.mvtec import find_mvtec
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
 from memae.image.prepare import prepare as prepare_images
@@ -24,9 +25,9 @@ from memae.image.preprocess import ImagePreprocess
 from memae.image.scoring import ImageReference, map_threshold
 from memae.image.source import ImageSource, open_idx
 from memae.memory.base import Fillable
-from memae.modality import Artifact, Description, FitOptions, Modality, Prediction, Prepared, Request
+from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prediction, Prepared, Request
 from memae.progress import Done, Progress
-from memae.types import Images, Source
+from memae.types import Images, Key, Source
 
 __all__ = ["MODALITY", "ImageModality"]
 
@@ -40,6 +41,8 @@ class ImageModality(Modality):
     files = f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders and lists (.txt) of images"
     Settings = ImageConfig
     networks = NETWORKS
+    score_options = frozenset({"explain", "maps", "maps_of"})
+    evaluate_options = frozenset({"label_column", "normal", "labels"})
     notes_after_fit = False
 
     def accepts(self, x: Any, wanted: bool) -> bool:
@@ -52,7 +55,9 @@ class ImageModality(Modality):
             return x.ndim in (3, 4)
         return isinstance(x, Images)
 
-    def open(self, x: Any, preprocess: ImagePreprocess | None, *, origin: str, skip_bad: bool) -> Source:
+    def open(
+        self, x: Any, preprocess: ImagePreprocess | None, *, origin: str, skip_bad: bool, **options: Any
+    ) -> Source:
         """See `Modality.open`; a folder in the layout of MVTec AD means its normal images, or for a model its test."""
         if isinstance(x, Images):
             source: Any = ArraySource(x)
@@ -126,9 +131,19 @@ class ImageModality(Modality):
         size = f"{preprocess.channels} x {preprocess.height} x {preprocess.width}"
         return Description(f"images of {size} (channels, height, width), scale {preprocess.scale}")
 
+    def original(self, source: Any, key: Key) -> np.ndarray | None:
+        """The image at its own size, where it lies in a file."""
+        return source.original(key) if isinstance(source, ImageSource) else None
+
     def map_threshold(self, artifact: Artifact) -> float:
         """The quantile of the maxima over held-out normal images."""
         return map_threshold(artifact)
+
+    def evaluate(
+        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
+    ) -> Judged:
+        """By labels, and by masks where there are any."""
+        return evaluate_images(detector, source, options, progress)
 
 
 def _means_images(path: Path) -> bool:

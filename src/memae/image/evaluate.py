@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,10 +20,19 @@ from memae.metrics.curves import Curves, ScoreHistogram, area_share
 from memae.metrics.intervals import Estimate, bootstrap
 from memae.metrics.labels import Labels, read_labels
 from memae.metrics.samples import Evaluation, ResultTable, SampleMeter, rows_of
+from memae.modality import Judged
 from memae.progress import Progress
 from memae.types import Key
 
-__all__ = ["ImageEvaluation", "ImageMasks", "ImageMeter", "PixelEvaluation", "PixelMeter", "read_masks"]
+__all__ = [
+    "ImageEvaluation",
+    "ImageMasks",
+    "ImageMeter",
+    "PixelEvaluation",
+    "PixelMeter",
+    "evaluate",
+    "read_masks",
+]
 
 MOST_FALSE = 0.3  # AUPRO is taken up to this share of normal pixels
 MASK_ENDING = "_mask"
@@ -267,3 +277,27 @@ def _marked(file: Path) -> np.ndarray:
 
 def _stem(key: str) -> str:
     return PurePosixPath(key).with_suffix("").as_posix()
+
+
+def evaluate(detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None) -> Judged:
+    """See `memae.modality.Modality.evaluate`; options: those, and `skip_bad`, `drop`, `root`."""
+    column, skip_bad = options.get("label_column"), bool(options.get("skip_bad"))
+    normal, labels = options.get("normal") or (), options.get("labels")
+    meter: SampleMeter
+    if isinstance(source, ImageSource):
+        meter = ImageMeter.of(
+            source, root=options.get("root"), label_column=column, normal=normal, labels=labels, skip_bad=skip_bad
+        )
+    elif labels:
+        raise ConfigError(
+            "`labels`: masks are of images in files; leave them out, and name the column of the labels"
+        )
+    else:
+        meter = SampleMeter(read_labels(source, column, normal, skip_bad=skip_bad), source.origin)
+    samples = source.without([*((column,) if column else ()), *options.get("drop", ())])
+    explained = "all" if meter.takes_maps else "none"
+    for part in detector.stream(samples, explained=explained, skip_bad=skip_bad, progress=progress):
+        maps = [(found.key, found.anomaly_map) for found in part.explanations]
+        meter.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
+    wanted = detector.threshold.false_alarm_rate
+    return Judged(meter.result(wanted_false_alarm_rate=wanted, progress=progress), meter.left_out())

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from memae.detector import Verdicts
 from memae.files import atomic_file
 from memae.modality import Explanation
-from memae.types import FrameKey, Key
+from memae.types import Key
 
 __all__ = ["explanation_lines", "write_verdicts"]
 
@@ -116,10 +116,18 @@ def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
 
 
 def _key_columns(keys: Sequence[Key]) -> dict[str, Any]:
-    if keys and isinstance(keys[0], FrameKey):
-        videos, frames, times = zip(*keys, strict=True)
-        return {"video": [_text(video) for video in videos], "frame": list(frames), "time_s": np.round(times, 6)}
+    if names := getattr(keys[0], "_fields", ()) if keys else ():
+        named: Sequence[Any] = keys  # NamedTuples of one type
+        parts = zip(*named, strict=True)
+        return {name: _column(values) for name, values in zip(names, parts, strict=True)}
     return {"key": pa.array(np.asarray(keys) if isinstance(keys, range) else [_text(key) for key in keys])}
+
+
+def _column(values: Sequence[Any]) -> Any:
+    """One field of keys: numbers as they are, fractions to a millionth, anything else as text."""
+    if isinstance(values[0], float):
+        return np.round(values, 6)
+    return list(values) if isinstance(values[0], int) else [_text(value) for value in values]
 
 
 def _text(key: Key) -> str:

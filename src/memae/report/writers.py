@@ -11,7 +11,6 @@ from memae.detector import Detector, Verdicts
 from memae.errors import WriteError
 from memae.files import no_room
 from memae.image.render import map_path, save_map
-from memae.image.source import ImageSource
 from memae.modality import Explained, Explanation
 from memae.report.rows import explanation_lines
 from memae.types import Source
@@ -39,7 +38,7 @@ class Beside:
         self.drawn = 0
         """Maps."""
         self._source, self._lines, self._maps, self._only_anomalies = source, lines, maps, only_anomalies
-        self._threshold = detector.map_threshold if maps else 0.0
+        self._modality, self._threshold = detector.modality, detector.map_threshold if maps else 0.0
         self._stack = ExitStack()
 
     @property
@@ -86,7 +85,7 @@ class Beside:
     def _draw(self, found: Explanation) -> None:
         if self._maps is None:
             return
-        picture = self._source.original(found.key) if isinstance(self._source, ImageSource) else None
+        picture = self._modality.original(self._source, found.key)
         try:
             save_map(found, self._threshold, self._maps / map_path(found.key), picture)
             self.drawn += 1

@@ -15,11 +15,12 @@ from memae.config import Config
 from memae.errors import DataError
 from memae.memory.base import Fillable
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, FitOptions, Modality, Prediction, Prepared, Request
+from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prediction, Prepared, Request
 from memae.progress import Done, Progress
 from memae.table import scoring
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
+from memae.table.evaluate import evaluate as evaluate_tables
 from memae.table.networks import fully_connected
 from memae.table.prepare import prepare as prepare_rows
 from memae.table.schema import TablePreprocess
@@ -46,6 +47,7 @@ class TableModality(Modality):
     files = ", ".join(TABLE_SUFFIXES)
     Settings = TableConfig
     networks = NETWORKS
+    evaluate_options = frozenset({"label_column", "normal"})
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         """CSV, Parquet and Arrow files by their suffix, frames, and arrays of two axes."""
@@ -55,7 +57,9 @@ class TableModality(Modality):
             return x.ndim == 2
         return isinstance(x, Table | pa.Table) or is_frame(x)
 
-    def open(self, x: Any, preprocess: TablePreprocess | None, *, origin: str, skip_bad: bool) -> Source:
+    def open(
+        self, x: Any, preprocess: TablePreprocess | None, *, origin: str, skip_bad: bool, **options: Any
+    ) -> Source:
         """See `Modality.open`."""
         if isinstance(x, Path):
             source = _open_file(x, preprocess)
@@ -120,6 +124,12 @@ class TableModality(Modality):
         dropped = f"; dropped: {', '.join(preprocess.dropped)}" if preprocess.dropped else ""
         columns = [{**column.model_dump(), "rule": column.rule} for column in preprocess.columns]
         return Description(f"tables of {len(kinds)} columns ({counts}){dropped}", columns=columns)
+
+    def evaluate(
+        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
+    ) -> Judged:
+        """By labels in a column."""
+        return evaluate_tables(detector, source, options, progress)
 
 
 def _open_file(path: Path, preprocess: TablePreprocess | None) -> Any:

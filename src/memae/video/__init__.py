@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,22 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import DataError, MemaeError
 from memae.memory.base import Fillable
-from memae.modality import Artifact, Description, FitOptions, Modality, Prediction, Prepared, Request
+from memae.modality import (
+    Artifact,
+    Description,
+    FitOptions,
+    Judged,
+    Modality,
+    Prediction,
+    Prepared,
+    Request,
+    Summary,
+    WriteRows,
+)
 from memae.progress import Done, Progress
-from memae.types import Source
+from memae.types import Skipped, Source
 from memae.video import predict as prediction
+from memae.video import run
 from memae.video.build import build as build_clips
 from memae.video.config import NETWORKS, VideoConfig, preset
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
@@ -30,6 +42,17 @@ from memae.video.source import VideoSource
 
 __all__ = ["MODALITY", "VideoModality"]
 
+EVENT_OPTIONS = frozenset(
+    {
+        "false_alarms_per_hour",
+        "on_threshold",
+        "off_threshold",
+        "least_s",
+        "merge_gap_s",
+        "cool_down_s",
+        "mask",
+    }
+)
 ITEM_POSITIONS = 4  # on each side of the map that an item is decoded on
 ITEM_BATCH = 32
 
@@ -39,10 +62,14 @@ class VideoModality(Modality):
 
     name = "video"
     unit = "frames"
+    sample = "frame"
     this = "this is video"
     files = f"video: {', '.join(VIDEO_SUFFIXES)}"
     Settings = VideoConfig
     networks = NETWORKS
+    open_options = frozenset({"frame_rate"})
+    score_options = EVENT_OPTIONS | {"events", "overlay", "before_s", "after_s"}
+    evaluate_options = EVENT_OPTIONS | {"labels"}
     initial_samples = 512  # clips, each of which makes many queries
     initial_batch = 16
 
@@ -54,9 +81,12 @@ class VideoModality(Modality):
             return holds_videos(x) or (wanted and x.is_dir())
         return False
 
-    def open(self, x: Any, preprocess: VideoPreprocess | None, *, origin: str, skip_bad: bool) -> Source:
+    def open(
+        self, x: Any, preprocess: VideoPreprocess | None, *, origin: str, skip_bad: bool, **options: Any
+    ) -> Source:
         """See `Modality.open`."""
-        source = VideoSource(x if isinstance(x, list) else [x], skip_bad=skip_bad)
+        rate = options.get("frame_rate")
+        source = VideoSource(x if isinstance(x, list) else [x], folder_rate=rate, skip_bad=skip_bad)
         return source if preprocess is None else source.resized(preprocess.height, preprocess.width)
 
     def prepare(
@@ -126,6 +156,26 @@ class VideoModality(Modality):
             f"(height x width); the network sees their {preprocess.input}",
             {"score": f"{score}; a clip every {settings.stride} frames"},
         )
+
+    def score_files(
+        self, detector: Any, source: Any, options: Mapping[str, Any], write: WriteRows, progress: Progress | None
+    ) -> Summary:
+        """Rows of frames, events with stills and clips, and an overlay, in one pass."""
+        return run.score_files(detector, source, options, write, progress)
+
+    def evaluate(
+        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
+    ) -> Judged:
+        """By frames, pixels, regions and events."""
+        return run.evaluate(detector, source, options, progress)
+
+    def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
+        """A line a video."""
+        return run.bad_videos(count, first)
+
+    def summary_of_events(self, detector: Any) -> tuple[str, Mapping[str, Any]] | None:
+        """When events begin where nobody says."""
+        return run.default_events(detector)
 
     def as_trained(self, source: Any, preprocess: VideoPreprocess) -> Any:
         """With frames of the size of the network."""

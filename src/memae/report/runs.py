@@ -1,0 +1,103 @@
+"""One run of scoring: the rows, and what is written beside them, by whatever kind of data it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from memae.detector import Detector, Verdicts
+from memae.errors import ConfigError
+from memae.modality import SHOWN_SKIPPED, Summary, modalities
+from memae.progress import Progress
+from memae.report.rows import write_verdicts
+from memae.report.writers import Beside
+from memae.types import Skipped, Source
+
+__all__ = ["check_options", "score_to_files"]
+
+
+def check_options(detector: Detector, model: Path, options: Mapping[str, Any], verb: str) -> None:
+    """Fails if a verb, "score" or "evaluate", is given an option that the kind of data of a model does not have.
+
+    Raises:
+        ConfigError: it names the option, and what has it.
+    """
+    name = f"{verb}_options"
+    own: frozenset[str] = getattr(detector.modality, name)
+    if foreign := sorted(options.keys() - own):
+        kinds = [kind.plural for kind in modalities()[::-1] if foreign[0] in getattr(kind, name)]
+        raise ConfigError(
+            f"`{foreign[0]}` is for models of {' and '.join(kinds)}, and {model} is of another kind; leave it out"
+        )
+
+
+def score_to_files(
+    detector: Detector,
+    source: Source,
+    out: Path | None,
+    options: Mapping[str, Any],
+    *,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Scores a source once and writes all that is wanted of it; each file appears when it is complete.
+
+    Args:
+        detector: fitted.
+        source: opened by it.
+        out: of the rows; None is CSV on stdout, where nothing else is written that stands for them.
+        options: files beside the rows, by the names in `Modality.score_options`.
+        skip_bad: what cannot be read is left out of the figures, and is an error else.
+        progress: told how far the work is.
+
+    Raises:
+        ConfigError: an output that cannot hold what is wanted.
+        DataError: samples that do not fit the model, or cannot be read.
+        WriteError: an output that cannot be written; the rows are written all the same where they can be.
+    """
+
+    def write(parts: Iterator[Verdicts]) -> tuple[int, int]:
+        return write_verdicts(parts, out)
+
+    own = detector.modality.score_files(detector, source, {**options, "out": out}, write, progress)
+    if own is not None:
+        return own
+    explain, maps = options.get("explain"), options.get("maps")
+    noted = _Noted()
+    beside = Beside(detector, source, explain, maps, only_anomalies=options.get("maps_of") == "anomalies")
+    parts = detector.stream(source, explained=beside.explained, skip_bad=skip_bad, progress=progress)
+    # closed, so that its stage ends before an error is said
+    with beside, closing(parts):
+        total, flagged = write(beside.passed_on(noted.passed_on(parts)))
+    if beside.failed:
+        raise beside.failed
+    lines = [f"note: {note}" for note in getattr(source, "notes", ())]
+    if noted.skipped:
+        lines += detector.modality.skipped_lines(noted.skipped, noted.first_skipped)
+    share, value = flagged / (total - noted.skipped), detector.threshold.value
+    lines.append(
+        f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {value:.6g}"
+        + (f"; {out}" if out else "")
+        + (f"; {beside.drawn:,} maps in {maps}" if maps else "")
+    )
+    files = {"out": out, "explain": explain, "maps": maps}
+    facts: dict[str, Any] = {"samples": total, "anomalies": flagged, "skipped": noted.skipped, "threshold": value}
+    facts |= {name: str(path) for name, path in files.items() if path}
+    return Summary(lines, facts | ({"drawn": beside.drawn} if maps else {}))
+
+
+class _Noted:
+    """What is remembered of verdicts on their way to the file."""
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self.first_skipped: list[Skipped] = []
+
+    def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
+        """The same chunks."""
+        for part in parts:
+            self.skipped += len(part.skipped)
+            self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
+            yield part
