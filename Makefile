@@ -1,6 +1,5 @@
-# One virtual environment, installed by pip under constraints.txt or others that CONSTRAINTS names (a plain pip fetches the CPU build there).
+# One virtual environment, installed by pip under constraints.txt (a plain pip fetches the CPU build there).
 PYTHON ?= python3
-CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -9,10 +8,10 @@ STAMP := $(VENV)/.installed
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS) setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memae needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorboard,video,openvino,dev]'
 	touch $@
 
 demo: $(STAMP)

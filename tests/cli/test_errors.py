@@ -420,7 +420,7 @@ SCORING = [
     case(
         "a missing value to score",
         SCORE.format("hole.csv"),
-        r"hole\.csv: row 7 has no value in column 'mean area', and in training none was missing",
+        r"hole\.csv: column 'mean area' has no value at row 7, and in training none was missing",
         "mend or remove it, or leave such rows out with --skip-bad",
     ),
     case(
@@ -513,7 +513,7 @@ SCORING = [
     case(
         "bad input on stdout",
         "score flows.model hole.csv",
-        r"hole\.csv: row \d+ has no value in column 'mean area'",
+        r"hole\.csv: column 'mean area' has no value",
         "mend or remove it",
     ),
     case(
@@ -1097,7 +1097,7 @@ def test_the_version_is_that_of_the_package(memae):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (SCORE.format("hole.csv"), 1, "error: hole.csv: row 7 has no value in column 'mean area'"),
+        (SCORE.format("hole.csv"), 1, "error: hole.csv: column 'mean area' has no value at row 7"),
         ("fit void.csv --out flows.model", 1, "error: void.csv: column 'mean area' is empty"),
         ("fit", 2, "Missing argument 'SOURCE'"),
     ],

@@ -41,7 +41,6 @@ from memae.training.objective import Objective, ReconstructionObjective
 
 __all__ = [
     "Device",
-    "epochs_of",
     "local_seed",
     "train",
 ]
@@ -121,7 +120,9 @@ def train(
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or _batch_size(len(x)))
-    settings = settings.model_copy(update={"epochs": epochs_of(settings, len(x))})
+    if settings.epochs is None:
+        epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // _steps(len(x), settings)))
+        settings = settings.model_copy(update={"epochs": epochs})
     threads = torch.get_num_threads()
     with (
         torch.random.fork_rng(devices=cuda),
@@ -461,13 +462,6 @@ def _flat(model: nn.Module, objective: Objective) -> bool:
         and sum(p.numel() for p in own) <= FLAT_PARAMETERS
         and all(p.requires_grad and p.device.type == "cpu" and p.dtype == torch.float32 for p in own)
     )
-
-
-def epochs_of(settings: TrainConfig, samples: int) -> int:
-    """The epochs of a training, where the settings may leave them to the number of samples."""
-    if settings.epochs is not None:
-        return settings.epochs
-    return max(LEAST_EPOCHS, -(-LEAST_STEPS // _steps(samples, settings)))
 
 
 def _batch_size(samples: int) -> int:

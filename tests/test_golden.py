@@ -1,0 +1,13 @@
+"""Models that an earlier version wrote load today and say what they said then; tests/golden/check_v9.py tells how."""
+
+from pathlib import Path
+
+import pytest
+
+from memae import Detector
+from tests.golden.check_v9 import GOLDENS, check
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_a_model_of_format_9_says_what_it_said(name: str, tmp_path: Path) -> None:
+    check(name, tmp_path, fast=name.startswith("video"), load=lambda path: Detector.load(path, device="cpu"))
