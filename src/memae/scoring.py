@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
-WEIGHT_BYTES = 64 << 20  # of read weights per forward pass
+WEIGHT_BYTES = 16 << 20  # of read weights per forward pass: larger blocks would be mapped anew for each
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 
 
