@@ -19,7 +19,7 @@ from experiments.protocols.ped2 import Scored, clip_errors
 from memae import Detector
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import Config, override
-from memae.engine import inference_form
+from memae.engine import scoring_form
 from memae.modality import build, prepare, preset_config
 from memae.training.loop import train
 from memae.types import FrameKey
@@ -136,7 +136,7 @@ def _of_network(
     facts: Mapping[str, Any],
 ) -> FittedVideo:
     """A trained network under every protocol."""
-    form = inference_form(model)
+    form = scoring_form(model)
 
     def sized(footage: VideoSource) -> VideoSource:
         return footage.resized(preprocess.height, preprocess.width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -14,6 +15,7 @@ from memae.artifact import load_artifact, save_artifact
 from memae.autoencoder import Autoencoder
 from memae.config import Config, current_names, override, read_toml
 from memae.deprecated import renamed_arguments, warn_renamed
+from memae.engine import Engine, EngineChoice, check_engine, choose, scoring_form
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.fit import fit_artifact
 from memae.memory.usage import duplicate_pairs
@@ -60,6 +62,7 @@ class Detector:
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
             file; see `memae.config.Config` for all keys.
         device: "auto" takes the accelerator, "cpu" does not.
+        engine: what scores on a CPU: "torch", "openvino", or "auto" for the one that pays; see `memae.engine.choose`.
 
     >>> from sklearn.datasets import load_breast_cancer
     >>> x, benign = load_breast_cancer(return_X_y=True)
@@ -75,12 +78,14 @@ class Detector:
         seed: int = 0,
         settings: Mapping[str, Any] | str | Path | None = None,
         device: Device = "auto",
+        engine: Engine = "auto",
     ) -> None:
         if not isinstance(seed, int | np.integer) or seed < 0:
             raise ConfigError(f"seed = {seed!r}: give a whole number, 0 or more")
         if device not in get_args(Device):
             raise ConfigError(f"device = {device!r}: give {' or '.join(map(repr, get_args(Device)))}")
-        self.preset, self.seed, self.device = preset, int(seed), device
+        check_engine(engine)
+        self.preset, self.seed, self.device, self.engine = preset, int(seed), device, engine
         self._origin = str(settings) if isinstance(settings, str | Path) else "settings"
         self._settings = read_toml(settings) if isinstance(settings, str | Path) else dict(settings or {})
         self._artifact: Artifact | None = None
@@ -134,6 +139,7 @@ class Detector:
             self.seed,
             FitOptions(dropped=drop, categorical=categorical, stream=stream),
             device=self.device,
+            engine=self.engine,
             checkpoint=checkpoint,
             resume=resume,
             monitor=monitor,
@@ -299,23 +305,30 @@ class Detector:
             forget_training(self._checkpoint)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: Device = "auto") -> Detector:
-        """The detector of a model directory.
+    def load(cls, path: str | Path, *, device: Device = "auto", engine: Engine = "auto") -> Detector:
+        """The detector of a model directory; device and engine as of a new detector.
 
         Raises:
             ArtifactError: a directory that is missing, damaged, unsafe or of a newer format.
+            ConfigError: an unknown device or engine, or OpenVINO on an accelerator.
+            MissingExtraError: OpenVINO is asked for and not installed.
         """
         artifact = load_artifact(Path(path))
-        detector = cls(seed=artifact.facts.get("seed", 0), device=device)
+        detector = cls(seed=artifact.facts.get("seed", 0), device=device, engine=engine)
         if device == "auto" and torch.accelerator.is_available():
             artifact.model.to(torch.accelerator.current_accelerator())
-        detector._artifact = artifact
+        detector._artifact = replace(artifact, model=scoring_form(artifact.model, engine))
         return detector
 
     @property
     def artifact(self) -> Artifact:
         """All that `save` writes: config, preprocessing, model, threshold, use counts, facts and reference."""
         return self._fitted
+
+    @property
+    def engine_choice(self) -> EngineChoice:
+        """Which engine scores with this model, and why."""
+        return choose(self.model, self.engine)
 
     @property
     def model(self) -> Autoencoder:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from importlib.util import find_spec
 from math import prod
@@ -17,6 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.errors import ConfigError, MissingExtraError
@@ -26,10 +28,12 @@ __all__ = [
     "Engine",
     "EngineChoice",
     "Rebuild",
+    "Rebuilder",
+    "beside",
+    "check_engine",
     "choose",
     "fast_bfloat16",
-    "inference_form",
-    "rebuilder",
+    "one_thread",
     "scoring_form",
 ]
 
@@ -39,9 +43,9 @@ Rebuild: TypeAlias = Callable[[Tensor], Reconstruction]
 
 # Encoded samples that OpenVINO takes at a time: larger maps leave the caches of a core, fewer do not pay for the call.
 AT_ONCE_BYTES = 1 << 18
-# Converting takes about two seconds. Where torch would lose less than that, "auto" leaves the work to torch: up to
-# 2,000 images of 256 px, or 64 MB of clips.
-WORTH_BYTES = {4: 3 << 29, 5: 1 << 26}  # of encoded samples, by the number of their axes
+# Converting takes about two seconds, which is what OpenVINO gains on so much work: 50 clips of the network `video`, or
+# 1,000 images of 256 px. With less to score, "auto" leaves it to torch.
+WORTH_FLOP = 1e11
 
 
 class EngineChoice(NamedTuple):
@@ -54,33 +58,43 @@ class EngineChoice(NamedTuple):
         return f"{self.name}: {self.reason}"
 
 
+def check_engine(engine: str) -> None:
+    """Makes sure that an engine is known and installed.
+
+    Raises:
+        ConfigError: it is unknown.
+        MissingExtraError: it is OpenVINO, which is not installed.
+    """
+    if engine not in get_args(Engine):
+        raise ConfigError(f"`engine={engine!r}`: give {', '.join(map(repr, get_args(Engine)))}")
+    if engine == "openvino" and not _installed():
+        raise MissingExtraError("`engine='openvino'`", "openvino")
+
+
 def choose(model: Autoencoder, engine: Engine = "auto") -> EngineChoice:
     """The engine for a model.
 
     Raises:
         ConfigError: an unknown engine, or OpenVINO for a model on an accelerator.
-        MissingExtraError: OpenVINO is asked for and not installed.
+        MissingExtraError: see `check_engine`.
     """
-    if engine not in get_args(Engine):
-        raise ConfigError(f"engine = {engine!r}: give {', '.join(map(repr, get_args(Engine)))}")
+    check_engine(engine)
     if engine == "torch":
         return EngineChoice("torch", "asked for")
     device, forced = next(model.parameters()).device.type, engine == "openvino"
     if device != "cpu":
         if forced:
             raise ConfigError(
-                f"engine = 'openvino' scores on the CPU, and the model is on {device}; use device='cpu'"
+                f"`engine='openvino'` scores on the CPU, and the model is on {device}; use `device='cpu'`"
             )
         return EngineChoice("torch", f"the model is on {device}")
     if forced:
-        if not _installed():
-            raise MissingExtraError("engine = 'openvino'", "openvino")
         return EngineChoice("openvino", "asked for")
     if not any(isinstance(stage, nn.Conv2d | nn.Conv3d) for stage in model.modules()):
         return EngineChoice("torch", "a network without convolutions gains nothing from OpenVINO")
     if not _installed():
         return EngineChoice("torch", "OpenVINO is not installed: pip install 'memae[openvino]'")
-    return EngineChoice("openvino", "as soon as there is enough to score that converting the network pays")
+    return EngineChoice("openvino", "from where there is so much to score that converting the network pays")
 
 
 def scoring_form(model: Autoencoder, engine: Engine = "auto") -> Autoencoder:
@@ -98,44 +112,53 @@ def scoring_form(model: Autoencoder, engine: Engine = "auto") -> Autoencoder:
     return _OpenVinoAutoencoder(model, forced=engine == "openvino").eval()
 
 
-def inference_form(model: Autoencoder, dtype: torch.dtype | None = None) -> Callable[[Tensor], Reconstruction]:
-    """The same function of a batch as `model` in eval mode, to rounding.
+class Rebuilder:
+    """Finds what is to rebuild the batches of one pass over samples. Equal passes find the same.
 
     Args:
-        model: a network of clips (B, 1, T, H, W); it is read now, and later changes to it do not show. Any
-            other, or one on an accelerator, is given back as it is.
-        dtype: of the convolutions of clips, all of them or, for int8, those that take the time. int8 is for the
-            paper's network, with BatchNorm behind all layers but the last. None is the fastest that CPU and network
-            allow.
-
-    Raises:
-        ValueError: int8 for another network of clips.
+        model: a `scoring_form`, or anything else, which is found each time.
     """
-    model.eval()
-    if next(model.parameters()).device.type != "cpu":
-        return model
-    if any(isinstance(stage, nn.Conv3d) for stage in model.modules()):
-        from memae.video.inference import allows_int8, clip_form
-        from memae.video.quantised import fast_int8
 
-        floating = torch.bfloat16 if fast_bfloat16() else torch.float32
-        return clip_form(
-            model, dtype or (torch.int8 if fast_int8() and allows_int8(model) else floating), floating
-        )
-    return model
+    def __init__(self, model: Rebuild) -> None:
+        self._model, self._flop = model, 0.0
+
+    def __call__(self, shape: Sequence[int], callers: int = 1) -> Rebuild:
+        """The model, or OpenVINO in its place.
+
+        Args:
+            shape: of the samples (S, ...) that are scored next.
+            callers: threads that will call it at once; they share the threads that torch may take here.
+        """
+        if not isinstance(self._model, _OpenVinoAutoencoder):
+            return self._model
+        count, *sample = shape
+        if not self._model.forced:
+            self._flop += count * self._model.flop(tuple(sample))
+            if self._flop < WORTH_FLOP:
+                return self._model
+        converted = self._model.converted(tuple(sample))
+        return self._model if converted is None else partial(converted, max(1, torch.get_num_threads() // callers))
 
 
-def rebuilder(model: Rebuild, shape: Sequence[int], callers: int = 1) -> Rebuild:
-    """What is to rebuild the samples (S, ...) of this shape that are scored next: the model, or OpenVINO in its place.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A block in which torch uses one thread.
 
-    Args:
-        model: a `scoring_form`, or anything else, which is given back.
-        shape: of all the samples together.
-        callers: threads that will call it at once; they share the threads that torch may take here.
+    Steps of scoring are so short that threads wait for each other longer than they work; on a busy machine they take
+    fifty times as long as one thread alone.
     """
-    if not isinstance(model, _OpenVinoAutoencoder):
-        return model
-    return model.rebuilder(shape, max(1, torch.get_num_threads() // callers))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def beside(rebuild: Rebuild) -> AbstractContextManager[None]:
+    """A block around what is done with torch beside OpenVINO: torch's threads, which wait for work awake, would take
+    the processors from OpenVINO's. It is as any other block where torch itself rebuilds."""
+    return nullcontext() if isinstance(rebuild, nn.Module) else one_thread()
 
 
 def fast_bfloat16() -> bool:
@@ -149,31 +172,37 @@ def _installed() -> bool:
 
 
 class _OpenVinoAutoencoder(Autoencoder):
-    """A network that can be converted, which is done when there is so much to score that it pays."""
+    """A network that can be converted, once for each shape of samples. Called itself it is torch's."""
 
     def __init__(self, model: Autoencoder, *, forced: bool) -> None:
         super().__init__(model.encoder, model.memory, model.decoder, model.query)
-        self._forced, self._expected_bytes, self._lock = forced, 0, threading.Lock()
+        self.forced, self._lock = forced, threading.Lock()
+        self._flops: dict[tuple[int, ...], int] = {}
         self._converted: dict[tuple[int, ...], _Converted | None] = {}  # None: OpenVINO cannot
 
-    def rebuilder(self, shape: Sequence[int], threads: int) -> Rebuild:
-        """See `rebuilder`; with so many threads of OpenVINO for each call."""
-        sample = tuple(shape[1:])
+    @torch.inference_mode()
+    def flop(self, sample: tuple[int, ...]) -> int:
+        """Multiplications and additions for one sample of this shape."""
+        if sample not in self._flops:
+            with FlopCounterMode(display=False) as counter:
+                self(torch.zeros(1, *sample))
+            self._flops[sample] = counter.get_total_flops()
+        return self._flops[sample]
+
+    def converted(self, sample: tuple[int, ...]) -> _Converted | None:
+        """The network in OpenVINO; None where that cannot be."""
         with self._lock:
-            self._expected_bytes += 4 * prod(shape)
-            worth = self._forced or self._expected_bytes >= WORTH_BYTES.get(len(shape), sys.maxsize)
-            if worth and sample not in self._converted:
+            if sample not in self._converted:
                 self._converted[sample] = self._convert(sample)
-        converted = self._converted.get(sample)
-        return self if converted is None else partial(converted, threads)
+            return self._converted[sample]
 
     def _convert(self, sample: tuple[int, ...]) -> _Converted | None:
         try:
             return _Converted(self, sample)
         except Exception as error:  # of whatever kind torch and OpenVINO raise for what they do not know
             why = f"OpenVINO cannot convert this network ({str(error).strip().splitlines()[0]})"
-            if self._forced:
-                raise ConfigError(f"engine = 'openvino': {why}; use 'auto' or 'torch'") from error
+            if self.forced:
+                raise ConfigError(f"`engine='openvino'`: {why}; use 'auto' or 'torch'") from error
             warnings.warn(f"{why}; torch scores it", RuntimeWarning, stacklevel=2)
             return None
 
@@ -220,7 +249,6 @@ class _Converted:
         """Rebuilds a batch (B, ...) with so many threads."""
         samples, request = x.detach().numpy(), self._request(threads)
         parts = [samples[at : at + self._count] for at in range(0, len(samples), self._count)]
-        # by numpy: torch's threads, which wait for work awake, would take the processors from OpenVINO's
         rebuilt, *queries = map(np.concatenate, zip(*(self._infer(request, part) for part in parts), strict=True))
         if self._memory is None:
             return Reconstruction(torch.from_numpy(rebuilt), None)

@@ -14,6 +14,7 @@ import torch
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
+from memae.engine import Engine, choose, scoring_form
 from memae.modality import Artifact, FitOptions, Prepared, modality_of
 from memae.training.history import History, Monitor
 from memae.training.loop import Device, local_seed
@@ -32,6 +33,7 @@ def fit_artifact(
     options: FitOptions = NO_OPTIONS,
     *,
     device: Device = "auto",
+    engine: Engine = "auto",
     checkpoint: str | Path | None = None,
     resume: bool = False,
     monitor: Monitor | None = None,
@@ -60,7 +62,10 @@ def fit_artifact(
         monitor=monitor,
     )
     facts = _facts(prepared, seed, time.perf_counter() - started, history, model)
-    artifact = Artifact(config, prepared.preprocess, model, None, np.empty(0, dtype=np.int64), facts)
+    facts["engine"] = str(choose(model, engine))
+    artifact = Artifact(
+        config, prepared.preprocess, scoring_form(model, engine), None, np.empty(0, dtype=np.int64), facts
+    )
     return modality.calibrate(artifact, prepared, monitor), history
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.batch_limit import BatchLimit
 from memae.encoded import Encoded, fitting
-from memae.engine import inference_form
+from memae.engine import Rebuild, Rebuilder, beside, one_thread
 from memae.errors import DataError
 from memae.memory.base import MemoryRead
 from memae.memory.usage import use_counts
@@ -35,7 +36,6 @@ __all__ = [
     "Scores",
     "count_uses",
     "items_used",
-    "one_thread",
     "p_value",
 ]
 
@@ -95,7 +95,7 @@ class Scorer(Generic[M]):
         Raises:
             OutOfMemoryError: there is no room for one sample.
         """
-        return self._batches(inference_form(self.model), x, 0, len(x), self._at_once(x))
+        return self._batches(self._rebuilder(x.shape), x, 0, len(x), self._at_once(x))
 
     def scores(self, x: Encoded, done: Done | None = None) -> np.ndarray:
         """(S,) float64 scores of encoded samples (S, ...); `done` is told of each batch.
@@ -109,9 +109,8 @@ class Scorer(Generic[M]):
         if apart:  # the read weights of all threads take no more room than those of one would
             shared = at_once // threads if self.least_for_threads > 1 else at_once
             at_once = max(1, min(shared, -(-len(x) // threads)))
-        parts = []
+        parts, rebuild = [], self._rebuilder(x.shape, threads if apart else 1)
         with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
-            rebuild = inference_form(self.model)
 
             def scores_from(start: int) -> np.ndarray:
                 found = self._batches(rebuild, x, start, min(start + at_once, len(x)), at_once)
@@ -124,14 +123,13 @@ class Scorer(Generic[M]):
         return np.concatenate(parts) if parts else np.empty(0)
 
     @torch.inference_mode()
-    def _batches(
-        self, rebuild: Callable[[Tensor], Reconstruction], x: Encoded, start: int, stop: int, wanted: int
-    ) -> Iterator[M]:
+    def _batches(self, rebuild: Rebuild, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[M]:
         while start < stop:
             size = min(self.limit.fit(wanted), stop - start)
             try:
-                batch = x[start : start + size].to(self._device)
-                part = self.measure(batch, rebuild(batch))
+                with beside(rebuild):
+                    batch = x[start : start + size].to(self._device)
+                    part = self.measure(batch, rebuild(batch))
             except (MemoryError, RuntimeError) as error:
                 self.limit.halve(error, size)
                 continue
@@ -147,24 +145,13 @@ class Scorer(Generic[M]):
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @cached_property
+    def _rebuilder(self) -> Rebuilder:
+        return Rebuilder(self.model.eval())
+
 
 def _workers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "memae-scores", torch.set_num_threads, (1,))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """A block in which torch uses one thread.
-
-    Steps of scoring are so short that threads wait for each other longer than they work; on a busy machine they take
-    fifty times as long as one thread alone.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class SampleKind(Protocol[M]):

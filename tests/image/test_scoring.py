@@ -50,7 +50,7 @@ def test_the_error_map_is_that_of_training(halving):
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     (part,) = error_maps(halving, x)
     assert torch.equal(part.errors, squared_error(x, x / 2))
-    assert torch.equal(part.reconstruction, x / 2)
+    assert torch.equal(part.rebuilt.x, x / 2)
     assert part.read is None
     assert np.array_equal(part.scores, sample_scores(halving, x))
 

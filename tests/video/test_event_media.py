@@ -56,7 +56,7 @@ class Given:
         self._scores = scores
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
-        clip = ClipEvidence(None, None, None)
+        clip = ClipEvidence(None, None)
         for chunk in chunks:
             for key, picture in zip(chunk.keys, chunk.pictures, strict=True):
                 score = self._scores[key.frame]

@@ -13,7 +13,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config, override
 from memae.errors import ConfigError
 from memae.modality import build, preset_config
-from memae.video.networks import ClipLayer, Fold, Unfold, clip_decoder, clip_encoder, encoded_clip
+from memae.video.networks import ClipLayer, Fold, ToOneChannel, Unfold, clip_decoder, clip_encoder, encoded_clip
 
 PAPER_CLIP = (1, 16, 256, 256)
 
@@ -52,7 +52,7 @@ def test_video_paper_is_the_network_of_the_paper(paper: Autoencoder) -> None:
         (96, 1, cube, (1, 2, 2)),
     ]
     assert kinds(paper.encoder) == ["Conv3d", "BatchNorm3d", "LeakyReLU"] * 4
-    assert kinds(paper.decoder) == ["ConvTranspose3d", "BatchNorm3d", "LeakyReLU"] * 3 + ["ConvTranspose3d"]
+    assert kinds(paper.decoder) == ["ConvTranspose3d", "BatchNorm3d", "LeakyReLU"] * 3 + ["ToOneChannel"]
     slopes = [stage.negative_slope for stage in paper.modules() if isinstance(stage, nn.LeakyReLU)]
     assert slopes == [0.2] * 7
     convolutions = [stage for stage in paper.modules() if isinstance(stage, nn.Conv3d | nn.ConvTranspose3d)]
@@ -236,7 +236,7 @@ def test_a_memory_of_whole_clips_learns_from_whole_frames_only() -> None:
     whole = override(sized("video", (16, 32, 48), crop_px=None), {"memory": {"query": "whole"}}, "test")
     with torch.device("meta"):
         assert build(whole, (1, 16, 32, 48)).memory.item_dim == 96 * 4 * 4 * 6
-    with pytest.raises(ConfigError, match=r"memory\.query = 'whole'.* squares of 16 px \(video\.crop_px\); use"):
+    with pytest.raises(ConfigError, match=r"memory\.query = 'whole'.* crops of 16 px \(video\.crop_px\); use"):
         build(override(whole, {"video": {"crop_px": 16}}, "test"), (1, 16, 32, 48))
 
 
@@ -246,3 +246,12 @@ def test_what_is_rebuilt_is_contiguous_whatever_the_layout_of_the_weights() -> N
         for batch in (1, 3):
             made = model(torch.randn(batch, 1, 4, 16, 24)).x
             assert made.stride() == (4 * 16 * 24, 4 * 16 * 24, 16 * 24, 24, 1)
+
+
+@pytest.mark.parametrize("extra", [(0, 1, 1), (0, 0, 1), (0, 1, 0), (0, 0, 0)])
+def test_a_layer_to_one_channel_gives_the_same_without_gradient(extra: tuple[int, int, int]) -> None:
+    layer = ToOneChannel(5, 1, 3, (1, 2, 2), 1, extra)
+    x = torch.randn(2, 5, 4, 6, 7)
+    expected = layer(x)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)

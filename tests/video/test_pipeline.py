@@ -68,7 +68,7 @@ class Scripted:
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
         weights = torch.eye(32).view(1, *PLACES, 32)
-        clip = ClipEvidence(torch.zeros(1, 32, 64), torch.zeros(1, 32, 64), weights)
+        clip = ClipEvidence(torch.zeros(1, 32, 64), torch.zeros(1, 32, 64), lambda: weights)
         for chunk in chunks:
             for key, picture in zip(chunk.keys, chunk.pictures or repeat(None), strict=False):
                 if (key.video, key.frame) == self.fails_at:

@@ -326,7 +326,9 @@ def test_a_mask_that_cannot_be_meant_is_refused(mask: np.ndarray, what: str, sco
 
 def with_weights(weights: Tensor | None, index_in_clip: int = 0, length: int = 4) -> ScoredFrame:
     x = torch.zeros(length, HEIGHT, WIDTH)
-    return ScoredFrame(FrameKey("v", 0, 0.0), 1.0, np.zeros((1, 1)), ClipEvidence(x, x, weights), index_in_clip)
+    return ScoredFrame(
+        FrameKey("v", 0, 0.0), 1.0, np.zeros((1, 1)), ClipEvidence(x, x, lambda: weights), index_in_clip
+    )
 
 
 def one_hot(items: Sequence) -> Tensor:

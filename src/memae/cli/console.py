@@ -20,6 +20,7 @@ _OPTIONS = {
     "before_s": "--before",
     "categorical": "--categorical",
     "drop": "--drop",
+    "engine": "--engine",
     "events": "--events",
     "explain": "--explain",
     "false_alarms_per_hour": "--false-alarms-per-hour",

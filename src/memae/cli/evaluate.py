@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from memae.cli.options import (
     CoolDown,
     Device,
     Drop,
+    Engine,
     FrameRate,
     Gap,
     Json,
@@ -79,6 +80,7 @@ def evaluate(
     skip_bad: SkipBad = False,
     json: Json = False,
     device: Device = "auto",
+    engine: Engine = "auto",
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
@@ -101,7 +103,7 @@ def evaluate(
     from memae.detector import Detector
 
     console = Console(quiet=quiet, log_json=log_json)
-    detector = Detector.load(model, device=check_device(device))
+    detector = Detector.load(model, device=check_device(device), engine=cast("Any", engine))
     from memae.report.runs import check_options
 
     options = {

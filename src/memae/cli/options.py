@@ -21,6 +21,7 @@ __all__ = [
     "CoolDown",
     "Device",
     "Drop",
+    "Engine",
     "FrameRate",
     "Gap",
     "Json",
@@ -72,6 +73,14 @@ Drop = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu", help="auto takes a GPU where there is one.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="auto|torch|openvino",
+        help="What scores on a CPU. auto takes OpenVINO where it is installed and pays.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 LogJson = Annotated[
     bool,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from memae.cli.options import (
     CoolDown,
     Device,
     Drop,
+    Engine,
     FrameRate,
     Gap,
     Least,
@@ -123,6 +124,7 @@ def score(
     drop: Drop = None,
     skip_bad: SkipBad = False,
     device: Device = "auto",
+    engine: Engine = "auto",
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
@@ -153,7 +155,7 @@ def score(
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
     console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
-    detector = Detector.load(model, device=check_device(device))
+    detector = Detector.load(model, device=check_device(device), engine=cast("Any", engine))
     options = {
         "explain": explain,
         "maps": maps,
@@ -188,4 +190,4 @@ def score(
         skip_bad=skip_bad,
         progress=console.progress,
     )
-    console.result(found.lines, **found.facts)
+    console.result(found.lines, **found.facts, engine=detector.engine_choice.name)

@@ -131,7 +131,7 @@ class _WholeImages:
     ) -> Mapping[str, Any]:
         return {
             "x": encoded[place : place + 1][0].numpy(),
-            "reconstruction": measured.reconstruction[row].cpu().numpy(),
+            "reconstruction": measured.rebuilt.x[row].cpu().numpy(),
             "error_map": measured.errors[row].cpu().numpy(),
             "anomaly_map": anomaly_map(measured.patches[row].cpu().numpy()),
         }
@@ -181,7 +181,7 @@ class _TilePredictor:
             p_value=p_value(self._artifact, score),
             items=items_used(part.read, 0) if part.read else (),
             x=x[0].numpy(),
-            reconstruction=part.reconstruction[0].cpu().numpy(),
+            reconstruction=part.rebuilt.x[0].cpu().numpy(),
             error_map=part.maps[0],
             anomaly_map=joined.anomaly_map,
             tile_at=(row, column),

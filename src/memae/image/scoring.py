@@ -57,7 +57,7 @@ class MapSettings:
     def __call__(self, x: Tensor, rebuilt: Reconstruction) -> ErrorMap:
         """Of encoded images (B, C, H, W) and their reconstruction."""
         errors = self.errors(x, rebuilt.x)
-        return ErrorMap(rebuilt.x, errors, self.patches(errors), rebuilt.read, self.pool)
+        return ErrorMap(rebuilt, errors, self.patches(errors), self.pool)
 
     def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
         """(B, H, W): the squared error, the mean over the channels, or its multiple of the mean training error."""
@@ -88,15 +88,19 @@ class MapSettings:
 class ErrorMap(NamedTuple):
     """A batch of B images as the scorer saw it."""
 
-    reconstruction: Tensor
-    """(B, C, H, W) in encoded units."""
+    rebuilt: Reconstruction
+    """The images (B, C, H, W) in encoded units."""
     errors: Tensor
     """(B, H, W) the squared error, the mean over the channels, or its multiple of the mean training error."""
     patches: Tensor
     """(B, h, w) the mean errors of the patches."""
-    read: MemoryRead | None
     pool: Pool | None = None
     """What of the maps is the score; None is the mean of the error map."""
+
+    @property
+    def read(self) -> MemoryRead | None:
+        """How the memory was read; None for a plain autoencoder."""
+        return self.rebuilt.read
 
     @property
     def scores(self) -> np.ndarray:

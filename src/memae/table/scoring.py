@@ -29,11 +29,15 @@ ROWS_FOR_THREADS = 4096  # that are worth a second thread
 class RowErrors(NamedTuple):
     """A batch of B rows as the scorer saw it."""
 
-    reconstruction: Tensor
-    """(B, features) in encoded units."""
+    rebuilt: Reconstruction
+    """The rows (B, features) in encoded units."""
     errors: Tensor
     """(B, features) squared errors."""
-    read: MemoryRead | None
+
+    @property
+    def read(self) -> MemoryRead | None:
+        """How the memory was read; None for a plain autoencoder."""
+        return self.rebuilt.read
 
     @property
     def scores(self) -> np.ndarray:
@@ -44,7 +48,7 @@ class RowErrors(NamedTuple):
 
 def row_errors(x: Tensor, rebuilt: Reconstruction) -> RowErrors:
     """The errors of encoded rows (B, features)."""
-    return RowErrors(rebuilt.x, squared_error(x, rebuilt.x), rebuilt.read)
+    return RowErrors(rebuilt, squared_error(x, rebuilt.x))
 
 
 def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Scorer[RowErrors]:
@@ -92,5 +96,5 @@ class _Rows:
     def explained(
         self, samples: Table, encoded: Encoded, place: int, measured: RowErrors, row: int
     ) -> Mapping[str, Any]:
-        rebuilt, errors = measured.reconstruction[row].cpu(), measured.errors[row].cpu()
+        rebuilt, errors = measured.rebuilt.x[row].cpu(), measured.errors[row].cpu()
         return {"cells": tuple(self.preprocess.cells(samples, place, rebuilt, errors / errors.numel()))}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["ClipLayer", "Fold", "Unfold", "clip_decoder", "clip_encoder", "encoded_clip"]
@@ -107,14 +109,41 @@ def clip_decoder(layers: Sequence[ClipLayer], fold: int, clip: Sequence[int], no
             to - ((at - 1) * step + 1)
             for at, to, step in zip(shapes[place + 1], shapes[place], stride, strict=True)
         ]
-        biased = last or not norm
-        stages.append(nn.ConvTranspose3d(into, out, 3, stride, 1, tuple(padding), bias=biased))  # type: ignore[arg-type]
+        kind = ToOneChannel if last and (out, *stride) == (1, 1, 2, 2) else nn.ConvTranspose3d
+        stages.append(kind(into, out, 3, stride, 1, tuple(padding), bias=last or not norm))  # type: ignore[arg-type]
         if not last:
             stages += _activation(out, norm)
         into = out
     if fold > 1:
         stages.append(Unfold(fold))
     return _channels_last(nn.Sequential(*stages))
+
+
+class ToOneChannel(nn.ConvTranspose3d):
+    """A transposed 3 x 3 x 3 convolution of stride (1, 2, 2) and padding 1 to one channel.
+
+    Runtimes starve on one channel. Without gradient it is a convolution to twelve: each position gives four pixels at
+    three points in time, and sees itself and its neighbours below and beside. Row 2 i of the result sees row i by tap
+    1; row 2 i + 1 sees row i by tap 2 and row i + 1 by tap 0; columns alike.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, C, T, H, W) to (B, 1, T, 2 H - 1 + p, 2 W - 1 + q) for an output padding (0, p, q)."""
+        if torch.is_grad_enabled() or output_size is not None:
+            return super().forward(x, output_size)
+        taps = self.weight[:, 0]  # (C, time, row, column)
+        rows = torch.stack([F.pad(taps[:, :, 1:2], (0, 0, 0, 1)), taps[:, :, [2, 0]]])
+        pixels = torch.stack(
+            [F.pad(rows[..., 1:2], (0, 1)), rows[..., [2, 0]]], dim=1
+        )  # (2, 2, C, time, row, column)
+        kernel = pixels.permute(3, 0, 1, 2, 4, 5).flatten(0, 2)[:, :, None]
+        planes = F.conv3d(F.pad(x, (0, 1, 0, 1)), kernel)
+        after, now, before = planes.view(len(x), 3, 4, *planes.shape[2:]).unbind(dim=1)
+        now = now + F.pad(before[:, :, :-1], (0, 0, 0, 0, 1, 0)) + F.pad(after[:, :, 1:], (0, 0, 0, 0, 0, 1))
+        blocks = now.view(len(x), 2, 2, *now.shape[2:]).permute(0, 3, 4, 1, 5, 2)
+        whole = blocks.flatten(4, 5).flatten(2, 3)[:, None]
+        height, width = (2 * side - 1 + p for side, p in zip(x.shape[3:], self.output_padding[1:], strict=True))
+        return whole[..., :height, :width] + cast("Tensor", self.bias)
 
 
 def _activation(channels: int, norm: bool) -> list[nn.Module]:

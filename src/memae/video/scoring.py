@@ -14,8 +14,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice, repeat
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.deprecated import renamed_attribute
-from memae.engine import inference_form
+from memae.engine import Rebuild, Rebuilder, beside
 from memae.errors import ConfigError
 from memae.losses import squared_error
 from memae.types import FrameKey, Frames, Picture
@@ -35,13 +36,9 @@ from memae.video.preprocess import VideoPreprocess
 __all__ = [
     "ClipEvidence",
     "FrameScorer",
-    "Rebuild",
     "ScoredFrame",
     "patch_errors",
 ]
-
-Rebuild: TypeAlias = Callable[[Tensor], Reconstruction]
-"""From encoded clips (B, 1, T, H, W) to their reconstruction: a network, or a faster form of one."""
 
 FRAMES_AVERAGED = 9  # around each frame, within its clip: an anomaly lasts, and noise does not
 CHUNK_FRAMES = 64
@@ -55,9 +52,14 @@ class ClipEvidence(NamedTuple):
     """(T, H, W) as the network saw it."""
     reconstruction: Tensor
     """(T, H, W)"""
-    weights: Tensor | None
-    """(t, h, w, N) shares of the items at each position of the encoding, or (1, 1, 1, N) where it is one query; None
-    without a memory."""
+    find_weights: Callable[[], Tensor | None] = lambda: None
+    """Gives `weights`: few clips are explained."""
+
+    @property
+    def weights(self) -> Tensor | None:
+        """(t, h, w, N) shares of the items at each position of the encoding, or (1, 1, 1, N) where it is one query;
+        None without a memory."""
+        return self.find_weights()
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,14 @@ class ScoredFrame:
         Args:
             box: left, top, right, bottom as shares of the frame.
         """
-        if self.clip.weights is None:
+        weights = self.clip.weights
+        if weights is None:
             return []
-        time, height, width, _ = self.clip.weights.shape
+        time, height, width, _ = weights.shape
         at = self.index_in_clip * time // len(self.clip.x)
         rows = slice(int(box[1] * height), max(int(box[1] * height) + 1, int(np.ceil(box[3] * height))))
         columns = slice(int(box[0] * width), max(int(box[0] * width) + 1, int(np.ceil(box[2] * width))))
-        shares = self.clip.weights[at, rows, columns].float().mean(dim=(0, 1)).cpu()
+        shares = weights[at, rows, columns].float().mean(dim=(0, 1)).cpu()
         order = shares.argsort(descending=True)[: int((shares > 0).sum())].tolist()
         return [(item, float(shares[item])) for item in order]
 
@@ -125,7 +128,7 @@ class FrameScorer:
         watched: np.ndarray | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self._rebuild, self._preprocess, self._video = rebuild, preprocess, video
+        self._rebuilder, self._preprocess, self._video = Rebuilder(rebuild), preprocess, video
         self._device = device or torch.device("cpu")
         self._windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
         self._watched = None if watched is None else self._watch(watched)
@@ -138,8 +141,8 @@ class FrameScorer:
         video: VideoConfig,
         watched: np.ndarray | None = None,
     ) -> Self:
-        """The scorer of a trained network in its fastest form, on the network's device."""
-        return cls(inference_form(model), preprocess, video, watched, next(model.parameters()).device)
+        """The scorer of a trained network, on the network's device."""
+        return cls(model.eval(), preprocess, video, watched, next(model.parameters()).device)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
         """Every frame of the videos, in order, with its picture if the chunks hold pictures."""
@@ -165,15 +168,13 @@ class FrameScorer:
     @torch.inference_mode()
     def _scored_clips(self, clips: list[Clip]) -> Iterator[ScoredFrame]:
         pixels = torch.from_numpy(np.stack([clip.pixels for clip in clips])).to(self._device)
-        x = self._preprocess.encode_clips(pixels)
-        rebuilt = self._rebuild(x)
-        errors = squared_error(x, rebuilt.x)[:, 0]
-        maps, scores = self._maps_and_scores(errors)
-        weights: list[Tensor | None] = [None] * len(clips)
-        if rebuilt.read is not None:
-            weights = list(rebuilt.read.shares.view(len(clips), *(rebuilt.positions or (1, 1, 1)), -1))
+        rebuild = self._rebuilder((len(clips), *self._preprocess.shape))
+        with beside(rebuild):
+            x = self._preprocess.encode_clips(pixels)
+            rebuilt = rebuild(x)
+            maps, scores = self._maps_and_scores(squared_error(x, rebuilt.x)[:, 0])
         for row, clip in enumerate(clips):
-            evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], weights[row])
+            evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
             for index, key in zip(clip.owned, clip.keys, strict=True):
                 yield ScoredFrame(key, float(scores[row, index]), maps[row, index], evidence, index)
 
@@ -213,6 +214,11 @@ class FrameScorer:
         if self._watched is not None:
             maps = maps / self._watched.shares
         return maps if mean else maps.sqrt()
+
+
+def _weights(rebuilt: Reconstruction, row: int) -> Tensor | None:
+    read = rebuilt.read
+    return None if read is None else read.shares[row].view(*(rebuilt.positions or (1, 1, 1)), -1)
 
 
 def patch_errors(errors: Tensor, side: int, frames: int = 1) -> Tensor:
