@@ -40,6 +40,7 @@ from memae.training.checkpoint import Checkpoint, checkpoint_of
 from memae.training.history import EpochRecord, History
 from memae.training.loop import local_seed
 from memae.training.objective import BatchLoss, ReconstructionObjective
+from memae.training.steps import usual_batch_size
 from memae.video.clips import Windows
 from memae.video.dataset import Clips
 from memae.video.networks import ClipLayer, clip_decoder, clip_encoder
@@ -966,7 +967,7 @@ if __name__ == "__main__":
     ("samples", "size"), [(2, 32), (1000, 32), (1400, 32), (2048, 64), (10_000, 256), (200_000, 2048)]
 )
 def test_an_unset_batch_size_follows_the_data(samples: int, size: int) -> None:
-    assert training._batch_size(samples) == size
+    assert usual_batch_size(samples) == size
 
 
 @pytest.mark.parametrize(("width", "threads"), [(4, 1), (4096, 2)])

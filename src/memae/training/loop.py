@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -29,7 +27,7 @@ from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
 from memae.memory.base import Editable, Memory, MemoryRead
 from memae.memory.starting import random_items
-from memae.memory.usage import MemoryHealth, memory_health, use_counts
+from memae.memory.usage import memory_health, use_counts
 from memae.progress import Done, Warn, stage, tell
 from memae.stages import Watcher
 from memae.training.checkpoint import Checkpoint
@@ -38,6 +36,8 @@ from memae.training.flat_adam import FlatAdam
 from memae.training.history import EpochRecord, History, Monitor
 from memae.training.interrupt import Interrupt
 from memae.training.objective import Objective, ReconstructionObjective
+from memae.training.state import TrainingState, restore, save
+from memae.training.steps import few_threads, learns_from_one, steps_of, usual_batch_size
 
 __all__ = [
     "Device",
@@ -47,8 +47,6 @@ __all__ = [
 
 Device = Literal["auto", "cpu"]
 
-# Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
-SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
 FLAT_PARAMETERS = 400_000  # up to so many, Adam's calls take longer than to add gradients up in one vector
 LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
@@ -60,16 +58,6 @@ REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
 def local_seed(*place: int) -> int:
     """A seed for one place of a run, such as (seed, epoch): well mixed, and equal on every machine."""
     return int(np.random.SeedSequence(place).generate_state(1)[0])
-
-
-@dataclass
-class _State:
-    """What changes from epoch to epoch besides the weights and the optimiser."""
-
-    records: list[EpochRecord] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_loss: float = float("inf")
-    best_epoch: int = 0
 
 
 def train(
@@ -119,14 +107,14 @@ def train(
         )
     accelerator = _accelerator(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
-    batch = min(len(x), settings.batch_size or _batch_size(len(x)))
+    batch = min(len(x), settings.batch_size or usual_batch_size(len(x)))
     if settings.epochs is None:
-        epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // _steps(len(x), settings)))
+        epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // steps_of(len(x), settings)))
         settings = settings.model_copy(update={"epochs": epochs})
     threads = torch.get_num_threads()
     with (
         torch.random.fork_rng(devices=cuda),
-        _few_threads(model, batch, x.shape),
+        few_threads(model, batch, x.shape),
         Interrupt() as interrupt,
     ):
         told = monitor if accelerator.is_main_process else None
@@ -174,7 +162,7 @@ class _Loop:
         self.compiled = compiled_gradients(self.model, objective, tuple(shape), threads) if self.plain else None
         flat = self.compiled or (self.plain and _flat(self.model, objective))
         self.optimizer = FlatAdam(parameters, rate) if flat else torch.optim.Adam(parameters, lr=rate, fused=True)
-        self.state = _State()
+        self.state = TrainingState()
 
     def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
         x = x.to(self.accelerator.device)
@@ -183,7 +171,7 @@ class _Loop:
             if not self.settings.patience and len(held_out) > HELD_OUT_LOGGED:
                 held_out = held_out[:HELD_OUT_LOGGED]
         if self.checkpoint and self.checkpoint.exists():
-            self._restore(*self.checkpoint.load())
+            self.state = restore(self.checkpoint, self.model, self.optimizer, self.accelerator.device)
         state, settings = self.state, self.settings
         epochs = settings.epochs or 0
         interrupted = False
@@ -242,7 +230,7 @@ class _Loop:
         finally:
             if self.checkpoint and self.accelerator.is_main_process:
                 try:
-                    self._save(self.checkpoint)
+                    save(self.checkpoint, self.model, self.optimizer, self.state)
                 except (OSError, SafetensorError, WriteError) as error:  # the training itself is worth more
                     message = (
                         str(error) if isinstance(error, WriteError) else unwritten(self.checkpoint.path, error)
@@ -333,26 +321,13 @@ class _Loop:
         samples = len(x)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
-        steps = _steps(samples, self.settings)
-        if samples // steps < 2 * world and not self._learns_from_one(x):
+        steps = steps_of(samples, self.settings)
+        if samples // steps < 2 * world and not learns_from_one(self.model, x):
             steps = max(1, samples // (2 * world))
         return [
             batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
             for batch in order.tensor_split(steps)  # equal sizes: no last batch of one sample for BatchNorm
         ]
-
-    @torch.no_grad()
-    def _learns_from_one(self, x: Encoded) -> bool:
-        """Whether the network can be trained on a single sample; nothing is learnt here."""
-        before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        try:
-            self.model(x[:1])
-        except ValueError:  # "Expected more than 1 value per channel when training"
-            return False
-        finally:
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(before[name])
-        return True
 
     @torch.no_grad()
     def _held_out_loss(self, held_out: Encoded) -> float:
@@ -416,42 +391,6 @@ class _Loop:
         patience = self.settings.patience
         return bool(patience) and len(self.state.records) - self.state.best_epoch >= patience
 
-    def _save(self, checkpoint: Checkpoint) -> None:
-        stored = self.optimizer.state_dict()["state"]
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.state.best.items()}
-        tensors |= {f"adam.{i}.{name}": tensor for i, part in stored.items() for name, tensor in part.items()}
-        checkpoint.save(
-            tensors,
-            {
-                "records": [asdict(record) for record in self.state.records],
-                "best_loss": self.state.best_loss,
-                "best_epoch": self.state.best_epoch,
-            },
-        )
-
-    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        parameters = self.optimizer.param_groups[0]["params"]
-        for name, tensor in parts["adam"].items():
-            place, _, moment = name.partition(".")
-            like = parameters[int(place)]
-            if tensor.shape == like.shape:  # fused Adam goes by memory and not by strides, and a file knows none
-                tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)  # noqa: PLW2901
-            moments.setdefault(int(place), {})[moment] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.state = _State(
-            records=[_record(stored) for stored in facts["records"]],
-            best={name: tensor.to(self.accelerator.device) for name, tensor in parts["best"].items()},
-            best_loss=facts["best_loss"],
-            best_epoch=facts["best_epoch"],
-        )
-
 
 def _flat(model: nn.Module, objective: Objective) -> bool:
     """Whether one Adam step of all parameters as one vector is that of each, and faster: all learn at every step."""
@@ -464,30 +403,6 @@ def _flat(model: nn.Module, objective: Objective) -> bool:
     )
 
 
-def _batch_size(samples: int) -> int:
-    """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
-    return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
-
-
-def _steps(samples: int, settings: TrainConfig) -> int:
-    """In one epoch."""
-    return -(-samples // (settings.batch_size or _batch_size(samples)))
-
-
-@contextmanager
-def _few_threads(model: nn.Module, batch: int, shape: Sequence[int]) -> Iterator[None]:
-    """One thread while a step is so small that waking a second one costs more than it brings."""
-    before = torch.get_num_threads()
-    small = SMALL_STEP["rows" if len(shape) == 2 else "images"]
-    clips = len(shape) == 5
-    if not clips and sum(p.numel() for p in model.parameters()) * batch < small:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _take(x: Encoded, index: Tensor) -> Tensor:
     """x[index], which of a tensor takes five times as long."""
     return x.index_select(0, index) if isinstance(x, Tensor) else x[index]
@@ -495,11 +410,6 @@ def _take(x: Encoded, index: Tensor) -> Tensor:
 
 def _mean(total: Tensor | float, count: int) -> float:
     return float(total) / count
-
-
-def _record(stored: dict[str, Any]) -> EpochRecord:
-    health = stored["memory"]
-    return EpochRecord(**(stored | {"memory": MemoryHealth.of(health) if health else None}))
 
 
 def _accelerator(precision: str, device: Device) -> Any:

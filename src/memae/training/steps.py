@@ -1,0 +1,55 @@
+"""How many steps an epoch has, and on how many threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from memae.config import TrainConfig
+from memae.encoded import Encoded
+
+__all__ = ["few_threads", "learns_from_one", "steps_of", "usual_batch_size"]
+
+# Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
+SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
+
+
+def usual_batch_size(samples: int) -> int:
+    """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
+    return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
+
+
+def steps_of(samples: int, settings: TrainConfig) -> int:
+    """Steps of one epoch."""
+    return -(-samples // (settings.batch_size or usual_batch_size(samples)))
+
+
+@contextmanager
+def few_threads(model: nn.Module, batch: int, shape: Sequence[int]) -> Iterator[None]:
+    """One thread while a step is so small that waking a second one costs more than it brings."""
+    before = torch.get_num_threads()
+    small = SMALL_STEP["rows" if len(shape) == 2 else "images"]
+    clips = len(shape) == 5
+    if not clips and sum(p.numel() for p in model.parameters()) * batch < small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def learns_from_one(model: nn.Module, x: Encoded) -> bool:
+    """Whether a network can be trained on a single sample; nothing is learnt here."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        model(x[:1])
+    except ValueError:  # "Expected more than 1 value per channel when training"
+        return False
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+    return True
