@@ -47,6 +47,11 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
 
 
 def _video(found: Mapping[str, Any]) -> str:
+    if "video" in found:
+        names = ("openvino", "torch", "network_by_openvino", "network_by_torch", "limit")
+        networks = [(name, found[name]) for name in ("video", "video-paper")]
+        rows = [(title, *(f"{network[name]:.1f}" for name in names)) for title, network in networks]
+        return markdown(("frames/s", *(name.replace("_", " ") for name in names)), rows)
     return _pairs(
         {
             "frames/s, from the file to the last score": f"{found['frames_per_second']:.1f}",
