@@ -495,7 +495,7 @@ def test_a_damaged_checkpoint_is_told_with_its_cure(tmp_path: Path, damage: Call
 def test_bf16_is_float32_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for precision, hardware in (("float32", False), ("bf16", False), ("bf16", True)):
-        monkeypatch.setattr("memae.training.loop.fast_bfloat16", lambda hardware=hardware: hardware)
+        monkeypatch.setattr("memae.training.accelerator.fast_bfloat16", lambda hardware=hardware: hardware)
         model = row_model()
         settings = SETTINGS.model_copy(update={"precision": precision})
         train(model, rows(64, 1), None, objective=OBJECTIVE, settings=settings, seed=0)
@@ -505,7 +505,7 @@ def test_bf16_is_float32_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_bf16_trains_and_leaves_no_trace_in_the_model_or_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memae.training.loop.fast_bfloat16", lambda: True)  # emulated, where it is not
+    monkeypatch.setattr("memae.training.accelerator.fast_bfloat16", lambda: True)  # emulated, where it is not
     x, held_out = rows(64, 1), rows(32, 2)
 
     def run(precision: str) -> tuple[Autoencoder, History]:

@@ -7,11 +7,10 @@ that was not.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from memae.autoencoder import Autoencoder
 from memae.batch_limit import BatchLimit
 from memae.config import TrainConfig
 from memae.encoded import Encoded, fitting
-from memae.engine import fast_bfloat16
 from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
 from memae.memory.base import Editable, Memory, MemoryRead
@@ -30,6 +28,7 @@ from memae.memory.starting import random_items
 from memae.memory.usage import memory_health, use_counts
 from memae.progress import Done, Warn, stage, tell
 from memae.stages import Watcher
+from memae.training.accelerator import Device, accelerator_for
 from memae.training.checkpoint import Checkpoint
 from memae.training.compiled_gradients import compiled_gradients
 from memae.training.flat_adam import FlatAdam
@@ -37,15 +36,9 @@ from memae.training.history import EpochRecord, History, Monitor
 from memae.training.interrupt import Interrupt
 from memae.training.objective import Objective, ReconstructionObjective
 from memae.training.state import TrainingState, restore, save
-from memae.training.steps import few_threads, learns_from_one, steps_of, usual_batch_size
+from memae.training.steps import few_threads, learning_rate, learns_from_one, steps_of, usual_batch_size
 
-__all__ = [
-    "Device",
-    "local_seed",
-    "train",
-]
-
-Device = Literal["auto", "cpu"]
+__all__ = ["Device", "local_seed", "train"]
 
 FLAT_PARAMETERS = 400_000  # up to so many, Adam's calls take longer than to add gradients up in one vector
 LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
@@ -105,7 +98,7 @@ def train(
         raise ConfigError(
             "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
         )
-    accelerator = _accelerator(settings.precision, device)
+    accelerator = accelerator_for(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or usual_batch_size(len(x)))
     if settings.epochs is None:
@@ -245,7 +238,8 @@ class _Loop:
         counts: Tensor | None = None
         for place, index in enumerate(orders := self._batches(x, epoch)):
             size = index.numel()  # len() of a tensor takes its time
-            self._set_learning_rate(epoch - 1 + place / len(orders))
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(self.settings, epoch - 1 + place / len(orders))
             loss, used = self._gradients(x, index, size)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -304,14 +298,6 @@ class _Loop:
 
         for buffer in self.model.buffers():
             broadcast(buffer)
-
-    def _set_learning_rate(self, epochs_done: float) -> None:
-        """Constant, then in a straight line to zero over the last `decay_share` of the training."""
-        settings = self.settings
-        if settings.decay_share and settings.epochs:
-            left = (1 - epochs_done / settings.epochs) / settings.decay_share
-            for group in self.optimizer.param_groups:
-                group["lr"] = settings.learning_rate * min(1.0, left)
 
     def _batches(self, x: Encoded, epoch: int) -> list[Tensor]:
         """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order.
@@ -410,16 +396,3 @@ def _take(x: Encoded, index: Tensor) -> Tensor:
 
 def _mean(total: Tensor | float, count: int) -> float:
     return float(total) / count
-
-
-def _accelerator(precision: str, device: Device) -> Any:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # All Accelerators of a process share one state, which refuses a second precision or device. A launch of
-    # several processes has its group in the partial state, so that stays.
-    AcceleratorState._reset_state(reset_partial_state="WORLD_SIZE" not in os.environ)
-    # said outright, or a launch of several processes on a machine without a GPU would not find together
-    cpu = device == "cpu" or not torch.accelerator.is_available()
-    half = precision == "bf16" and not (cpu and not fast_bfloat16())  # emulated, it takes twenty times as long
-    return Accelerator(cpu=cpu, mixed_precision="bf16" if half else "no")

@@ -1,4 +1,4 @@
-"""How many steps an epoch has, and on how many threads."""
+"""How many steps an epoch has, at which rate they learn and on how many threads they run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from memae.config import TrainConfig
 from memae.encoded import Encoded
 
-__all__ = ["few_threads", "learns_from_one", "steps_of", "usual_batch_size"]
+__all__ = ["few_threads", "learning_rate", "learns_from_one", "steps_of", "usual_batch_size"]
 
 # Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
 SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
@@ -25,6 +25,14 @@ def usual_batch_size(samples: int) -> int:
 def steps_of(samples: int, settings: TrainConfig) -> int:
     """Steps of one epoch."""
     return -(-samples // (settings.batch_size or usual_batch_size(samples)))
+
+
+def learning_rate(settings: TrainConfig, epochs_done: float) -> float:
+    """Constant, then in a straight line to zero over the last `decay_share` of the training."""
+    if not settings.decay_share or not settings.epochs:
+        return settings.learning_rate
+    left = (1 - epochs_done / settings.epochs) / settings.decay_share
+    return settings.learning_rate * min(1.0, left)
 
 
 @contextmanager
