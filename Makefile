@@ -1,5 +1,6 @@
-# One virtual environment, installed by pip under constraints.txt (a plain pip fetches the CPU build there).
+# One virtual environment, installed by pip under constraints.txt or others that CONSTRAINTS names (a plain pip fetches the CPU build there).
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -8,10 +9,10 @@ STAMP := $(VENV)/.installed
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
+$(STAMP): pyproject.toml $(CONSTRAINTS) setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memae needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorboard,video,openvino,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -40,8 +41,14 @@ tables: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python -m experiments figures
 
-docs: $(STAMP)
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
+	touch $@
+
+# docs/cli.md, docs/config.md, and all pages with the API reference as HTML in docs/_build; a warning is an error
+docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 # what the tables lack; takes days, may be stopped at any time, and goes on where it was
 cells: $(STAMP)
@@ -49,4 +56,4 @@ cells: $(STAMP)
 	$(BIN)/python -m experiments demo
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache

@@ -182,7 +182,8 @@ def rendered() -> dict[Path, str]:
     pages = {}
     for path in (
         ROOT / "README.md",
-        *(ROOT / "docs" / name for name in ("tables.md", "log.md", "video.md", "speed.md")),
+        *(ROOT / "docs" / name for name in ("tables.md", "video.md", "speed.md")),
+        *sorted((ROOT / "docs" / "trials").glob("*.md")),
     ):
         if not path.exists():
             continue

@@ -9,7 +9,7 @@ from experiments.data import DATA, ArrayData
 from experiments.markdown import markdown
 from experiments.protocols.images import judge
 from experiments.records import RESULTS
-from experiments.render import ROOT, by_part, comparison, demo_table, overview, rendered
+from experiments.render import by_part, comparison, demo_table, overview, rendered
 from experiments.summary import Summary, summarise
 from experiments.tables import TABLES, all_tables
 
@@ -179,12 +179,3 @@ def test_what_stands_outside_the_markers_stays(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(page.format("old\n\n| x |\n"))
     monkeypatch.setattr(render, "ROOT", tmp_path)
     assert render.rendered() == {tmp_path / "README.md": page.format(demo_table() + "\n")}
-
-
-@pytest.mark.parametrize(
-    "page", ["docs/tables.md", "docs/add-your-own.md", "docs/log.md", "docs/video.md", "README.md"]
-)
-def test_links_of_a_page_lead_to_files(page):
-    path = ROOT / page
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8"))
-    assert all((path.parent / link).exists() for link in links), links

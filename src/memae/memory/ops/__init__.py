@@ -60,8 +60,8 @@ def read_memory(
         query: (T, C).
         items: (N, C).
         similarity: "cosine", "dot" for the plain inner product of the released code, or "euclidean" for
-            -|q - m|^2 / v, with v the mean of |m - mean of all m|^2 over the items, so that the scale of the encoder
-            does not matter. It alone tells near from far in one direction.
+            ``-|q - m|^2 / v``, with v the mean of ``|m - mean of all m|^2`` over the items, so that the scale of the
+            encoder does not matter. It alone tells near from far in one direction.
         temperature: divides the similarity. Cosine at 1 cannot be sparse (all logits lie in [-1, 1]).
         shrinkage: lambda as a multiple of 1/N; 0 keeps every item.
 
