@@ -184,7 +184,7 @@ def score(
     }
     found = score_to_files(
         detector,
-        opened.without(drop or ()),
+        opened.without(drop) if drop else opened,
         out,
         options | always,
         skip_bad=skip_bad,
