@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from small_tables import fit_table
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
 from memae.modality import modality_named
 from memae.sources import collect, open_source
-from memae.table.fit_schema import fit_table
 from memae.types import Images, Table
 
 ROWS = np.random.default_rng(0).random((6, 3))

@@ -16,9 +16,11 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.engine import Engine, choose, scoring_form
 from memae.modality import Artifact, FitOptions, Prepared, modality_of
+from memae.progress import Plan, tell
 from memae.training.history import History, Monitor
 from memae.training.loop import Device, local_seed
 from memae.training.phases import train_phases
+from memae.training.plan import fit_plan
 from memae.types import Source
 
 __all__ = ["fit_artifact"]
@@ -43,12 +45,17 @@ def fit_artifact(
     Args and errors are those of `memae.Detector.fit`, which opens the source and makes the config.
     """
     modality = modality_of(config.network)
+    tell(monitor, Plan())
     prepared = modality.prepare(source, config, seed, options, monitor)
     started, shape = time.perf_counter(), prepared.preprocess.shape
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
         torch.manual_seed(local_seed(seed))
         config = modality.settle(config, shape)
         model = modality.build(config, shape, len(prepared.training))
+    if monitor is not None:
+        counts = prepared.counts
+        like_whole = len(prepared.whole) * counts["calibration"] / counts["training"]
+        monitor(fit_plan(model, config, prepared.training, prepared.whole, like_whole, device))
     history = train_phases(
         model,
         config,

@@ -420,7 +420,7 @@ SCORING = [
     case(
         "a missing value to score",
         SCORE.format("hole.csv"),
-        r"hole\.csv: column 'mean area' has no value at row 7, and in training none was missing",
+        r"hole\.csv: row 7 has no value in column 'mean area', and in training none was missing",
         "mend or remove it, or leave such rows out with --skip-bad",
     ),
     case(
@@ -513,7 +513,7 @@ SCORING = [
     case(
         "bad input on stdout",
         "score flows.model hole.csv",
-        r"hole\.csv: column 'mean area' has no value",
+        r"hole\.csv: row \d+ has no value in column 'mean area'",
         "mend or remove it",
     ),
     case(
@@ -567,7 +567,7 @@ SCORING = [
     case(
         "several tables",
         "score flows.model ok.csv all.csv",
-        r"ok\.csv: is no image and no video, and several sources",
+        r"ok\.csv, all\.csv: no reader for this kind of file; known: \.csv",
     ),
     case("an address", "score flows.model s3://bucket/ok.csv", "s3://bucket/ok.csv: is an address", "download it"),
     case("a data set that is not there", "demo --data mnist", "no such folder of data sets", "set MEMAE_DATA"),
@@ -724,7 +724,7 @@ FOOTAGE = [
     case(
         "video for a table",
         "score flows.model clip.mp4",
-        r"clip\.mp4: the model was trained on a table and this is video",
+        r"clip\.mp4: the model was trained on tables and this is video",
         "take",
     ),
     case(
@@ -745,12 +745,12 @@ FOOTAGE = [
     case(
         "a table among videos",
         TRAIN.format("normal ok.csv"),
-        r"ok\.csv: is no image and no video, and several sources are for",
+        r"ok\.csv: no reader for this kind of video; known: \.mp4",
     ),
     case(
         "a rate of rows",
         TRAIN.format("ok.csv --frame-rate 3"),
-        r"ok\.csv: is no video, and --frame-rate is for vid",
+        r"ok\.csv: --frame-rate is not for tables; leave it out",
     ),
     case(
         "images by preset",
@@ -816,11 +816,15 @@ EVENTS = [
         r"ok\.csv",
         "check the path",
     ),
-    case("reasons of frames", "score camera.model clip.mp4 --explain why.jsonl", "of video --events says why"),
+    case(
+        "reasons of frames",
+        "score camera.model clip.mp4 --explain why.jsonl",
+        "--explain is for models of tables and images",
+    ),
     case(
         "events of rows",
         "score flows.model ok.csv --events events.jsonl",
-        "--events is for models of video, and fl",
+        "--events is for models of videos, and fl",
     ),
     case(
         "an overlay of rows",
@@ -834,9 +838,7 @@ EVENTS = [
         "--on-threshold is for models of video",
         "leave",
     ),
-    case(
-        "a rate of what is scored", "score flows.model ok.csv --frame-rate 3", "--frame-rate is for models of vid"
-    ),
+    case("a rate of what is scored", "score flows.model ok.csv --frame-rate 3", "--frame-rate is not for tables"),
     case("less than nothing before", WATCH.format("clip.mp4 --before -1"), "--before -1: give seconds, 0 or more"),
     case("no time after", WATCH.format("clip.mp4 --after nan"), "--after nan: give seconds"),
     case(
@@ -873,19 +875,19 @@ EVENTS = [
         r"line\.json: List should have at least 3 items .*, at exclude 0; give",
     ),
     case(
-        "a mask that is no JSON", WATCH.format("clip.mp4 --mask words.json"), r"words\.json: cannot read this mask"
+        "a mask that is no JSON", WATCH.format("clip.mp4 --mask words.json"), r"words\.json: Invalid JSON: .* give"
     ),
     case("no such mask", WATCH.format("clip.mp4 --mask gone.png"), r"gone\.png: no such mask; check the path"),
 ]
 
 LABELS = [
     case(
-        "no labels of video", "evaluate camera.model clip.mp4", "compared with --labels, a CSV file or a folder of"
+        "no labels of video", "evaluate camera.model clip.mp4", "compared with labels, a CSV file or a folder of"
     ),
     case(
         "labels of a column",
         JUDGE.format("good.csv --label-column y"),
-        "--label-column and --normal are for images",
+        "--label-column is for models of tables and images",
     ),
     case(
         "no such labels",
@@ -1097,7 +1099,7 @@ def test_the_version_is_that_of_the_package(memae):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (SCORE.format("hole.csv"), 1, "error: hole.csv: column 'mean area' has no value at row 7"),
+        (SCORE.format("hole.csv"), 1, "error: hole.csv: row 7 has no value in column 'mean area'"),
         ("fit void.csv --out flows.model", 1, "error: void.csv: column 'mean area' is empty"),
         ("fit", 2, "Missing argument 'SOURCE'"),
     ],

@@ -124,7 +124,7 @@ def test_rows_that_are_bad_or_without_a_label_can_be_left_out(memae, rows, model
     words = ("--label-column", "label", "--normal", "benign", "--json")
     expected = json.loads(memae("evaluate", "model", "good.csv", *words).out)
     done = memae("evaluate", "model", "spoilt.csv", *words, "--skip-bad")
-    assert "skipped 2 bad samples: row 8 column 'mean area' has no value; row 3 has no label" in done.err
+    assert "skipped 2 bad samples: row 8 has no value in column 'mean area'; row 3 has no label" in done.err
     found = json.loads(done.out)
     assert found["samples"] == expected["samples"] == 567
     assert found["auroc"]["value"] == pytest.approx(expected["auroc"]["value"])

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_tables import fit_table
 
 import memae.image.preprocess
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
 from memae.modality import modality_named
 from memae.sources import collect, open_source
-from memae.table.fit_schema import fit_table
 from memae.types import Images, Table
 
 FRAME = pd.DataFrame(

@@ -20,6 +20,7 @@ from memae.progress import (
     JsonLines,
     JsonLog,
     Plan,
+    Planned,
     ProgressLines,
     Stage,
     TensorBoard,
@@ -65,7 +66,7 @@ class TestProgressLines:
     def test_a_training_says_epoch_loss_and_the_time_of_the_whole_job(self, caplog):
         caplog.set_level(logging.INFO, "memae")
         lines = ProgressLines(every_s=0.1)
-        lines(Plan({"training": 300, "setting the threshold": 100_000}))
+        lines(Plan((Planned("training", 0.1, training=True), Planned("setting the threshold", 100))))
         with stage(lines, "training", "samples", 100, epochs=2) as done:
             done(50, None, lambda: 0.5)
             time.sleep(0.15)
@@ -169,7 +170,7 @@ def test_lines_of_other_loggers_are_json_as_well():
 def test_a_job_has_its_time_left_beside_that_of_the_stage(clock):
     stream = io.StringIO()
     log = JsonLog(stream)
-    log(Plan({"scoring": 100, "setting the threshold": 300}))
+    log(Plan((Planned("scoring", 1), Planned("setting the threshold", 3))))
     with stage(log, "scoring", "rows", 100) as done:
         clock.now += 1
         done(50)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memae.progress import Advance, Count, Plan, stage
+from memae.progress import Advance, Count, Plan, Planned, stage
 from memae.progress.work import Work
 from memae.types import FrameKey
 from tests.progress.following import health, record
@@ -115,9 +115,16 @@ def test_a_training_within_a_stage_bears_its_name(clock):
 
 
 class TestJob:
-    """A fit of 1,000 samples: 2 epochs of warm-up, a start of the memory, 8 epochs, a threshold from 100."""
+    """A fit: 2 epochs of warm-up, the start of the memory, 8 epochs, the use of the items, the threshold."""
 
-    PLAN = Plan({"warming up": 6000, "encoding": 500, "training": 24_000, "setting the threshold": 100})
+    PLAN = Plan(
+        (
+            Planned("warming up", 10, training=True),
+            Planned("training", 60, training=True),
+            Planned("counting", 4),
+            Planned("setting the threshold", 1),
+        )
+    )
 
     def warm_up(self, work, clock, seconds):
         with stage(work, "warming up", "epochs", 2), stage(work, "training", "samples", 2000, epochs=2) as done:
@@ -130,40 +137,51 @@ class TestJob:
         work = Watched()
         work(self.PLAN)
         warm_up = self.warm_up(work, clock, 20)
-        next(warm_up)  # 1,000 of 2,000 in 10 s: a pass takes 10 / 3,000 s
+        next(warm_up)  # twice as slow as was thought, so the training will be as well
         assert work.paces[-1].left_s == pytest.approx(10)
-        assert work.job_left_s == pytest.approx(10 + (500 + 24_000 + 100) * 10 / 3000)
-        assert work.facts == "50%, 0:01:32 left, 100 samples/s"
+        assert work.job_left_s == pytest.approx(10 + 2 * 60 + 4 + 1)
+        assert work.facts == "50%, 0:02:15 left, 100 samples/s"
 
-    def test_until_something_is_measured_the_time_left_is_said_to_be_of_the_step(self, clock):
+    def test_until_the_plan_is_known_the_time_left_is_said_to_be_of_the_step(self, clock):
         work = Watched()
-        work(Plan({}))
+        work(Plan())
         with stage(work, "reading", "rows", 100) as done:
             clock.now += 5
             done(50)
             assert work.facts == "50%, 0:00:05 left of this step, 10 rows/s"
             assert work.job_left_s is None
 
+    def test_before_anything_is_measured_the_plan_is_believed(self, clock):
+        work = Watched()
+        work(self.PLAN)
+        with stage(work, "warming up", "epochs", 2), stage(work, "training", "samples", 2000, epochs=2):
+            assert work.facts == "0:01:15 left"
+
     def test_a_stage_that_the_plan_does_not_know_has_what_comes_after_it(self, clock):
         work = Watched()
         work(self.PLAN)
         list(self.warm_up(work, clock, 20))
-        with stage(work, "encoding", "samples", 500) as done:
-            clock.now += 1
-            done(500)
         with stage(work, "seeding the memory", "items"):
             clock.now += 3
-            assert work.job_left_s == pytest.approx((24_000 + 100) * 1 / 500)
+            assert work.job_left_s == pytest.approx(2 * 60 + 4 + 1)
 
     def test_the_rate_is_that_of_the_stage_that_runs(self, clock):
         work = Watched()
         work(self.PLAN)
         list(self.warm_up(work, clock, 20))
         with stage(work, "training", "samples", 8000, epochs=8) as done:
-            assert work.job_left_s == pytest.approx((24_000 + 100) * 20 / 6000)
-            clock.now += 20  # twice as slow as the warm-up
+            assert work.job_left_s == pytest.approx(2 * 60 + 4 + 1)
+            clock.now += 30
             done(1000)
-            assert work.job_left_s == pytest.approx(140 + 100 * 20 / 3000)
+            assert work.job_left_s == pytest.approx(7 * 30 + 4 + 1)
+
+    def test_scoring_corrects_scoring_and_not_training(self, clock):
+        work = Watched()
+        work(self.PLAN)
+        with stage(work, "counting", "samples", 100) as done:
+            clock.now += 6
+            done(50)
+            assert work.job_left_s == pytest.approx(6 + 3 * 1)
 
     def test_a_resumed_job_passes_over_what_was_done_before(self, clock):
         work = Watched()
@@ -171,7 +189,7 @@ class TestJob:
         with stage(work, "training", "samples", 8000, done=4000, epochs=8) as done:
             clock.now += 10
             done(1000)
-            assert work.job_left_s == pytest.approx(30 + 100 * 10 / 3000)
+            assert work.job_left_s == pytest.approx(30 + 4 + 1)
 
     def test_a_training_that_stops_early_leaves_only_what_comes_after_it(self, clock):
         work = Watched()
@@ -179,12 +197,12 @@ class TestJob:
         with stage(work, "training", "samples", 8000, epochs=8) as done:
             clock.now += 3
             done(1000)
-        with stage(work, "counting", "samples", 100):
-            assert work.job_left_s == pytest.approx(0.1)
+        with stage(work, "looking", "samples", 100):
+            assert work.job_left_s == pytest.approx(4 + 1)
 
     def test_after_the_last_stage_there_is_no_job(self, clock):
         work = Watched()
-        work(Plan({"setting the threshold": 100}))
+        work(self.PLAN)
         with stage(work, "setting the threshold", "samples", 100) as done:
             clock.now += 1
             done(50)

@@ -4,12 +4,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from small_tables import fit_table
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
 from memae.modality import modality_named
 from memae.sources import collect, open_source
-from memae.table.fit_schema import TableSummary, fit_table, hints, survey
+from memae.table.fit_schema import TableSummary, hints, survey
 from memae.table.schema import column_kind
 from memae.types import Table
 
@@ -163,15 +164,15 @@ def test_columns_left_out_in_training_may_be_there_or_not():
         (FRAME.assign(width=True), "column 'width' holds bool; the model was trained on numbers there; mend"),
         (
             FRAME.assign(width=[1, 2, np.nan, 4]),
-            "column 'width' has no value at row r, and in training none was missing; mend .* `skip_bad=True`",
+            "row r has no value in column 'width', and in training none was missing; mend .* `skip_bad=True`",
         ),
         (
             FRAME.assign(width=[None, 2, np.nan, np.inf]),
-            r"column 'width' has no value at row p \(and in 2 of the rows after it\), and in training none was",
+            r"row p has no value in column 'width' \(and 2 of the rows after it\), and in training none was",
         ),
         (
             FRAME.assign(width=[1, np.inf, 2, 3]),
-            "column 'width' holds inf at row q, and in training none was miss",
+            "row q holds inf in column 'width', and in training none was miss",
         ),
         (
             FRAME.assign(colour=pd.Timestamp("2026-01-01")),
@@ -351,7 +352,7 @@ def test_a_column_without_any_value_is_missing_everywhere_whatever_its_type():
 def test_rows_that_cannot_be_encoded_are_named_and_the_others_are_as_ever():
     given = FRAME.assign(width=[1, np.nan, np.inf, 6], count=[10, None, 30, 30])
     x, bad = fit(FRAME).encode_rows(samples(given))
-    assert dict(bad) == {1: "column 'width' has no value", 2: "column 'width' holds inf"}
+    assert dict(bad) == {1: "has no value in column 'width'", 2: "holds inf in column 'width'"}
     assert torch.equal(x[[0, 3]], encode(fit(FRAME), FRAME)[[0, 3]])
     assert not x[[1, 2]].any()
 

@@ -135,7 +135,7 @@ class ImageConfig(KindSettings):
         return (self.tile_px or 0) // 4 if self.tile_overlap_px is None else self.tile_overlap_px
 
 
-# Ours, chosen on validation data; every trial stands in docs/log.md.
+# Ours, chosen on validation data; every trial stands in docs/trials.
 DEFAULT: Mapping[str, Mapping[str, Any]] = {
     "memory": {
         "similarity": "cosine",

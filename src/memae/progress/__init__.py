@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -31,7 +31,19 @@ _HOME = {
     "JsonLog": "logs",
     "TensorBoard": "logs",
 }
-_EVENTS = ["Advance", "Count", "Done", "End", "EpochRecord", "Event", "Plan", "Progress", "Stage", "Warn"]
+_EVENTS = [
+    "Advance",
+    "Count",
+    "Done",
+    "End",
+    "EpochRecord",
+    "Event",
+    "Plan",
+    "Planned",
+    "Progress",
+    "Stage",
+    "Warn",
+]
 __all__ = [*_EVENTS, *_HOME, "several", "stage", "tell"]  # noqa: PLE0604
 
 
@@ -113,12 +125,22 @@ class Warn(Event):
 
 
 @dataclass(frozen=True)
-class Plan(Event):
-    """A job of several stages: what they have before them, so that the time left can be that of the whole job."""
+class Planned:
+    """A stage that a job has before it."""
 
-    passes: Mapping[str, float]
-    """Stages by name, in their order, with their work in passes of one sample through the network; those that take
-    next to no time are left out. Empty while the job knows too little."""
+    name: str
+    seconds: float
+    """An estimate. What stages of a sort turn out to take in place of it corrects that of the others of the sort."""
+    training: bool = False
+    """The sort: a training, or scoring."""
+
+
+@dataclass(frozen=True)
+class Plan(Event):
+    """The stages of a job, so that the time left can be that of the whole job."""
+
+    stages: tuple[Planned, ...] = ()
+    """In their order, without those that take next to no time; empty while the job knows too little."""
 
 
 class Done(Protocol):

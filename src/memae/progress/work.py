@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from memae.progress import Advance, End, EpochRecord, Event, Plan, Stage
+from memae.progress import Advance, End, EpochRecord, Event, Plan, Planned, Stage
 
 __all__ = ["Pace", "Work"]
 
@@ -86,15 +86,15 @@ class Work:
     def __init__(self) -> None:
         self.paces: list[Pace] = []
         """The innermost stage last."""
-        self._plan: dict[str, float] | None = None
-        """Passes of what is not over yet."""
-        self._pass_s: float | None = None
-        """That a pass takes, as far as is known."""
+        self._plan: tuple[Planned, ...] | None = None
+        """What is not over yet; None without a job."""
+        self._scale = {True: 1.0, False: 1.0}
+        """Of trainings and of scoring: how long they take, as a multiple of the estimate."""
 
     def follow(self, event: Event) -> Pace | None:
         """Takes an event in, and gives the stage that it concerns."""
         if isinstance(event, Plan):
-            self._plan = dict(event.passes)
+            self._plan, self._scale = event.stages, {True: 1.0, False: 1.0}
         elif isinstance(event, Stage):
             nested = self.paces and event.epochs is not None  # a warm-up is a training within a stage
             self.paces.append(Pace(event, self.paces[-1].name if nested else event.name))
@@ -125,8 +125,9 @@ class Work:
             return None
         pace = self.paces[-1]
         self._measure(pace)
-        later = sum(passes for name, passes in self._plan.items() if name != pace.name or pace.left_s is None)
-        return self._pass_s and later * self._pass_s + (pace.left_s or 0.0)
+        own = pace.left_s
+        later = (stage for stage in self._plan if stage.name != pace.name or own is None)
+        return sum(stage.seconds * self._scale[stage.training] for stage in later) + (own or 0.0)
 
     def _time(self) -> str:
         pace, left_s = self.paces[-1], self.job_left_s
@@ -135,19 +136,20 @@ class Work:
         return _clock(pace.seconds) if left_s is None else f"{_clock(left_s)} {words}"
 
     def _begin(self, name: str) -> None:
-        if self._plan and name in self._plan:  # a run that is resumed passes over what was done before
-            self._plan = dict(list(self._plan.items())[list(self._plan).index(name) :])
+        names = [stage.name for stage in self._plan or ()]
+        if self._plan and name in names:  # a run that is resumed passes over what was done before
+            self._plan = self._plan[names.index(name) :]
 
     def _end(self, pace: Pace) -> Pace:
         self._measure(pace)
-        if self._plan and self._plan.pop(pace.name, None) and not self._plan:
-            self._plan = None
+        if self._plan:
+            self._plan = tuple(stage for stage in self._plan if stage.name != pace.name) or None
         return pace
 
     def _measure(self, pace: Pace) -> None:
-        passes, total = (self._plan or {}).get(pace.name), pace.stage.total
-        if passes and total and pace.rate:
-            self._pass_s = total.samples / pace.rate / passes
+        for stage in self._plan or ():
+            if stage.name == pace.name and pace.stage.total and pace.rate:
+                self._scale[stage.training] = pace.stage.total.samples / pace.rate / stage.seconds
 
 
 def _clock(seconds: float) -> str:

@@ -44,7 +44,7 @@ class TableConfig(KindSettings):
     )
 
 
-# Ours, chosen on validation data; every trial stands in docs/log.md.
+# Ours, chosen on validation data; every trial stands in docs/trials.
 DEFAULT: Mapping[str, Mapping[str, Any]] = {
     "memory": {
         "similarity": "euclidean",
@@ -70,7 +70,7 @@ KDDCUP: Mapping[str, Mapping[str, Any]] = {
     "train": {"epochs": 80, "learning_rate": 3e-3},
 }
 DEFAULTS = {"kddcup": KDDCUP, "table": DEFAULT, "wide": DEFAULT}
-# The paper's network for KDDCUP99 has a code of three numbers. See docs/log.md.
+# The paper's network for KDDCUP99 has a code of three numbers. See docs/trials.
 DEFAULT_NETWORKS = {"kddcup": "table", "table": "wide"}
 
 # The paper names no epochs, batch or rate for tables; these are ours, for all three variants.

@@ -1,230 +1,201 @@
-"""The schema of a table, learnt from its training rows: all at once, or chunk by chunk.
+"""The schema of a table, learnt from its training rows chunk by chunk.
 
-A chunk is summed up in a few numbers a column, and two summaries make one, so that a table that does not fit into
-memory gives the schema of one that does, but for rounding.
+A chunk is summed up in a few numbers a column, so memory does not grow with the table, and the order and the size of
+the chunks change nothing but rounding.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from memae.errors import DataError
-from memae.stages import Advance
 from memae.table.cells import FEW, MAX_CATEGORIES, WordsAmongNumbers
+from memae.table.config import NumberScale
 from memae.table.schema import (
     MISSING,
     Column,
     ColumnKind,
-    NumberScale,
     TablePreprocess,
     category_texts,
     column_kind,
     finite_numbers,
     signed_log,
 )
-from memae.table.source import check_names_differ
+from memae.table.source import check_names_differ, shown
 from memae.types import Table
 
-__all__ = [
-    "TableSummary",
-    "check_varied",
-    "fit_table",
-    "hints",
-    "survey",
-]
+__all__ = ["TableSummary", "check_varied", "hints", "survey"]
+
+ROUNDING = 1e-9  # a spread of so small a share of the size of the numbers is none
 
 
-@dataclass(frozen=True)
 class _Numbers:
-    """A number column, as it is scaled: in logarithms where the scale is "log"."""
+    """Mean, deviation and range, in logarithms where the scale is "log", and the values of few whole numbers."""
 
-    count: int
-    mean: float
-    deviation: float
-    low: float
-    high: float
-    few: frozenset[int] | None
-    """The different values of whole numbers; None once there are many."""
+    def __init__(self, name: str, scale: NumberScale) -> None:
+        self._name, self._scale, self._rows = name, scale, 0
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        """(squares: the sum of the squared deviations from the mean)"""
+        self._low, self._high = math.inf, -math.inf
+        self._different: set[int] | None = set()
+        """None once there are many, or of other numbers than whole ones."""
 
-    @classmethod
-    def of(cls, table: Table, name: str, log: bool) -> _Numbers:
-        values = finite_numbers(table, name)
-        absent = np.isnan(values)
-        values = values[~absent] if absent.any() else values
+    def add(self, table: Table) -> None:
+        """Takes more rows in."""
+        self._rows += len(table)
+        self._compare(table.columns[self._name])
+        values = finite_numbers(table, self._name)
+        values = values[~np.isnan(values)]
         if not len(values):
-            return cls(0, 0.0, 0.0, np.inf, -np.inf, frozenset())
-        values = signed_log(values) if log else values
+            return
+        if self._scale == "log":
+            values = signed_log(values)
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, deviation = float(values.mean()), float(values.std())
-        few = None
-        if pa.types.is_integer(table.columns.schema.field(name).type):
-            different = pc.unique(table.columns[name]).drop_null()
-            few = frozenset(different.to_pylist()) if len(different) <= FEW else None
-        return cls(len(values), mean, deviation, float(values.min()), float(values.max()), few)
+            count, step = self._count + len(values), values.mean() - self._mean
+            # of both together: Chan, Golub and LeVeque 1979
+            between = np.square(step) * self._count * len(values) / count
+            self._squares += values.var() * len(values) + between
+            self._mean += step * len(values) / count
+        self._count = count
+        self._low, self._high = min(self._low, values.min()), max(self._high, values.max())
 
-    def merged(self, other: _Numbers) -> _Numbers:
-        """Of both together (Chan, Golub and LeVeque 1979)."""
-        if not (self.count and other.count):
-            return self if self.count else other
-        count = self.count + other.count
-        step, share = other.mean - self.mean, other.count / count
-        with np.errstate(over="ignore", invalid="ignore"):
-            within = (1 - share) * np.square(self.deviation) + share * np.square(other.deviation)
-            between = share * (1 - share) * np.square(step)
-        few = None if self.few is None or other.few is None else self.few | other.few
-        return _Numbers(
-            count,
-            self.mean + share * step,
-            float(np.sqrt(within + between)),
-            min(self.low, other.low),
-            max(self.high, other.high),
-            few if few is not None and len(few) <= FEW else None,
+    def _compare(self, column: pa.ChunkedArray) -> None:
+        if self._different is None:
+            return
+        if pa.types.is_integer(column.type):
+            self._different.update(pc.unique(column).drop_null()[: FEW + 1].to_pylist())
+        if len(self._different) > FEW or not pa.types.is_integer(column.type):
+            self._different = None
+
+    def fitted(self, origin: str, missing: float) -> Column:
+        """The column of the schema; `missing` is the share of rows without a value."""
+        if not self._count:
+            raise _unfit(origin, self._name, _empty(self._rows))
+        with np.errstate(over="ignore"):
+            centre, spread = self._mean, np.sqrt(self._squares / self._count)
+            if self._scale == "minmax":
+                centre, spread = self._low, self._high - self._low
+        if not np.isfinite(spread):
+            largest = max(abs(self._low), abs(self._high))
+            what = f"holds numbers up to {largest:.3g}, too large to scale"
+            raise _unfit(origin, self._name, f"{what}; mend them (do they stand for a missing value?) or")
+        # a constant column, or one that only rounds: its own size is the natural unit of a change
+        if constant := bool(spread <= ROUNDING * max(1.0, abs(centre))):
+            spread = max(1.0, abs(centre))
+        return Column(
+            name=self._name,
+            kind="number",
+            centre=float(centre),
+            spread=float(spread),
+            log=self._scale == "log",
+            missing=missing,
+            constant=constant,
+            reach=float(max(abs(self._low - centre), abs(self._high - centre)) / spread),
+            distinct=len(self._different or ()),
         )
 
 
-@dataclass
+class _Categories:
+    """The different texts; of too many it remembers no more."""
+
+    def __init__(self, name: str, kind: ColumnKind) -> None:
+        self._name, self._kind, self._rows = name, kind, 0
+        self._texts = set[str]()
+
+    def add(self, table: Table) -> None:
+        """Takes more rows in."""
+        if len(self._texts) <= MAX_CATEGORIES:
+            self._rows += len(table)
+            self._texts.update(pc.unique(category_texts(table, self._name, self._kind)).to_pylist())
+
+    def fitted(self, origin: str, missing: float) -> Column:
+        """The column of the schema; `missing` is the share of rows without a value."""
+        if self._texts <= {MISSING}:
+            raise _unfit(origin, self._name, _empty(self._rows))
+        if len(self._texts) > MAX_CATEGORIES:
+            counted = f"{len(self._texts):,} different texts in {self._rows:,} rows"
+            cure = "turn it into numbers or a few categories, or"
+            what = f"has {counted}, so it is a name, a date or free text and no category"
+            raise _unfit(origin, self._name, f"{what}; {cure}")
+        return Column(name=self._name, kind=self._kind, categories=tuple(sorted(self._texts)), missing=missing)
+
+
 class TableSummary:
-    """What the schema is made of: training rows are added chunk by chunk."""
+    """What the schema is made of.
 
-    scale: NumberScale
-    categorical: Sequence[str] = ()
-    rows: int = 0
-    _kinds: dict[str, ColumnKind] = field(default_factory=dict)
-    _numbers: dict[str, _Numbers] = field(default_factory=dict)
-    _texts: dict[str, set[str]] = field(default_factory=dict)
-    _text_rows: dict[str, int] = field(default_factory=dict)
-    """Rows that the texts were taken from: no more, once there are too many of them."""
+    Args:
+        scale: of the numbers.
+        categorical: columns of numbers that name categories, such as codes and ports.
+    """
 
-    def add(self, table: Table, done: Advance | None = None) -> None:
-        """Takes more rows in; `done` is told of each column.
+    def __init__(self, scale: NumberScale, categorical: Sequence[str] = ()) -> None:
+        self._scale, self._categorical = scale, categorical
+        self._columns: dict[str, _Numbers | _Categories] = {}
+
+    def add(self, table: Table) -> None:
+        """Takes more training rows in.
 
         Raises:
-            DataError: no column, names given twice, a column without a rule, a categorical one that is not there.
+            DataError: no column, columns of one name, a column without a rule, a categorical one that is not there.
         """
-        if not self._kinds:
-            self._kinds = self._kinds_of(table)
-        self.rows += len(table)
-        for name, kind in self._kinds.items():
-            if kind == "number":
-                found = _Numbers.of(table, name, self.scale == "log")
-                known = self._numbers.get(name)
-                self._numbers[name] = known.merged(found) if known else found
-            elif len(known_texts := self._texts.setdefault(name, set())) <= MAX_CATEGORIES:
-                known_texts.update(pc.unique(category_texts(table, name, kind)).to_pylist())
-                self._text_rows[name] = self.rows
-            if done:
-                done(1, name)
+        if not self._columns:
+            self._columns = self._begun(table)
+        for column in self._columns.values():
+            column.add(table)
 
-    def preprocess(
-        self, origin: str, dropped: Sequence[str] = (), missing: Mapping[str, float] | None = None
-    ) -> TablePreprocess:
+    def preprocess(self, origin: str, dropped: Sequence[str], missing: Mapping[str, float]) -> TablePreprocess:
         """The schema.
+
+        Args:
+            origin: of the rows, for messages.
+            dropped: columns that were left out before, and may be there or not from now on.
+            missing: share of rows without a value, for columns that have such rows, among all rows: validation rows may
+                lack what no training row lacks.
 
         Raises:
             DataError: a column without any value, of free text, or of numbers that are too large.
         """
-        shares = missing or {}
-        columns = [
-            self._number_column(name, origin, shares.get(name, 0.0))
-            if kind == "number"
-            else self._text_column(name, kind, origin, shares.get(name, 0.0))
-            for name, kind in self._kinds.items()
-        ]
+        columns = (column.fitted(origin, missing.get(name, 0.0)) for name, column in self._columns.items())
         return TablePreprocess(columns=tuple(columns), dropped=tuple(dropped))
 
-    def _kinds_of(self, table: Table) -> dict[str, ColumnKind]:
-        check_names_differ(table.origin, table.columns.column_names)
+    def _begun(self, table: Table) -> dict[str, _Numbers | _Categories]:
         names = table.columns.column_names
+        check_names_differ(table.origin, names)
         if not names:
             raise DataError(f"{table.origin}: no columns are left to learn from; drop fewer")
-        for name in self.categorical:
-            if name not in names:
-                shown = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
-                raise DataError(f"{table.origin}: no column {name!r} to take as categories; it has {shown}")
-        kinds: dict[str, ColumnKind] = {}
-        for name, arrow_type in zip(names, table.columns.schema.types, strict=True):
-            kind = column_kind(arrow_type)
-            if kind is None:
-                raise DataError(_without_rule(table.origin, name, arrow_type))
-            if name in self.categorical and kind != "boolean":
-                kind = "category"
-            kinds[name] = kind
-        return kinds
+        for name in set(self._categorical).difference(names):
+            raise DataError(f"{table.origin}: no column {name!r} to take as categories; it has {shown(names)}")
+        return {field.name: self._summary(field, table.origin) for field in table.columns.schema}
 
-    def _number_column(self, name: str, origin: str, missing: float) -> Column:
-        found = self._numbers[name]
-        if not found.count:
-            raise DataError(_empty(origin, name, self.rows))
-        centre, spread = found.mean, found.deviation
-        if self.scale == "minmax":
-            with np.errstate(over="ignore"):
-                centre, spread = found.low, float(np.float64(found.high) - found.low)
-        if not np.isfinite(spread):
-            largest = max(abs(found.low), abs(found.high))
-            raise DataError(
-                f"{origin}: column {name!r} holds numbers up to {largest:.3g}, too large to scale; mend them (do they "
-                f"stand for a missing value?) or leave it out with `drop={[name]!r}`"
-            )
-        # a constant column, or one that only rounds: its own size is the natural unit of a change
-        constant = spread <= 1e-9 * max(1.0, abs(centre))
-        if constant:
-            spread = max(1.0, abs(centre))
-        return Column(
-            name=name,
-            kind="number",
-            centre=centre,
-            spread=spread,
-            log=self.scale == "log",
-            missing=missing,
-            constant=constant,
-            reach=max(abs(found.low - centre), abs(found.high - centre)) / spread,
-            distinct=len(found.few or ()),
-        )
-
-    def _text_column(self, name: str, kind: ColumnKind, origin: str, missing: float) -> Column:
-        texts = self._texts[name]
-        if texts <= {MISSING}:
-            raise DataError(_empty(origin, name, self.rows))
-        if len(texts) > MAX_CATEGORIES:
-            raise DataError(
-                f"{origin}: column {name!r} has {len(texts):,} different texts in {self._text_rows[name]:,} rows, so "
-                "it is a name, a date or free text and no category; turn it into numbers or a few categories, or leave "
-                f"it out with `drop={[name]!r}`"
-            )
-        return Column(name=name, kind=kind, categories=tuple(sorted(texts)), missing=missing)
+    def _summary(self, field: pa.Field, origin: str) -> _Numbers | _Categories:
+        kind = column_kind(field.type)
+        if kind is None:
+            raise _unfit(origin, field.name, _without_rule(field.type))
+        if kind == "number" and field.name not in self._categorical:
+            return _Numbers(field.name, self._scale)
+        return _Categories(field.name, "category" if kind == "number" else kind)
 
 
-def fit_table(
-    table: Table,
-    scale: NumberScale,
-    *,
-    dropped: Sequence[str] = (),
-    categorical: Sequence[str] = (),
-    missing: Mapping[str, float] | None = None,
-    done: Advance | None = None,
-) -> TablePreprocess:
-    """The schema of training rows.
+def _unfit(origin: str, name: str, why: str) -> DataError:
+    return DataError(f"{origin}: column {name!r} {why} leave it out with `drop={[name]!r}`")
 
-    Args:
-        table: the rows.
-        scale: of the numbers.
-        dropped: columns that were left out before, and may be there or not from now on.
-        categorical: columns of numbers that are names of kinds, such as codes and ports.
-        missing: share of rows without a value, for columns that have such rows, among all that was given to fit: held
-            out rows may lack what no training row lacks. None takes them from `table`.
-        done: told of each column.
 
-    Raises:
-        DataError: no column left, a column of dates or free text, or one without any value.
-    """
-    summary = TableSummary(scale, categorical)
-    summary.add(table, done)
-    return summary.preprocess(table.origin, dropped, survey([table]) if missing is None else missing)
+def _empty(rows: int) -> str:
+    return f"is empty in all {rows:,} training rows: there is nothing to learn;"
+
+
+def _without_rule(arrow_type: pa.DataType) -> str:
+    if pa.types.is_null(arrow_type):
+        return "is empty: there is nothing to learn;"
+    cure = " or categories"
+    if pa.types.is_temporal(arrow_type):
+        cure = ", such as the hour, the weekday or the seconds since the row before,"
+    return f"holds {arrow_type}, which has no meaning to the model; turn it into numbers{cure} or"
 
 
 def hints(preprocess: TablePreprocess) -> list[str]:
@@ -232,17 +203,18 @@ def hints(preprocess: TablePreprocess) -> list[str]:
     codes = [column.name for column in preprocess.columns if column.distinct > 2]
     if not codes:
         return []
-    shown = ", ".join(codes[:5]) + (f" and {len(codes) - 5} more" if len(codes) > 5 else "")
+    more = f" and {len(codes) - 5} more" if len(codes) > 5 else ""
     return [
-        f"few different whole numbers in {shown}; where they are names of kinds and no amounts, say "
-        f"`categorical={codes[:1]!r}`"
+        f"few different whole numbers in {', '.join(codes[:5])}{more}; where they are names of kinds and no amounts, "
+        f"say `categorical={codes[:1]!r}`"
     ]
 
 
 def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str, float]:
-    """What must be known of all rows, held out ones too: by column the share without a value, where it is not 0.
+    """What must be known of all rows, not only of those that train.
 
-    Infinity is no value.
+    Returns:
+        the share of rows without a value, for columns where it is not 0. Infinity is no value.
 
     Raises:
         DataError: a column of texts that is not `categorical` holds a word among numbers.
@@ -251,12 +223,10 @@ def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str
     texts: dict[str, WordsAmongNumbers] = {}
     rows, origin = 0, ""
     for table in tables:
-        check_names_differ(table.origin, table.columns.column_names)
         rows, origin = rows + len(table), table.origin
         for name, column in zip(table.columns.column_names, table.columns.columns, strict=True):
             counts[name] = counts.get(name, 0) + _missing(column)
-            plain = column_kind(column.type) == "category" and not pa.types.is_dictionary(column.type)
-            if plain and name not in categorical:
+            if _is_text(column.type) and name not in categorical:
                 texts.setdefault(name, WordsAmongNumbers()).add(category_texts(table, name))
     for name, words in texts.items():
         if (word := words.first) is not None:
@@ -265,6 +235,10 @@ def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str
                 f"out with `skip_bad=True`, or, if these are names, say `categorical={[name]!r}`"
             )
     return {name: count / rows for name, count in counts.items() if count}
+
+
+def _is_text(arrow_type: pa.DataType) -> bool:
+    return column_kind(arrow_type) == "category" and not pa.types.is_dictionary(arrow_type)
 
 
 def _missing(column: pa.ChunkedArray) -> int:
@@ -276,40 +250,14 @@ def _missing(column: pa.ChunkedArray) -> int:
     return int(column.null_count)
 
 
-def _without_rule(origin: str, name: str, arrow_type: pa.DataType) -> str:
-    if pa.types.is_null(arrow_type):
-        return (
-            f"{origin}: column {name!r} is empty: there is nothing to learn; leave it out with `drop={[name]!r}`"
-        )
-    cure = "turn it into numbers or categories"
-    if pa.types.is_temporal(arrow_type):
-        cure = "turn it into numbers, such as the hour, the weekday or the seconds since the row before"
-    return (
-        f"{origin}: column {name!r} holds {arrow_type}, which has no meaning to the model; {cure}, or leave it out "
-        f"with `drop={[name]!r}`"
-    )
-
-
-def _empty(origin: str, name: str, rows: int) -> str:
-    return (
-        f"{origin}: column {name!r} is empty in all {rows:,} training rows: there is nothing to learn; leave it out "
-        f"with `drop={[name]!r}`"
-    )
-
-
 def check_varied(preprocess: TablePreprocess, origin: str) -> None:
     """Refuses rows that are all alike.
 
     Raises:
         DataError: no column held two values in training.
     """
-    if all(map(_says_nothing, preprocess.columns)):
+    if all(column.says_nothing for column in preprocess.columns):
         raise DataError(
             f"{origin}: every training row is the same; a model of constant rows has nothing to learn. Check the file, "
             "or drop fewer columns"
         )
-
-
-def _says_nothing(column: Column) -> bool:
-    """Whether it held one and the same value in all rows, and never none."""
-    return (column.constant and not column.missing) if column.kind == "number" else len(column.categories) == 1

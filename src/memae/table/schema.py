@@ -7,7 +7,6 @@ value being one of them, with one more place for what was never seen. The rules 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,16 +18,16 @@ from torch import Tensor
 
 from memae.encoded import FAR
 from memae.errors import DataError
-from memae.stages import Advance
-from memae.types import Samples, Table
+from memae.modality import Cell
+from memae.table.cells import NUMBER
+from memae.table.source import check_names_differ, shown
+from memae.types import Table
 
 __all__ = [
     "MISSING",
-    "Cell",
     "Column",
     "ColumnKind",
     "EncodedRows",
-    "NumberScale",
     "TablePreprocess",
     "category_texts",
     "column_kind",
@@ -36,7 +35,6 @@ __all__ = [
     "signed_log",
 ]
 
-NumberScale = Literal["standard", "minmax", "log"]
 ColumnKind = Literal["number", "category", "boolean"]
 
 LARGEST_LOG = 709.0  # of a float64
@@ -83,34 +81,65 @@ class Column(_Fitted):
     def rule(self) -> str:
         """How a value becomes what the network sees, in words."""
         if self.kind != "number":
-            count = len(self.categories) - (MISSING in self.categories)
-            kinds = f"one-hot: {count:,} categor{'y' if count == 1 else 'ies'}"
-            if self.kind == "boolean":
-                kinds = "one-hot: " + ", ".join(category for category in self.categories if category)
-            return kinds + (", missing" if MISSING in self.categories else "") + " and unseen"
+            known = [category for category in self.categories if category]
+            counted = f"{len(known):,} categor{'y' if len(known) == 1 else 'ies'}"
+            missing = ", missing" if MISSING in self.categories else ""
+            return f"one-hot: {', '.join(known) if self.kind == 'boolean' else counted}{missing} and unseen"
         x = "sign(x) log(1 + |x|)" if self.log else "x"
+        scaled = f"({x} - {self.centre:.6g}) / {self.spread:.6g}"
         if self.constant:
             scaled = f"{x} = {self.centre:.6g} in all of training; the change in units of {self.spread:.6g}"
-        else:
-            scaled = f"({x} - {self.centre:.6g}) / {self.spread:.6g}"
-        tail = f"; heavy tail, up to {self.reach:.3g}" if self.reach > HEAVY and not self.constant else ""
-        return scaled + tail + ("; missing: 0, and a feature" if self.missing else "; never missing")
+        elif self.reach > HEAVY:
+            scaled += f"; heavy tail, up to {self.reach:.3g}"
+        return scaled + ("; missing: 0, and a feature" if self.missing else "; never missing")
 
     @property
     def width(self) -> int:
         """Encoded features: of a number 1, or 2 if it may be missing; else the categories and one for the unseen."""
         return 1 + (self.missing > 0) if self.kind == "number" else len(self.categories) + 1
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it held one and the same value in all rows, and never none."""
+        return (self.constant and not self.missing) if self.kind == "number" else len(self.categories) == 1
 
-@dataclass(frozen=True)
-class Cell:
-    """One column of one row, as it was and as the model expected it, in the column's own units."""
+    def encode(self, table: Table, features: np.ndarray) -> list[int]:
+        """Writes this column of a table into zeros (S, width).
 
-    column: str
-    seen: float | str
-    expected: float | str
-    error: float
-    """This column's share of the sample's score: these add up to the score."""
+        Returns:
+            the rows that have no number although in training none was missing.
+
+        Raises:
+            DataError: a column of another type.
+        """
+        if self.kind != "number":
+            known = pc.index_in(category_texts(table, self.name, self.kind), pa.array(self.categories))
+            place = pc.fill_null(known, len(self.categories)).to_numpy()
+            features[np.arange(len(features)), place] = 1.0
+            return []
+        values = finite_numbers(table, self.name)
+        absent = np.isnan(values)
+        features[:, 0] = np.where(absent, 0.0, self.scaled(values)) if absent.any() else self.scaled(values)
+        if self.missing:
+            features[:, 1] = absent
+            return []
+        return np.flatnonzero(absent).tolist()
+
+    def readable(self, features: Tensor) -> list[float | str]:
+        """Encoded features (S, width) float64 in the column's own units."""
+        if self.kind != "number":
+            names = [*(category or NO_VALUE for category in self.categories), UNSEEN]
+            return [names[place] for place in features.argmax(dim=1).tolist()]
+        numbers = self.own_units(features[:, 0].numpy()).tolist()
+        absent = (features[:, 1] >= 0.5).tolist() if self.width == 2 else [False] * len(numbers)
+        return [NO_VALUE if gone else number for number, gone in zip(numbers, absent, strict=True)]
+
+    def value(self, row: Table) -> float | str:
+        """What the only row of a table holds."""
+        if self.kind != "number":
+            return str(category_texts(row, self.name, self.kind)[0].as_py()) or NO_VALUE
+        number = float(finite_numbers(row, self.name)[0])
+        return NO_VALUE if np.isnan(number) else number
 
 
 class EncodedRows(NamedTuple):
@@ -134,101 +163,78 @@ class TablePreprocess(_Fitted):
         """(features,) of one encoded row."""
         return (sum(column.width for column in self.columns),)
 
-    def encode(self, samples: Samples, done: Advance | None = None) -> Tensor:
-        """(S, features) float32; `done` is told of each column.
+    def encode(self, table: Table) -> Tensor:
+        """(S, features) float32.
 
         Raises:
-            DataError: no table, a missing or unknown column, text in a number column, or a number that is missing or
-                infinite where in training none was.
+            DataError: a missing or unknown column, text in a number column, or a number that is missing or infinite
+                where in training none was.
         """
-        x, bad = self.encode_rows(samples, done)
+        x, bad = self.encode_rows(table)
         if bad:
             row, reason = next(iter(bad.items()))
-            more = f" (and in {len(bad) - 1:,} of the rows after it)" if len(bad) > 1 else ""
+            more = f" (and {len(bad) - 1:,} of the rows after it)" if len(bad) > 1 else ""
             raise DataError(
-                f"{samples.origin}: {reason} at row {samples.keys[row]}{more}, and in training none was missing; mend "
-                "or remove it, or leave such rows out with `skip_bad=True`"
+                f"{table.origin}: row {table.keys[row]} {reason}{more}, and in training none was missing; mend or "
+                "remove it, or leave such rows out with `skip_bad=True`"
             )
         return x
 
-    def encode_rows(self, samples: Samples, done: Advance | None = None) -> EncodedRows:
+    def encode_rows(self, table: Table) -> EncodedRows:
         """As `encode`, with the rows that cannot be encoded named beside the others.
 
         Raises:
-            DataError: no table, a missing or unknown column, or one of another type.
+            DataError: a missing or unknown column, or one of another type.
         """
-        if not isinstance(samples, Table):
-            raise DataError(f"{samples.origin}: the model was trained on a table and these are images")
-        self._check_names(samples)
-        bad = dict(samples.unreadable)
-        x = np.zeros((len(samples), self.shape[0]), dtype=np.float32)
+        self._check_names(table)
+        bad = dict(table.unreadable)
+        x = np.zeros((len(table), self.shape[0]), dtype=np.float32)
         start = 0
         for column in self.columns:
-            part = x[:, start : start + column.width]
-            if column.kind == "number":
-                _encode_numbers(samples, column, part, bad)
-            else:
-                index = pc.index_in(category_texts(samples, column.name, column.kind), pa.array(column.categories))
-                place = pc.fill_null(index, len(column.categories)).to_numpy()
-                part[np.arange(len(part)), place] = 1.0
+            rows = [row for row in column.encode(table, x[:, start : start + column.width]) if row not in bad]
+            given = table.columns[column.name].take(pa.array(rows, pa.int64())).to_pylist()
+            bad |= {row: _without_number(column.name, cell) for row, cell in zip(rows, given, strict=True)}
             start += column.width
-            if done:
-                done(1, column.name)
         if bad:
             x[list(bad)] = 0.0
         return EncodedRows(torch.from_numpy(x), dict(sorted(bad.items())))
 
     def fold(self, features: Tensor) -> Tensor:
         """Sums (S, features) over the features of each column: (S, columns)."""
-        widths = [column.width for column in self.columns]
-        return torch.stack([part.sum(dim=1) for part in torch.split(features, widths, dim=1)], dim=1)
+        return torch.stack([part.sum(dim=1) for part in self._by_column(features)], dim=1)
 
     def readable(self, features: Tensor) -> list[list[float | str]]:
         """Encoded rows (S, features) in the columns' own units: S lists of one value per column."""
-        widths = [column.width for column in self.columns]
-        values: list[list[float | str]] = []
-        for column, part in zip(self.columns, torch.split(features.double(), widths, dim=1), strict=True):
-            if column.kind == "number":
-                numbers: list[float | str] = column.own_units(part[:, 0].numpy()).tolist()
-                absent = part[:, 1] >= 0.5 if column.width == 2 else torch.zeros(len(part), dtype=torch.bool)
-                values.append([NO_VALUE if gone else x for x, gone in zip(numbers, absent.tolist(), strict=True)])
-            else:
-                names = [*(category or NO_VALUE for category in column.categories), UNSEEN]
-                values.append([names[i] for i in part.argmax(dim=1).tolist()])
-        return [list(row) for row in zip(*values, strict=True)]
+        parts = self._by_column(features.double())
+        columns = [column.readable(part) for column, part in zip(self.columns, parts, strict=True)]
+        return [list(row) for row in zip(*columns, strict=True)]
 
-    def cells(self, samples: Samples, row: int, expected: Tensor, errors: Tensor) -> list[Cell]:
+    def cells(self, table: Table, row: int, expected: Tensor, errors: Tensor) -> list[Cell]:
         """One row's columns, most surprising first; `expected` and `errors` (features,) of that row."""
-        assert isinstance(samples, Table)
-        one = Table(samples.columns.slice(row, 1), samples.keys[row : row + 1], samples.origin)
-        wanted = self.readable(expected[None])[0]
-        shares = self.fold(errors[None])[0].tolist()
-        cells = []
-        for column, want, share in zip(self.columns, wanted, shares, strict=True):
-            seen: float | str
-            if column.kind == "number":
-                number = float(finite_numbers(one, column.name)[0])
-                seen = NO_VALUE if np.isnan(number) else number
-            else:
-                seen = category_texts(one, column.name, column.kind)[0].as_py() or NO_VALUE
-            cells.append(Cell(column.name, seen, want, share))
+        one = table.take(np.array([row]))
+        wanted, shares = self.readable(expected[None])[0], self.fold(errors[None])[0].tolist()
+        cells = [
+            Cell(column.name, column.value(one), want, share)
+            for column, want, share in zip(self.columns, wanted, shares, strict=True)
+        ]
         return sorted(cells, key=lambda cell: -cell.error)
+
+    def _by_column(self, features: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(features, [column.width for column in self.columns], dim=1)
 
     def _check_names(self, table: Table) -> None:
         known, given = [column.name for column in self.columns], table.columns.column_names
-        missing = [name for name in known if name not in given]
-        extra = [name for name in given if name not in known and name not in self.dropped]
-        if missing:
-            cure = f"; renamed? unknown here: {_some(extra)}" if extra else "; add it under that name"
-            raise DataError(f"{table.origin}: no column {_some(missing)}, which the model was trained on{cure}")
+        expected = {*known, *self.dropped}
+        extra = [name for name in given if name not in expected]
+        if missing := [name for name in known if name not in set(given)]:
+            cure = f"; renamed? unknown here: {shown(extra)}" if extra else "; add it under that name"
+            raise DataError(f"{table.origin}: no column {shown(missing)}, which the model was trained on{cure}")
         if extra:
             raise DataError(
-                f"{table.origin}: column {_some(extra)} was not there in training; leave it out with "
+                f"{table.origin}: column {shown(extra)} was not there in training; leave it out with "
                 f"`drop={extra[:1]!r}`"
             )
-        if len(set(given)) < len(given):
-            twice = sorted({name for name in given if given.count(name) > 1})
-            raise DataError(f"{table.origin}: column names must differ; given twice: {', '.join(twice)}")
+        check_names_differ(table.origin, given)
 
 
 def column_kind(kind: pa.DataType) -> ColumnKind | None:
@@ -290,36 +296,16 @@ def signed_log(values: np.ndarray) -> np.ndarray:
     return logarithm
 
 
-def _encode_numbers(table: Table, column: Column, part: np.ndarray, bad: dict[int, str]) -> None:
-    """Fills `part` (S, 1 or 2) and adds the rows that have no number where there must be one to `bad`."""
-    values = finite_numbers(table, column.name)
-    absent = np.isnan(values)
-    if not absent.any():
-        part[:, 0] = column.scaled(values)
-        return
-    part[:, 0] = np.where(absent, 0.0, column.scaled(values))
-    if column.missing:
-        part[:, 1] = absent
-        return
-    rows = [row for row in np.flatnonzero(absent).tolist() if row not in bad]
-    given_there = table.columns[column.name].take(pa.array(rows, pa.int64())).to_pylist()
-    for row, given in zip(rows, given_there, strict=True):
-        none = given is None or np.isnan(given)
-        bad[row] = f"column {column.name!r} " + ("has no value" if none else f"holds {given}")
+def _without_number(name: str, given: object) -> str:
+    none = given is None or given != given  # noqa: PLR0124  NaN
+    return f"has no value in column {name!r}" if none else f"holds {given} in column {name!r}"
 
 
 def _not_a_number(table: Table, name: str, column: pa.ChunkedArray) -> str:
     cure = "the model was trained on numbers there; mend the cell, or map the words to numbers"
     if column_kind(column.type) == "category":
-        for row, text in enumerate(column.to_pylist()):
-            try:
-                float(text or 0)
-            except ValueError:
-                return f"{table.origin}: column {name!r} holds {text!r} at row {table.keys[row]}; {cure}"
+        text = pc.fill_null(column.cast(pa.string()), "0")
+        if (row := pc.index(pc.match_substring_regex(text, NUMBER), False).as_py()) >= 0:
+            return f"{table.origin}: column {name!r} holds {text[row].as_py()!r} at row {table.keys[row]}; {cure}"
         cure = "the numbers are stored as text; convert the column to numbers"
     return f"{table.origin}: column {name!r} holds {column.type}; {cure}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -31,13 +31,14 @@ __all__ = [
     "from_array",
     "from_frame",
     "is_frame",
+    "shown",
 ]
 
 READ_BYTES = 1 << 20  # of a column read ahead
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
 BATCH_ROWS = 65_536  # at most, read at a time
 CELL_BYTES = 8  # of a cell in memory, about
-SHOWN = 10  # columns named in a message
+SHOWN = 10  # column names in a message
 
 Block = tuple[pa.Table, Mapping[int, str]]
 """Rows, and those of them that cannot be read and stand there without values, with the reason."""
@@ -52,9 +53,10 @@ class ColumnSource(ABC):
     _keys: Sequence[Key] = range(1 << 62)
 
     @property
-    @abstractmethod
     def size_bytes(self) -> int:
         """Of the rows in memory, about."""
+        counted = self.count()
+        return CELL_BYTES * (counted.samples if counted else 0) * len(self._names)
 
     @abstractmethod
     def count(self) -> Count | None:
@@ -104,9 +106,7 @@ class ColumnSource(ABC):
 
     def _check(self, names: Sequence[str]) -> None:
         for name in sorted(set(names).difference(self._names)):
-            more = f" and {len(self._names) - SHOWN} more" if len(self._names) > SHOWN else ""
-            shown = ", ".join(map(repr, self._names[:SHOWN])) + more
-            raise DataError(f"{self.origin}: no column {name!r}; it has {shown}")
+            raise DataError(f"{self.origin}: no column {name!r}; it has {shown(self._names)}")
 
     def _blocks(self, size: int) -> Iterator[Block]:
         """The rows of all columns that are not left out, in order."""
@@ -122,11 +122,6 @@ class TableSource(ColumnSource):
 
     def __init__(self, columns: pa.Table, keys: Sequence[Key], origin: str) -> None:
         self.origin, self._columns, self._keys, self._names = origin, columns, keys, columns.column_names
-
-    @property
-    def size_bytes(self) -> int:
-        """Of the rows in memory, about."""
-        return CELL_BYTES * int(self._columns.num_rows) * len(self._names)
 
     def count(self) -> Count:
         """How many rows."""
@@ -176,11 +171,6 @@ class ParquetSource(_FileSource):
     """
 
     _format = "Parquet"
-
-    @property
-    def size_bytes(self) -> int:
-        """Of the rows in memory, about."""
-        return CELL_BYTES * self.count().samples * len(self._names)
 
     def count(self) -> Count:
         """How many rows."""
@@ -278,6 +268,12 @@ def from_frame(x: Any) -> TableSource:
         reason = " ".join(str(part).splitlines()[0] for part in error.args)
         raise DataError(f"the DataFrame: a column mixes types ({reason}); give each column one type") from None
     return TableSource(arrow, keys, "the DataFrame")
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first column names, for a message."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more
 
 
 def check_names_differ(origin: str, names: Sequence[str]) -> None:

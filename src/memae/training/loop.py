@@ -36,15 +36,14 @@ from memae.training.history import EpochRecord, History, Monitor
 from memae.training.interrupt import Interrupt
 from memae.training.objective import Objective, ReconstructionObjective
 from memae.training.state import TrainingState, restore, save
-from memae.training.steps import few_threads, learning_rate, learns_from_one, steps_of, usual_batch_size
+from memae.training.steps import epochs_of, few_threads, learning_rate, learns_from_one, steps_of, usual_batch_size
 
 __all__ = ["Device", "local_seed", "train"]
 
 FLAT_PARAMETERS = 400_000  # up to so many, Adam's calls take longer than to add gradients up in one vector
-LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
-HELD_OUT_BATCH = {"rows": 4096, "images": 256}  # samples per forward pass of the held-out loss, video too
+HELD_OUT_SAMPLES, HELD_OUT_BYTES = 4096, 8 << 20  # of input per forward pass of the held-out loss
 HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
-HELD_OUT_BYTES = 64 << 20  # of input per forward pass: clips are large
+REVIVAL_BYTES = 64 << 20  # of input: clips are large
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
 
 
@@ -101,9 +100,7 @@ def train(
     accelerator = accelerator_for(settings.precision, device)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or usual_batch_size(len(x)))
-    if settings.epochs is None:
-        epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS // steps_of(len(x), settings)))
-        settings = settings.model_copy(update={"epochs": epochs})
+    settings = settings.model_copy(update={"epochs": epochs_of(settings, len(x))})
     threads = torch.get_num_threads()
     with (
         torch.random.fork_rng(devices=cuda),
@@ -319,8 +316,7 @@ class _Loop:
     def _held_out_loss(self, held_out: Encoded) -> float:
         self.model.eval()
         total = torch.zeros((), device=held_out.device)
-        most = HELD_OUT_BATCH["rows" if len(held_out.shape) == 2 else "images"]
-        start, wanted = 0, min(most, fitting(held_out, HELD_OUT_BYTES))
+        start, wanted = 0, min(HELD_OUT_SAMPLES, fitting(held_out, HELD_OUT_BYTES))
         while start < len(held_out):
             size = min(self.judging.fit(wanted), len(held_out) - start)
             batch = held_out[start : start + size]
@@ -351,7 +347,7 @@ class _Loop:
             return
         generator = torch.Generator().manual_seed(local_seed(self.seed, epoch, 0xDEAD))
         some = torch.randperm(len(x), generator=generator)
-        some = some[: min(REVIVAL_SAMPLES, fitting(x, HELD_OUT_BYTES))].to(x.device)
+        some = some[: min(REVIVAL_SAMPLES, fitting(x, REVIVAL_BYTES))].to(x.device)
         self.model.eval()
         assert isinstance(self.model, Autoencoder), "a memory lies in an autoencoder"
         queries = self.model.queries(self.model.encode(x[some])).flatten(0, 1)

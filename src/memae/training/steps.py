@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 
 import torch
 from torch import nn
@@ -11,15 +12,24 @@ from torch import nn
 from memae.config import TrainConfig
 from memae.encoded import Encoded
 
-__all__ = ["few_threads", "learning_rate", "learns_from_one", "steps_of", "usual_batch_size"]
+__all__ = ["epochs_of", "few_threads", "learning_rate", "learns_from_one", "steps_of", "usual_batch_size"]
 
-# Parameters times samples: for rows about the multiply-adds of a step forward; a convolution works at many places.
-SMALL_STEP = {"rows": 100_000_000, "images": 4_000_000}
+# Parameters times samples times places: no more multiply-adds than a step forward takes. A convolution works at many
+# places, fewer in deeper layers, where most of the parameters are.
+SMALL_STEP, PLACES_SHARE = 100_000_000, 1 / 32
+LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 
 
 def usual_batch_size(samples: int) -> int:
     """A power of two that makes 32 to 64 steps an epoch, and never less than 32 or more than 2048 samples."""
     return min(2048, max(32, 1 << max(0, (samples // 32).bit_length() - 1)))
+
+
+def epochs_of(settings: TrainConfig, samples: int) -> int:
+    """The epochs of a training, where the settings may leave them to the number of samples."""
+    if settings.epochs is not None:
+        return settings.epochs
+    return max(LEAST_EPOCHS, -(-LEAST_STEPS // steps_of(samples, settings)))
 
 
 def steps_of(samples: int, settings: TrainConfig) -> int:
@@ -39,9 +49,8 @@ def learning_rate(settings: TrainConfig, epochs_done: float) -> float:
 def few_threads(model: nn.Module, batch: int, shape: Sequence[int]) -> Iterator[None]:
     """One thread while a step is so small that waking a second one costs more than it brings."""
     before = torch.get_num_threads()
-    small = SMALL_STEP["rows" if len(shape) == 2 else "images"]
-    clips = len(shape) == 5
-    if not clips and sum(p.numel() for p in model.parameters()) * batch < small:
+    places = max(1.0, prod(shape[2:]) * PLACES_SHARE)
+    if sum(p.numel() for p in model.parameters()) * batch * places < SMALL_STEP:
         torch.set_num_threads(1)
     try:
         yield

@@ -42,7 +42,7 @@ CLIP_LAYERS = {
 }
 PATCH_PX = {"video-paper": 1, "video": 4}
 """Side of the patches, px, that become channels before the first layer."""
-# BatchNorm learns the still background, which is most of a clip, and drowns what moves: see docs/log.md
+# BatchNorm learns the still background, which is most of a clip, and drowns what moves: see docs/trials
 NORMS = {"video-paper": True, "video": False}
 
 
@@ -83,7 +83,7 @@ class VideoConfig(KindSettings):
     place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
 
 
-# Ours, chosen on validation data; every trial stands in docs/log.md.
+# Ours, chosen on validation data; every trial stands in docs/trials.
 DEFAULT: Mapping[str, Mapping[str, Any]] = {
     "memory": {
         "similarity": "cosine",

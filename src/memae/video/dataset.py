@@ -71,17 +71,13 @@ class StoredFrames:
         size: tuple[int, ...] = ()
         with stage(progress, "reading", "frames", count(source)) as done, tempfile.TemporaryFile() as file:
             for frames in source.chunks(PART_FRAMES):
-                assert isinstance(frames, Frames)
-                if not len(frames):
-                    continue
                 size = size or frames.pixels.shape[1:]
                 if frames.pixels.shape[1:] != size:
                     raise DataError(f"{frames.origin}: frames of several sizes; ask the source for one")
-                if keys and keys[-1].video == frames.keys[0].video:
-                    videos[-1] = Span(videos[-1].start, len(keys) + len(frames))
-                else:
-                    videos.append(Span(len(keys), len(keys) + len(frames)))
+                goes_on = bool(keys) and keys[-1].video == frames.keys[0].video
+                start = videos.pop().start if goes_on else len(keys)
                 keys += frames.keys
+                videos.append(Span(start, len(keys)))
                 try:
                     file.write(np.ascontiguousarray(frames.pixels).data)
                 except OSError as error:
@@ -158,8 +154,10 @@ class Clips:
         side = min(side, height, width)
         with stage(progress, "looking for motion", "frames", len(self.pixels)) as done:
             moved = []
-            for part in _overlapping(self.pixels):
-                moved.append(_motion(part))
+            for start in range(0, max(1, len(self.pixels) - 1), PART_FRAMES):
+                moved.append(
+                    _motion(self.pixels[start : start + PART_FRAMES + 1])
+                )  # with the next part's first frame
                 done(len(moved[-1]))
         motion = torch.cat(moved)
         # the motion between the first and the last frame of each clip, by place
@@ -180,9 +178,3 @@ def _motion(pixels: Tensor) -> Tensor:
     """(F - 1, h, w) mean absolute difference to the next frame over squares of MOTION_PX, grey levels."""
     moved = pixels.float().diff(dim=0).abs()
     return F.avg_pool2d(moved[:, None], MOTION_PX, ceil_mode=True, count_include_pad=False)[:, 0]
-
-
-def _overlapping(pixels: Tensor) -> Iterator[Tensor]:
-    """Parts of the frames, each beginning with the last frame of the one before."""
-    for start in range(0, max(1, len(pixels) - 1), PART_FRAMES):
-        yield pixels[start : start + PART_FRAMES + 1]

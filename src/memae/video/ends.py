@@ -1,7 +1,7 @@
 """Whether a video file ends where its container says; FFmpeg reads a cut one as far as it goes, without a word.
 
 Containers consist of boxes, chunks or packets that state their own sizes, and a file that was cut ends within one. A
-cut between two of them leaves a file that is whole by all that it says. How long the footage should last is no
+cut between two of them leaves a file that is whole by all that it says. The duration that a header states is no
 measure: a header counts how long the last frame is shown, and the frames themselves do not.
 """
 

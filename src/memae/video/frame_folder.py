@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from memae.errors import DataError
-from memae.image_file import UnreadableError, open_image
+from memae.image_file import UnreadableError, is_deep, open_image
 from memae.video.decode import DecodedFrame
 from memae.video.paths import frames_in
 
@@ -54,33 +55,29 @@ class FrameFolder:
             yield DecodedFrame(number, number / self._rate, grey, picture)
 
 
-class _Decoded:
-    """A picture that was decoded at its own size."""
+class _FilePicture(NamedTuple):
+    """An image that may be drawn."""
 
-    def __init__(self, image: Image.Image) -> None:
-        self._image = image
-        self.nbytes = image.width * image.height * (1 if len(image.getbands()) == 1 else 4)  # as Pillow holds it
+    file: Path
+    image: Image.Image | None
+    """As it was decoded; None of a JPEG that was decoded at a smaller size, and is decoded again if it is drawn."""
 
-    def rgb(self) -> np.ndarray:
-        """(H, W, 3) uint8."""
-        return np.array(self._image.convert("RGB"))
-
-
-class _OnDisk:
-    """A JPEG that was decoded at a smaller size, and is decoded again if it is drawn."""
-
-    nbytes = 0
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds, as Pillow does: 1 byte a pixel of grey, else 4."""
+        return (
+            self.image.width * self.image.height * (1 if len(self.image.getbands()) == 1 else 4)
+            if self.image
+            else 0
+        )
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8."""
-        with _opened(self._file) as image:
+        with nullcontext(self.image) if self.image else _opened(self.file) as image:
             return np.array(image.convert("RGB"))
 
 
-def _read(file: Path, size: tuple[int, int], pictures: bool) -> tuple[np.ndarray, _Decoded | _OnDisk | None]:
+def _read(file: Path, size: tuple[int, int], pictures: bool) -> tuple[np.ndarray, _FilePicture | None]:
     """An image as grey pixels (H, W) of a size, and as a picture if it may be drawn."""
     height, width = size
     with _opened(file) as image:
@@ -97,14 +94,12 @@ def _read(file: Path, size: tuple[int, int], pictures: bool) -> tuple[np.ndarray
         # on UCSD Ped2, at most 16); Pillow's BOX counts a pixel fully or not at all, and is up to 79 levels away.
         method = Image.Resampling.HAMMING if shrinks else Image.Resampling.BILINEAR
         grey = np.array(opened.convert("L").resize((width, height), method, draft[1] if draft else None))
-        if not pictures:
-            return grey, None
-        return grey, _Decoded(opened) if whole else _OnDisk(file)
+        return grey, _FilePicture(file, opened if whole else None) if pictures else None
 
 
 def _eight_bits(image: Image.Image, file: Path) -> Image.Image:
     """Grey of 16 bits scaled to 8, where Pillow would clip it."""
-    if not image.mode.startswith(("I", "F")):
+    if not is_deep(image):
         return image
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 0xFFFF:

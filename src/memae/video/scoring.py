@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
@@ -33,12 +33,7 @@ from memae.video.clips import Clip, Windows
 from memae.video.config import VideoConfig
 from memae.video.preprocess import VideoPreprocess
 
-__all__ = [
-    "ClipEvidence",
-    "FrameScorer",
-    "ScoredFrame",
-    "patch_errors",
-]
+__all__ = ["ClipEvidence", "FrameScorer", "ScoredFrame", "patch_errors"]
 
 FRAMES_AVERAGED = 9  # around each frame, within its clip: an anomaly lasts, and noise does not
 CHUNK_FRAMES = 64
@@ -88,18 +83,22 @@ class ScoredFrame:
             return []
         time, height, width, _ = weights.shape
         at = self.index_in_clip * time // len(self.clip.x)
-        rows = slice(int(box[1] * height), max(int(box[1] * height) + 1, int(np.ceil(box[3] * height))))
-        columns = slice(int(box[0] * width), max(int(box[0] * width) + 1, int(np.ceil(box[2] * width))))
-        shares = weights[at, rows, columns].float().mean(dim=(0, 1)).cpu()
+        shares = weights[at, _part(box[1::2], height), _part(box[::2], width)].float().mean(dim=(0, 1)).cpu()
         order = shares.argsort(descending=True)[: int((shares > 0).sum())].tolist()
         return [(item, float(shares[item])) for item in order]
+
+
+def _part(ends: Sequence[float], size: int) -> slice:
+    """The positions of a row that a part of it touches, at least one."""
+    first, last = (end * size for end in ends)
+    return slice(int(first), max(int(first) + 1, math.ceil(last)))
 
 
 class _Watched(NamedTuple):
     """What a mask leaves."""
 
     pixels: Tensor
-    """(H, W) bool"""
+    """(H, W) float32: 1 where the video is watched, else 0."""
     shares: Tensor
     """(h, w) watched share of each patch, at least a half."""
     patches: Tensor
@@ -131,7 +130,8 @@ class FrameScorer:
         self._rebuilder, self._preprocess, self._video = Rebuilder(rebuild), preprocess, video
         self._device = device or torch.device("cpu")
         self._windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
-        self._watched = None if watched is None else self._watch(watched)
+        size = preprocess.height, preprocess.width
+        self._watched = self._watch(np.ones(size, dtype=bool) if watched is None else watched)
 
     @classmethod
     def of(
@@ -180,18 +180,13 @@ class FrameScorer:
 
     def _maps_and_scores(self, errors: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Maps (B, T, h, w) and scores (B, T) of squared errors (B, T, H, W)."""
-        if self._watched is not None:
-            errors = errors * self._watched.pixels
-        maps = self._patch_maps(errors)
-        if self._watched is not None:
-            lowest = maps.masked_fill(~self._watched.patches, math.inf).amin(dim=(2, 3), keepdim=True)
-            maps = torch.where(self._watched.patches, maps, lowest)
-        if self._video.score == "place":
-            scores = maps.amax(dim=(2, 3))
-        elif self._watched is not None:
-            scores = errors.sum(dim=(2, 3)) / self._watched.pixels.sum()
-        else:
-            scores = errors.mean(dim=(2, 3))
+        watched, mean = self._watched, self._video.score == "mean"
+        errors = errors * watched.pixels
+        maps = patch_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED) / watched.shares
+        maps = maps if mean else maps.sqrt()
+        lowest = maps.masked_fill(~watched.patches, math.inf).amin(dim=(2, 3), keepdim=True)
+        maps = torch.where(watched.patches, maps, lowest)
+        scores = errors.sum(dim=(2, 3)) / watched.pixels.sum() if mean else maps.amax(dim=(2, 3))
         return maps.float().cpu().numpy(), scores.double().cpu().numpy()
 
     def _watch(self, watched: np.ndarray) -> _Watched:
@@ -201,19 +196,12 @@ class FrameScorer:
                 f"a mask of {' x '.join(map(str, watched.shape))} px does not fit frames of {size[0]} x {size[1]} px; "
                 "resize it"
             )
-        pixels = torch.from_numpy(np.ascontiguousarray(watched, dtype=np.bool_)).to(self._device)
-        shares = patch_errors(pixels[None].float(), self._video.place_px)[0]
+        pixels = torch.from_numpy(watched.astype(np.float32)).to(self._device)
+        shares = patch_errors(pixels[None, None], self._video.place_px)[0, 0]
         patches = shares >= 0.5
         if not patches.any():
             raise ConfigError("the mask leaves no place to watch; it must be True where the video is watched")
         return _Watched(pixels, shares.clamp_min(0.5), patches)
-
-    def _patch_maps(self, errors: Tensor) -> Tensor:
-        mean = self._video.score == "mean"
-        maps = patch_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED)
-        if self._watched is not None:
-            maps = maps / self._watched.shares
-        return maps if mean else maps.sqrt()
 
 
 def _weights(rebuilt: Reconstruction, row: int) -> Tensor | None:
@@ -222,15 +210,8 @@ def _weights(rebuilt: Reconstruction, row: int) -> Tensor | None:
 
 
 def patch_errors(errors: Tensor, side: int, frames: int = 1) -> Tensor:
-    """Means (..., T, h, w) of errors (..., T, H, W) over squares of `side` px, half of it apart, and over `frames`."""
+    """Means (B, T, h, w) of errors (B, T, H, W) over squares of `side` px, half of it apart, and over `frames`."""
     side = min(side, *errors.shape[-2:])
-    step = max(1, side // 2)
-    flat = F.avg_pool2d(
-        errors.reshape(-1, 1, *errors.shape[-2:]), side, step, ceil_mode=True, count_include_pad=False
-    )
-    squares = flat.reshape(*errors.shape[:-2], *flat.shape[-2:])
-    if frames == 1:
-        return squares
-    rows = squares.movedim(-3, -1)
-    means = F.avg_pool1d(rows.reshape(-1, 1, rows.shape[-1]), frames, 1, frames // 2, count_include_pad=False)
-    return means.reshape(rows.shape).movedim(-1, -3)
+    means = F.avg_pool2d(errors, side, max(1, side // 2), ceil_mode=True, count_include_pad=False)
+    over_time = means.flatten(2)[:, None]  # (B, 1, T, h * w)
+    return F.avg_pool2d(over_time, (frames, 1), 1, (frames // 2, 0), count_include_pad=False).view_as(means)

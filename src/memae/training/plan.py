@@ -1,0 +1,71 @@
+"""What a fit has before it, and about how long each part takes: so that its time left is that of the whole."""
+
+from __future__ import annotations
+
+import time
+from math import prod
+
+import torch
+from torch import Tensor
+
+from memae.autoencoder import Autoencoder
+from memae.config import Config
+from memae.encoded import Encoded, fitting
+from memae.progress import Plan, Planned
+from memae.training.loop import Device
+from memae.training.steps import epochs_of
+
+__all__ = ["fit_plan"]
+
+TIMED_SAMPLES, TIMED_BYTES = 256, 4 << 20  # that go through the network once to see how long that takes
+TRAINING_PASSES = 3  # the forward pass, and two for the gradients of inputs and weights
+
+
+def fit_plan(
+    model: Autoencoder,
+    config: Config,
+    training: Encoded,
+    whole: Encoded,
+    calibration: float,
+    device: Device = "auto",
+) -> Plan:
+    """The trainings and the scoring after them, from the time of one forward pass.
+
+    Args:
+        model: fresh; it is moved to the device that it will be trained on.
+        config: of the model.
+        training: (S, ...) what it will be trained on.
+        whole: (S, ...) the training samples as the trained model is examined with them.
+        calibration: samples like those of `whole` that the threshold is set from.
+        device: "auto" takes the accelerator.
+    """
+    if device == "auto" and torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    x = training[: min(TIMED_SAMPLES, fitting(training, TIMED_BYTES))].to(next(model.parameters()).device)
+    plain_s = _forward_s(Autoencoder(model.encoder, None, model.decoder), x)
+    scored_s = _forward_s(model, x)
+    epochs = epochs_of(config.train, len(training))
+    warm = config.memory.warmup_epochs if model.memory is not None and config.memory.trained and epochs else 0
+    epoch_s = TRAINING_PASSES * len(training) * (scored_s if config.memory.trained else plain_s)
+    whole_s = scored_s * prod(whole.shape[1:]) / prod(training.shape[1:])
+    counted_s = 0 if model.memory is None else len(whole) * whole_s
+    stages = (
+        Planned("warming up", warm * TRAINING_PASSES * len(training) * plain_s, training=True),
+        Planned("training", epochs * epoch_s, training=True),
+        Planned("counting the use of items", counted_s),
+        Planned("setting the threshold", calibration * whole_s),
+    )
+    return Plan(tuple(stage for stage in stages if stage.seconds))
+
+
+@torch.inference_mode()
+def _forward_s(model: Autoencoder, x: Tensor) -> float:
+    """Seconds a sample, of the fastest of three passes: the first prepares what the others find."""
+    was_training, seconds = model.training, []
+    model.eval()
+    for _ in range(3):
+        started = time.perf_counter()
+        float(model(x).x.sum())  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    model.train(was_training)
+    return min(seconds) / len(x)
