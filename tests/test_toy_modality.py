@@ -102,7 +102,7 @@ class Kind:
         return len(samples)
 
     def explained(self, samples: Windows, encoded: Tensor, place: int, measured: Any, row: int) -> dict[str, Any]:
-        return {"x": encoded[place].numpy(), "reconstruction": measured.reconstruction[row].numpy()}
+        return {"x": encoded[place].numpy(), "reconstruction": measured.rebuilt.x[row].numpy()}
 
 
 class SeriesModality(Modality):

@@ -426,13 +426,13 @@ SCORING = [
     case(
         "infinity to score",
         SCORE.format("inf.csv"),
-        r"inf\.csv: column 'mean area' holds inf at row 0 \(and in \d+ of the rows after it\)",
+        r"inf\.csv: row 0 holds inf in column 'mean area' \(and \d+ of the rows after it\)",
         "--skip-bad",
     ),
     case(
         "nothing but bad rows to score",
         SCORE.format("inf.csv --skip-bad"),
-        r"inf\.csv: holds no sample that is not bad; the first: column 'mean area' holds inf",
+        r"inf\.csv: holds no sample that is not bad; the first: holds inf in column 'mean area'",
     ),
     case(
         "labels that are missing",
@@ -470,7 +470,7 @@ SCORING = [
     case(
         "images for a table",
         SCORE.format("zeros"),
-        "zeros: the model was trained on a table and these are images",
+        "zeros: the model was trained on tables and these are images",
         "take a model of that kind",
     ),
     case(
@@ -500,7 +500,9 @@ SCORING = [
         "mend or remove",
     ),
     case(
-        "maps of a table", SCORE.format("ok.csv --maps heat"), "--maps is for models of images; a table has --exp"
+        "maps of a table",
+        SCORE.format("ok.csv --maps heat"),
+        "--maps is for models of images, and flows.model is of another kind",
     ),
     case(
         "maps among images",
@@ -930,7 +932,7 @@ LABELS = [
     case(
         "labels of rows",
         "evaluate flows.model ok.csv --labels good.csv",
-        "--labels is for models of video",
+        "--labels is for models of images and videos",
         "leave",
     ),
 ]

@@ -942,7 +942,8 @@ def test_the_fingerprint_of_clips_sees_all_of_the_footage() -> None:
     assert checkpoint_of(Path("state"), moved, 0).fingerprint != of_it
 
 
-def test_a_step_on_clips_uses_all_threads() -> None:
+def test_a_step_that_is_not_small_uses_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memae.training.steps.SMALL_STEP", 1)
     seen: list[int] = []
 
     def objective(model: nn.Module, x: Tensor) -> BatchLoss:

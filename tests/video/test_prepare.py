@@ -146,8 +146,8 @@ def test_training_sees_crops_and_the_rest_whole_frames_end_to_end() -> None:
     prepared, _ = dealt(100, video=video)
     whole = 34  # starts 0, 2, ..., 66 of 70 frames
     assert prepared.training.shape == (3 * whole, 1, 4, 8, 8)
-    assert prepared.usual.shape == (17, 1, 4, 16, 24)
-    assert prepared.usual.frames.flatten().tolist() == list(range(68))
+    assert prepared.whole.shape == (17, 1, 4, 16, 24)
+    assert prepared.whole.frames.flatten().tolist() == list(range(68))
     assert prepared.validation.shape == (2, 1, 4, 16, 24)
     assert prepared.preprocess == VideoPreprocess(clip_length=4, height=16, width=24, input="differences")
     again, _ = dealt(100, video=video)
