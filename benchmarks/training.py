@@ -41,7 +41,7 @@ from memae.table.config import KDDCUP_WIDTHS
 from memae.table.scoring import row_errors
 from memae.training.loop import train
 from memae.training.objective import ReconstructionObjective
-from memae.types import Images, Modality
+from memae.types import Images
 
 __all__ = ["forward_flop", "matrix_rate", "memory_rate", "sample_flop", "training_benchmark"]
 
@@ -49,7 +49,7 @@ MATRIX_SIDE = 2048
 MNIST_CLASS, MNIST_IMAGES, MNIST_EPOCHS = 8, 3840, 2
 KDD_ROWS, KDD_EPOCHS = 132_000, 5  # what the paper's protocol leaves to train on, and the epochs of its preset
 PYOD_ROWS, PYOD_EPOCHS = 40_000, 1
-PRESETS: dict[str, tuple[str, Modality, tuple[int, ...]]] = {
+PRESETS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "mnist": ("mnist", "image", (1, 28, 28)),  # our default: network `thumbnail`
     "mnist-paper": ("mnist-paper", "image", (1, 28, 28)),
     "kdd": ("kddcup-paper", "table", (120,)),
