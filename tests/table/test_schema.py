@@ -136,6 +136,11 @@ def test_a_constant_column_stays_finite_and_shows_a_change(number_scale, value):
     assert changed.item() == pytest.approx(1.0) if number_scale != "log" else abs(changed.item()) > 0.03
 
 
+def test_a_constant_column_may_be_so_large_that_its_square_is_no_number():
+    (column,) = fit(np.full((4, 1), 1e200)).columns
+    assert (column.constant, column.centre, column.spread) == (True, 1e200, 1e200)
+
+
 def test_columns_are_found_by_name_in_any_order():
     preprocess = fit(FRAME)
     shuffled = FRAME[["sealed", "count", "width", "colour"]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,9 @@ class CsvSource(ColumnSource):
         self.origin, self._path, self._kinds = str(path), path, kinds
         self._skip, self._texts = False, frozenset[str]()
         self._inferred: _Types | None = None
-        with self._readable():
+        with self._readable({}):
             self._dialect = Dialect.of(path)
-        ragged = pacsv.ParseOptions(invalid_row_handler=lambda _: "skip")
-        with self._open(pacsv.ConvertOptions(), ragged) as reader:
+        with self._open({}, lambda _: "skip") as reader:
             self._names = reader.schema.names
 
     @property
@@ -136,37 +136,32 @@ class CsvSource(ColumnSource):
             yield columns, bad
 
     def _parsed(self, types: _Types) -> Iterator[Block]:
-        """The rows as Arrow reads these types; those of a wrong length are left out empty if they may be skipped."""
+        """The rows as Arrow reads these types; where bad ones may be skipped, those of a wrong length stand empty."""
         gaps = _Gaps()
-        convert = pacsv.ConvertOptions(
-            column_types=dict(types),
-            include_columns=list(types),
-            null_values=list(NO_VALUE_WORDS),
-            decimal_point=self._dialect.decimal,
-        )
-        parse = pacsv.ParseOptions(invalid_row_handler=gaps.leave_out if self._skip else None)
-        with self._open(convert, parse, types) as reader:
+        with self._open(types, gaps.leave_out if self._skip else None) as reader:
             for batch in reader:
                 yield gaps.filled(pa.Table.from_batches([batch]))
             yield gaps.filled(pa.Table.from_batches([], reader.schema))
 
     @contextmanager
-    def _open(
-        self, convert: pacsv.ConvertOptions, parse: pacsv.ParseOptions, types: _Types | None = None
-    ) -> Iterator[pacsv.CSVStreamingReader]:
-        parse.delimiter, parse.newlines_in_values = self._dialect.delimiter, True
-        # the row of a gap is known only where one thread reads
-        read = pacsv.ReadOptions(
-            encoding=self._dialect.encoding,
-            block_size=self._dialect.block_bytes,
-            use_threads=not self._skip,
+    def _open(self, types: _Types, ragged: Callable[[Any], str] | None) -> Iterator[pacsv.CSVStreamingReader]:
+        """Arrow's reader of columns of these types, which asks `ragged` about rows of a wrong length."""
+        form = self._dialect
+        convert = pacsv.ConvertOptions(
+            column_types=dict(types),
+            include_columns=list(types),
+            null_values=list(NO_VALUE_WORDS),
+            decimal_point=form.decimal,
         )
-        stream = pa.input_stream(str(self._path), compression="gzip" if self._dialect.packed else None)
+        parse = pacsv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True, invalid_row_handler=ragged)
+        # the row of a gap is known only where one thread reads
+        read = pacsv.ReadOptions(encoding=form.encoding, block_size=form.block_bytes, use_threads=ragged is None)
+        stream = pa.input_stream(str(self._path), compression="gzip" if form.packed else None)
         with self._readable(types), pacsv.open_csv(stream, read, parse, convert) as reader:
             yield reader
 
     @contextmanager
-    def _readable(self, types: _Types | None = None) -> Iterator[None]:
+    def _readable(self, types: _Types) -> Iterator[None]:
         """Errors of reading rows of these types in the words of the file."""
         try:
             yield
@@ -180,13 +175,12 @@ class CsvSource(ColumnSource):
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self.origin}: cannot be read ({first_line(error)}); write it again") from None
 
-    def _explained(self, message: str, types: _Types | None) -> str:
+    def _explained(self, message: str, types: _Types) -> str:
         if "Empty CSV" in message:
             return "holds no samples"
         if "straddling" in message or "out of sync" in message:
-            return (
-                f"a row is longer than {self._dialect.block_bytes:,} bytes; is a quotation mark missing? Mend it"
-            )
+            longest = f"{self._dialect.block_bytes:,} bytes"
+            return f"a row is longer than {longest}; is a quotation mark missing? Mend it"
         start = 0
         for block, bad in self.skipping()._typed(types) if types and not self._skip else ():
             if bad:
@@ -262,7 +256,7 @@ class _Gaps:
     """Rows of a wrong length, which Arrow leaves out, put back as empty ones, so that all keep their places."""
 
     def __init__(self) -> None:
-        self._left_out: list[tuple[int, str]] = []
+        self._left_out = deque[tuple[int, str]]()
         """(row of the file, why), not yet put back."""
         self._start = 0
 
@@ -278,7 +272,7 @@ class _Gaps:
         start, good = self._start, len(table)
         bad: dict[int, str] = {}
         while self._left_out and self._left_out[0][0] - start - len(bad) <= good:
-            row, why = self._left_out.pop(0)
+            row, why = self._left_out.popleft()
             bad[row - start] = why
         self._start += good + len(bad)
         if bad:

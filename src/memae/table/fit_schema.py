@@ -39,8 +39,9 @@ class _Numbers:
 
     def __init__(self, name: str, scale: NumberScale) -> None:
         self._name, self._scale, self._rows = name, scale, 0
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
-        """(squares: the sum of the squared deviations from the mean)"""
+        self._count, self._mean = 0, 0.0
+        self._squares = 0.0
+        """Sum of the squared deviations from the mean."""
         self._low, self._high = math.inf, -math.inf
         self._different: set[int] | None = set()
         """None once there are many, or of other numbers than whole ones."""
@@ -57,9 +58,9 @@ class _Numbers:
             values = signed_log(values)
         with np.errstate(over="ignore", invalid="ignore"):
             count, step = self._count + len(values), values.mean() - self._mean
-            # of both together: Chan, Golub and LeVeque 1979
-            between = np.square(step) * self._count * len(values) / count
-            self._squares += values.var() * len(values) + between
+            self._squares += values.var() * len(values)
+            if self._count:  # of both together: Chan, Golub and LeVeque 1979
+                self._squares += np.square(step) * self._count * len(values) / count
             self._mean += step * len(values) / count
         self._count = count
         self._low, self._high = min(self._low, values.min()), max(self._high, values.max())
