@@ -27,6 +27,7 @@ from memae.types import EVERYTHING
 __all__ = ["CsvSource"]
 
 PACKED_SHARE = 8  # of the size of a gzipped table, about
+HEAD_CELLS = 16  # of a block that are tried before all of them
 SHOWN_TEXT = 60  # characters of a bad line in a message
 TRUE = pa.array(["true", "True", "TRUE", "1"])
 BOOLEANS = pa.array([*TRUE.to_pylist(), "false", "False", "FALSE", "0"])
@@ -246,7 +247,9 @@ class _InferredColumn:
         if pa.types.is_time(kind):
             return bool(pc.all(pc.match_substring_regex(text, TIME), min_count=0).as_py())
         try:
-            _number(text, self._decimal).cast(kind)
+            # a few first: Arrow makes a message for each cell that does not fit, which takes long
+            for cells in (text[:HEAD_CELLS], text):
+                _number(cells, self._decimal).cast(kind)
         except pa.ArrowInvalid:
             return False
         return True
@@ -300,8 +303,10 @@ def _converted(text: pa.ChunkedArray, kind: pa.DataType, decimal: str) -> tuple[
 
 def _number(text: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
     """Numbers as a cast takes them: without spaces around them, and with a point for decimals."""
-    if decimal == ",":  # then a point makes no number
-        text = pc.replace_substring(pc.replace_substring(text, ".", "_"), ",", ".")
+    if decimal == ",":
+        if pc.any(pc.match_substring(text, ".")).as_py():  # a point makes no number
+            text = pc.replace_substring(text, ".", "_")
+        text = pc.replace_substring(text, ",", ".")
     return pc.ascii_trim(text, " \t")
 
 
