@@ -1,15 +1,15 @@
 """Normal rows, made ready for a training: the schema fitted to the training part, and three parts of encoded rows.
 
-The rows are gone over three times: for what their columns hold, for the scales of the training part, and to encode
-them. They are kept in memory after the first pass; where there are too many, each pass reads the source again, and the
-encoded rows lie in a file. Both ways give the same parts, the same schema and the same rows.
+Three passes over the rows find what the columns hold, fit the scales to the training part, and encode. The first pass
+keeps the rows in memory; where they are too many, each pass reads the source again, and the encoded rows lie in a file.
+Both ways give the same parts, the same schema and the same rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,7 +29,7 @@ from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, hints, survey
 from memae.table.schema import TablePreprocess
 from memae.training.split import counted, split
-from memae.types import Samples, Skipped, Table
+from memae.types import Skipped, Source, Table
 
 __all__ = ["prepare"]
 
@@ -37,16 +37,6 @@ CHUNK_ROWS = 65_536  # read, summed up and encoded at a time
 # Of the machine's memory that the rows may take: the columns, the encoded rows and the parts of these are there at the
 # same time, and categories make them wider.
 STREAMED_SHARE = 1 / 8
-
-
-class RowSource(Protocol):
-    """Rows in chunks, each time from the start."""
-
-    origin: str
-
-    def chunks(self, size: int) -> Iterator[Samples]:
-        """At most `size` rows at a time, in order."""
-        ...
 
 
 def prepare(source: Any, config: Config, seed: int, options: FitOptions, progress: Progress | None) -> Prepared:
@@ -94,7 +84,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     )
 
 
-def _is_large(source: RowSource) -> bool:
+def _is_large(source: Source) -> bool:
     return bool(getattr(source, "size_bytes", 0) > STREAMED_SHARE * psutil.virtual_memory().total)
 
 
@@ -102,7 +92,7 @@ def _is_large(source: RowSource) -> bool:
 class _Rows:
     """The passes over the rows of a source."""
 
-    source: RowSource
+    source: Source
     streamed: bool
     progress: Progress | None
     count: int = 0
