@@ -411,7 +411,7 @@ def test_a_scene_of_before_is_refused_where_its_layers_were_others(tmp_path, sid
         assert len(Detector.load(tmp_path / "model", device="cpu").score(pictures)) == 24
     else:
         with pytest.raises(
-            ArtifactError, match="of format 7, whose network `scene` was wider; train the model again"
+            ArtifactError, match="of format 7, whose network 'scene' was wider; train the model again"
         ):
             Detector.load(tmp_path / "model", device="cpu")
 

@@ -1,4 +1,8 @@
-"""The errors that memae raises on purpose: each message names the input, what is wrong with it, and the cure."""
+"""The errors that memae raises on purpose: each message names the input, what is wrong with it, and the cure.
+
+A message names an argument of the library, and nothing else, in backticks, such as `skip_bad=True`; the command line
+shows its option there.
+"""
 
 from __future__ import annotations
 

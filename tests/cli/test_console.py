@@ -12,7 +12,7 @@ from memae.cli.console import with_options
         ("`skip_bad=True`, or say `categorical=['a', 'b']`", "--skip-bad, or say --categorical a --categorical b"),
         ("say `label_column='folder'`", "say --label-column folder"),
         ("give `events` another name", "give --events another name"),
-        ("run  pip install 'memae[video]'; `unknown=3` and 'drop' stay", None),
+        ("run  pip install 'memae[video]'; `writers.source` and 'drop' stay", None),
         ('`drop=["it\'s"]`', "--drop it's"),
     ],
 )

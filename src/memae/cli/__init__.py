@@ -123,27 +123,29 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
         _run()
-    except MemaeError as error:
-        say_error(str(error))
-        sys.exit(1)
-    except MemoryError:  # where nothing could be halved: the samples themselves do not fit
-        say_error(OUT_OF_MEMORY)
-        sys.exit(1)
-    except RuntimeError as error:
-        from memae.batch_limit import ran_out
-
-        if not ran_out(error):
-            raise
-        say_error(OUT_OF_MEMORY)
-        sys.exit(1)
     except BrokenPipeError:
         # the reader of stdout went away, as `| head` does; python must not try to flush into it at exit
         sys.stdout = None
-        sys.exit(1)
-    except OSError as error:
+    except (MemaeError, OSError, MemoryError, RuntimeError) as error:
+        if (message := _cure(error)) is None:
+            raise
+        say_error(message)
+    else:
+        return
+    sys.exit(1)
+
+
+def _cure(error: Exception) -> str | None:
+    """What a person can do about an error; None for one of this program's own making."""
+    from memae.batch_limit import ran_out
+    from memae.errors import MemaeError
+
+    if isinstance(error, MemaeError):
+        return str(error)
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        say_error(f"{where}{error.strerror or error}; check the path, its permissions and the free space")
-        sys.exit(1)
+        return f"{where}{error.strerror or error}; check the path, its permissions and the free space"
+    return OUT_OF_MEMORY if ran_out(error) else None  # where nothing could be halved: the samples alone do not fit
 
 
 def _as_ctrl_c(*_: object) -> None:

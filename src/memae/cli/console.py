@@ -8,49 +8,31 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
     from memae.progress import Progress
 
-__all__ = ["LOG_JSON", "Console", "say_error", "say_warning", "with_options"]
+__all__ = ["LOG_JSON", "Console", "print_json", "say_error", "say_warning", "with_options"]
 
 LOG_JSON = "--log-json"
-# The library names its arguments in backticks; these options give them their values.
-_OPTIONS = {
-    "after_s": "--after",
-    "before_s": "--before",
-    "categorical": "--categorical",
-    "drop": "--drop",
-    "engine": "--engine",
-    "events": "--events",
-    "explain": "--explain",
-    "false_alarms_per_hour": "--false-alarms-per-hour",
-    "frame_rate": "--frame-rate",
-    "label_column": "--label-column",
-    "labels": "--labels",
-    "maps": "--maps",
-    "mask": "--mask",
-    "normal": "--normal",
-    "off_threshold": "--off-threshold",
-    "on_threshold": "--on-threshold",
-    "overlay": "--overlay",
-    "resume": "--resume",
-    "skip_bad": "--skip-bad",
-}
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
 
 def with_options(message: str) -> str:
-    """A message of the library in the words of the command line: "`drop=['day']`" becomes "--drop day"."""
+    """A message of the library in the words of the command line.
+
+    The library names arguments, and nothing else, in backticks: "`drop=['day']`" becomes "--drop day".
+    """
     return _ARGUMENT.sub(_option, message)
 
 
 def _option(argument: re.Match[str]) -> str:
     name, text = argument.groups()
-    if name not in _OPTIONS:
-        return argument[0]
     value = ast.literal_eval(text) if text else True
     values = [""] if value is True else value if isinstance(value, list) else [value]
-    return " ".join(f"{_OPTIONS[name]} {one}".rstrip() for one in values)
+    option = f"--{name.removesuffix('_s').replace('_', '-')}"
+    return " ".join(f"{option} {one}".rstrip() for one in values)
 
 
 class Console:
@@ -72,25 +54,29 @@ class Console:
 
     def note(self, line: str) -> None:
         """Something that is said even to who wants it quiet."""
-        if self._log:
-            self._log.say("note", message=with_options(line))
-        else:
-            _line(line)
+        self._tell([line], "note", True, message=with_options(line))
 
     def task(self, name: str) -> None:
         """What is begun now, of several things."""
-        if self._log:
-            self._log.say("task", name=name)
-        elif not self._quiet:
-            _line(name)
+        self._tell([name], "task", name=name)
 
     def result(self, lines: Sequence[str], **facts: Any) -> None:
         """The result: lines for a person, facts for a machine."""
+        self._tell(lines, "result", **facts)
+
+    def _tell(self, lines: Sequence[str], event: str, always: bool = False, /, **facts: Any) -> None:
         if self._log:
-            self._log.say("result", **facts)
-        elif not self._quiet:
+            self._log.say(event, **facts)
+        elif always or not self._quiet:
             for line in lines:
                 _line(line)
+
+
+def print_json(facts: Any) -> None:
+    """Prints one line of JSON on stdout."""
+    import json
+
+    typer.echo(json.dumps(facts))
 
 
 def say_error(message: str, *, event: str = "error", code: int = 1) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from memae.cli.allocator import keep_large_blocks
-from memae.cli.console import Console
-from memae.cli.options import Json, LogJson, Quiet
+from memae.cli.console import Console, print_json
+from memae.cli.options import Json, LogJson, Quiet, option
 
 __all__ = ["demo"]
 
@@ -19,18 +19,15 @@ __all__ = ["demo"]
 def demo(
     data: Annotated[
         str,
-        typer.Option(
-            "--data",
-            metavar="bundled|mnist|kddcup99",
-            help="bundled: scikit-learn's digits and breast-cancer table. mnist and kddcup99 are looked for in "
+        option(
+            "--data bundled|mnist|kddcup99",
+            "bundled: scikit-learn's digits and breast-cancer table. mnist and kddcup99 are looked for in "
             "MEMAE_DATA, then in ../shared/data.",
         ),
     ] = "bundled",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FOLDER", help="For the pictures; left out: memae-demo.", show_default=False
-        ),
+        option("--out/-o FOLDER", "For the pictures; left out: memae-demo."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split and the models.")] = 0,
     json: Json = False,
@@ -59,9 +56,7 @@ def demo(
     found = {**figures, "seconds": round(seconds, 2), "folder": str(folder.resolve())}
     console.result([], **found)
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(found))
+        print_json(found)
     else:
         _print(results, seconds, folder)
 

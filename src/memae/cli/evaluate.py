@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import typer
-
-from memae.cli.console import Console
+from memae.cli.console import Console, print_json
 from memae.cli.options import (
     CoolDown,
     Device,
@@ -28,6 +26,7 @@ from memae.cli.options import (
     Source,
     check_device,
     check_rate,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -41,31 +40,22 @@ def evaluate(
     source: Source,
     label_column: Annotated[
         str | None,
-        typer.Option(
-            "--label-column",
-            metavar="NAME",
-            help="The column of the label; for an npz file the array; for images in one folder per label: folder; "
+        option(
+            "--label-column NAME",
+            "The column of the label; for an npz file the array; for images in one folder per label: folder; "
             "for MNIST idx files, whose labels lie beside them: label.",
-            show_default=False,
         ),
     ] = None,
     normal: Annotated[
         list[str] | None,
-        typer.Option(
-            "--normal",
-            metavar="VALUE",
-            help="The label that means normal; may be given again.",
-            show_default=False,
-        ),
+        option("--normal VALUE", "The label that means normal; may be given again."),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(
-            "--labels",
-            metavar="FILE|FOLDER",
-            help="A folder of masks, see docs/images.md and docs/video.md; for video also a CSV of frames or of "
+        option(
+            "--labels FILE|FOLDER",
+            "A folder of masks, see docs/images.md and docs/video.md; for video also a CSV of frames or of "
             "segments of them.",
-            show_default=False,
         ),
     ] = None,
     per_hour: PerHour = None,
@@ -140,9 +130,7 @@ def _report(result: Any, json: bool, console: Console) -> None:
     figures = result.figures()
     console.result([], **figures)
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(figures))
+        print_json(figures)
     else:
         _print(result.table())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from memae.cli.options import (
     Sources,
     check_device,
     check_rate,
+    option,
     settings_from,
     x_from,
 )
@@ -31,66 +33,53 @@ __all__ = ["fit"]
 
 def fit(
     sources: Sources,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="MODEL", help="The model directory to write.")],
+    out: Annotated[Path, option("--out/-o MODEL", "The model directory to write.")],
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset",
-            metavar="NAME",
-            help="mnist, cifar10, image, thumbnail, kddcup, table or video, also with -paper or -released behind it; "
+        option(
+            "--preset NAME",
+            "mnist, cifar10, image, thumbnail, kddcup, table or video, also with -paper or -released behind it; "
             "left out, the data decides. video reads folders of images as videos.",
-            show_default=False,
         ),
     ] = None,
     drop: Drop = None,
     categorical: Annotated[
         list[str] | None,
-        typer.Option(
-            "--categorical",
-            metavar="COLUMN",
-            help="This column of numbers names kinds, such as a code or a port; may be given again.",
-            show_default=False,
+        option(
+            "--categorical COLUMN",
+            "This column of numbers names kinds, such as a code or a port; may be given again.",
         ),
     ] = None,
     false_alarm_rate: Annotated[
         float | None,
-        typer.Option(
-            "--false-alarm-rate",
-            metavar="RATE",
-            help="Wanted share of normal samples flagged. Unset: 0.01, or the least that the data can promise.",
-            show_default=False,
+        option(
+            "--false-alarm-rate RATE",
+            "Wanted share of normal samples flagged. Unset: 0.01, or the least that the data can promise.",
         ),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(
-            "--size",
-            metavar="PX",
-            help="Longest side that images are resized to. Unset: as most of them are, and 256 at most.",
-            show_default=False,
+        option(
+            "--size PX", "Longest side that images are resized to. Unset: as most of them are, and 256 at most."
         ),
     ] = None,
     tile: Annotated[
         int | None,
-        typer.Option(
-            "--tile",
-            metavar="PX",
-            help="Cut images into overlapping squares of this side, at their own size, and see them tile by tile. "
+        option(
+            "--tile PX",
+            "Cut images into overlapping squares of this side, at their own size, and see them tile by tile. "
             "Unset: an image is resized and seen at once.",
-            show_default=False,
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Settings as TOML; see docs/config.md.", show_default=False),
+        option("--config FILE", "Settings as TOML; see docs/config.md."),
     ] = None,
     words: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="One setting, such as train.epochs=30; may be given again, and wins over --config.",
-            show_default=False,
+        option(
+            "--set SECTION.KEY=VALUE",
+            "One setting, such as train.epochs=30; may be given again, and wins over --config.",
         ),
     ] = None,
     seed: Annotated[
@@ -101,11 +90,9 @@ def fit(
     ] = False,
     log: Annotated[
         Path | None,
-        typer.Option(
-            "--log",
-            metavar="DIR",
-            help="Write DIR/train.jsonl, one line an epoch, and TensorBoard events where that is installed.",
-            show_default=False,
+        option(
+            "--log DIR",
+            "Write DIR/train.jsonl, one line an epoch, and TensorBoard events where that is installed.",
         ),
     ] = None,
     skip_bad: SkipBad = False,
@@ -127,7 +114,6 @@ def fit(
     """
     from memae.artifact import check_place
     from memae.detector import Detector
-    from memae.errors import OutOfMemoryError
     from memae.files import check_writable
 
     keep_large_blocks()
@@ -141,12 +127,11 @@ def fit(
     check_writable(out)
     if log:
         check_writable(log / "train.jsonl")
-    x = x_from(sources)
     place = out.absolute()  # "." has no name of its own, and is another folder once the model has taken its place
     checkpoint = place.with_name(f"{place.name}.checkpoint")
-    try:
+    with _checkpointed(checkpoint, console if main_process else None):
         detector.fit(
-            x,
+            x_from(sources),
             drop=drop or (),
             categorical=categorical or (),
             skip_bad=skip_bad,
@@ -157,13 +142,6 @@ def fit(
         )
         if main_process:  # all processes of a launch end with the same model
             _save(detector, out, checkpoint)
-    except (KeyboardInterrupt, OutOfMemoryError, MemoryError, RuntimeError):
-        if main_process and _holds_training(checkpoint):
-            console.note(f"{checkpoint} holds the training so far; the same command with --resume continues it")
-        raise
-    finally:
-        with suppress(OSError):
-            checkpoint.rmdir()  # empty once the model is saved
     if not main_process:
         return
     console.result(_summary(detector, out), model=str(place), **detector.facts, **_decision(detector))
@@ -173,6 +151,22 @@ def fit(
             f"{detector.history.kept_epoch} is saved. Continue with the same command and --resume"
         )
         raise typer.Exit(130)
+
+
+@contextmanager
+def _checkpointed(checkpoint: Path, console: Console | None) -> Iterator[None]:
+    """Says how to go on with a training that the block broke off; removes the folder once the model is saved."""
+    from memae.errors import OutOfMemoryError
+
+    try:
+        yield
+    except (KeyboardInterrupt, OutOfMemoryError, MemoryError, RuntimeError):
+        if console and _holds_training(checkpoint):
+            console.note(f"{checkpoint} holds the training so far; the same command with --resume continues it")
+        raise
+    finally:
+        with suppress(OSError):
+            checkpoint.rmdir()  # if it is empty
 
 
 def _save(detector: Any, out: Path, checkpoint: Path) -> None:
@@ -236,6 +230,8 @@ def _decision(detector: Any) -> dict[str, Any]:
 
 
 def _summary(detector: Any, out: Path) -> list[str]:
+    from memae.types import Skipped
+
     facts, samples = detector.facts, detector.facts["samples"]
     unit = detector.modality.sample
     lines = [
@@ -244,18 +240,7 @@ def _summary(detector: Any, out: Path) -> list[str]:
         f"{unit}s: {samples['training']:,} to train on, {samples['held_out']:,} to stop early on, "
         f"{samples['calibration']:,} to set the threshold on",
     ]
-    if health := facts["last_epoch"] and facts["last_epoch"]["memory"]:
-        lines.append(
-            f"memory: {health['items_used']} of {health['items']} items used, {health['items_duplicate']} duplicates, "
-            f"{health['items_per_query']:.1f} items a query, {health['fallback_share']:.1%} argmax fallback"
-        )
-        if health["fallback_share"] > 0.5:
-            lines.append(
-                "warning: for most queries no item passed the shrinkage, so the read is a nearest-item look-up; "
-                "lower memory.shrinkage or memory.temperature"
-            )
-    elif detector.model.memory is not None and not detector.config.memory.trained:
-        lines.append(f"memory: {detector.model.memory.num_items} items, filled after the training")
+    lines += _memory_lines(detector)
     if samples["calibration"]:
         threshold = detector.threshold
         lines.append(
@@ -265,12 +250,25 @@ def _summary(detector: Any, out: Path) -> list[str]:
     if events := detector.modality.summary_of_events(detector):
         lines.append(f"events: {events[0]}")
     if (skipped := facts["skipped"])["count"]:
-        from memae.types import Skipped
-
         first = [Skipped(*bad) for bad in skipped["first"]]
-
-        count = skipped["count"]
-        lines += detector.modality.skipped_lines(count, first)
+        lines += detector.modality.skipped_lines(skipped["count"], first)
     if detector.modality.notes_after_fit:  # what there is to know of images was said before the training
         lines += [f"note: {note}" for note in facts["notes"]]
+    return lines
+
+
+def _memory_lines(detector: Any) -> list[str]:
+    last = detector.facts["last_epoch"]
+    if not (health := last and last["memory"]):
+        filled = detector.model.memory is not None and not detector.config.memory.trained
+        return [f"memory: {detector.model.memory.num_items} items, filled after the training"] if filled else []
+    lines = [
+        f"memory: {health['items_used']} of {health['items']} items used, {health['items_duplicate']} duplicates, "
+        f"{health['items_per_query']:.1f} items a query, {health['fallback_share']:.1%} argmax fallback"
+    ]
+    if health["fallback_share"] > 0.5:
+        lines.append(
+            "warning: for most queries no item passed the shrinkage, so the read is a nearest-item look-up; "
+            "lower memory.shrinkage or memory.temperature"
+        )
     return lines

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from memae.cli.options import Json, Model
+from memae.cli.console import print_json
+from memae.cli.options import Json, Model, option
 
 __all__ = ["inspect"]
 
@@ -20,12 +21,9 @@ def inspect(
     model: Model,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE.png",
-            help="Where to write the picture of the items of a model of images or video; left out: none is written.",
-            show_default=False,
+        option(
+            "--out/-o FILE.png",
+            "Where to write the picture of the items of a model of images or video; left out: none is written.",
         ),
     ] = None,
     json: Json = False,
@@ -48,9 +46,7 @@ def inspect(
     if out:
         _draw(items, out)
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(_report(detector, items)))
+        print_json(_report(detector, items))
     else:
         _print(detector, items)
 

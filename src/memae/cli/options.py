@@ -6,18 +6,14 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from memae.cli.console import LOG_JSON
 from memae.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
-    "FALSE_ALARMS_PER_HOUR",
     "CoolDown",
     "Device",
     "Drop",
@@ -40,9 +36,23 @@ __all__ = [
     "check_output",
     "check_rate",
     "named",
+    "option",
     "settings_from",
+    "video_option",
     "x_from",
 ]
+
+
+def option(spec: str, help: str, panel: str | None = None) -> Any:
+    """An option with a value, for `Annotated`: `spec` is what help shows of it, such as "--out/-o FILE"."""
+    flags, _, metavar = spec.partition(" ")
+    return typer.Option(*flags.split("/"), metavar=metavar, help=help, rich_help_panel=panel)
+
+
+def video_option(spec: str, help: str) -> Any:
+    """An option with a value that is for video alone."""
+    return option(spec, help, panel="Video")
+
 
 _SOURCE_HELP = (
     "A file: .csv, .tsv (.gz), .parquet, .arrow, .feather, .npy, .npz, MNIST idx3-ubyte (.gz). Images: a folder, a "
@@ -68,17 +78,13 @@ Model = Annotated[
 ]
 Drop = Annotated[
     list[str] | None,
-    typer.Option(
-        "--drop", metavar="COLUMN", help="Leave this column out; may be given again.", show_default=False
-    ),
+    option("--drop COLUMN", "Leave this column out; may be given again."),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu", help="auto takes a GPU where there is one.")]
+Device = Annotated[str, option("--device auto|cpu", "auto takes a GPU where there is one.")]
 Engine = Annotated[
     str,
-    typer.Option(
-        "--engine",
-        metavar="auto|torch|openvino",
-        help="What scores on a CPU. auto takes OpenVINO where it is installed and pays.",
+    option(
+        "--engine auto|torch|openvino", "What scores on a CPU. auto takes OpenVINO where it is installed and pays."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -149,72 +155,42 @@ def check_rate(frame_rate: float | None) -> float | None:
     return frame_rate
 
 
-_VIDEO = "Video"
-FALSE_ALARMS_PER_HOUR = 1.0
 FrameRate = Annotated[
     float | None,
-    typer.Option(
-        "--frame-rate",
-        metavar="FPS",
-        help="Of folders of frames, which carry no times; left out: 25. Video files have their own.",
-        show_default=False,
-        rich_help_panel=_VIDEO,
+    video_option(
+        "--frame-rate FPS", "Of folders of frames, which carry no times; left out: 25. Video files have their own."
     ),
 ]
 PerHour = Annotated[
     float | None,
-    typer.Option(
-        "--false-alarms-per-hour",
-        metavar="RATE",
-        help="False alarms that an hour of normal video may raise; sets the score that begins an event. Left out: "
-        f"{FALSE_ALARMS_PER_HOUR:g}.",
-        show_default=False,
-        rich_help_panel=_VIDEO,
+    video_option(
+        "--false-alarms-per-hour RATE",
+        "False alarms that an hour of normal video may raise; sets the score that begins an event. Left out: 1.",
     ),
 ]
 OnThreshold = Annotated[
     float | None,
-    typer.Option(
-        "--on-threshold",
-        metavar="SCORE",
-        help="The score that begins an event, in place of --false-alarms-per-hour.",
-        show_default=False,
-        rich_help_panel=_VIDEO,
-    ),
+    video_option("--on-threshold SCORE", "The score that begins an event, in place of --false-alarms-per-hour."),
 ]
 OffThreshold = Annotated[
     float | None,
-    typer.Option(
-        "--off-threshold",
-        metavar="SCORE",
-        help="The score below which an event ends; left out: 0.8 of that which begins it.",
-        show_default=False,
-        rich_help_panel=_VIDEO,
+    video_option(
+        "--off-threshold SCORE", "The score below which an event ends; left out: 0.8 of that which begins it."
     ),
 ]
-Least = Annotated[
-    float, typer.Option("--least", metavar="SECONDS", help="Drop shorter events.", rich_help_panel=_VIDEO)
-]
+Least = Annotated[float, video_option("--least SECONDS", "Drop shorter events.")]
 Gap = Annotated[
     float,
-    typer.Option(
-        "--merge-gap", metavar="SECONDS", help="Events no further apart are one.", rich_help_panel=_VIDEO
-    ),
+    video_option("--merge-gap SECONDS", "Events no further apart are one."),
 ]
 CoolDown = Annotated[
     float,
-    typer.Option(
-        "--cool-down", metavar="SECONDS", help="After an event, none begins for so long.", rich_help_panel=_VIDEO
-    ),
+    video_option("--cool-down SECONDS", "After an event, none begins for so long."),
 ]
 Mask = Annotated[
     Path | None,
-    typer.Option(
-        "--mask",
-        metavar="FILE",
-        help="Places to leave out: an image that is black there, or JSON polygons; see docs/video.md.",
-        show_default=False,
-        rich_help_panel=_VIDEO,
+    video_option(
+        "--mask FILE", "Places to leave out: an image that is black there, or JSON polygons; see docs/video.md."
     ),
 ]
 

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import typer
-
 from memae.cli.console import Console
 from memae.cli.options import (
     CoolDown,
@@ -30,6 +28,8 @@ from memae.cli.options import (
     check_output,
     check_rate,
     named,
+    option,
+    video_option,
     x_from,
 )
 from memae.errors import ConfigError
@@ -45,54 +45,32 @@ def score(
     sources: Sources,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help=".csv, .parquet or .jsonl; left out, CSV on stdout.",
-            show_default=False,
-        ),
+        option("--out/-o FILE", ".csv, .parquet or .jsonl; left out, CSV on stdout."),
     ] = None,
     explain: Annotated[
         Path | None,
-        typer.Option(
-            "--explain",
-            metavar="FILE.jsonl",
-            help="Also write why, one line an anomaly: the items that rebuilt it, and for a table each column as "
+        option(
+            "--explain FILE.jsonl",
+            "Also write why, one line an anomaly: the items that rebuilt it, and for a table each column as "
             "seen and as expected, most surprising first.",
-            show_default=False,
         ),
     ] = None,
     maps: Annotated[
         Path | None,
-        typer.Option(
-            "--maps",
-            metavar="FOLDER",
-            help="Of images, also write each with heat where it is unusual; see docs/images.md.",
-            show_default=False,
-        ),
+        option("--maps FOLDER", "Of images, also write each with heat where it is unusual; see docs/images.md."),
     ] = None,
-    maps_of: Annotated[
-        str, typer.Option("--maps-of", metavar="all|anomalies", help="Which images --maps draws.")
-    ] = "all",
+    maps_of: Annotated[str, option("--maps-of all|anomalies", "Which images --maps draws.")] = "all",
     events: Annotated[
         Path | None,
-        typer.Option(
-            "--events",
-            metavar="FILE.jsonl",
-            help="Write one line an event, and a still and a clip of each to the folder of that name without .jsonl.",
-            show_default=False,
-            rich_help_panel="Video",
+        video_option(
+            "--events FILE.jsonl",
+            "Write one line an event, and a still and a clip of each to the folder of that name without .jsonl.",
         ),
     ] = None,
     overlay: Annotated[
         Path | None,
-        typer.Option(
-            "--overlay",
-            metavar="FILE.mp4|FOLDER",
-            help="Write the video with heat where it is unusual, and boxes around that.",
-            show_default=False,
-            rich_help_panel="Video",
+        video_option(
+            "--overlay FILE.mp4|FOLDER", "Write the video with heat where it is unusual, and boxes around that."
         ),
     ] = None,
     per_hour: PerHour = None,
@@ -103,21 +81,11 @@ def score(
     cool_down_s: CoolDown = 0.0,
     before_s: Annotated[
         float,
-        typer.Option(
-            "--before",
-            metavar="SECONDS",
-            help="Footage in a clip before its event.",
-            rich_help_panel="Video",
-        ),
+        video_option("--before SECONDS", "Footage in a clip before its event."),
     ] = 3.0,
     after_s: Annotated[
         float,
-        typer.Option(
-            "--after",
-            metavar="SECONDS",
-            help="Footage in a clip after its event.",
-            rich_help_panel="Video",
-        ),
+        video_option("--after SECONDS", "Footage in a clip after its event."),
     ] = 3.0,
     mask: Mask = None,
     frame_rate: FrameRate = None,

@@ -99,7 +99,7 @@ class ImageModality(Modality):
     def unreadable_format(self, version: int, config: Config, shape: tuple[int, ...]) -> str | None:
         """Before format 8 the network for larger images was another one."""
         wider = version < 8 and config.network == "scene" and max(shape[1:]) > SMALL_PX
-        return "whose network `scene` was wider" if wider else None
+        return "whose network 'scene' was wider" if wider else None
 
     def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> ImageReference:
         """Maxima of anomaly maps, and the mean training error."""
