@@ -60,7 +60,7 @@ whole, halved = copy.deepcopy(model), copy.deepcopy(model)
 both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"}
 train(copy.deepcopy(model), x[:1000], None, **both)  # imports need room as well
 limit(150)
-history = train(halved, x, None, monitor=progress, **both)
+history = train(halved, x, None, progress=progress, **both)
 resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 first = train(whole, x, None, **both)
 off = max(float((a - b).abs().max()) for a, b in zip(whole.parameters(), halved.parameters()))
@@ -105,7 +105,7 @@ model.load_state_dict(state)
 memae.training.loop.HELD_OUT_SAMPLES = len(held_out)
 memae.training.loop.HELD_OUT_BYTES = 1 << 40  # all at once
 limit(150)
-found = train(model, x, held_out, monitor=progress, **both).records[0].held_out_loss
+found = train(model, x, held_out, progress=progress, **both).records[0].held_out_loss
 print(json.dumps({"said": said, "found": found, "wanted": wanted}))
 """
 

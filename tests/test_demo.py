@@ -90,7 +90,7 @@ def test_the_seed_chooses_the_split():
 def test_it_measures_three_models_and_draws(small_root, tmp_path):
     said, listener = [], Counter()
     # the bundled data is run by tests/cli/test_demo.py
-    results = run_demo("kddcup99", tmp_path / "out" / "pictures", announce=said.append, monitor=listener)
+    results = run_demo("kddcup99", tmp_path / "out" / "pictures", announce=said.append, progress=listener)
     assert [*results] == ["table"]
     result = results["table"]
     for figure in (result.memae, result.autoencoder, result.untrained):
@@ -113,7 +113,7 @@ def test_it_measures_three_models_and_draws(small_root, tmp_path):
 def test_the_untrained_network_has_seen_no_step_of_a_warm_up_either():
     images, labels = known.digits()
     listener = Counter()
-    detector = Detector(settings={"train": {"epochs": 0}}).fit(images[labels == 0], monitor=listener)
+    detector = Detector(settings={"train": {"epochs": 0}}).fit(images[labels == 0], progress=listener)
     assert detector.config.memory.warmup_epochs > 0
     assert listener.steps == listener.epochs == 0
 

@@ -475,7 +475,7 @@ class StopAt(Listener):
 def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
     fitted: Detector, tapes: Path, tmp_path: Path
 ) -> None:
-    stopped = Detector(settings=BRIEF).fit(tapes / "normal", checkpoint=tmp_path / "state", monitor=StopAt(2, 1))
+    stopped = Detector(settings=BRIEF).fit(tapes / "normal", checkpoint=tmp_path / "state", progress=StopAt(2, 1))
     assert stopped.history.interrupted
     assert np.isfinite(stopped.detect(tapes / "calm.mkv").scores).all()
     resumed = Detector(settings=BRIEF).fit(tapes / "normal", checkpoint=tmp_path / "state", resume=True)
@@ -490,7 +490,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
 def test_other_footage_does_not_resume_a_training(tapes: Path, tmp_path: Path) -> None:
     shutil.copytree(tapes / "normal", tmp_path / "normal")
     detector = Detector(settings=BRIEF)
-    detector.fit(tmp_path / "normal", checkpoint=tmp_path / "state", monitor=StopAt(1, 1))
+    detector.fit(tmp_path / "normal", checkpoint=tmp_path / "state", progress=StopAt(1, 1))
     lossless(tmp_path / "normal" / "2.mkv", squares(FRAMES, seed=9))
     with pytest.raises(ConfigError, match="the checkpoint is of a training with other data, settings or seed"):
         detector.fit(tmp_path / "normal", checkpoint=tmp_path / "state", resume=True)

@@ -246,7 +246,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memo
         "memory": BRIEF["memory"] | memory,
     }
     whole = Detector(settings=settings).fit(x)
-    stopped = Detector(settings=settings).fit(x, checkpoint=tmp_path / "state", monitor=StopAt(3, step))
+    stopped = Detector(settings=settings).fit(x, checkpoint=tmp_path / "state", progress=StopAt(3, step))
     assert stopped.history.interrupted
     assert stopped.facts["interrupted"]
     assert len(stopped.history.records) == 3
@@ -276,7 +276,7 @@ def test_a_memory_that_is_not_trained_holds_encodings_as_scoring_sees_them(x):
 def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path):
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 3, "trained": True}}
     with pytest.raises(KeyboardInterrupt):
-        Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", monitor=StopAt(2))
+        Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", progress=StopAt(2))
     resumed = Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", resume=True)
     assert equal(weights(resumed), weights(Detector(settings=settings).fit(ROWS)))
 
@@ -284,14 +284,14 @@ def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path):
 def test_a_stop_before_the_first_epoch_passes_through():
     detector = Detector(settings=BRIEF)
     with pytest.raises(KeyboardInterrupt):
-        detector.fit(ROWS, monitor=StopAt(0, step=0))
+        detector.fit(ROWS, progress=StopAt(0, step=0))
     with pytest.raises(MemaeError, match="not fitted"):
         detector.score(ROWS)
 
 
 def test_only_the_very_same_run_is_resumed(tmp_path):
     state = tmp_path / "state"
-    Detector(settings=BRIEF).fit(ROWS, checkpoint=state, monitor=StopAt(2))
+    Detector(settings=BRIEF).fit(ROWS, checkpoint=state, progress=StopAt(2))
     for detector, x in (
         (Detector(settings=BRIEF, seed=1), ROWS),
         (Detector(settings=BRIEF), ROWS**2),
@@ -312,14 +312,14 @@ def test_resuming_nothing_is_refused(tmp_path):
 
 
 def test_without_resume_an_old_checkpoint_is_not_continued(tmp_path):
-    Detector(settings=BRIEF, seed=1).fit(ROWS, checkpoint=tmp_path / "state", monitor=StopAt(2))
+    Detector(settings=BRIEF, seed=1).fit(ROWS, checkpoint=tmp_path / "state", progress=StopAt(2))
     fresh = Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state")
     assert len(fresh.history.records) == 3
     assert equal(weights(fresh), weights(fit(ROWS)))
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
-    Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", monitor=StopAt(2))
+    Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", progress=StopAt(2))
     (tmp_path / "state" / "main" / "state.safetensors").write_bytes(b"half")
     with pytest.raises(ArtifactError, match=r"main: this checkpoint cannot be read .*; remove it and train anew"):
         Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", resume=True)

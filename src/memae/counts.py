@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from memae.stages import Count
+from memae.progress import Count
 
 __all__ = ["count", "lines_about"]
 

@@ -17,8 +17,7 @@ from memae import datasets as known
 from memae.detector import Detector
 from memae.metrics import auroc
 from memae.plots import draw_cells, draw_items, draw_reconstructions
-from memae.stages import Watcher, stage
-from memae.training.history import Monitor
+from memae.progress import Progress, stage
 
 __all__ = ["DATA_SETS", "FalseAlarms", "Result", "run_demo"]
 
@@ -107,7 +106,7 @@ def run_demo(
     *,
     seed: int = 0,
     announce: Callable[[str], None],
-    monitor: Monitor | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Result]:
     """Runs the one or two tasks of a data set and writes the pictures into `folder`.
 
@@ -116,12 +115,12 @@ def run_demo(
         folder: for the pictures; made if need be.
         seed: of the split and the models.
         announce: told what starts, in words.
-        monitor: told how far the work is.
+        progress: told how far the work is.
 
     Raises:
         DataError: the data set is not on this machine.
     """
-    return {kind: _run(kind, make(seed), folder, seed, announce, monitor) for kind, make in _TASKS[data].items()}
+    return {kind: _run(kind, make(seed), folder, seed, announce, progress) for kind, make in _TASKS[data].items()}
 
 
 def _run(
@@ -130,20 +129,20 @@ def _run(
     folder: Path,
     seed: int,
     announce: Callable[[str], None],
-    monitor: Monitor | None,
+    progress: Progress | None,
 ) -> Result:
     def fit(what: str, settings: Mapping[str, Any]) -> Detector:
         announce(f"{task.title}: {what}")
         wanted = {"threshold": {"false_alarm_rate": WANTED_RATE}}
-        return Detector(task.preset, seed=seed, settings={**wanted, **settings}).fit(task.fit, monitor=monitor)
+        return Detector(task.preset, seed=seed, settings={**wanted, **settings}).fit(task.fit, progress=progress)
 
     memae = fit("MemAE", {})
     plain = fit("plain autoencoder", {"memory": {"enabled": False}})
     untrained = fit("untrained network", {"train": {"epochs": 0}})
     detectors = {"memae": memae, "autoencoder": plain, "untrained": untrained}
-    scores = {name: _held_out(detector, task, monitor) for name, detector in detectors.items()}
+    scores = {name: _held_out(detector, task, progress) for name, detector in detectors.items()}
     labels = np.r_[np.zeros(len(scores["memae"][0]), bool), np.ones(len(scores["memae"][1]), bool)]
-    with stage(monitor, "drawing", "pictures"):
+    with stage(progress, "drawing", "pictures"):
         _draw(kind, task, memae, plain, folder)
     return Result(
         **{name: auroc(labels, np.concatenate(parts)) for name, parts in scores.items()},
@@ -151,8 +150,8 @@ def _run(
     )
 
 
-def _held_out(detector: Detector, task: _Task, watcher: Watcher | None) -> tuple[np.ndarray, ...]:
-    return tuple(detector.score(part, progress=watcher).values for part in (task.normal, task.anomalous))
+def _held_out(detector: Detector, task: _Task, progress: Progress | None) -> tuple[np.ndarray, ...]:
+    return tuple(detector.score(part, progress=progress).values for part in (task.normal, task.anomalous))
 
 
 def _draw(kind: str, task: _Task, memae: Detector, plain: Detector, folder: Path) -> None:

@@ -38,7 +38,7 @@ from memae.progress import Progress
 from memae.scoring import Scores
 from memae.sources import open_source
 from memae.threshold import Threshold
-from memae.training.history import History, Monitor
+from memae.training.history import History
 from memae.training.loop import Device
 from memae.training.phases import forget_training
 from memae.types import Key, Source
@@ -94,6 +94,7 @@ class Detector:
         # a misspelt name or key should fail here, not after the data has been read
         self._check_settings()
 
+    @renamed_arguments(monitor="progress")
     def fit(
         self,
         x: Any,
@@ -105,7 +106,7 @@ class Detector:
         stream: bool | None = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
-        monitor: Monitor | None = None,
+        progress: Progress | None = None,
     ) -> Self:
         """Learns from normal samples, and sets the threshold on held-out ones of them.
 
@@ -122,7 +123,7 @@ class Detector:
             checkpoint: a directory to save the training's state in after every epoch; `save` removes it once the
                 training is complete and the model is safe.
             resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
-            monitor: who is told how far the work is, such as `memae.progress.ProgressBar`.
+            progress: who is told how far the work is, such as `memae.progress.ProgressBar`.
 
         Raises:
             DataError: samples that cannot be used, or too few.
@@ -142,7 +143,7 @@ class Detector:
             engine=self.engine,
             checkpoint=checkpoint,
             resume=resume,
-            monitor=monitor,
+            progress=progress,
         )
         self._checkpoint = Path(checkpoint) if checkpoint is not None and not self.history.interrupted else None
         return self

@@ -16,8 +16,8 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.engine import Engine, choose, scoring_form
 from memae.modality import Artifact, FitOptions, Prepared, modality_of
-from memae.progress import Plan, tell
-from memae.training.history import History, Monitor
+from memae.progress import Plan, Progress, tell
+from memae.training.history import History
 from memae.training.loop import Device, local_seed
 from memae.training.phases import train_phases
 from memae.training.plan import fit_plan
@@ -38,24 +38,24 @@ def fit_artifact(
     engine: Engine = "auto",
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    monitor: Monitor | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Artifact, History]:
     """A model of the samples of `source`, its threshold set on those of them that no training saw.
 
     Args and errors are those of `memae.Detector.fit`, which opens the source and makes the config.
     """
     modality = modality_of(config.network)
-    tell(monitor, Plan())
-    prepared = modality.prepare(source, config, seed, options, monitor)
+    tell(progress, Plan())
+    prepared = modality.prepare(source, config, seed, options, progress)
     started, shape = time.perf_counter(), prepared.preprocess.shape
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
         torch.manual_seed(local_seed(seed))
         config = modality.settle(config, shape)
         model = modality.build(config, shape, len(prepared.training))
-    if monitor is not None:
+    if progress is not None:
         counts = prepared.counts
         like_whole = len(prepared.whole) * counts["calibration"] / counts["training"]
-        monitor(fit_plan(model, config, prepared.training, prepared.whole, like_whole, device))
+        progress(fit_plan(model, config, prepared.training, prepared.whole, like_whole, device))
     history = train_phases(
         model,
         config,
@@ -66,14 +66,14 @@ def fit_artifact(
         device=device,
         checkpoint=checkpoint,
         resume=resume,
-        monitor=monitor,
+        progress=progress,
     )
     facts = _facts(prepared, seed, time.perf_counter() - started, history, model)
     facts["engine"] = str(choose(model, engine))
     artifact = Artifact(
         config, prepared.preprocess, scoring_form(model, engine), None, np.empty(0, dtype=np.int64), facts
     )
-    return modality.calibrate(artifact, prepared, monitor), history
+    return modality.calibrate(artifact, prepared, progress), history
 
 
 def _facts(prepared: Prepared, seed: int, seconds: float, history: History, model: Autoencoder) -> dict[str, Any]:

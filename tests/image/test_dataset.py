@@ -105,7 +105,7 @@ def test_training_from_the_disk_resumes(root, monkeypatch, tmp_path):
                 raise KeyboardInterrupt
 
     detector = Detector(settings=BRIEF, device="cpu")
-    detector.fit(root, checkpoint=tmp_path / "saved", monitor=Stop())
+    detector.fit(root, checkpoint=tmp_path / "saved", progress=Stop())
     assert detector.history.interrupted
     resumed = Detector(settings=BRIEF, device="cpu").fit(root, checkpoint=tmp_path / "saved", resume=True)
     straight = Detector(settings=BRIEF, device="cpu").fit(root)

@@ -183,7 +183,7 @@ def test_no_epochs_leave_no_line():
 def test_a_real_training_leaves_the_line_of_its_last_epoch():
     console = terminal(200)
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 0}}
-    detector = Detector("table-paper", settings=settings).fit(ROWS, monitor=ProgressBar(console))
+    detector = Detector("table-paper", settings=settings).fit(ROWS, progress=ProgressBar(console))
     last = detector.history.records[-1]
     line = screens(console)[-1]
     assert line.startswith("training: 3 of 3 epochs, ")

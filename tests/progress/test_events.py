@@ -1,8 +1,9 @@
 """The events, and the blocks that send them."""
 
+import numpy as np
 import pytest
 
-from memae import progress
+from memae import Detector, progress
 from memae.errors import WriteError
 from memae.progress import Advance, Count, End, Stage, Warn, several, stage, tell
 
@@ -100,3 +101,13 @@ def test_every_public_name_is_there_and_no_other():
     assert all(getattr(progress, name) for name in progress.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Bar'"):
         progress.Bar
+
+
+@pytest.mark.parametrize(("verb", "old"), [("fit", "monitor"), ("score", "watcher")])
+def test_the_argument_is_accepted_under_its_old_names_with_a_warning(verb, old):
+    told, rows = [], np.random.default_rng(0).normal(size=(60, 6))
+    detector = Detector("table", settings={"train": {"epochs": 1}}).fit(rows)
+    with pytest.warns(FutureWarning, match=f"the argument {old} is now called progress") as warned:
+        getattr(detector, verb)(rows, **{old: told.append})
+    assert any(isinstance(event, Stage) for event in told)
+    assert {one.filename for one in warned} == {__file__}

@@ -117,7 +117,7 @@ def test_the_log_for_machines_has_a_line_for_all_that_happens_and_progress_once_
 def test_the_log_for_machines_has_the_epochs_of_a_real_training():
     stream = io.StringIO()
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 2, "initialisation": "data"}}
-    detector = Detector("table-paper", settings=settings).fit(ROWS, monitor=JsonLog(stream))
+    detector = Detector("table-paper", settings=settings).fit(ROWS, progress=JsonLog(stream))
     lines = said(stream)
     named = [(line["stage"], line["epoch"]) for line in lines if line["event"] == "epoch"]
     assert named == [("warming up", 1), ("warming up", 2), ("training", 1), ("training", 2), ("training", 3)]
@@ -144,7 +144,7 @@ def test_the_log_for_machines_has_the_epochs_of_a_real_training():
 
 def test_a_memory_that_is_filled_at_the_end_is_told_after_the_training():
     stream = io.StringIO()
-    Detector(settings={"train": {"epochs": 2}, "memory": {"num_items": 12}}).fit(ROWS, monitor=JsonLog(stream))
+    Detector(settings={"train": {"epochs": 2}, "memory": {"num_items": 12}}).fit(ROWS, progress=JsonLog(stream))
     told = [line.get("stage", "training") for line in said(stream) if line["event"] in ("stage", "training")]
     assert told[2:6] == ["encoding", "training", "encoding for the memory", "starting the memory (data)"]
 
@@ -255,8 +255,8 @@ def test_tensorboard_reads_trainings_in_their_order(tmp_path):
 
 def test_logs_of_a_training_with_a_warm_up_hold_the_main_training(tmp_path):
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 5}}
-    monitor = several(JsonLines(tmp_path / "train.jsonl"), TensorBoard(tmp_path))
-    detector = Detector("table-paper", settings=settings).fit(ROWS, monitor=monitor)
+    progress = several(JsonLines(tmp_path / "train.jsonl"), TensorBoard(tmp_path))
+    detector = Detector("table-paper", settings=settings).fit(ROWS, progress=progress)
     losses = [line.loss for line in detector.history.records]
     assert epochs(tmp_path / "train.jsonl") == [1, 2, 3]
     assert [step for step, _ in points(tmp_path)] == [1, 2, 3]

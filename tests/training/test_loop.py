@@ -228,7 +228,7 @@ def test_an_epoch_shows_every_sample_once_in_equal_batches() -> None:
 
     x = rows(50, 1)
     listener = Listener()
-    train(row_model(), x, None, objective=watched, settings=SETTINGS, seed=0, monitor=listener)
+    train(row_model(), x, None, objective=watched, settings=SETTINGS, seed=0, progress=listener)
     assert [len(batch) for batch in seen] == 3 * [13, 13, 12, 12]
     epochs = [torch.cat(seen[4 * epoch : 4 * epoch + 4]) for epoch in range(3)]
     for order in epochs:
@@ -256,7 +256,7 @@ def test_the_record_is_the_mean_over_samples() -> None:
 def test_the_callback_is_told_of_every_step_and_epoch() -> None:
     listener = Listener()
     history = train(
-        row_model(), rows(50, 1), None, objective=OBJECTIVE, settings=SETTINGS, seed=0, monitor=listener
+        row_model(), rows(50, 1), None, objective=OBJECTIVE, settings=SETTINGS, seed=0, progress=listener
     )
     assert listener.began == (3, 50, 0)
     assert sum(samples for samples, _ in listener.steps) == 150
@@ -340,7 +340,7 @@ def test_an_interrupt_in_the_middle_of_an_epoch_keeps_the_best_weights_so_far() 
     model, x, held_out = drifting()
     settings = TrainConfig(epochs=50, batch_size=8, learning_rate=1e-2)
     listener = Listener(stop_at_step=8 * 20 + 3)  # in epoch 21
-    history = train(model, x, held_out, objective=OBJECTIVE, settings=settings, seed=0, monitor=listener)
+    history = train(model, x, held_out, objective=OBJECTIVE, settings=settings, seed=0, progress=listener)
     losses = [record.held_out_loss for record in history.records]
     assert history.interrupted
     assert len(losses) == 20
@@ -353,7 +353,7 @@ def test_an_interrupt_in_the_middle_of_an_epoch_keeps_the_best_weights_so_far() 
 def test_an_interrupt_in_the_first_epoch_passes_through() -> None:
     listener = Listener(stop_at_step=2)
     with pytest.raises(KeyboardInterrupt):
-        train(row_model(), rows(50, 1), None, objective=OBJECTIVE, settings=SETTINGS, seed=0, monitor=listener)
+        train(row_model(), rows(50, 1), None, objective=OBJECTIVE, settings=SETTINGS, seed=0, progress=listener)
     assert listener.ended == 1
 
 
@@ -377,7 +377,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_never_stopped(
             seed=3,
             revive_epochs=5,
             checkpoint=checkpoint,
-            monitor=listener,
+            progress=listener,
         )
 
     whole = image_model()
@@ -412,7 +412,7 @@ def test_a_resumed_run_remembers_the_best_loss_of_before(tmp_path: Path) -> None
             settings=settings,
             seed=0,
             checkpoint=checkpoint,
-            monitor=listener,
+            progress=listener,
         )
         return model, history
 
@@ -540,7 +540,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_cure() -> None:
             objective=OBJECTIVE,
             settings=settings,
             seed=0,
-            monitor=listener,
+            progress=listener,
         )
     assert listener.ended == 1
 
@@ -627,7 +627,7 @@ def test_a_reborn_item_starts_without_the_momentum_of_its_predecessor(tmp_path: 
             seed=0,
             revive_epochs=revive_epochs,
             checkpoint=checkpoint,
-            monitor=Killer(),
+            progress=Killer(),
         )
         state = load_file(checkpoint.path / "state.safetensors")
         moments.append([state[f"adam.{place}.{moment}"] for moment in ("exp_avg", "exp_avg_sq")])
@@ -677,7 +677,7 @@ def test_another_method_trains_early_stops_and_resumes_by_the_same_loop(tmp_path
             seed=0,
             revive_epochs=3,  # nothing to revive
             checkpoint=checkpoint,
-            monitor=listener,
+            progress=listener,
         )
         return model, history
 
@@ -716,7 +716,7 @@ def train_images(seed: int = 0, *, checkpoint: Checkpoint) -> tuple[nn.Module, H
         seed=0,
         revive_epochs=6,
         checkpoint=checkpoint,
-        monitor=Listener(),
+        progress=Listener(),
     )
 
 
@@ -822,7 +822,7 @@ def learning_rates(settings: TrainConfig, checkpoint: Checkpoint | None = None, 
         settings=settings,
         seed=0,
         checkpoint=checkpoint,
-        monitor=listener,
+        progress=listener,
     )
     numbers.append(model.number.item())
     return np.diff(numbers).tolist()
@@ -903,7 +903,9 @@ def test_a_training_on_clips_that_was_stopped_ends_bit_for_bit_like_one_that_was
     settings = CLIP_SETTINGS.model_copy(update={"patience": patience})
     whole, history = train_clips(clips(), clips(1), settings=settings)
     checkpoint = checkpoint_of(tmp_path / "state", clips(), {"seed": 0})
-    _, stopped = train_clips(clips(), clips(1), settings=settings, checkpoint=checkpoint, monitor=Listener(**stop))
+    _, stopped = train_clips(
+        clips(), clips(1), settings=settings, checkpoint=checkpoint, progress=Listener(**stop)
+    )
     assert stopped.interrupted
     again = checkpoint_of(tmp_path / "state", clips(), {"seed": 0})
     resumed, resumed_history = train_clips(clips(), clips(1), settings=settings, checkpoint=again)
@@ -1008,7 +1010,7 @@ def test_ctrl_c_waits_for_the_end_of_the_step_and_a_second_one_does_not(twice: b
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         x, held_out = rows(64, 1), rows(32, 2)
-        history = train(model, x, held_out, objective=OBJECTIVE, settings=SETTINGS, seed=0, monitor=CtrlC())
+        history = train(model, x, held_out, objective=OBJECTIVE, settings=SETTINGS, seed=0, progress=CtrlC())
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

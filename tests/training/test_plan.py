@@ -60,7 +60,7 @@ class Followed:
 )
 def test_every_stage_of_the_plan_comes_in_its_order(preset, x, settings, stages):
     followed = Followed()
-    Detector(preset, settings=settings, device="cpu").fit(x, monitor=followed)
+    Detector(preset, settings=settings, device="cpu").fit(x, progress=followed)
     first, plan = followed.plans
     assert first == Plan()
     planned = [stage.name for stage in plan.stages]
@@ -73,7 +73,7 @@ def test_in_the_warm_up_the_time_left_is_about_that_of_the_whole_fit():
     followed = Followed()
     settings = {"train": {"epochs": 12}, "memory": {"warmup_epochs": 3, "initialisation": "data"}}
     rows = np.random.default_rng(2).normal(size=(6000, 30))
-    Detector("table-paper", settings=settings, device="cpu").fit(rows, monitor=followed)
+    Detector("table-paper", settings=settings, device="cpu").fit(rows, progress=followed)
     ended = time.perf_counter()
     at, left_s = followed.lefts[2]  # the warm-up is over, a fifth of all
     assert 0.25 * (ended - at) < left_s < 4 * (ended - at)
@@ -86,6 +86,7 @@ def test_without_a_callback_nothing_is_timed(monkeypatch):
 
 def test_the_plan_changes_nothing_of_the_model():
     with_plan, without = (
-        Detector("table-paper", settings=BRIEF | WARM).fit(ROWS, monitor=monitor) for monitor in (Followed(), None)
+        Detector("table-paper", settings=BRIEF | WARM).fit(ROWS, progress=progress)
+        for progress in (Followed(), None)
     )
     assert np.array_equal(with_plan.score(ROWS).values, without.score(ROWS).values)

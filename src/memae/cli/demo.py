@@ -50,7 +50,7 @@ def demo(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder}: is a file; name a folder for the pictures")
     started = time.perf_counter()
-    results = run_demo(data, folder, seed=seed, announce=console.task, monitor=console.progress)
+    results = run_demo(data, folder, seed=seed, announce=console.task, progress=console.progress)
     seconds = time.perf_counter() - started
     figures: dict[str, Any] = {kind: dataclasses.asdict(result) for kind, result in results.items()}
     found = {**figures, "seconds": round(seconds, 2), "folder": str(folder.resolve())}

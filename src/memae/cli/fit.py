@@ -138,7 +138,7 @@ def fit(
             frame_rate=check_rate(frame_rate),
             checkpoint=checkpoint,
             resume=resume,
-            monitor=_followers(log, console) if main_process else None,
+            progress=_followers(log, console) if main_process else None,
         )
         if main_process:  # all processes of a launch end with the same model
             _save(detector, out, checkpoint)

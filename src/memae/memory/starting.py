@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from memae.config import Initialisation
-from memae.stages import Watcher, stage
+from memae.progress import Progress, stage
 
 __all__ = ["random_items", "starting_items"]
 
@@ -19,7 +19,7 @@ def starting_items(
     count: int,
     how: Initialisation,
     generator: torch.Generator,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """(count, C) items for `Fillable.initialise`, no two of them equal.
 
@@ -29,7 +29,7 @@ def starting_items(
         how: "data" draws encodings, each once while there are enough; "kmeans" takes the centres of mini-batch k-means
             (Sculley, 2010), or encodings where there are no more than `count`.
         generator: the source of all randomness here, on the CPU.
-        watcher: who is told how far the work is.
+        progress: who is told how far the work is.
 
     Raises:
         ValueError: "uniform", which is the start that a memory is made with.
@@ -40,7 +40,7 @@ def starting_items(
     if how == "data" or len(rows) <= count:
         return random_items(rows, count, generator)
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-    with stage(watcher, "clustering the encodings", "items", count) as done:
+    with stage(progress, "clustering the encodings", "items", count) as done:
         centres = _centres(rows, count, seed)
         done(count)
     return _without_repeats(centres, generator)

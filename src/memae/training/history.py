@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memae.progress import EpochRecord
-from memae.progress import Progress as Monitor
 
-__all__ = ["EpochRecord", "History", "Monitor"]
+__all__ = ["EpochRecord", "History"]
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,19 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder
 from memae.batch_limit import BatchLimit
 from memae.config import TrainConfig
+from memae.deprecated import renamed_arguments
 from memae.encoded import Encoded, fitting
 from memae.errors import ConfigError, WriteError
 from memae.files import unwritten
 from memae.memory.base import Editable, Memory, MemoryRead
 from memae.memory.starting import random_items
 from memae.memory.usage import memory_health, use_counts
-from memae.progress import Done, Warn, stage, tell
-from memae.stages import Watcher
+from memae.progress import Done, Progress, Warn, stage, tell
 from memae.training.accelerator import Device, accelerator_for
 from memae.training.checkpoint import Checkpoint
 from memae.training.compiled_gradients import compiled_gradients
 from memae.training.flat_adam import FlatAdam
-from memae.training.history import EpochRecord, History, Monitor
+from memae.training.history import EpochRecord, History
 from memae.training.interrupt import Interrupt
 from memae.training.objective import Objective, ReconstructionObjective
 from memae.training.state import TrainingState, restore, save
@@ -52,6 +52,7 @@ def local_seed(*place: int) -> int:
     return int(np.random.SeedSequence(place).generate_state(1)[0])
 
 
+@renamed_arguments(monitor="progress")
 def train(
     model: nn.Module,
     x: Encoded,
@@ -63,7 +64,7 @@ def train(
     device: Device = "auto",
     revive_epochs: int = 0,
     checkpoint: Checkpoint | None = None,
-    monitor: Monitor | None = None,
+    progress: Progress | None = None,
 ) -> History:
     """Trains `model` in place, on the accelerator if there is one, and in all processes of a launch.
 
@@ -87,7 +88,7 @@ def train(
         device: "auto" takes the accelerator.
         revive_epochs: after each of the first so many epochs, dead items become encodings drawn at random.
         checkpoint: where to save the state after every epoch.
-        monitor: who is told.
+        progress: who is told.
 
     Raises:
         ConfigError: patience without held-out samples, a checkpoint of another run, or a loss that is not finite.
@@ -107,7 +108,7 @@ def train(
         few_threads(model, batch, x.shape),
         Interrupt() as interrupt,
     ):
-        told = monitor if accelerator.is_main_process else None
+        told = progress if accelerator.is_main_process else None
         loop = _Loop(
             accelerator, model, x.shape[1:], threads, objective, settings, seed, revive_epochs, checkpoint, interrupt,
             told,
@@ -130,14 +131,14 @@ class _Loop:
         revive_epochs: int,
         checkpoint: Checkpoint | None,
         interrupt: Interrupt,
-        watcher: Watcher | None,
+        progress: Progress | None,
     ) -> None:
         norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
         self.limit = BatchLimit(
-            "training on", watcher, least=2 if norms else 1
+            "training on", progress, least=2 if norms else 1
         )  # of one sample there are no statistics
-        self.judging = BatchLimit("finding the held-out loss of", watcher)
-        self.interrupt, self.watcher = interrupt, watcher
+        self.judging = BatchLimit("finding the held-out loss of", progress)
+        self.interrupt, self.progress = interrupt, progress
         self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
         self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
         self.model = model.to(accelerator.device)
@@ -154,7 +155,7 @@ class _Loop:
         self.optimizer = FlatAdam(parameters, rate) if flat else torch.optim.Adam(parameters, lr=rate, fused=True)
         self.state = TrainingState()
 
-    def run(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None) -> History:
+    def run(self, x: Encoded, held_out: Encoded | None, progress: Progress | None) -> History:
         x = x.to(self.accelerator.device)
         if held_out is not None:
             held_out = held_out.to(self.accelerator.device)
@@ -167,9 +168,9 @@ class _Loop:
         interrupted = False
         before = len(state.records) * len(x)
         try:
-            with stage(monitor, "training", "samples", epochs * len(x), done=before, epochs=epochs) as done:
+            with stage(progress, "training", "samples", epochs * len(x), done=before, epochs=epochs) as done:
                 while len(state.records) < epochs and not self._stale():
-                    self._epoch(x, held_out, monitor, done)
+                    self._epoch(x, held_out, progress, done)
                     if self._anyone(self.interrupt.asked):
                         raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -192,7 +193,7 @@ class _Loop:
         if isinstance(self.optimizer, FlatAdam):
             self.optimizer.release()
 
-    def _epoch(self, x: Encoded, held_out: Encoded | None, monitor: Monitor | None, done: Done) -> None:
+    def _epoch(self, x: Encoded, held_out: Encoded | None, progress: Progress | None, done: Done) -> None:
         epoch = len(self.state.records) + 1
         torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
         started = time.perf_counter()
@@ -216,7 +217,7 @@ class _Loop:
         )
         self._finish_epoch(record, x, counts)
         try:  # the log first: a resume can cut lines beyond the checkpoint, and not add a missing one
-            tell(monitor, record)
+            tell(progress, record)
         finally:
             if self.checkpoint and self.accelerator.is_main_process:
                 try:
@@ -360,7 +361,7 @@ class _Loop:
             moments[moment][dead] = 0
 
     def _warn(self, message: str) -> None:
-        tell(self.watcher, Warn(message))
+        tell(self.progress, Warn(message))
 
     def _anyone(self, wish: bool) -> bool:
         """Whether any process of a launch wishes it, so that all do the same."""

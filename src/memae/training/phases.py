@@ -16,9 +16,9 @@ from memae.encoded import Encoded, fitting
 from memae.errors import ConfigError
 from memae.memory.base import Fillable, Memory
 from memae.memory.starting import starting_items
-from memae.progress import stage
+from memae.progress import Progress, stage
 from memae.training.checkpoint import Checkpoint, checkpoint_of
-from memae.training.history import History, Monitor
+from memae.training.history import History
 from memae.training.loop import Device, local_seed, train
 from memae.training.objective import ReconstructionObjective
 
@@ -47,7 +47,7 @@ def train_phases(
     device: Device = "auto",
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    monitor: Monitor | None = None,
+    progress: Progress | None = None,
 ) -> History:
     """Trains a fresh model in place; see `memae.training.loop.train` for what an interruption keeps.
 
@@ -61,14 +61,14 @@ def train_phases(
         device: "auto" takes the accelerator.
         checkpoint: a directory for the state after every epoch.
         resume: continue from `checkpoint`.
-        monitor: told how far the work is.
+        progress: told how far the work is.
 
     Raises:
         ConfigError: nothing to resume, or a checkpoint of another run.
         KeyboardInterrupt: before the memory was started.
     """
     saved = _checkpoints(checkpoint, config, seed, training, resume)
-    return _Phases(model, config, training, validation, seed, Initial(*initial), device, monitor).run(*saved)
+    return _Phases(model, config, training, validation, seed, Initial(*initial), device, progress).run(*saved)
 
 
 class _Phases:
@@ -83,11 +83,11 @@ class _Phases:
         seed: int,
         initial: Initial,
         device: Device,
-        monitor: Monitor | None,
+        progress: Progress | None,
     ) -> None:
         self._model, self._memory, self._settings = model, config.memory, config.train
         self._training, self._validation, self._seed, self._initial = training, validation, seed, initial
-        self._device, self._monitor = device, monitor
+        self._device, self._progress = device, progress
         self._objective = ReconstructionObjective(reduction=config.train.reduction, noise=config.train.noise)
 
     def run(self, warm: Checkpoint | None, main: Checkpoint | None) -> History:
@@ -121,13 +121,13 @@ class _Phases:
             device=self._device,
             revive_epochs=revive_epochs,
             checkpoint=checkpoint,
-            monitor=self._monitor,
+            progress=self._progress,
         )
 
     def _warm_up(self, checkpoint: Checkpoint | None) -> None:
         epochs = self._memory.warmup_epochs
         brief = {"epochs": epochs, "patience": 0, "decay_share": 0.0}
-        with stage(self._monitor, "warming up", "epochs", epochs):
+        with stage(self._progress, "warming up", "epochs", epochs):
             warmed = train(
                 self._plain,
                 self._training,
@@ -137,7 +137,7 @@ class _Phases:
                 seed=local_seed(self._seed, 1),
                 device=self._device,
                 checkpoint=checkpoint,
-                monitor=self._monitor,
+                progress=self._progress,
             )
         if warmed.interrupted:
             raise KeyboardInterrupt  # a memory that never started is nothing to keep
@@ -150,8 +150,8 @@ class _Phases:
         generator = torch.Generator().manual_seed(local_seed(self._seed, 2))
         order = torch.randperm(len(self._training), generator=generator)
         encodings = self._encodings(order[: self._initial.samples])
-        with stage(self._monitor, f"starting the memory ({how})", "items"):
-            items.initialise(starting_items(encodings, items.num_items, how, generator, self._monitor))
+        with stage(self._progress, f"starting the memory ({how})", "items"):
+            items.initialise(starting_items(encodings, items.num_items, how, generator, self._progress))
 
     @torch.no_grad()
     def _encodings(self, some: Tensor) -> Tensor:
@@ -164,9 +164,9 @@ class _Phases:
         was_training, device = model.training, next(model.parameters()).device
         buffers = {name: value.clone() for name, value in model.named_buffers()}
         model.train(self._memory.trained)
-        limit = BatchLimit("starting the memory from", self._monitor, least=2)
+        limit = BatchLimit("starting the memory from", self._progress, least=2)
         found = []
-        with stage(self._monitor, "encoding for the memory", "samples", len(some)) as done:
+        with stage(self._progress, "encoding for the memory", "samples", len(some)) as done:
             for part in torch.split(some, min(self._initial.batch, fitting(self._training, INITIAL_BYTES))):
                 found.append(_in_parts(model, self._training, part, device, limit))
                 done(len(part))
