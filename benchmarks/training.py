@@ -35,7 +35,7 @@ from memae.autoencoder import Autoencoder
 from memae.batch_limit import BatchLimit
 from memae.config import Config
 from memae.image.preprocess import ImagePreprocess
-from memae.modality import build, preset_config
+from memae.modality import build, modality_of, preset_config
 from memae.scoring import Scorer
 from memae.table.config import KDDCUP_WIDTHS
 from memae.table.scoring import row_errors
@@ -276,7 +276,8 @@ def _ours(config: Config, x: Tensor, epochs: int, precision: str = "float32") ->
     settings = config.train.model_copy(update={"epochs": epochs, "patience": 0, "precision": precision})
     objective = ReconstructionObjective(reduction=settings.reduction)
     model = build(config, tuple(x.shape[1:]))
-    train(model, x, None, objective=objective, settings=settings, seed=0, device="cpu")
+    small = modality_of(config.network).small_step
+    train(model, x, None, objective=objective, settings=settings, seed=0, small_step=small, device="cpu")
 
 
 def _plain(config: Config, x: Tensor, epochs: int) -> None:

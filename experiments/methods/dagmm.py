@@ -129,7 +129,9 @@ def dagmm(
         model = with_weights_of(seed, lambda: MixtureNetwork(training.shape[1], components))
         objective = likelihood(energy_weight, covariance_weight)
         # no held-out loss: of a batch of few rows, the moments say nothing
-        history = train(model, training, None, objective=objective, settings=settings, seed=seed)
+        history = train(
+            model, training, None, objective=objective, settings=settings, seed=seed, small_step=problem.small_step
+        )
         with torch.no_grad():
             out = model(training.to(next(model.parameters()).device))
             mixture = mixture_of(out.z, out.membership)

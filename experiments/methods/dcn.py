@@ -123,6 +123,7 @@ def dcn(*, clusters: int = 4, pull: float = 0.05, pretraining: int = 50, epochs:
             objective=ReconstructionObjective(reduction=settings.reduction),
             settings=settings.model_copy(update={"epochs": pretraining}),
             seed=local_seed(seed, 1),
+            small_step=problem.small_step,
         )
         device = next(autoencoder.parameters()).device
         with torch.no_grad():
@@ -131,7 +132,13 @@ def dcn(*, clusters: int = 4, pull: float = 0.05, pretraining: int = 50, epochs:
         centres = torch.from_numpy(found.cluster_centers_).to(codes)
         model = ClusteringNetwork(autoencoder, centres)
         history = train(
-            model, training, problem.prepared.validation, objective=clustering(pull), settings=settings, seed=seed
+            model,
+            training,
+            problem.prepared.validation,
+            objective=clustering(pull),
+            settings=settings,
+            seed=seed,
+            small_step=problem.small_step,
         )
 
         def distance(x: Tensor) -> Tensor:

@@ -152,5 +152,6 @@ def _trained(samples: _Samples, seed: int, epochs: int | None, noise: float) -> 
         objective=denoising(noise),
         settings=problem.config.train,
         seed=seed,
+        small_step=problem.small_step,
     )
     return _Trained(problem, model, history, time.perf_counter() - started)

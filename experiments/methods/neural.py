@@ -63,6 +63,11 @@ class Problem:
         config = override(preset_config(preset(network_of(fit)), source.modality), settings, "the baseline")
         return cls(config, prepare(source, config, seed), seed)
 
+    @property
+    def small_step(self) -> int:
+        """See `memae.training.loop.train`."""
+        return modality_of(self.config.network).small_step
+
     def autoencoder(self) -> Autoencoder:
         """The paper's encoder and decoder for these samples, without a memory; as fresh as the detector's."""
         return with_weights_of(self.seed, lambda: build(self.config, self.prepared.preprocess.shape))

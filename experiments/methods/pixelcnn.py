@@ -122,6 +122,7 @@ def pixelcnn(*, epochs: int = 10, features: int = FEATURES, blocks: int = BLOCKS
             objective=lambda model, x: BatchLoss(negative_log_likelihood(model, x).mean(), None),
             settings=problem.config.train,
             seed=seed,
+            small_step=problem.small_step,
         )
 
         def improbability(batch: Tensor) -> Tensor:  # 256 logits a value: gigabytes for some thousand images

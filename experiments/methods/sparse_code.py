@@ -68,6 +68,7 @@ def sparse_code(share: float = 0.1, *, epochs: int | None = None) -> Method:
             objective=penalised(weight, settings.reduction),
             settings=settings,
             seed=seed,
+            small_step=problem.small_step,
         )
         return Fitted(
             lambda x: problem.reconstruction_scores(model, x),

@@ -110,6 +110,7 @@ def vae(*, epochs: int | None = None) -> Method:
             objective=negative_bound,
             settings=problem.config.train,
             seed=seed,
+            small_step=problem.small_step,
         )
         noise = torch.randn(DRAWS, model.latent, generator=torch.Generator().manual_seed(local_seed(seed, 1)))
 

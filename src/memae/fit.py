@@ -63,6 +63,7 @@ def fit_artifact(
         prepared.validation,
         seed,
         initial=(modality.initial_samples, modality.initial_batch),
+        small_step=modality.small_step,
         device=device,
         checkpoint=checkpoint,
         resume=resume,

@@ -229,6 +229,10 @@ class Modality(ABC):
     """Training samples that a memory is started from."""
     initial_batch: ClassVar[int] = 10_000
     """How many of these go through the encoder at once, at most."""
+    has_events: ClassVar[bool] = False
+    """Its scores make up events in time."""
+    small_step: ClassVar[int] = 0
+    """Parameters times samples of the least training step that is worth more than one thread: measured."""
 
     @property
     def plural(self) -> str:
@@ -377,7 +381,7 @@ class Modality(ABC):
         return [f"skipped {count:,} bad sample{'s' * (count != 1)}: {shown}{more}"]
 
     def summary_of_events(self, detector: Any) -> tuple[str, Mapping[str, Any]] | None:
-        """Of video: when events begin by default, in a line and as figures; None for anything else."""
+        """Where it has events: when they begin by default, in a line and as figures; None if nothing says when."""
         return None
 
     # what only some kinds of data have
@@ -410,7 +414,7 @@ class Modality(ABC):
 
 _REGISTERED: dict[str, Modality | str] = {
     # video first: a folder that holds videos is no folder of images
-    name: f"memae.{name}"
+    name: f"memae.{name}.modality"
     for name in ("video", "image", "table")
 }
 
@@ -420,7 +424,7 @@ def register(name: str, modality: Modality | str) -> None:
 
     Args:
         name: of the kind.
-        modality: the object, or the name of the package whose attribute MODALITY it is, imported when first needed.
+        modality: the object, or the name of the module whose attribute MODALITY it is, imported when first needed.
     """
     before = dict(_REGISTERED)
     _REGISTERED.clear()

@@ -499,7 +499,7 @@ class TestFit:
         done = memae("fit", *words)
         assert done.code == 0
         assert "threshold:" not in done.err and "events:" not in done.err
-        assert json.loads(memae("inspect", "bare.model", "--json").out).get("events") is None
+        assert json.loads(memae("inspect", "bare.model", "--json").out)["events"] is None
         assert memae("inspect", "bare.model").code == 0
         done = memae("score", "bare.model", "clip.mp4", "--events", "e.jsonl")
         assert (done.code, done.err.count("\n")) == (1, 1)

@@ -31,7 +31,6 @@ from memae import Detector
 
 V9 = Path(__file__).parent / "v9"
 RTOL = 1e-5
-EQUAL_ROWS = 4  # of the normal rows of a table
 ITEMS = 8  # of an explanation that are written down
 
 Data = Callable[[Path], tuple[Any, Any]]
@@ -466,17 +465,23 @@ def check(
         rtol = max(rtol, 1.5 * expected["fast_form"])
     detector = load(model_directory(name, folder))
     now = said(detector, mixed_data(name, folder))
-    return compared(expected["said"], now, rtol, expected["p_step"], name)
+    assert detector.threshold is not None
+    return compared(expected["said"], now, rtol, expected["p_step"], name, detector.threshold.calibration)
 
 
 def compared(
-    expected: Mapping[str, Any], now: Mapping[str, Any], rtol: float, p_step: float, name: str = ""
+    expected: Mapping[str, Any],
+    now: Mapping[str, Any],
+    rtol: float,
+    p_step: float,
+    name: str = "",
+    normal: np.ndarray | None = None,
 ) -> float:
     """The worst relative difference of two findings of `said`; what is no number must be equal.
 
-    A p-value may be some steps away, 1 / (n + 1) of n normal scores each, where a score moved past one of them or past
-    some that are equal; with a loose `rtol` more. A flag may be another where the score is as near to the threshold
-    as `rtol`.
+    A p-value may be a step away, 1 / (n + 1) of n `normal` scores, where a score moved past one of them, and further
+    where several are as near to it as `rtol`, such as those of equal rows; with a loose `rtol` more. A flag may be
+    another where the score is as near to the threshold as `rtol`.
 
     Raises:
         AssertionError: more than `rtol`; the words say where.
@@ -489,18 +494,27 @@ def compared(
             score = expected["scores"][int(path[len(".is_anomaly[") : -1])]
             right = one == other or abs(score - expected["threshold"]) <= rtol * abs(expected["threshold"])
         elif "p_value" in path:
-            # rows of a table that are equal have equal scores; the last bit puts one before or after the others
-            right = abs(one - other) <= p_step * (EQUAL_ROWS + 0.01 + (1000 * rtol if loose else 0))
+            score = _score_of(path, expected)
+            near = 0 if normal is None else int((abs(normal - score) <= 2 * rtol * score).sum())
+            right = abs(one - other) <= p_step * (max(1, near) + 0.01 + (1000 * rtol if loose else 0))
         elif unit is not None and isinstance(other, float | int):
             apart = abs(one - other) / unit if unit else abs(one - other)
             worst = max(worst, apart)
-            right = apart <= (10 * rtol if ".cells" in path else rtol)  # cells undo logarithms and scales
+            # of a column with a logarithm the network says the exponent
+            right = apart <= (10 * rtol if path.endswith(".expected") else rtol)
         else:
             right = one == other or (loose and path.endswith("item_count"))
         if not right:
             wrong.append(f"{path}: {other!r}, was {one!r}")
     assert not wrong, f"{name}: {len(wrong)} differences of {rtol:.1e} and more: " + "; ".join(wrong[:6])
     return worst
+
+
+def _score_of(path: str, expected: Mapping[str, Any]) -> float:
+    """The score that the p-value at this path belongs to."""
+    if path.startswith(".p_values"):
+        return float(expected["scores"][int(path[len(".p_values[") : -1])])
+    return float(expected[path.split(".")[1]]["score"])
 
 
 def _pairs(one: Any, other: Any, path: str, unit: float = 0.0) -> Iterator[tuple[str, Any, Any, float | None]]:

@@ -34,6 +34,7 @@ from memae.errors import ArtifactError, ConfigError
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
 from memae.losses import squared_error
 from memae.memory.memae import MemAE
+from memae.modality import modality_named
 from memae.table.networks import fully_connected
 from memae.training import loop as training
 from memae.training.checkpoint import Checkpoint, checkpoint_of
@@ -944,8 +945,8 @@ def test_the_fingerprint_of_clips_sees_all_of_the_footage() -> None:
     assert checkpoint_of(Path("state"), moved, 0).fingerprint != of_it
 
 
-def test_a_step_that_is_not_small_uses_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memae.training.steps.SMALL_STEP", 1)
+@pytest.mark.parametrize(("small_step", "threads"), [(0, 2), (10**9, 1)])
+def test_a_small_step_takes_one_thread_and_any_other_all(small_step: int, threads: int) -> None:
     seen: list[int] = []
 
     def objective(model: nn.Module, x: Tensor) -> BatchLoss:
@@ -956,10 +957,15 @@ def test_a_step_that_is_not_small_uses_all_threads(monkeypatch: pytest.MonkeyPat
     torch.set_num_threads(2)
     try:
         settings = TrainConfig(epochs=1, batch_size=64)
-        train(clip_model(), clips(), None, objective=objective, settings=settings, seed=0)
+        train(clip_model(), clips(), None, objective=objective, settings=settings, seed=0, small_step=small_step)
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert set(seen) == {2}
+    assert set(seen) == {threads}
+
+
+def test_a_step_on_clips_uses_all_threads() -> None:
+    assert modality_named("video").small_step == 0
 
 
 if __name__ == "__main__":

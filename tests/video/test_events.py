@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from functools import partial
 from itertools import pairwise
 
@@ -341,3 +343,8 @@ def test_the_threshold_is_the_lowest_that_streaming_and_the_rate_allow(several, 
     assert fitted.on_threshold == allowed[-1] if allowed else highest < fitted.on_threshold < highest + 1e-3
     assert fitted.events_found == alarms(footage, rule(fitted.on_threshold))[1]
     assert (fitted.caveat is None) == (1 / hours <= wanted * (1 + 1e-9))
+
+
+def test_the_logic_of_events_needs_no_torch():
+    code = "import sys, memae.video.events; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

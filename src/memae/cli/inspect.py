@@ -79,8 +79,9 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
     }
     if columns := detector.modality.describe(detector.artifact).columns:
         report["input"]["columns"] = list(columns)
-    if events := detector.modality.summary_of_events(detector):
-        report["events"] = events[1]
+    if detector.modality.has_events:
+        events = detector.modality.summary_of_events(detector)
+        report["events"] = events[1] if events else None
     return report
 
 

@@ -63,6 +63,7 @@ def train(
     seed: int,
     device: Device = "auto",
     revive_epochs: int = 0,
+    small_step: int = 0,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> History:
@@ -87,6 +88,7 @@ def train(
         seed: of the order of the samples and of everything random in the objective; global state is untouched.
         device: "auto" takes the accelerator.
         revive_epochs: after each of the first so many epochs, dead items become encodings drawn at random.
+        small_step: parameters times samples of the least step that is worth more than one thread.
         checkpoint: where to save the state after every epoch.
         progress: who is told.
 
@@ -105,7 +107,7 @@ def train(
     threads = torch.get_num_threads()
     with (
         torch.random.fork_rng(devices=cuda),
-        few_threads(model, batch, x.shape),
+        few_threads(model, batch, small_step),
         Interrupt() as interrupt,
     ):
         told = progress if accelerator.is_main_process else None

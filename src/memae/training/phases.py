@@ -44,6 +44,7 @@ def train_phases(
     seed: int,
     *,
     initial: tuple[int, int],
+    small_step: int = 0,
     device: Device = "auto",
     checkpoint: str | Path | None = None,
     resume: bool = False,
@@ -58,6 +59,7 @@ def train_phases(
         validation: (V, ...) for early stopping and the log.
         seed: of all randomness.
         initial: how many samples a memory is started from, and how many of these go through the encoder at once.
+        small_step: see `memae.training.loop.train`.
         device: "auto" takes the accelerator.
         checkpoint: a directory for the state after every epoch.
         resume: continue from `checkpoint`.
@@ -68,7 +70,9 @@ def train_phases(
         KeyboardInterrupt: before the memory was started.
     """
     saved = _checkpoints(checkpoint, config, seed, training, resume)
-    return _Phases(model, config, training, validation, seed, Initial(*initial), device, progress).run(*saved)
+    return _Phases(model, config, training, validation, seed, Initial(*initial), device, small_step, progress).run(
+        *saved
+    )
 
 
 class _Phases:
@@ -83,11 +87,12 @@ class _Phases:
         seed: int,
         initial: Initial,
         device: Device,
+        small_step: int,
         progress: Progress | None,
     ) -> None:
         self._model, self._memory, self._settings = model, config.memory, config.train
         self._training, self._validation, self._seed, self._initial = training, validation, seed, initial
-        self._device, self._progress = device, progress
+        self._device, self._small_step, self._progress = device, small_step, progress
         self._objective = ReconstructionObjective(reduction=config.train.reduction, noise=config.train.noise)
 
     def run(self, warm: Checkpoint | None, main: Checkpoint | None) -> History:
@@ -119,6 +124,7 @@ class _Phases:
             settings=self._settings,
             seed=self._seed,
             device=self._device,
+            small_step=self._small_step,
             revive_epochs=revive_epochs,
             checkpoint=checkpoint,
             progress=self._progress,
@@ -136,6 +142,7 @@ class _Phases:
                 settings=self._settings.model_copy(update=brief),
                 seed=local_seed(self._seed, 1),
                 device=self._device,
+                small_step=self._small_step,
                 checkpoint=checkpoint,
                 progress=self._progress,
             )

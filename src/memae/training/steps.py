@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 
 import torch
 from torch import nn
@@ -14,9 +13,6 @@ from memae.encoded import Encoded
 
 __all__ = ["epochs_of", "few_threads", "learning_rate", "learns_from_one", "steps_of", "usual_batch_size"]
 
-# Parameters times samples times places: no more multiply-adds than a step forward takes. A convolution works at many
-# places, fewer in deeper layers, where most of the parameters are.
-SMALL_STEP, PLACES_SHARE = 100_000_000, 1 / 32
 LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 
 
@@ -46,11 +42,16 @@ def learning_rate(settings: TrainConfig, epochs_done: float) -> float:
 
 
 @contextmanager
-def few_threads(model: nn.Module, batch: int, shape: Sequence[int]) -> Iterator[None]:
-    """One thread while a step is so small that waking a second one costs more than it brings."""
+def few_threads(model: nn.Module, batch: int, small: int) -> Iterator[None]:
+    """One thread while a step is so small that waking a second one costs more than it brings.
+
+    Args:
+        model: what is trained.
+        batch: samples of a step.
+        small: parameters times samples of the least step that is worth all threads.
+    """
     before = torch.get_num_threads()
-    places = max(1.0, prod(shape[2:]) * PLACES_SHARE)
-    if sum(p.numel() for p in model.parameters()) * batch * places < SMALL_STEP:
+    if sum(p.numel() for p in model.parameters()) * batch < small:
         torch.set_num_threads(1)
     try:
         yield

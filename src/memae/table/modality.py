@@ -1,0 +1,148 @@
+"""Tables: CSV, Parquet and frames in, scores and the columns behind them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from memae.autoencoder import Autoencoder
+from memae.config import Config
+from memae.errors import DataError
+from memae.memory.base import Fillable
+from memae.memory.build import memory_of
+from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prediction, Prepared, Request
+from memae.progress import Done, Progress
+from memae.table import scoring
+from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
+from memae.table.csv import CsvSource
+from memae.table.evaluate import evaluate as evaluate_tables
+from memae.table.networks import fully_connected
+from memae.table.prepare import prepare as prepare_rows
+from memae.table.schema import TablePreprocess
+from memae.table.source import (
+    TABLE_SUFFIXES,
+    ArrowSource,
+    ParquetSource,
+    TableSource,
+    from_array,
+    from_frame,
+    is_frame,
+)
+from memae.types import Source, Table
+
+__all__ = ["MODALITY", "TableModality"]
+
+
+class TableModality(Modality):
+    """Rows of named columns that do not depend on each other."""
+
+    name = "table"
+    unit = "rows"
+    this = "this is a table"
+    files = ", ".join(TABLE_SUFFIXES)
+    Settings = TableConfig
+    networks = NETWORKS
+    small_step = 100_000_000  # about the multiply-adds of a step forward; a convolution works at many places
+    evaluate_options = frozenset({"label_column", "normal"})
+
+    def accepts(self, x: Any, wanted: bool) -> bool:
+        """CSV, Parquet and Arrow files by their suffix, frames, and arrays of two axes."""
+        if isinstance(x, Path):
+            return x.name.lower().endswith(TABLE_SUFFIXES) and x.is_file()
+        if isinstance(x, np.ndarray):
+            return x.ndim == 2
+        return isinstance(x, Table | pa.Table) or is_frame(x)
+
+    def open(
+        self, x: Any, preprocess: TablePreprocess | None, *, origin: str, skip_bad: bool, **options: Any
+    ) -> Source:
+        """See `Modality.open`."""
+        if isinstance(x, Path):
+            source = _open_file(x, preprocess)
+        elif isinstance(x, np.ndarray):
+            source = from_array(x, origin)
+        elif isinstance(x, Table):
+            source = TableSource(x.columns, x.keys, x.origin)
+        elif isinstance(x, pa.Table):
+            source = TableSource(x, range(x.num_rows), "the Arrow table")
+        else:
+            source = from_frame(x)
+        return source.skipping() if skip_bad and isinstance(source, CsvSource) else source
+
+    def prepare(
+        self, source: Any, config: Config, seed: int, options: FitOptions, progress: Progress | None
+    ) -> Prepared:
+        """See `memae.table.prepare.prepare`."""
+        return prepare_rows(source, config, seed, options, progress)
+
+    def preset(self, network: str, variant: str) -> Mapping[str, Any]:
+        """See `memae.table.config.preset`."""
+        return preset(network, variant)
+
+    def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
+        """A fresh model for rows (features,)."""
+        widths = (shape[0], *widths_of(config.network, shape[0]))
+        memory = memory_of(config, widths[-1], NUM_ITEMS[config.network], samples)
+        return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
+
+    def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
+        """With use counts and threshold."""
+        return scoring.calibrate(artifact, prepared, progress)
+
+    def load_preprocess(self, stored: Any) -> TablePreprocess:
+        """The schema."""
+        return TablePreprocess.model_validate(stored)
+
+    def predict(
+        self, artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
+    ) -> Iterator[Prediction]:
+        """Row by row."""
+        return scoring.predict(artifact, source, request, done, progress)
+
+    @torch.inference_mode()
+    def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]] | None]:
+        """Rows in the columns' own units."""
+        memory, preprocess = artifact.model.memory, artifact.preprocess
+        if not isinstance(memory, Fillable):
+            return None, None
+        items = memory.items.repeat(1, memory.out_dim // memory.item_dim)
+        names = [column.name for column in preprocess.columns]
+        rows = preprocess.readable(artifact.model.eval().decoder(items).cpu())
+        return None, [dict(zip(names, row, strict=True)) for row in rows]
+
+    def describe(self, artifact: Artifact) -> Description:
+        """The columns by kind, and each with what is done with it."""
+        preprocess = artifact.preprocess
+        kinds = [column.kind for column in preprocess.columns]
+        counts = ", ".join(
+            f"{kinds.count(kind)} {kind}" for kind in ("number", "category", "boolean") if kind in kinds
+        )
+        dropped = f"; dropped: {', '.join(preprocess.dropped)}" if preprocess.dropped else ""
+        columns = [{**column.model_dump(), "rule": column.rule} for column in preprocess.columns]
+        return Description(f"tables of {len(kinds)} columns ({counts}){dropped}", columns=columns)
+
+    def evaluate(
+        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
+    ) -> Judged:
+        """By labels in a column."""
+        return evaluate_tables(detector, source, options, progress)
+
+
+def _open_file(path: Path, preprocess: TablePreprocess | None) -> Any:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; check how it was written")
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return ParquetSource(path)
+    if name.endswith((".arrow", ".feather")):
+        return ArrowSource(path)
+    kinds = {column.name: column.kind for column in preprocess.columns} if preprocess else {}
+    return CsvSource(path, kinds)
+
+
+MODALITY = TableModality()

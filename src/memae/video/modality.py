@@ -1,0 +1,208 @@
+"""Video: files and folders of frames in, scores of frames and events out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memae.autoencoder import Autoencoder
+from memae.config import Config
+from memae.errors import DataError, MemaeError
+from memae.memory.base import Fillable
+from memae.modality import (
+    Artifact,
+    Description,
+    FitOptions,
+    Judged,
+    Modality,
+    Prediction,
+    Prepared,
+    Request,
+    Summary,
+    WriteRows,
+)
+from memae.progress import Done, Progress
+from memae.types import Skipped, Source
+from memae.video import predict as prediction
+from memae.video import run
+from memae.video.build import build as build_clips
+from memae.video.config import NETWORKS, VideoConfig, preset
+from memae.video.events import EventRule, EventThreshold, fit_event_threshold
+from memae.video.paths import VIDEO_SUFFIXES, holds_videos
+from memae.video.predict import VideoReference
+from memae.video.prepare import prepare as prepare_clips
+from memae.video.preprocess import VideoPreprocess
+from memae.video.scoring import ScoredFrame
+from memae.video.source import VideoSource
+
+__all__ = ["MODALITY", "VideoModality"]
+
+EVENT_OPTIONS = frozenset(
+    {
+        "false_alarms_per_hour",
+        "on_threshold",
+        "off_threshold",
+        "least_s",
+        "merge_gap_s",
+        "cool_down_s",
+        "mask",
+    }
+)
+ITEM_POSITIONS = 4  # on each side of the map that an item is decoded on
+ITEM_BATCH = 32
+
+
+class VideoModality(Modality):
+    """Frames of videos, scored in clips."""
+
+    name = "video"
+    unit = "frames"
+    sample = "frame"
+    has_events = True
+    this = "this is video"
+    files = f"video: {', '.join(VIDEO_SUFFIXES)}"
+    Settings = VideoConfig
+    networks = NETWORKS
+    open_options = frozenset({"frame_rate"})
+    score_options = EVENT_OPTIONS | {"events", "overlay", "before_s", "after_s"}
+    evaluate_options = EVENT_OPTIONS | {"labels"}
+    initial_samples = 512  # clips, each of which makes many queries
+    initial_batch = 16
+
+    def accepts(self, x: Any, wanted: bool) -> bool:
+        """Video files, folders of them or of UCSD's layout, addresses; where video is wanted any folder and list."""
+        if isinstance(x, list):
+            return wanted or any(holds_videos(path) for path in x)
+        if isinstance(x, Path):
+            return holds_videos(x) or (wanted and x.is_dir())
+        return False
+
+    def open(
+        self, x: Any, preprocess: VideoPreprocess | None, *, origin: str, skip_bad: bool, **options: Any
+    ) -> Source:
+        """See `Modality.open`."""
+        rate = options.get("frame_rate")
+        source = VideoSource(x if isinstance(x, list) else [x], folder_rate=rate, skip_bad=skip_bad)
+        return source if preprocess is None else source.resized(preprocess.height, preprocess.width)
+
+    def prepare(
+        self, source: Any, config: Config, seed: int, options: FitOptions, progress: Progress | None
+    ) -> Prepared:
+        """See `memae.video.prepare.prepare`."""
+        if options.categorical:
+            raise DataError(f"{source.origin}: videos have no column {options.categorical[0]!r}")
+        if isinstance(source, VideoSource):
+            settings = VideoConfig.of(config)
+            source = source.resized(settings.height, settings.width)
+        return prepare_clips(source, config, seed, progress)
+
+    def preset(self, network: str, variant: str) -> Mapping[str, Any]:
+        """See `memae.video.config.preset`."""
+        return preset(network, variant)
+
+    def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
+        """A fresh model for clips (1, T, H, W)."""
+        return build_clips(config, shape, samples)
+
+    def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
+        """With use counts, threshold and the scores of normal video."""
+        return prediction.calibrate(artifact, prepared, progress)
+
+    def load_preprocess(self, stored: Any) -> VideoPreprocess:
+        """The size of the clips."""
+        return VideoPreprocess.model_validate(stored)
+
+    def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> VideoReference:
+        """Scores of normal video."""
+        return VideoReference.load(tensors)
+
+    def predict(
+        self, artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
+    ) -> Iterator[Prediction]:
+        """Frame by frame."""
+        return prediction.predict(artifact, source, request, done, progress)
+
+    @torch.inference_mode()
+    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray | None, None]:
+        """(N, 1, H, W), the middle frame of each item; a few positions a side show what an item of one position is."""
+        model, memory = artifact.model.eval(), artifact.model.memory
+        if not isinstance(memory, Fillable):
+            return None, None
+        # a decoder that takes the query beside the item gets the item for both: a query that is the item finds it
+        items = memory.items.repeat(1, memory.out_dim // memory.item_dim)
+        encoding = model.encode(torch.zeros(1, *artifact.preprocess.shape, device=items.device))
+        shape = tuple(encoding.shape[1:])
+        whole = model.query == "whole"
+        few = shape if whole else (*shape[:2], *(min(side, ITEM_POSITIONS) for side in shape[2:]))
+        parts = [
+            model.decoder(part.view(-1, *shape) if whole else part[:, :, None, None, None].expand(-1, *few))
+            for part in torch.split(items, ITEM_BATCH)
+        ]
+        return torch.cat([part[:, :, part.shape[2] // 2] for part in parts]).float().cpu().numpy(), None
+
+    def describe(self, artifact: Artifact) -> Description:
+        """Clips, and what the score of a frame is."""
+        preprocess, settings = artifact.preprocess, VideoConfig.of(artifact.config)
+        score = {
+            "mean": "mean squared error of the frame",
+            "place": f"root mean squared error of the place of {settings.place_px} px that is rebuilt worst",
+        }[settings.score]
+        return Description(
+            f"video in clips of {preprocess.clip_length} grey frames of {preprocess.height} x {preprocess.width} px "
+            f"(height x width); the network sees their {preprocess.input}",
+            {"score": f"{score}; a clip every {settings.stride} frames"},
+        )
+
+    def score_files(
+        self, detector: Any, source: Any, options: Mapping[str, Any], write: WriteRows, progress: Progress | None
+    ) -> Summary:
+        """Rows of frames, events with stills and clips, and an overlay, in one pass."""
+        return run.score_files(detector, source, options, write, progress)
+
+    def evaluate(
+        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
+    ) -> Judged:
+        """By frames, pixels, regions and events."""
+        return run.evaluate(detector, source, options, progress)
+
+    def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
+        """A line a video."""
+        return run.bad_videos(count, first)
+
+    def summary_of_events(self, detector: Any) -> tuple[str, Mapping[str, Any]] | None:
+        """When events begin where nobody says."""
+        return run.default_events(detector)
+
+    def as_trained(self, source: Any, preprocess: VideoPreprocess) -> Any:
+        """With frames of the size of the network."""
+        return source.resized(preprocess.height, preprocess.width) if isinstance(source, VideoSource) else source
+
+    def watch(
+        self, artifact: Artifact, opened: Callable[[], Any], watched: np.ndarray | None
+    ) -> Iterator[ScoredFrame]:
+        """Every frame with its score."""
+        return prediction.scored_frames(artifact, opened(), watched)
+
+    def map_level(self, artifact: Artifact, score: float) -> float:
+        """See `memae.video.predict.region_level`."""
+        return prediction.region_level(artifact, score)
+
+    def event_threshold(
+        self, artifact: Artifact, false_alarms_per_hour: float, rule: Callable[[float], EventRule] | None
+    ) -> EventThreshold:
+        """From the scores of normal video that the threshold was set from."""
+        normal = artifact.reference.series
+        if not normal:
+            raise MemaeError(
+                "this model holds no scores of normal footage to set a threshold for events from; train a model of "
+                "video with threshold.calibration_share above 0"
+            )
+        return fit_event_threshold(normal, false_alarms_per_hour, rule or EventRule)
+
+
+MODALITY = VideoModality()
