@@ -80,7 +80,7 @@ order = torch.arange(len(x))
 def encodings(some, progress):
     initial = phases.Initial(len(x), len(x))
     config = preset_config("table", "table")  # whose memory is filled when the network is trained
-    return phases._Phases(model, config, x, None, 0, initial, "cpu", progress)._encodings(some)
+    return phases._Phases(model, config, x, None, 0, initial, "cpu", 0, progress)._encodings(some)
 
 wanted = encodings(order[:1000], None)
 phases.INITIAL_BYTES = 1 << 40  # all at once

@@ -343,6 +343,9 @@ class Modality(ABC):
     evaluate_options: ClassVar[frozenset[str]] = frozenset()
     """The options of `evaluate`."""
 
+    in_place_of: ClassVar[Mapping[str, str]] = {}
+    """By options of other kinds: what this one has in their place, for messages."""
+
     def score_files(
         self, detector: Any, source: Any, options: Mapping[str, Any], write: WriteRows, progress: Progress | None
     ) -> Summary | None:

@@ -115,13 +115,17 @@ def _unknown(x: Any, origin: str) -> str:
             f"{origin}: of shape {shape or 'a single number'}; pass (S, D) for a table of numbers, (S, H, W), "
             "(S, C, H, W) or (S, H, W, C) for images"
         )
-    for path in x if isinstance(x, list) else [x]:
+    paths = x if isinstance(x, list) else [x]
+    for path in paths:
         if not path.exists():
             return f"{path}: no such file or folder; check the path"
         if path.is_file() and path.stat().st_size == 0:
             return f"{path}: the file is empty; check how it was written"
         if path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
             return f"{path}: is an archive; unpack it, and give the folder"
+    alone = (path for path in paths if not any(kind.accepts([path], False) for kind in modalities()))
+    if len(paths) > 1 and (path := next(alone, None)):
+        return f"{path}: is no image and no video, and several sources are for those only; give it alone"
     known = "; ".join(kind.files for kind in modalities()[::-1])
     return f"{origin}: no reader for this kind of file; known: {known}; arrays: .npy, .npz"
 

@@ -502,7 +502,7 @@ SCORING = [
     case(
         "maps of a table",
         SCORE.format("ok.csv --maps heat"),
-        "--maps is for models of images, and flows.model is of another kind",
+        "--maps is for models of images, .*; a table has --exp",
     ),
     case(
         "maps among images",
@@ -569,7 +569,7 @@ SCORING = [
     case(
         "several tables",
         "score flows.model ok.csv all.csv",
-        r"ok\.csv, all\.csv: no reader for this kind of file; known: \.csv",
+        r"ok\.csv: is no image and no video, and several sources",
     ),
     case("an address", "score flows.model s3://bucket/ok.csv", "s3://bucket/ok.csv: is an address", "download it"),
     case("a data set that is not there", "demo --data mnist", "no such folder of data sets", "set MEMAE_DATA"),
@@ -821,7 +821,7 @@ EVENTS = [
     case(
         "reasons of frames",
         "score camera.model clip.mp4 --explain why.jsonl",
-        "--explain is for models of tables and images",
+        "of video --events says why",
     ),
     case(
         "events of rows",
@@ -877,7 +877,9 @@ EVENTS = [
         r"line\.json: List should have at least 3 items .*, at exclude 0; give",
     ),
     case(
-        "a mask that is no JSON", WATCH.format("clip.mp4 --mask words.json"), r"words\.json: Invalid JSON: .* give"
+        "a mask that is no JSON",
+        WATCH.format("clip.mp4 --mask words.json"),
+        r"words\.json: cannot read this mask .* give",
     ),
     case("no such mask", WATCH.format("clip.mp4 --mask gone.png"), r"gone\.png: no such mask; check the path"),
 ]

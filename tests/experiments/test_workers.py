@@ -72,7 +72,7 @@ def test_ctrl_c_ends_the_processes_at_once(tmp_path):
     def press():
         while not (sleeping.exists() and sleeping.read_text()) and time.monotonic() < until:
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # another thread would hear of it first
 
     pressing = threading.Thread(target=press)
     pressing.start()

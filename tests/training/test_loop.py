@@ -993,7 +993,14 @@ def test_a_tiny_step_uses_one_thread_and_the_setting_comes_back(width: int, thre
         x = torch.zeros(64, width)
         settings = TrainConfig(epochs=1, batch_size=64)
         training.train(
-            nn.Linear(width, width), x, None, objective=objective, settings=settings, seed=0, device="cpu"
+            nn.Linear(width, width),
+            x,
+            None,
+            objective=objective,
+            settings=settings,
+            seed=0,
+            device="cpu",
+            small_step=100_000_000,
         )
         assert seen == [threads]
         assert torch.get_num_threads() == 2

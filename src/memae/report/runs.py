@@ -28,8 +28,10 @@ def check_options(detector: Detector, model: Path, options: Mapping[str, Any], v
     own: frozenset[str] = getattr(detector.modality, name)
     if foreign := sorted(options.keys() - own):
         kinds = [kind.plural for kind in modalities()[::-1] if foreign[0] in getattr(kind, name)]
+        cure = detector.modality.in_place_of.get(foreign[0], "leave it out")
         raise ConfigError(
-            f"`{foreign[0]}` is for models of {' and '.join(kinds)}, and {model} is of another kind; leave it out"
+            f"`{foreign[0]}` is for models of {' and '.join(kinds)}, and {model} is for "
+            f"{detector.modality.plural}; {cure}"
         )
 
 

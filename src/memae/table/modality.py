@@ -48,6 +48,7 @@ class TableModality(Modality):
     Settings = TableConfig
     networks = NETWORKS
     small_step = 100_000_000  # about the multiply-adds of a step forward; a convolution works at many places
+    in_place_of = {"maps": "a table has `explain`"}  # noqa: RUF012  constant, of the base a ClassVar
     evaluate_options = frozenset({"label_column", "normal"})
 
     def accepts(self, x: Any, wanted: bool) -> bool:

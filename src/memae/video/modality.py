@@ -70,6 +70,7 @@ class VideoModality(Modality):
     networks = NETWORKS
     open_options = frozenset({"frame_rate"})
     score_options = EVENT_OPTIONS | {"events", "overlay", "before_s", "after_s"}
+    in_place_of = {"explain": "of video `events` says why", "maps": "video has `overlay`"}  # noqa: RUF012  constant
     evaluate_options = EVENT_OPTIONS | {"labels"}
     initial_samples = 512  # clips, each of which makes many queries
     initial_batch = 16

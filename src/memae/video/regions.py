@@ -189,8 +189,12 @@ def _read_polygons(path: Path) -> np.ndarray:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = "".join(f" {part}" for part in first["loc"])
+        wrong = f"{first['msg']}{where and f', at{where}'}"
+        if first["type"] == "json_invalid":
+            wrong = f"cannot read this mask ({wrong})"
         raise DataError(
-            f'{path}: {first["msg"]}{where and f", at{where}"}; give {{"width": ..., "height": ..., "exclude": '
+            f"{path}: {wrong}; give "
+            '{"width": ..., "height": ..., "exclude": '
             "[polygon, ...]}, in px of the video, and 3 or more points [x, y] for each polygon"
         ) from None
     excluded = [_inside(polygon, content.height, content.width) for polygon in content.exclude]
