@@ -32,16 +32,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.protocols import images, kddcup
 from memae.autoencoder import Autoencoder
-from memae.batch_limit import BatchLimit
 from memae.config import Config
+from memae.engine.batch_limit import BatchLimit
+from memae.engine.scoring import Scorer
 from memae.image.preprocess import ImagePreprocess
+from memae.image.samples import Images
 from memae.modality import build, modality_of, preset_config
-from memae.scoring import Scorer
 from memae.table.config import KDDCUP_WIDTHS
 from memae.table.scoring import row_errors
 from memae.training.loop import train
 from memae.training.objective import ReconstructionObjective
-from memae.types import Images
 
 __all__ = ["forward_flop", "matrix_rate", "memory_rate", "sample_flop", "training_benchmark"]
 

@@ -22,8 +22,8 @@ from experiments.protocols.split import Split
 from experiments.records import RESULTS, provenance, write_result
 from memae import Detector
 from memae import datasets as known
-from memae.files import atomic_file
-from memae.modality import Explanation
+from memae.files.atomic import atomic_file
+from memae.types import Explanation
 
 __all__ = ["FIGURES", "Point", "compute_figures", "pictures_of", "points", "results_of"]
 

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from experiments.protocols import ped2
 from experiments.video_methods import by_video, detector
 from memae import datasets as known
-from memae.types import FrameKey
+from memae.video.frames import FrameKey
 from memae.video.source import VideoSource
 
 __all__ = ["choose_score", "pseudo_anomalies"]

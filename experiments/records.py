@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from memae.config import current_names
 from memae.errors import MemaeError
-from memae.files import atomic_file
+from memae.files.atomic import atomic_file
 from memae.modality import modalities, modality_of
 
 __all__ = ["RESULTS", "Cell", "CellError", "cells_in", "provenance", "write_result"]

@@ -21,9 +21,9 @@ from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import Config, override
 from memae.engine import scoring_form
 from memae.modality import build, prepare, preset_config
-from memae.training.loop import train
-from memae.types import FrameKey
+from memae.training import train
 from memae.video.config import VideoConfig
+from memae.video.frames import FrameKey
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import FrameScorer
 from memae.video.source import VideoSource

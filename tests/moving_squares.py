@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from memae.types import FrameKey, Frames
+from memae.video.frames import FrameKey, Frames
 
 
 def squares(

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from memae.batch_limit import BatchLimit
+from memae.engine.batch_limit import BatchLimit
+from memae.engine.scoring import Scorer
 from memae.image.scoring import MapSettings
-from memae.scoring import Scorer
 from memae.table.scoring import ROWS_FOR_THREADS, row_errors
 
 

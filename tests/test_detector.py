@@ -9,9 +9,9 @@ from PIL import Image
 from sklearn.datasets import load_breast_cancer
 from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
+import memae.engine.scoring
 import memae.fit
 import memae.image.predict
-import memae.scoring
 from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
 
@@ -184,7 +184,7 @@ def test_score_detect_stream_and_explain_agree(fitted, monkeypatch):
     explained = detector.explain(normal)
     assert [one.score for one in explained] == verdicts.scores.tolist()
     assert [one.p_value for one in explained] == verdicts.p_values.tolist()
-    monkeypatch.setattr(memae.scoring, "CHUNK_SAMPLES", 50)
+    monkeypatch.setattr(memae.engine.scoring, "CHUNK_SAMPLES", 50)
     parts = list(detector.stream(normal))
     assert [len(part) for part in parts] == [50] * (len(normal) // 50) + [len(normal) % 50]
     assert np.concatenate([part.scores for part in parts]) == pytest.approx(verdicts.scores, rel=1e-5)
@@ -193,7 +193,7 @@ def test_score_detect_stream_and_explain_agree(fitted, monkeypatch):
 
 
 def test_only_the_samples_of_the_given_keys_are_explained(of_rows, monkeypatch):
-    monkeypatch.setattr(memae.scoring, "CHUNK_SAMPLES", 50)
+    monkeypatch.setattr(memae.engine.scoring, "CHUNK_SAMPLES", 50)
     verdicts = of_rows.detect(MALIGNANT)
     anomalies = [verdict.key for verdict in verdicts if verdict.is_anomaly]
     assert 0 < len(anomalies) < len(MALIGNANT)
@@ -213,7 +213,7 @@ def test_a_stream_gives_what_it_has_before_it_meets_a_bad_row(of_rows, tmp_path,
     body = "".join(ROWS.to_csv(index=False, header=False) for _ in range(80))
     (tmp_path / "t.csv").write_text(head + body + "spoilt," * 7 + "spoilt\n")
     assert (tmp_path / "t.csv").stat().st_size > 1 << 20  # Arrow reads blocks of 1 MiB
-    monkeypatch.setattr(memae.scoring, "CHUNK_SAMPLES", 1000)
+    monkeypatch.setattr(memae.engine.scoring, "CHUNK_SAMPLES", 1000)
     stream, rows = of_rows.stream(tmp_path / "t.csv"), 0
     with pytest.raises(
         DataError, match=rf"line {81 * len(ROWS) + 2} holds 'spoilt' in the number column 'mean rad"
@@ -294,7 +294,7 @@ def test_without_calibration_there_are_scores_and_no_verdicts():
 
 
 def test_explain_takes_the_keys_of_a_few(of_rows, monkeypatch):
-    monkeypatch.setattr(memae.scoring, "CHUNK_SAMPLES", 7)
+    monkeypatch.setattr(memae.engine.scoring, "CHUNK_SAMPLES", 7)
     x = pd.DataFrame(load_breast_cancer().data, index=[f"patient {i}" for i in range(569)])[:40]
     detector = fit(x)
     every = {explanation.key: explanation for explanation in detector.explain(x)}
@@ -324,7 +324,7 @@ def test_images_are_scored_alike_however_many_are_encoded_at_a_time(tmp_path, mo
         return [[use.item for use in found.items] for found in detector.explain(tmp_path, skip_bad=True)]
 
     items = read()
-    for module, name in ((memae.image.predict, "ENCODED_BYTES"), (memae.scoring, "BATCH_BYTES")):
+    for module, name in ((memae.image.predict, "ENCODED_BYTES"), (memae.engine.scoring, "BATCH_BYTES")):
         monkeypatch.setattr(module, name, 2 * 4 * 12 * 12)
     parts = [len(part.keys) for part in detector.stream(tmp_path, explained="all", skip_bad=True)]
     apart = detector.detect(tmp_path, skip_bad=True)

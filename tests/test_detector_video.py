@@ -22,8 +22,8 @@ import memae.video.predict
 import memae.video.source
 from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.types import FrameKey
 from memae.video.events import EventRule
+from memae.video.frames import FrameKey
 
 BRIEF: dict[str, dict[str, Any]] = {
     "video": {

@@ -8,13 +8,14 @@ from torch import nn
 from memae import Detector
 from memae.autoencoder import Autoencoder
 from memae.config import validated
+from memae.engine.scoring import items_used
 from memae.image.preprocess import ImagePreprocess
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
 from memae.memory.usage import duplicate_pairs
-from memae.modality import Artifact, MemoryItems, modality_named
-from memae.scoring import items_used
+from memae.modality import Artifact, modality_named
 from memae.table.schema import Column, TablePreprocess
+from memae.types import MemoryItems
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
 

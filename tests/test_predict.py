@@ -7,10 +7,10 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from small_footage import scene
 from video_files import write_video
 
-import memae.scoring
+import memae.engine.scoring
 from memae import Detector
 from memae.errors import MemaeError
-from memae.sources import open_source
+from memae.modality import open_source
 
 BRIEF = {"train": {"epochs": 4}, "memory": {"num_items": 12}}
 TUMOURS, BENIGN = load_breast_cancer(return_X_y=True)
@@ -101,7 +101,7 @@ def test_those_that_were_asked_for_are_explained_and_all_are_scored_the_same(tra
 @pytest.mark.parametrize("explained", ["anomalies", "all"])
 def test_chunks_of_any_size_explain_the_same(of_rows, monkeypatch, explained):
     whole = of_rows.detect(TUMOURS[:200], explained=explained)
-    monkeypatch.setattr(memae.scoring, "CHUNK_SAMPLES", 37)
+    monkeypatch.setattr(memae.engine.scoring, "CHUNK_SAMPLES", 37)
     parts = list(of_rows.stream(TUMOURS[:200], explained=explained))
     assert len(parts) == 6
     apart = [one for part in parts for one in part.explanations]

@@ -24,8 +24,7 @@ from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.losses import squared_error
 from memae.table.networks import fully_connected
-from memae.training.loop import train
-from memae.training.objective import BatchLoss, Objective
+from memae.training import BatchLoss, Objective, train
 
 __all__ = ["Mixture", "MixtureNetwork", "dagmm", "likelihood", "mixture_of"]
 

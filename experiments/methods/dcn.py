@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper
-from memae.autoencoder import Autoencoder
+from memae import Autoencoder
 from memae.losses import squared_error
-from memae.training.loop import local_seed, train
-from memae.training.objective import BatchLoss, Objective, ReconstructionObjective
+from memae.training import BatchLoss, Objective, ReconstructionObjective, local_seed, train
 
 __all__ = ["ClusteringNetwork", "clustering", "dcn"]
 

@@ -30,9 +30,7 @@ from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
 from memae.image.config import CIFAR10_LAYERS, MNIST_LAYERS
 from memae.losses import squared_error
 from memae.table.config import KDDCUP_WIDTHS
-from memae.training.history import History
-from memae.training.loop import train
-from memae.training.objective import BatchLoss, Objective
+from memae.training import BatchLoss, History, Objective, train
 
 __all__ = ["EnergyModel", "denoising", "dsebm", "softplus_units"]
 

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from experiments.methods.detectors import HOLD_OUT, network_of
-from memae.autoencoder import Autoencoder
+from memae import Autoencoder
 from memae.config import Config, override
-from memae.encoded import batches, fitting
-from memae.modality import Artifact, Prepared, build, modality_of, prepare, preset_config
+from memae.modality import Artifact, Prepared, build, collect, modality_of, open_source, prepare, preset_config
 from memae.predict import predict
-from memae.sources import collect, open_source
-from memae.training.history import History
-from memae.training.loop import local_seed
+from memae.training import History, local_seed
+from memae.types import batches, fitting
 
 __all__ = ["Problem", "facts_of", "paper", "with_weights_of"]
 

@@ -20,8 +20,7 @@ from torch.nn import functional as F
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of, paper, with_weights_of
-from memae.training.loop import train
-from memae.training.objective import BatchLoss
+from memae.training import BatchLoss, train
 
 __all__ = ["MaskedConv", "PixelCNN", "pixelcnn"]
 

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from experiments.methods.method import Fitted, Method
 from experiments.methods.neural import Problem, facts_of
-from memae.autoencoder import Autoencoder
-from memae.encoded import Encoded, fitting
+from memae import Autoencoder
 from memae.losses import Reduction, squared_error, total_loss
-from memae.training.loop import train
-from memae.training.objective import BatchLoss, Objective
+from memae.training import BatchLoss, Objective, train
+from memae.types import Encoded, fitting
 
 __all__ = ["penalised", "sparse_code", "weight_for"]
 

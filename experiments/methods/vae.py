@@ -28,8 +28,7 @@ from memae.image.config import CIFAR10_LAYERS, MNIST_LAYERS
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.table.config import KDDCUP_WIDTHS
 from memae.table.networks import fully_connected
-from memae.training.loop import local_seed, train
-from memae.training.objective import BatchLoss
+from memae.training import BatchLoss, local_seed, train
 
 __all__ = ["VAE", "Bound", "divergence", "gaussian_log_likelihood", "vae"]
 

@@ -23,12 +23,12 @@ import torch
 
 from experiments.protocols.split import Metrics
 from memae import datasets as known
+from memae.engine import Rebuild
 from memae.losses import squared_error
 from memae.metrics import auroc
 from memae.video.clips import Windows, released_frames
 from memae.video.evaluate import per_video_min_max
 from memae.video.preprocess import VideoPreprocess
-from memae.video.scoring import Rebuild
 from memae.video.source import VideoSource
 
 __all__ = ["RATE", "Scored", "clip_errors", "judge", "labels", "root", "testing", "training", "videos"]

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from memae.memory.module import MemoryModule as MemoryModule
     from memae.memory.ops import read_memory
     from memae.metrics import Evaluation, evaluate
-    from memae.modality import Explanation, MemoryItems
-    from memae.scoring import Scores
     from memae.threshold import Threshold
+    from memae.types import Explanation, MemoryItems, Scores
 
 __version__ = "0.1.0"
 
@@ -34,16 +33,16 @@ _HOME = {
     "Config": "memae.config",
     "Detector": "memae.detector",
     "Evaluation": "memae.metrics",
-    "Explanation": "memae.modality",
+    "Explanation": "memae.types",
     "MemAE": "memae.memory.memae",
     "MemaeError": "memae.errors",
-    "MemoryItems": "memae.modality",
+    "MemoryItems": "memae.types",
     "MemoryModule": "memae.memory.module",  # the old name of MemAE, until 0.2.0
     "MemoryRead": "memae.memory.base",
-    "Scores": "memae.scoring",
+    "Scores": "memae.types",
     "Threshold": "memae.threshold",
-    "Verdict": "memae.modality",
-    "Verdicts": "memae.modality",
+    "Verdict": "memae.types",
+    "Verdicts": "memae.types",
     "evaluate": "memae.metrics",
     "read_memory": "memae.memory.ops",
 }

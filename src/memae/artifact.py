@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from memae.config import upgraded, validated
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError
-from memae.files import atomic_directory, unwritten
+from memae.files.atomic import atomic_directory, unwritten
 from memae.modality import Artifact, modalities, modality_of
 from memae.threshold import Threshold
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from memae import datasets as known
 from memae.detector import Detector
 from memae.metrics import auroc
-from memae.plots import draw_cells, draw_items, draw_reconstructions
+from memae.plots.figures import draw_cells, draw_items, draw_reconstructions
 from memae.progress import Progress, stage
 
 __all__ = ["DATA_SETS", "FalseAlarms", "Result", "run_demo"]

@@ -21,27 +21,21 @@ from memae.fit import fit_artifact
 from memae.memory.usage import duplicate_pairs
 from memae.modality import (
     Artifact,
-    Explained,
-    Explanation,
     FitOptions,
-    MemoryItems,
     Modality,
     Request,
-    Verdict,
-    Verdicts,
     modalities,
     modality_named,
+    open_source,
     preset_config,
 )
 from memae.predict import predict
 from memae.progress import Progress
-from memae.scoring import Scores
-from memae.sources import open_source
 from memae.threshold import Threshold
 from memae.training.history import History
 from memae.training.loop import Device
 from memae.training.phases import forget_training
-from memae.types import Key, Source
+from memae.types import Explained, Explanation, Key, MemoryItems, Scores, Source, Verdict, Verdicts
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 
@@ -52,7 +46,7 @@ class Detector:
     It splits what it is given three ways: to train on, to stop early on, and to set the threshold on. Scores are
     mean squared reconstruction errors, higher = more anomalous; of video frames see `memae.video.scoring`. Wherever
     data goes in, it may be an array, a tensor, a pandas, polars or Arrow frame, a path, or a list of paths of videos
-    (see `memae.sources.open_source`).
+    (see `memae.modality.open_source`).
 
     Args:
         preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "thumbnail", "kddcup", "table",
@@ -269,7 +263,7 @@ class Detector:
 
         Args:
             x: samples of the kind that it was trained on.
-            skip_bad: what cannot be read is left out, and is an error else; see `memae.sources.open_source`.
+            skip_bad: what cannot be read is left out, and is an error else; see `memae.modality.open_source`.
             **options: how to read it; see there too.
 
         Raises:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from memae.counts import count
-from memae.modality import Artifact, Prediction, Request
+from memae.modality import Artifact, Request
 from memae.progress import Progress, stage
-from memae.types import Source
+from memae.types import Prediction, Source, count
 
 __all__ = ["predict"]
 

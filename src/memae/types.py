@@ -1,36 +1,43 @@
-"""What a source yields: samples in their own units, each with the key that a user knows it by."""
+"""What flows between the parts: samples with their keys, encoded samples, predictions and what explains them."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
-import pyarrow as pa
 
 from memae.deprecated import warn_renamed
 from memae.errors import DataError
+from memae.progress import Count
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 
 __all__ = [
     "EVERYTHING",
+    "FAR",
     "Cell",
+    "Encoded",
     "Explained",
     "Explanation",
-    "FrameKey",
-    "Frames",
-    "Images",
     "ItemUse",
     "Key",
     "MemoryItems",
-    "Picture",
     "Prediction",
     "Samples",
+    "Scores",
     "Skipped",
     "Source",
-    "Table",
     "Verdict",
     "Verdicts",
+    "batches",
+    "count",
+    "fitting",
     "readable",
     "unreadable_at",
 ]
@@ -42,95 +49,11 @@ EVERYTHING = 1 << 62
 """A chunk size that means: all samples in one chunk."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """S images of one size."""
-
-    pixels: np.ndarray
-    """(S, C, H, W), uint8 or float32, in the units of the source."""
-    keys: Sequence[Key]
-    origin: str
-    """The file or argument that they came from, for messages."""
-    unreadable: Mapping[int, str] = field(default_factory=dict)
-    """Images that are black, as they could not be read, and why; only a source that was asked to skip has them."""
-
-    def take(self, rows: np.ndarray) -> Images:
-        """The images of an index (B,)."""
-        keys = [self.keys[row] for row in rows.tolist()]
-        return Images(self.pixels[rows], keys, self.origin, unreadable_at(self, rows))
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-
-@dataclass(frozen=True)
-class Table:
-    """S rows of named columns."""
-
-    columns: pa.Table
-    keys: Sequence[Key]
-    origin: str
-    """The file or argument that they came from, for messages."""
-    unreadable: Mapping[int, str] = field(default_factory=dict)
-    """Rows that hold nothing, as they could not be read, and why; only a source that was asked to skip has them."""
-
-    def take(self, rows: np.ndarray) -> Table:
-        """The rows of an index (B,)."""
-        keys = [self.keys[row] for row in rows.tolist()]
-        return Table(self.columns.take(rows), keys, self.origin, unreadable_at(self, rows))
-
-    def __len__(self) -> int:
-        return int(self.columns.num_rows)
-
-
 class Skipped(NamedTuple):
     """A bad sample that was left out, as the user asked for."""
 
     key: Key
     reason: str
-
-
-class FrameKey(NamedTuple):
-    """What a user knows a frame by."""
-
-    video: str
-    """The file or frame folder: its path below what was opened, or its name where it was opened itself."""
-    frame: int
-    """Counted from 0, in the order of presentation."""
-    time_s: float
-    """Presentation time, from the first frame of the video."""
-
-    def __str__(self) -> str:
-        return f"{self.video} at {self.time_s:,.1f} s"
-
-
-class Picture(Protocol):
-    """A frame as it was decoded, at its own size; it becomes pixels only if somebody draws it."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it holds."""
-        ...
-
-    def rgb(self) -> np.ndarray:
-        """(H, W, 3) uint8, upright."""
-        ...
-
-
-@dataclass(frozen=True)
-class Frames:
-    """S consecutive grey frames of one video."""
-
-    pixels: np.ndarray
-    """(S, H, W) uint8, at the size that was asked of the source."""
-    keys: Sequence[FrameKey]
-    origin: str
-    """The file or folder that they came from, for messages."""
-    pictures: Sequence[Picture] = ()
-    """(S,) the same frames as they were decoded; empty unless the source was asked for them."""
-
-    def __len__(self) -> int:
-        return len(self.pixels)
 
 
 class Samples(Protocol):
@@ -182,6 +105,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class _Counted(Protocol):
+    def count(self) -> Count | None: ...
+
+
+def count(source: object) -> Count | None:
+    """How many samples a source says that it holds; None where it cannot say."""
+    return source.count() if isinstance(source, _Counted) else None
+
+
 def unreadable_at(samples: Samples, rows: np.ndarray) -> dict[int, str]:
     """The unreadable samples among those of an index (B,), by their place in it."""
     bad = samples.unreadable
@@ -202,6 +135,44 @@ def readable(samples: Any) -> tuple[Any, tuple[Skipped, ...]]:
     if not good.any():
         raise DataError(f"{samples.origin}: holds no sample that can be read; the first {skipped[0].reason}")
     return samples.take(np.flatnonzero(good)), skipped
+
+
+FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
+
+
+class Encoded(Protocol):
+    """Encoded samples that batches are indexed out of: a tensor (S, ...), or what behaves like one."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches come to be."""
+        ...
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(S, ...)"""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """The samples (B, ...) of a slice or an index tensor."""
+        ...
+
+    def to(self, device: torch.device, /) -> Encoded:
+        """The same samples on another device."""
+        ...
+
+
+def batches(x: Encoded, size: int) -> Iterator[Tensor]:
+    """All of `x` in order, at most `size` samples at a time."""
+    for start in range(0, len(x), size):
+        yield x[start : start + size]
+
+
+def fitting(x: Encoded, limit: int) -> int:
+    """How many encoded samples of float32 fit in `limit` bytes, at least one."""
+    return max(1, limit // (4 * prod(x.shape[1:])))
 
 
 Explained: TypeAlias = Literal["none", "anomalies", "all"]
@@ -258,6 +229,22 @@ class Explanation:
         """The old name of `anomaly_map`."""
         warn_renamed("Explanation.heat", "Explanation.anomaly_map")
         return self.anomaly_map
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Reconstruction errors, one a sample."""
+
+    values: np.ndarray
+    """(S,) float64: mean squared error over the elements of the encoded sample, of images and video what their settings
+    make of it; higher = more anomalous."""
+    keys: Sequence[Key]
+    """(S,) the path, row number or index label of each sample."""
+    skipped: tuple[Skipped, ...] = ()
+    """The bad samples, where the caller asked to skip them; their score is NaN."""
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 class Prediction(NamedTuple):

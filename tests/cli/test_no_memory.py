@@ -16,10 +16,10 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ne
 LIMITED = """
 import resource, sys
 import accelerate, safetensors.torch, torch
-import memae.detector, memae.scoring, memae.cli.fit, memae.cli.score
+import memae.detector, memae.engine.scoring, memae.cli.fit, memae.cli.score
 from memae.cli import main
 torch.nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()
-memae.scoring.WEIGHT_BYTES = int(sys.argv.pop(1)) * 2**20
+memae.engine.scoring.WEIGHT_BYTES = int(sys.argv.pop(1)) * 2**20
 pages = int(open("/proc/self/statm").read().split()[0])
 top = pages * resource.getpagesize() + int(sys.argv.pop(1)) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (top, -1))

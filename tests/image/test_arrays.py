@@ -7,8 +7,8 @@ import pytest
 
 from memae.errors import DataError
 from memae.image.arrays import ArraySource
-from memae.sources import _read_numpy as open_npy
-from memae.sources import open_source
+from memae.modality import open_source
+from memae.modality.sources import _read_numpy as open_npy
 from memae.types import EVERYTHING
 
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 import memae.image.prepare
 from memae import Detector
-from memae.encoded import batches
 from memae.image.dataset import StoredImages, store
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
+from memae.types import batches
 
 BRIEF = {"train": {"epochs": 2}, "memory": {"num_items": 8, "warmup_epochs": 1}, "network": "image"}
 

@@ -7,7 +7,7 @@ from PIL import Image
 from memae.errors import ConfigError
 from memae.image.maps import anomaly_map as heat
 from memae.image.render import check_maps_folder, map_path, save_map
-from memae.modality import Explanation
+from memae.types import Explanation
 
 GREY = np.full((60, 80, 3), 128, np.uint8)
 

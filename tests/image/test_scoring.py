@@ -5,21 +5,21 @@ from scipy.ndimage import gaussian_filter
 from scorers import error_maps, sample_scores, scorer
 from torch import nn
 
-import memae.scoring
+import memae.engine.scoring
 from memae.autoencoder import Autoencoder, Reconstruction
-from memae.batch_limit import BatchLimit
+from memae.engine.batch_limit import BatchLimit
 from memae.errors import DataError
 from memae.image.dataset import StoredImages
 from memae.image.maps import anomaly_map, map_maximum, patch_means
 from memae.image.preprocess import ImagePreprocess, levels_of
+from memae.image.samples import Images
 from memae.image.scoring import JoinedMap, MapSettings
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory.memae import MemAE
 from memae.modality import build, preset_config
-from memae.scoring import Scores
 from memae.table.networks import fully_connected
-from memae.types import Images
+from memae.types import Scores
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_error_map_is_that_of_training(halving):
 def test_small_batches_give_the_same_scores_in_order(net, monkeypatch):
     x = torch.randn(23, 6, generator=torch.Generator().manual_seed(0))
     whole = sample_scores(net, x)
-    monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 5 * 6 * 4)
+    monkeypatch.setattr(memae.engine.scoring, "BATCH_BYTES", 5 * 6 * 4)
     parts = list(error_maps(net, x))
     assert [len(part.errors) for part in parts] == [5, 5, 5, 5, 3]
     assert all(part.read.weights.shape == (len(part.errors), 1, 10) for part in parts)
@@ -68,7 +68,7 @@ def test_small_batches_give_the_same_scores_in_order(net, monkeypatch):
 def test_narrow_rows_do_not_take_more_memory_for_their_weights_than_is_meant(net, monkeypatch):
     x = torch.randn(23, 6, generator=torch.Generator().manual_seed(0))
     whole = sample_scores(net, x)
-    monkeypatch.setattr(memae.scoring, "WEIGHT_BYTES", 7 * 10 * 4)
+    monkeypatch.setattr(memae.engine.scoring, "WEIGHT_BYTES", 7 * 10 * 4)
     assert [part.read.weights.shape for part in error_maps(net, x)] == [(7, 1, 10)] * 3 + [(2, 1, 10)]
     assert sample_scores(net, x) == pytest.approx(whole, rel=1e-5)
 
@@ -180,7 +180,7 @@ def test_rows_score_the_same_and_in_order_by_any_number_of_threads(memory, count
     model = Autoencoder(fully_connected((6, 5, 3)), items, fully_connected((3, 5, 6))).eval()
     x, told = torch.randn(5000, 6), []
     wanted = np.concatenate([part.scores for part in error_maps(model, x)])
-    monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 1000 * 6 * 4)
+    monkeypatch.setattr(memae.engine.scoring, "BATCH_BYTES", 1000 * 6 * 4)
     threads(count)
     assert sample_scores(model, x, done=told.append) == pytest.approx(wanted, rel=1e-5)
     assert (sum(told), max(told)) == (5000, 1000 // count)
@@ -190,7 +190,7 @@ def test_rows_score_the_same_and_in_order_by_any_number_of_threads(memory, count
 def test_images_score_the_same_and_in_order_by_any_number_of_threads(size, threads, monkeypatch):
     x = torch.randn(23, 2, 12, 16, generator=torch.Generator().manual_seed(0))
     wanted, told = map_maximum(x.square().mean(dim=1).numpy()), []
-    monkeypatch.setattr(memae.scoring, "BATCH_BYTES", size * 2 * 12 * 16 * 4)
+    monkeypatch.setattr(memae.engine.scoring, "BATCH_BYTES", size * 2 * 12 * 16 * 4)
     for count in (1, 2, 3):
         threads(count)
         found = sample_scores(Dark(), x, MapSettings(pool="max"), told.append)
@@ -291,7 +291,7 @@ def test_tiles_are_scored_batch_by_batch(monkeypatch):
     tiles = Tiles.of(pixels, preprocess, "")
     whole = joined_map(Watched(), tiles).errors
     assert seen == [64]
-    monkeypatch.setattr(memae.scoring, "BATCH_BYTES", 7 * 32 * 32 * 4)
+    monkeypatch.setattr(memae.engine.scoring, "BATCH_BYTES", 7 * 32 * 32 * 4)
     assert np.allclose(joined_map(Watched(), tiles).errors, whole)
     assert max(seen[1:]) == 7
 

@@ -5,10 +5,10 @@ from PIL import Image
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess, levels_of
+from memae.image.samples import Images
 from memae.image.source import ImageSource
 from memae.image.tiles import Tiles, Tiling, store_own_size
-from memae.sources import open_source
-from memae.types import Images
+from memae.modality import open_source
 
 SIZES = [
     (64, 64, 64, 16),

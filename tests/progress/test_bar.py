@@ -9,7 +9,7 @@ from rich.console import Console, Group
 
 from memae import Detector
 from memae.progress import ProgressBar, Warn, stage
-from memae.types import FrameKey
+from memae.video.frames import FrameKey
 from tests.progress.following import health, record, screens, terminal
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))

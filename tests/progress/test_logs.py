@@ -28,7 +28,7 @@ from memae.progress import (
     several,
     stage,
 )
-from memae.types import FrameKey
+from memae.video.frames import FrameKey
 from tests.progress.following import health, record
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))

@@ -4,7 +4,7 @@ import pytest
 
 from memae.progress import Advance, Count, Plan, Planned, stage
 from memae.progress.work import Work
-from memae.types import FrameKey
+from memae.video.frames import FrameKey
 from tests.progress.following import health, record
 
 

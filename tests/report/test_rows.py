@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from memae.detector import Verdicts
-from memae.modality import Explanation, ItemUse
 from memae.report.rows import explanation_lines, write_verdicts
 from memae.table.schema import Cell
-from memae.types import FrameKey
+from memae.types import Explanation, ItemUse
+from memae.video.frames import FrameKey
 
 THRESHOLD = 0.5
 

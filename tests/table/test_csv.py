@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memae.errors import DataError
-from memae.sources import collect
+from memae.modality import collect
 from memae.table.csv import CsvSource
 from memae.types import EVERYTHING
 

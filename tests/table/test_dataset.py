@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from memae.encoded import batches, fitting
 from memae.errors import DataError
 from memae.table.dataset import Rows
+from memae.types import batches, fitting
 
 X = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
 

@@ -10,8 +10,7 @@ import pytest
 
 from memae.config import override
 from memae.errors import DataError
-from memae.modality import FitOptions, prepare, preset_config
-from memae.sources import collect, open_source
+from memae.modality import FitOptions, collect, open_source, prepare, preset_config
 from memae.table.csv import CsvSource
 from memae.table.fit_schema import survey
 from memae.table.schema import column_kind

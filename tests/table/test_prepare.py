@@ -10,8 +10,7 @@ import memae.table.prepare
 from memae import Detector
 from memae.config import override
 from memae.errors import ConfigError, DataError
-from memae.modality import FitOptions, Prepared, prepare, preset_config
-from memae.sources import open_source
+from memae.modality import FitOptions, Prepared, open_source, prepare, preset_config
 from memae.table.dataset import Rows
 
 GENERATOR = np.random.default_rng(0)

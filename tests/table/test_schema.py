@@ -8,11 +8,10 @@ from small_tables import fit_table
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
-from memae.modality import modality_named
-from memae.sources import collect, open_source
+from memae.modality import collect, modality_named, open_source
 from memae.table.fit_schema import TableSummary, hints, survey
+from memae.table.samples import Table
 from memae.table.schema import column_kind
-from memae.types import Table
 
 FRAME = pd.DataFrame(
     {

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import feather
 
 from memae.errors import DataError
-from memae.sources import collect
+from memae.modality import collect
 from memae.table.source import ArrowSource, ParquetSource, TableSource, from_frame, is_frame
 from memae.types import EVERYTHING
 

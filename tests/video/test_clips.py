@@ -10,8 +10,8 @@ import pytest
 from moving_squares import frames_of
 
 from memae.errors import ConfigError
-from memae.types import FrameKey, Frames
 from memae.video.clips import Clip, Windows, released_frames
+from memae.video.frames import FrameKey, Frames
 
 GRID = [
     (1, 1, 1), (2, 1, 1), (2, 2, 1), (4, 1, 1), (4, 2, 1), (4, 3, 1), (4, 4, 1), (5, 2, 1), (16, 1, 1), (16, 8, 1),

@@ -8,10 +8,10 @@ from sklearn.metrics import roc_auc_score
 
 from memae.errors import DataError
 from memae.metrics import intervals
-from memae.types import FrameKey
 from memae.video import figures as of_video
 from memae.video.evaluate import VideoMeter, per_video_min_max
 from memae.video.events import EventRule
+from memae.video.frames import FrameKey
 from memae.video.ground_truth import VideoTruth
 
 FIGURES = (

@@ -15,11 +15,11 @@ from PIL import Image
 from video_files import write_frames
 
 from memae.errors import DataError
-from memae.modality import ItemUse
-from memae.types import FrameKey, Frames
+from memae.types import ItemUse
 from memae.video import event_media, recent
 from memae.video.event_media import EventMedia, Peak, write_events
 from memae.video.events import Event, EventRule
+from memae.video.frames import FrameKey, Frames
 from memae.video.outputs import Outputs
 from memae.video.pipeline import MapLevels, score_frames, video_writers
 from memae.video.recent import RecentFrames, Shot

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memae.errors import ConfigError, DataError
-from memae.types import FrameKey
 from memae.video.events import EventFinder, EventRule, PeakDetail, ScoreSeries, fit_event_threshold
+from memae.video.frames import FrameKey
 from memae.video.regions import Box
 
 

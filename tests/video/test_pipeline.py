@@ -19,11 +19,11 @@ from memae.image.arrays import ArraySource
 from memae.progress import Count, Stage
 from memae.report.rows import write_verdicts
 from memae.threshold import Threshold
-from memae.types import FrameKey, Frames
 from memae.video import run
 from memae.video.decode import VideoFile
 from memae.video.encode import VideoEncoder
 from memae.video.events import EventRule
+from memae.video.frames import FrameKey, Frames
 from memae.video.outputs import Outputs
 from memae.video.pipeline import score_frames
 from memae.video.preprocess import VideoPreprocess

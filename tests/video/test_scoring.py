@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.errors import ConfigError
 from memae.memory.memae import MemAE
-from memae.types import FrameKey, Frames
 from memae.video.config import VideoConfig
+from memae.video.frames import FrameKey, Frames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import (
     FRAMES_AVERAGED,

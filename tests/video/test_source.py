@@ -14,9 +14,10 @@ from PIL import Image
 from video_files import CODECS, cut, moving_digits, write_frames, write_sound, write_video
 
 from memae.errors import DataError, MissingExtraError
-from memae.sources import Source
-from memae.types import EVERYTHING, FrameKey
+from memae.modality.sources import Source
+from memae.types import EVERYTHING
 from memae.video import source as video
+from memae.video.frames import FrameKey
 from memae.video.paths import holds_videos
 from memae.video.source import VideoSource
 

@@ -137,7 +137,7 @@ def main() -> None:
 
 def _cure(error: Exception) -> str | None:
     """What a person can do about an error; None for one of this program's own making."""
-    from memae.batch_limit import ran_out
+    from memae.engine.batch_limit import ran_out
     from memae.errors import MemaeError
 
     if isinstance(error, MemaeError):

@@ -114,7 +114,7 @@ def fit(
     """
     from memae.artifact import check_place
     from memae.detector import Detector
-    from memae.files import check_writable
+    from memae.files.atomic import check_writable
 
     keep_large_blocks()
     main_process = os.environ.get("RANK", "0") == "0"

@@ -53,7 +53,7 @@ def inspect(
 
 def _draw(items: Any, out: Path) -> None:
     from memae.errors import ConfigError
-    from memae.plots import draw_items
+    from memae.plots.figures import draw_items
 
     if items is None or items.pictures is None:
         what = "has no memory" if items is None else "is of a table, whose items are rows"

@@ -213,7 +213,7 @@ def check_output(path: Path, suffixes: tuple[str, ...], option: str = "--out") -
         ConfigError: an unknown suffix, or a directory of that name.
         WriteError: nothing can be written there.
     """
-    from memae.files import check_writable
+    from memae.files.atomic import check_writable
 
     if not path.name.lower().endswith(suffixes):
         raise ConfigError(f"{option} {path}: the name must end in {', '.join(suffixes)}")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from memae.errors import DataError
+from memae.image.samples import Images
 from memae.progress import Count
-from memae.types import Images
 
 __all__ = ["ArraySource"]
 

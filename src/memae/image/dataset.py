@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.counts import count
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
+from memae.image.samples import Images
 from memae.image.source import ImageSource
 from memae.progress import Progress, stage
-from memae.types import Images, Key, Skipped
+from memae.types import Key, Skipped, count
 
 __all__ = ["MEMORY_BYTES", "StoredImages", "collect", "store"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from memae.image_file import UnreadableError, is_deep, lies, open_image, upright
+from memae.files.image import UnreadableError, is_deep, lies, open_image, upright
 
 __all__ = ["Header", "read_header", "read_original", "read_pixels"]
 

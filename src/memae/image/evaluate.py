@@ -12,10 +12,10 @@ from PIL import Image
 from scipy import ndimage
 
 from memae.errors import ConfigError, DataError
+from memae.files.image import UnreadableError, read_bright
 from memae.image.mvtec import NORMAL_FOLDER, find_mvtec
 from memae.image.paths import IMAGE_SUFFIXES, find_images
 from memae.image.source import ImageSource
-from memae.image_file import UnreadableError, read_bright
 from memae.metrics.curves import Curves, ScoreHistogram, area_share
 from memae.metrics.intervals import Estimate, bootstrap
 from memae.metrics.labels import Labels, read_labels

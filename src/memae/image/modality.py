@@ -22,12 +22,13 @@ from memae.image.mvtec import find_mvtec
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
 from memae.image.prepare import prepare as prepare_images
 from memae.image.preprocess import ImagePreprocess
+from memae.image.samples import Images
 from memae.image.scoring import ImageReference, map_threshold
 from memae.image.source import ImageSource, open_idx
 from memae.memory.base import Fillable
-from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prediction, Prepared, Request
+from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prepared, Request
 from memae.progress import Done, Progress
-from memae.types import Images, Key, Source
+from memae.types import Key, Prediction, Source
 
 __all__ = ["MODALITY", "ImageModality"]
 

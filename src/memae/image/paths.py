@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memae.errors import DataError
-from memae.files import folders_below
+from memae.files.atomic import folders_below
 
 __all__ = ["IMAGE_SUFFIXES", "LIST_SUFFIX", "ImageFile", "find_images", "is_pattern"]
 

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from memae.batch_limit import BatchLimit
-from memae.encoded import Encoded
+from memae.engine.batch_limit import BatchLimit
+from memae.engine.scoring import BATCH_BYTES, SamplePredictor, Scorer, count_uses, items_used, p_value
 from memae.errors import DataError
 from memae.image.config import ImageConfig
 from memae.image.dataset import StoredImages
 from memae.image.maps import anomaly_map, map_maximum
 from memae.image.preprocess import ImagePreprocess
+from memae.image.samples import Images
 from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
 from memae.image.tiles import OwnSizeImages, Tiles
-from memae.modality import Artifact, Explanation, Prediction, Prepared, Request
+from memae.modality import Artifact, Prepared, Request
 from memae.progress import Done, Progress, stage
-from memae.scoring import BATCH_BYTES, SamplePredictor, Scorer, count_uses, items_used, p_value
 from memae.threshold import Threshold
-from memae.types import Images, Key, Skipped
+from memae.types import Encoded, Explanation, Key, Prediction, Skipped
 
 __all__ = ["calibrate", "predict"]
 

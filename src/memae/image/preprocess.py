@@ -14,10 +14,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from memae.encoded import FAR
 from memae.errors import DataError
 from memae.image.config import ImageScale
-from memae.types import Images
+from memae.image.samples import Images
+from memae.types import FAR
 
 __all__ = ["ImagePreprocess", "levels_of"]
 

@@ -8,11 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from memae.anomaly_map import draw_anomaly_map
 from memae.errors import ConfigError
-from memae.files import atomic_file, check_writable
-from memae.modality import Explanation
-from memae.types import Key
+from memae.files.atomic import atomic_file, check_writable
+from memae.plots.anomaly_map import draw_anomaly_map
+from memae.types import Explanation, Key
 
 __all__ = ["check_maps_folder", "map_path", "save_map"]
 

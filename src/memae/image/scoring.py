@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
+from memae.engine.scoring import Scorer
 from memae.image.config import ImageConfig, Pool
 from memae.image.maps import anomaly_map, map_maximum, patch_means, smoothed
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
 from memae.memory.base import MemoryRead
 from memae.modality import Artifact
-from memae.scoring import Scorer
 from memae.threshold import Threshold
 
 __all__ = [

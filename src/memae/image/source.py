@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from memae.errors import DataError
+from memae.files.image import UnreadableError
 from memae.image.arrays import ArraySource
 from memae.image.decode import Header, read_header, read_original, read_pixels
 from memae.image.paths import ImageFile, find_images
-from memae.image_file import UnreadableError
+from memae.image.samples import Images
 from memae.progress import Count
-from memae.types import EVERYTHING, Images, Key
+from memae.types import EVERYTHING, Key
 
 __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 

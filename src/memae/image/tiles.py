@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.counts import count
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess, levels_of
+from memae.image.samples import Images
 from memae.progress import Progress, stage
-from memae.types import Images, Skipped, Source
+from memae.types import Skipped, Source, count
 
 __all__ = ["OwnSizeImages", "Tiles", "Tiling", "store_own_size"]
 

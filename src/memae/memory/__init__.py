@@ -3,6 +3,27 @@
 `base` has the interface, and each family lies in a file of its own. To import this package registers them all.
 """
 
-from memae.memory import memae
+from memae.memory.base import (
+    Editable,
+    Fillable,
+    LossTerm,
+    Memory,
+    MemoryRead,
+    MemorySettings,
+    build_memory,
+    register,
+)
+from memae.memory.memae import MemAE, MemAESettings
 
-__all__ = ["memae"]
+__all__ = [
+    "Editable",
+    "Fillable",
+    "LossTerm",
+    "MemAE",
+    "MemAESettings",
+    "Memory",
+    "MemoryRead",
+    "MemorySettings",
+    "build_memory",
+    "register",
+]

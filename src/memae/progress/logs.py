@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from memae.errors import MissingExtraError, WriteError
-from memae.files import unwritten
+from memae.files.atomic import unwritten
 from memae.progress import Advance, End, EpochRecord, Event, Stage, Warn
 from memae.progress.work import Pace, Work
 

@@ -16,9 +16,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from memae.detector import Verdicts
-from memae.files import atomic_file
-from memae.modality import Explanation
-from memae.types import Key
+from memae.files.atomic import atomic_file
+from memae.types import Explanation, Key
 
 __all__ = ["explanation_lines", "write_verdicts"]
 

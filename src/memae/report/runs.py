@@ -9,7 +9,8 @@ from typing import Any
 
 from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError
-from memae.modality import SHOWN_SKIPPED, Summary, modalities
+from memae.modality import Summary, modalities
+from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Progress
 from memae.report.rows import write_verdicts
 from memae.report.writers import Beside

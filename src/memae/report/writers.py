@@ -9,11 +9,10 @@ from typing import Any
 
 from memae.detector import Detector, Verdicts
 from memae.errors import WriteError
-from memae.files import no_room
+from memae.files.atomic import no_room
 from memae.image.render import map_path, save_map
-from memae.modality import Explained, Explanation
 from memae.report.rows import explanation_lines
-from memae.types import Source
+from memae.types import Explained, Explanation, Source
 
 __all__ = ["Beside"]
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from memae.counts import lines_about
 from memae.errors import DataError, first_line
 from memae.progress import Count
 from memae.table.cells import NO_VALUE_WORDS, NUMBER, WordsAmongNumbers
@@ -26,6 +25,7 @@ from memae.types import EVERYTHING
 
 __all__ = ["CsvSource"]
 
+LOOKED_AT = 1 << 20  # bytes of a file whose lines are counted
 PACKED_SHARE = 8  # of the size of a gzipped table, about
 HEAD_CELLS = 16  # of a block that are tried before all of them
 SHOWN_TEXT = 60  # characters of a bad line in a message
@@ -318,3 +318,20 @@ def _why(name: str, cell: str, kind: pa.DataType) -> str:
     return (
         f"holds {_shortened(cell)!r} in the {'boolean' if pa.types.is_boolean(kind) else 'number'} column {name!r}"
     )
+
+
+def lines_about(path: Path) -> Count | None:
+    """The lines of a text file, gzipped or not, told from its first megabyte and its size; None for one without."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        read = file.read(LOOKED_AT)
+    text, used = read, len(read)
+    if read[:2] == b"\x1f\x8b":
+        unpacking = zlib.decompressobj(wbits=31)
+        try:
+            text = unpacking.decompress(read, 8 * LOOKED_AT)
+        except zlib.error:
+            return None
+        used -= len(unpacking.unconsumed_tail)
+    lines = text.count(b"\n")
+    return Count(round(lines * size / used), exact=False) if lines else None

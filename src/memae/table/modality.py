@@ -15,7 +15,7 @@ from memae.config import Config
 from memae.errors import DataError
 from memae.memory.base import Fillable
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prediction, Prepared, Request
+from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prepared, Request
 from memae.progress import Done, Progress
 from memae.table import scoring
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
@@ -23,6 +23,7 @@ from memae.table.csv import CsvSource
 from memae.table.evaluate import evaluate as evaluate_tables
 from memae.table.networks import fully_connected
 from memae.table.prepare import prepare as prepare_rows
+from memae.table.samples import Table
 from memae.table.schema import TablePreprocess
 from memae.table.source import (
     TABLE_SUFFIXES,
@@ -33,7 +34,7 @@ from memae.table.source import (
     from_frame,
     is_frame,
 )
-from memae.types import Source, Table
+from memae.types import Prediction, Source
 
 __all__ = ["MODALITY", "TableModality"]
 

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor
 
 from memae.config import Config
-from memae.counts import count
-from memae.encoded import Encoded
 from memae.errors import ConfigError, DataError
 from memae.modality import FitOptions, Prepared
 from memae.progress import Progress, stage
@@ -27,9 +25,10 @@ from memae.table.config import TableConfig
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, hints, survey
+from memae.table.samples import Table
 from memae.table.schema import TablePreprocess
 from memae.training.split import counted, split
-from memae.types import Skipped, Source, Table
+from memae.types import Encoded, Skipped, Source, count
 
 __all__ = ["prepare"]
 

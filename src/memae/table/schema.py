@@ -16,12 +16,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from memae.encoded import FAR
 from memae.errors import DataError
-from memae.modality import Cell
 from memae.table.cells import NUMBER
+from memae.table.samples import Table
 from memae.table.source import check_names_differ, shown
-from memae.types import Table
+from memae.types import FAR, Cell
 
 __all__ = [
     "MISSING",

@@ -10,16 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
-from memae.batch_limit import BatchLimit
-from memae.encoded import Encoded
+from memae.engine.batch_limit import BatchLimit
+from memae.engine.scoring import SamplePredictor, Scorer, count_uses
 from memae.losses import squared_error
 from memae.memory.base import MemoryRead
-from memae.modality import Artifact, Prediction, Prepared, Request
+from memae.modality import Artifact, Prepared, Request
 from memae.progress import Done, Progress, stage
-from memae.scoring import SamplePredictor, Scorer, count_uses
+from memae.table.samples import Table
 from memae.table.schema import TablePreprocess
 from memae.threshold import Threshold
-from memae.types import Table
+from memae.types import Encoded, Prediction
 
 __all__ = ["RowErrors", "calibrate", "predict", "scorer_of"]
 

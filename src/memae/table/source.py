@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from memae.errors import DataError, first_line
 from memae.progress import Count
-from memae.types import EVERYTHING, Key, Table
+from memae.table.samples import Table
+from memae.types import EVERYTHING, Key
 
 __all__ = [
     "TABLE_SUFFIXES",

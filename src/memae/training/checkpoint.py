@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from memae.encoded import Encoded, fitting
 from memae.errors import ArtifactError, ConfigError
-from memae.files import atomic_directory
+from memae.files.atomic import atomic_directory
+from memae.types import Encoded, fitting
 
 __all__ = ["Checkpoint", "checkpoint_of"]
 

@@ -18,12 +18,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder
-from memae.batch_limit import BatchLimit
 from memae.config import TrainConfig
 from memae.deprecated import renamed_arguments
-from memae.encoded import Encoded, fitting
+from memae.engine.batch_limit import BatchLimit
 from memae.errors import ConfigError, WriteError
-from memae.files import unwritten
+from memae.files.atomic import unwritten
 from memae.memory.base import Editable, Memory, MemoryRead
 from memae.memory.starting import random_items
 from memae.memory.usage import memory_health, use_counts
@@ -37,6 +36,7 @@ from memae.training.interrupt import Interrupt
 from memae.training.objective import Objective, ReconstructionObjective
 from memae.training.state import TrainingState, restore, save
 from memae.training.steps import epochs_of, few_threads, learning_rate, learns_from_one, steps_of, usual_batch_size
+from memae.types import Encoded, fitting
 
 __all__ = ["Device", "local_seed", "train"]
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder
-from memae.batch_limit import BatchLimit
 from memae.config import Config
-from memae.encoded import Encoded, fitting
+from memae.engine.batch_limit import BatchLimit
 from memae.errors import ConfigError
 from memae.memory.base import Fillable, Memory
 from memae.memory.starting import starting_items
@@ -21,6 +20,7 @@ from memae.training.checkpoint import Checkpoint, checkpoint_of
 from memae.training.history import History
 from memae.training.loop import Device, local_seed, train
 from memae.training.objective import ReconstructionObjective
+from memae.types import Encoded, fitting
 
 __all__ = ["forget_training", "train_phases"]
 

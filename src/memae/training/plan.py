@@ -10,10 +10,10 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
-from memae.encoded import Encoded, fitting
 from memae.progress import Plan, Planned
 from memae.training.loop import Device
 from memae.training.steps import epochs_of
+from memae.types import Encoded, fitting
 
 __all__ = ["fit_plan"]
 

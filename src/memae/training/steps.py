@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from memae.config import TrainConfig
-from memae.encoded import Encoded
+from memae.types import Encoded
 
 __all__ = ["epochs_of", "few_threads", "learning_rate", "learns_from_one", "steps_of", "usual_batch_size"]
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memae.errors import ConfigError
-from memae.types import FrameKey, Frames
+from memae.video.frames import FrameKey, Frames
 
 __all__ = ["Clip", "Windows", "released_frames"]
 

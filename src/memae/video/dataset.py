@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memae.counts import count
 from memae.errors import DataError, WriteError
-from memae.files import no_room
+from memae.files.atomic import no_room
 from memae.progress import Progress, stage
-from memae.types import FrameKey, Frames
+from memae.types import count
+from memae.video.frames import FrameKey, Frames
 from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Clips", "FrameReader", "Span", "StoredFrames"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from memae.errors import DataError, MissingExtraError
-from memae.types import Picture
 from memae.video.ends import cut_short
+from memae.video.frames import Picture
 
 if TYPE_CHECKING:
     from av import FFmpegError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memae.errors import ConfigError, DataError, MissingExtraError
-from memae.files import atomic_file
+from memae.files.atomic import atomic_file
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -17,7 +17,6 @@ from memae.deprecated import renamed_attribute
 from memae.errors import DataError
 from memae.metrics.intervals import Estimate
 from memae.metrics.samples import ResultTable, figures_of, rows_of
-from memae.types import FrameKey
 from memae.video.events import EventFinder, EventRule
 from memae.video.figures import (
     VideoCounts,
@@ -27,6 +26,7 @@ from memae.video.figures import (
     pixel_figures,
     segments_of,
 )
+from memae.video.frames import FrameKey
 from memae.video.ground_truth import VideoTruth, listed_videos
 from memae.video.tracks import TrueRegions
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memae.files import atomic_directory, atomic_file
-from memae.types import FrameKey, Picture
+from memae.files.atomic import atomic_directory, atomic_file
 from memae.video.encode import encoded_video
 from memae.video.events import Event, EventRule
+from memae.video.frames import FrameKey, Picture
 from memae.video.outputs import Output
 from memae.video.recent import RecentFrames, Shot
 from memae.video.render import annotated, clock, frame_caption, plain_text, save_still

@@ -16,11 +16,11 @@ import numpy as np
 
 from memae.deprecated import renamed_arguments, renamed_attribute
 from memae.errors import ConfigError, DataError
-from memae.types import FrameKey
+from memae.video.frames import FrameKey
 from memae.video.regions import Box
 
 if TYPE_CHECKING:  # it loads torch, which the logic of events does not need
-    from memae.modality import ItemUse
+    from memae.types import ItemUse
 
 __all__ = [
     "Event",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from memae.metrics.curves import Curves, ScoreHistogram, area_share
 from memae.metrics.intervals import RESAMPLES, Estimate, Figures, bootstrap
-from memae.types import FrameKey
+from memae.video.frames import FrameKey
 from memae.video.tracks import TrueRegions, overlaps
 
 __all__ = ["VideoCounts", "event_figures", "frame_figures", "per_video_min_max", "pixel_figures", "segments_of"]

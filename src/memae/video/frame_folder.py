@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from memae.errors import DataError
-from memae.image_file import UnreadableError, is_deep, open_image
+from memae.files.image import UnreadableError, is_deep, open_image
 from memae.video.decode import DecodedFrame
 from memae.video.paths import frames_in
 

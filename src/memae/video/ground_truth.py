@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from memae.errors import DataError
-from memae.files import folders_below, natural_key
-from memae.image_file import UnreadableError, read_values
+from memae.files.atomic import folders_below, natural_key
+from memae.files.image import UnreadableError, read_values
 
 __all__ = ["Masks", "VideoTruth", "listed_videos", "read_truth"]
 

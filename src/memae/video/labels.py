@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from memae.counts import count
 from memae.errors import DataError
 from memae.progress import Done, Progress, stage
+from memae.types import count
 from memae.video.evaluate import VideoMeter
 from memae.video.events import EventRule
 from memae.video.ground_truth import VideoTruth, read_truth

@@ -20,14 +20,13 @@ from memae.modality import (
     FitOptions,
     Judged,
     Modality,
-    Prediction,
     Prepared,
     Request,
     Summary,
     WriteRows,
 )
 from memae.progress import Done, Progress
-from memae.types import Skipped, Source
+from memae.types import Prediction, Skipped, Source
 from memae.video import predict as prediction
 from memae.video import run
 from memae.video.build import build as build_clips

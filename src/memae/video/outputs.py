@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from memae.errors import ConfigError, WriteError
-from memae.files import check_writable, no_room
+from memae.files.atomic import check_writable, no_room
 from memae.video.encode import OUTPUT_SUFFIXES
 from memae.video.paths import VIDEO_SUFFIXES
 from memae.video.source import VideoSource

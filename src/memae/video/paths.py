@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from memae.errors import DataError
-from memae.files import folders_below, natural_key
+from memae.files.atomic import folders_below, natural_key
 
 __all__ = [
     "FRAME_SUFFIXES",

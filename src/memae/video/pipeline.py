@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from memae.errors import DataError
-from memae.modality import ItemUse
-from memae.types import Frames, Picture
+from memae.types import ItemUse
 from memae.video.dataset import FrameReader
 from memae.video.encode import VideoEncoder, encoded_video
 from memae.video.event_media import EventMedia, Peak, write_events
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail
+from memae.video.frames import Frames, Picture
 from memae.video.outputs import Output, Outputs, check_outputs, overlay_files
 from memae.video.recent import Shot
 from memae.video.regions import Box, Region, find_regions

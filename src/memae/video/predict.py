@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.batch_limit import BatchLimit
+from memae.engine.batch_limit import BatchLimit
+from memae.engine.scoring import Measured, Scorer, count_uses, p_value
 from memae.errors import MemaeError
-from memae.modality import Artifact, Explanation, ItemUse, Prediction, Prepared, Request
+from memae.modality import Artifact, Prepared, Request
 from memae.progress import Done, Progress, stage
-from memae.scoring import Measured, Scorer, count_uses, p_value
 from memae.threshold import Threshold
+from memae.types import Explanation, ItemUse, Prediction
 from memae.video.config import VideoConfig
 from memae.video.events import ScoreSeries
 from memae.video.pipeline import score_frames

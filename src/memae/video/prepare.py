@@ -20,11 +20,11 @@ from memae.progress import Done, Progress
 from memae.threshold import check_parts
 from memae.training.loop import local_seed
 from memae.training.split import counted
-from memae.types import FrameKey, Frames
 from memae.video.clips import Windows
 from memae.video.config import VideoConfig
 from memae.video.dataset import Clips, FrameReader, Span, StoredFrames
 from memae.video.events import ScoreSeries
+from memae.video.frames import FrameKey, Frames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import FrameScorer
 

@@ -10,7 +10,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from memae.types import FrameKey, Picture
+from memae.video.frames import FrameKey, Picture
 from memae.video.regions import Box
 
 __all__ = ["RecentFrames", "Shot"]

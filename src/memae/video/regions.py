@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from scipy import ndimage
 
 from memae.errors import DataError
-from memae.image_file import UnreadableError, read_bright
+from memae.files.image import UnreadableError, read_bright
 
 __all__ = ["Box", "Mask", "Region", "find_regions", "read_mask", "watched_pixels"]
 

@@ -11,8 +11,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from memae.anomaly_map import CLEAR, STRONGEST, draw_anomaly_map, map_colours
-from memae.files import atomic_file
+from memae.files.atomic import atomic_file
+from memae.plots.anomaly_map import CLEAR, STRONGEST, draw_anomaly_map, map_colours
 from memae.video.regions import Box
 
 __all__ = ["annotated", "clock", "frame_caption", "plain_text", "save_still"]

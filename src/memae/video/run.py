@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from memae.counts import count
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.modality import Judged, Summary, WriteRows
 from memae.progress import Progress, stage
 from memae.threshold import Threshold
-from memae.types import FrameKey, Skipped, Verdicts
+from memae.types import Skipped, Verdicts, count
 from memae.video.evaluate import VideoEvaluation
 from memae.video.events import Event, EventRule, EventThreshold
+from memae.video.frames import FrameKey
 from memae.video.labels import evaluate_frames, read_labels
 from memae.video.outputs import Outputs
 from memae.video.pipeline import MapLevels, video_writers

@@ -28,9 +28,9 @@ from memae.deprecated import renamed_attribute
 from memae.engine import Rebuild, Rebuilder, beside
 from memae.errors import ConfigError
 from memae.losses import squared_error
-from memae.types import FrameKey, Frames, Picture
 from memae.video.clips import Clip, Windows
 from memae.video.config import VideoConfig
+from memae.video.frames import FrameKey, Frames, Picture
 from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["ClipEvidence", "FrameScorer", "ScoredFrame", "patch_errors"]

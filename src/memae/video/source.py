@@ -14,9 +14,10 @@ import numpy as np
 
 from memae.errors import DataError
 from memae.progress import Count
-from memae.types import EVERYTHING, FrameKey, Frames, Skipped
+from memae.types import EVERYTHING, Skipped
 from memae.video.decode import DecodedFrame, Video, VideoFile
 from memae.video.frame_folder import FrameFolder
+from memae.video.frames import FrameKey, Frames
 from memae.video.paths import local, unique_names, usual_rate, videos_at
 
 __all__ = ["VideoSource"]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from memae.counts import count
 from memae.errors import ConfigError, DataError, first_line
-from memae.modality import Modality, modalities
+from memae.modality.interface import Modality
+from memae.modality.registry import modalities
 from memae.progress import Count
-from memae.types import EVERYTHING, Source
+from memae.types import EVERYTHING, Source, count
 
 __all__ = ["collect", "open_source"]
 

@@ -8,13 +8,13 @@ import sys
 import pytest
 import torch
 
-from memae.batch_limit import BatchLimit, ran_out
+from memae.engine.batch_limit import BatchLimit, ran_out
 from memae.errors import DataError, OutOfMemoryError
 
 PRELUDE = """
 import json, resource, sys
 import torch
-from memae.batch_limit import BatchLimit
+from memae.engine.batch_limit import BatchLimit
 from memae.modality import build, preset_config
 from memae.progress import Warn
 
@@ -34,13 +34,13 @@ model = build(preset_config("table-paper", "table"), (64,))
 """
 
 SCORE = """
-import memae.scoring
-from memae.scoring import Scorer
+import memae.engine.scoring
+from memae.engine.scoring import Scorer
 from memae.table.scoring import row_errors
 
 x = torch.randn(400_000, 64)
 wanted = Scorer(model, row_errors, BatchLimit("scoring"), 50, 4096).scores(x)
-memae.scoring.BATCH_BYTES = memae.scoring.WEIGHT_BYTES = 1 << 40  # all at once
+memae.engine.scoring.BATCH_BYTES = memae.engine.scoring.WEIGHT_BYTES = 1 << 40  # all at once
 batch = BatchLimit("scoring", progress)
 limit(150)
 scores = Scorer(model, row_errors, batch, 50, 4096).scores(x)

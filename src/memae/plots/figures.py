@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from memae.files import atomic_file
-from memae.modality import Explanation, MemoryItems
+from memae.files.atomic import atomic_file
+from memae.types import Explanation, MemoryItems
 
 __all__ = ["draw_cells", "draw_items", "draw_reconstructions"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memae.image_file import UnreadableError, open_image, read_bright, read_values
+from memae.files.image import UnreadableError, open_image, read_bright, read_values
 
 VALUES = np.array([[0, 0, 1], [2, 255, 0]], np.uint8)
 

@@ -17,14 +17,13 @@ from typer.testing import CliRunner
 
 from memae import Detector, modality
 from memae.autoencoder import Autoencoder
-from memae.batch_limit import BatchLimit
 from memae.cli import app
 from memae.config import KindSettings
+from memae.engine.batch_limit import BatchLimit
+from memae.engine.scoring import SamplePredictor, Scorer, count_uses
 from memae.errors import DataError
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, Modality, Prepared
-from memae.scoring import SamplePredictor, Scorer, count_uses
-from memae.sources import collect
+from memae.modality import Artifact, Description, Modality, Prepared, collect
 from memae.table.networks import fully_connected
 from memae.table.scoring import row_errors
 from memae.threshold import Threshold

@@ -6,7 +6,7 @@ them. The scorer knows no label, and of the threshold only who asks for explanat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,22 +18,20 @@ import torch
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
-from memae.batch_limit import BatchLimit
-from memae.encoded import Encoded, fitting
 from memae.engine import Rebuild, Rebuilder, beside, one_thread
+from memae.engine.batch_limit import BatchLimit
 from memae.errors import DataError
 from memae.memory.base import MemoryRead
 from memae.memory.usage import use_counts
-from memae.modality import Artifact, Explanation, ItemUse, Prediction, Request
+from memae.modality import Artifact, Request
 from memae.progress import Done, Progress
-from memae.types import Key, Samples, Skipped
+from memae.types import Encoded, Explanation, ItemUse, Prediction, Samples, Skipped, fitting
 
 __all__ = [
     "Measured",
     "SampleKind",
     "SamplePredictor",
     "Scorer",
-    "Scores",
     "count_uses",
     "items_used",
     "p_value",
@@ -42,22 +40,6 @@ __all__ = [
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 WEIGHT_BYTES = 16 << 20  # of read weights per forward pass: larger blocks would be mapped anew for each
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Reconstruction errors, one a sample."""
-
-    values: np.ndarray
-    """(S,) float64: mean squared error over the elements of the encoded sample, of images and video what their settings
-    make of it; higher = more anomalous."""
-    keys: Sequence[Key]
-    """(S,) the path, row number or index label of each sample."""
-    skipped: tuple[Skipped, ...] = ()
-    """The bad samples, where the caller asked to skip them; their score is NaN."""
-
-    def __len__(self) -> int:
-        return len(self.values)
 
 
 class Measured(Protocol):

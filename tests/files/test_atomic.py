@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from memae.files import atomic_directory, atomic_file, folders_below, natural_key
+from memae.files.atomic import atomic_directory, atomic_file, folders_below, natural_key
 
 
 def names(path):

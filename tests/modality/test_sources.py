@@ -11,9 +11,9 @@ from small_tables import fit_table
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
-from memae.modality import modality_named
-from memae.sources import collect, open_source
-from memae.types import Images, Table
+from memae.image.samples import Images
+from memae.modality import collect, modality_named, open_source
+from memae.table.samples import Table
 
 ROWS = np.random.default_rng(0).random((6, 3))
 

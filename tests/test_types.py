@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 from video_files import write_frames, write_video
 
-from memae.counts import LOOKED_AT, count, lines_about
 from memae.image.dataset import collect
+from memae.modality import open_source
 from memae.progress import Count
-from memae.sources import open_source
+from memae.table.csv import LOOKED_AT, lines_about
+from memae.types import count
 from memae.video.source import VideoSource
 
 

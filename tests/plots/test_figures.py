@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memae.modality import Explanation, MemoryItems
-from memae.plots import MAX_ITEMS, draw_cells, draw_items, draw_reconstructions
+from memae.plots.figures import MAX_ITEMS, draw_cells, draw_items, draw_reconstructions
 from memae.table.schema import Cell
+from memae.types import Explanation, MemoryItems
 
 
 def pixels(path):

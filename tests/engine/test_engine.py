@@ -122,6 +122,33 @@ def test_threads_share_nothing_that_changes():
             assert all(map(torch.equal, pool.map(rebuilt, batches), expected))
 
 
+LET_GO_IN_A_THREAD = """
+import gc, signal, threading
+import torch
+from torch import nn
+from memae import Autoencoder
+from memae.engine import Rebuilder, scoring_form
+
+x = torch.zeros(2, 1, 8, 8)
+held = [scoring_form(Autoencoder(nn.Conv2d(1, 4, 3), None, nn.ConvTranspose2d(4, 1, 3)), "openvino")]
+Rebuilder(held[0])(x.shape)(x)
+thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+thread.start()
+thread.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_works_after_another_thread_has_let_a_model_go():
+    done = subprocess.run(
+        [sys.executable, "-c", LET_GO_IN_A_THREAD], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_the_model_and_the_random_numbers_are_left_as_they_were():
     model, x = trained("image", (3, 70, 67)), torch.randn(2, 3, 70, 67)
     before, random = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()

@@ -1,0 +1,112 @@
+"""The kinds of data there are, and what is asked of a kind by the name of its network."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from memae.autoencoder import Autoencoder
+from memae.config import VARIANTS, Config, add_section, validated
+from memae.errors import ConfigError
+from memae.modality.interface import Modality
+from memae.modality.values import FitOptions, Prepared
+from memae.progress import Progress
+
+__all__ = ["build", "modalities", "modality_named", "modality_of", "prepare", "preset_config", "register"]
+
+_REGISTERED: dict[str, Modality | str] = {
+    # video first: a folder that holds videos is no folder of images
+    name: f"memae.{name}.modality"
+    for name in ("video", "image", "table")
+}
+
+
+def register(name: str, modality: Modality | str) -> None:
+    """Adds a kind of data; it is asked before those that are there whether data is its own.
+
+    Args:
+        name: of the kind.
+        modality: the object, or the name of the module whose attribute MODALITY it is, imported when first needed.
+    """
+    before = dict(_REGISTERED)
+    _REGISTERED.clear()
+    _REGISTERED.update({name: modality, **before})
+    if isinstance(modality, Modality):
+        add_section(modality.Settings, modality.networks)
+
+
+def modalities() -> tuple[Modality, ...]:
+    """All kinds of data, in the order in which they are asked."""
+    return tuple(modality_named(name) for name in tuple(_REGISTERED))
+
+
+def modality_named(name: str) -> Modality:
+    """The kind of data of a name; a KeyError for an unknown one."""
+    found = _REGISTERED[name]
+    if isinstance(found, str):
+        loaded: Modality = importlib.import_module(found).MODALITY
+        _REGISTERED[name] = found = loaded
+        add_section(loaded.Settings, loaded.networks)
+    return found
+
+
+def modality_of(network: str) -> Modality:
+    """The kind of data that a network is for.
+
+    Raises:
+        ConfigError: no such network.
+    """
+    found = next((modality for modality in modalities() if network in modality.networks), None)
+    if found is None:
+        known = ", ".join(network for modality in modalities() for network in modality.networks)
+        raise ConfigError(f"network = {network!r} is unknown; known: {known}")
+    return found
+
+
+def preset_config(name: str | None, kind: str) -> Config:
+    """The settings of a preset for a kind of data; None is our default for it.
+
+    A preset is a network and a variant: "mnist-paper", "table", and "released" (network by the data) all name one.
+
+    Raises:
+        ConfigError: an unknown name, or a network for another kind of data.
+    """
+    modality = modality_named(kind)
+    networks = [network for other in modalities() for network in other.networks]
+    words = [] if name is None else str(name).split("-")
+    network = words.pop(0) if words and words[0] in networks else kind
+    variant = words.pop(0) if words and words[0] in VARIANTS else "default"
+    if words:
+        raise ConfigError(_unknown_preset(str(name), networks))
+    if network not in modality.networks:
+        raise ConfigError(
+            f"preset {name!r} is for {modality_of(network).plural}, and the data is a set of {modality.plural}; "
+            f"leave the preset out, or use {kind!r}"
+        )
+    return validated(modality.preset(network, variant), f"preset {name!r}")
+
+
+def _unknown_preset(name: str, networks: Sequence[str]) -> str:
+    plain = [network for network in networks if "-" not in network]
+    published = [variant for variant in VARIANTS if variant != "default"]
+    known = [*plain, *(f"{network}-{variant}" for network in plain for variant in published), *published]
+    close = difflib.get_close_matches(name, known, n=1)
+    return (
+        f"preset {name!r} is unknown; "
+        + (f"did you mean {close[0]!r}? " if close else "")
+        + f"networks: {', '.join(plain)}; each also with -paper or -released behind it."
+    )
+
+
+def build(config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
+    """A fresh model for encoded samples of a shape; see `Modality.build`."""
+    return modality_of(config.network).build(config, shape, samples)
+
+
+def prepare(
+    source: Any, config: Config, seed: int, options: FitOptions | None = None, progress: Progress | None = None
+) -> Prepared:
+    """Normal samples in three parts, encoded; see `Modality.prepare`."""
+    return modality_of(config.network).prepare(source, config, seed, options or FitOptions(), progress)

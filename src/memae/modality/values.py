@@ -1,0 +1,168 @@
+"""What the library and a kind of data give each other: one type for each step of a fit and of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from memae.autoencoder import Autoencoder
+from memae.config import Config
+from memae.threshold import Threshold
+from memae.types import Encoded, Explained, Key, Skipped, Verdicts
+
+if TYPE_CHECKING:
+    from memae.modality.interface import Modality
+
+__all__ = [
+    "Artifact",
+    "Description",
+    "FitOptions",
+    "Judged",
+    "Prepared",
+    "Preprocess",
+    "Reference",
+    "Request",
+    "Summary",
+    "WriteRows",
+]
+
+
+class Preprocess(Protocol):
+    """What was fitted to the training samples: from samples to what the network sees, and back."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one encoded sample."""
+        ...
+
+    def model_dump(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        ...
+
+
+class Reference(Protocol):
+    """What a kind of data remembers of normal samples beyond the scores behind the threshold."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its arrays, by the names that they have in a model file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Normal samples in three disjoint parts, encoded."""
+
+    preprocess: Any
+    """The `Preprocess` fitted to the training part."""
+    training: Encoded
+    """What the loop trains on; for video crops of clips."""
+    whole: Encoded
+    """The training part as the trained model is examined with it: `training`, or clips of whole frames end to end."""
+    validation: Encoded | None
+    """Stops the training early; None for a share of 0."""
+    calibration: Any
+    """Sets the threshold: encoded samples, or what the kind scores in another way."""
+    counts: Mapping[str, int]
+    """Samples (of video: frames) of each part: "training", "held_out", "calibration"."""
+    origin: str
+    skipped: tuple[Skipped, ...] = ()
+    """Bad samples that the source was asked to leave out."""
+    notes: tuple[str, ...] = ()
+    """What the owner of the data should know."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a caller says about the data to train on; a kind refuses what it has no use for."""
+
+    dropped: Sequence[str] = ()
+    """Columns to leave out."""
+    categorical: Sequence[str] = ()
+    """Columns of numbers that name categories."""
+    stream: bool | None = None
+    """Encode into a temporary file in passes over the source (True), in memory (False), or by size (None)."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Everything that a detector is once it is fitted."""
+
+    config: Config
+    preprocess: Any
+    """The fitted `Preprocess` of its kind of data."""
+    model: Autoencoder
+    threshold: Threshold | None
+    uses: np.ndarray
+    """(N,) training queries that read each item; empty without a memory."""
+    facts: dict[str, Any]
+    """About the training: sizes, epochs, seconds, seed, health, versions."""
+    reference: Any = None
+    """The `Reference` of its kind of data, where that has one."""
+
+    @property
+    def modality(self) -> Modality:
+        """The kind of data that it is for."""
+        from memae.modality.registry import modality_of  # which knows this module
+
+        return modality_of(self.config.network)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a pass over samples."""
+
+    explained: Explained = "none"
+    """Which samples come with an `Explanation`; for "anomalies" the artifact needs a threshold."""
+    keys: Collection[Key] | None = None
+    """Only samples of these keys, where that saves work, and no others are explained; None is all."""
+    skip_bad: bool = False
+    """The score of what cannot be encoded is NaN; it is an error else."""
+    action: str = "scoring"
+    """What the pass is called in progress and in messages."""
+
+    def wanted(self, keys: Sequence[Key], scores: np.ndarray, threshold: Threshold | None) -> list[int]:
+        """The rows among samples of these keys and scores (S,) that are to be explained."""
+        if self.explained == "none":
+            return []
+        if self.explained == "anomalies":
+            assert threshold is not None, "who asks for anomalies has looked for a threshold"
+            return np.flatnonzero(threshold.flags(scores)).tolist()
+        return [row for row, key in enumerate(keys) if self.keys is None or key in self.keys]
+
+
+class Summary(NamedTuple):
+    """What a run of scoring did."""
+
+    lines: list[str]
+    """For a person."""
+    facts: dict[str, Any]
+    """For a machine."""
+
+
+class Judged(NamedTuple):
+    """What an evaluation found."""
+
+    result: Any
+    """With `figures()` for JSON and `table()` for people."""
+    left_out: Sequence[Skipped] = ()
+    """Samples that do not count, and why."""
+    notes: Sequence[str] = ()
+
+
+WriteRows: TypeAlias = Callable[[Iterator[Verdicts]], tuple[int, int]]
+"""Writes verdicts as rows as they come; gives their number, and that of the anomalies."""
+
+
+class Description(NamedTuple):
+    """A fitted model in words, for people."""
+
+    input: str
+    """What it takes, such as "tables of 30 columns (30 number)"."""
+    facts: Mapping[str, str] = {}
+    """Further lines, by what they are about."""
+    columns: Sequence[Mapping[str, Any]] = ()
+    """What is done with each column of a table: name, kind, missing (share), rule."""

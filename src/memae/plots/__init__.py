@@ -1,0 +1,1 @@
+"""Pictures that explain: anomaly maps over images and frames, reconstructions, items, rows."""
