@@ -13,21 +13,20 @@ import torch
 
 from memae.artifact import load_artifact, save_artifact
 from memae.autoencoder import Autoencoder
-from memae.config import Config, current_names, override, read_toml
-from memae.deprecated import renamed_arguments, warn_renamed
+from memae.config import Config
+from memae.deprecated import renamed_arguments, renamed_attribute
 from memae.engine import Engine, EngineChoice, check_engine, choose, scoring_form
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.fit import fit_artifact
 from memae.memory.usage import duplicate_pairs
 from memae.modality import (
     Artifact,
+    ChosenSettings,
     FitOptions,
     Modality,
     Request,
-    modalities,
     modality_named,
     open_source,
-    preset_config,
 )
 from memae.predict import predict
 from memae.progress import Progress
@@ -80,13 +79,10 @@ class Detector:
             raise ConfigError(f"device = {device!r}: give {' or '.join(map(repr, get_args(Device)))}")
         check_engine(engine)
         self.preset, self.seed, self.device, self.engine = preset, int(seed), device, engine
-        self._origin = str(settings) if isinstance(settings, str | Path) else "settings"
-        self._settings = read_toml(settings) if isinstance(settings, str | Path) else dict(settings or {})
+        self._settings = ChosenSettings(preset, settings)  # a misspelt name fails here, before data has been read
         self._artifact: Artifact | None = None
         self.history: History | None = None
         self._checkpoint: Path | None = None  # of a complete training, which the model makes superfluous
-        # a misspelt name or key should fail here, not after the data has been read
-        self._check_settings()
 
     @renamed_arguments(monitor="progress")
     def fit(
@@ -124,13 +120,13 @@ class Detector:
             ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
                 cannot promise, or a checkpoint of another run.
         """
-        source = open_source(x, self._named_kind(), skip_bad=skip_bad, frame_rate=frame_rate)
+        source = open_source(x, self._settings.kind(), skip_bad=skip_bad, frame_rate=frame_rate)
         drop = [drop] if isinstance(drop, str) else drop
         categorical = [categorical] if isinstance(categorical, str) else categorical
         source = source.without(drop) if drop else source
         self._artifact, self.history = fit_artifact(
             source,
-            self._config(source.modality),
+            self._settings.config(source.modality),
             self.seed,
             FitOptions(dropped=drop, categorical=categorical, stream=stream),
             device=self.device,
@@ -382,57 +378,13 @@ class Detector:
         """
         return self._fitted.modality.map_level(self._fitted, score)
 
-    @property
-    def heat_threshold(self) -> float:
-        """The old name of `map_threshold`."""
-        warn_renamed("Detector.heat_threshold", "Detector.map_threshold")
-        return self.map_threshold
-
-    def place_level(self, score: float) -> float:
-        """The old name of `map_level`."""
-        warn_renamed("Detector.place_level", "Detector.map_level")
-        return self.map_level(score)
+    heat_threshold = renamed_attribute("map_threshold")
+    place_level = renamed_attribute("map_level")
 
     @property
     def modality(self) -> Modality:
         """The kind of data that it is for."""
         return self._fitted.modality
-
-    def _check_settings(self) -> None:
-        """Fails unless the preset and the settings suit some kind of data."""
-        own = [modality for modality in modalities() if modality.name in current_names(self._settings)]
-        problems: list[tuple[bool, ConfigError]] = []
-        for modality in own or modalities():
-            suits = False
-            try:
-                preset_config(self.preset, modality.name)
-                suits = True
-                self._config(modality.name)
-                return
-            except ConfigError as error:
-                problems.append((suits, error))
-        # first what is wrong where the preset suits the data
-        raise next((error for suits, error in problems if suits), problems[0][1])
-
-    def _config(self, kind: str) -> Config:
-        named = self._settings.get("network")
-        if isinstance(named, str):
-            preset_config(named, kind)  # the settings may name a network for another kind of data
-        return override(preset_config(self.preset, kind), self._settings, self._origin)
-
-    def _named_kind(self) -> Modality | None:
-        """The kind of data that the preset or the settings name; None where several suit."""
-        if self.preset is None and "network" not in self._settings:
-            return None
-        suiting = [modality for modality in modalities() if self._suits(modality.name)]
-        return suiting[0] if len(suiting) == 1 else None
-
-    def _suits(self, kind: str) -> bool:
-        try:
-            self._config(kind)
-        except ConfigError:
-            return False
-        return True
 
     @property
     def _fitted(self) -> Artifact:

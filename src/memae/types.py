@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, Type
 
 import numpy as np
 
-from memae.deprecated import warn_renamed
+from memae.deprecated import renamed_attribute
 from memae.errors import DataError
 from memae.progress import Count
 
@@ -224,11 +224,7 @@ class Explanation:
     tile_at: tuple[int, int] | None = None
     """First row and column of that tile, px."""
 
-    @property
-    def heat(self) -> np.ndarray | None:
-        """The old name of `anomaly_map`."""
-        warn_renamed("Explanation.heat", "Explanation.anomaly_map")
-        return self.anomaly_map
+    heat = renamed_attribute("anomaly_map")
 
 
 @dataclass(frozen=True)
@@ -328,14 +324,5 @@ class MemoryItems:
     rows: list[dict[str, float | str]] | None
     """Tables: each item decoded alone, in the columns' own units."""
 
-    @property
-    def uses(self) -> np.ndarray:
-        """The old name of `usage_counts`, until 0.2.0."""
-        warn_renamed("MemoryItems.uses", "usage_counts")
-        return self.usage_counts
-
-    @property
-    def twins(self) -> list[tuple[int, int]]:
-        """The old name of `duplicates`, until 0.2.0."""
-        warn_renamed("MemoryItems.twins", "duplicates")
-        return self.duplicates
+    uses = renamed_attribute("usage_counts")
+    twins = renamed_attribute("duplicates")

@@ -23,7 +23,7 @@ from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import SamplePredictor, Scorer, count_uses
 from memae.errors import DataError
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, Modality, Prepared, collect
+from memae.modality import Artifact, Description, Modality, Prepared, collect, registry
 from memae.table.networks import fully_connected
 from memae.table.scoring import row_errors
 from memae.threshold import Threshold
@@ -161,11 +161,11 @@ class SeriesModality(Modality):
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
-    kinds = dict(modality._REGISTERED)
+    kinds = dict(registry._REGISTERED)
     modality.register("series", SeriesModality())
     yield
-    modality._REGISTERED.clear()
-    modality._REGISTERED.update(kinds)
+    registry._REGISTERED.clear()
+    registry._REGISTERED.update(kinds)
 
 
 @pytest.fixture(scope="module")

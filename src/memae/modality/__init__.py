@@ -15,6 +15,7 @@ from memae.modality.registry import (
     preset_config,
     register,
 )
+from memae.modality.settings import ChosenSettings
 from memae.modality.sources import collect, open_source
 from memae.modality.values import (
     Artifact,
@@ -31,6 +32,7 @@ from memae.modality.values import (
 
 __all__ = [
     "Artifact",
+    "ChosenSettings",
     "Description",
     "FitOptions",
     "Judged",
