@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from listening import Listener
 from PIL import Image
+from scipy.spatial.distance import cdist
 from small_data import write_kddcup99, write_mnist
 
 from memae import Detector, demo
 from memae import datasets as known
 from memae.demo import DATA_SETS, run_demo
 from memae.errors import DataError
+from memae.metrics import auroc
 
 
 class Counter(Listener):
@@ -134,6 +136,26 @@ def test_the_data_sets_of_the_demo_are_these():
 def test_the_share_of_false_alarms_that_is_wanted_can_be_promised_by_every_bundled_task():
     for make in demo._TASKS["bundled"].values():
         assert round(0.2 * len(make(0).fit)) >= math.ceil(1 / demo.WANTED_RATE) - 1
+
+
+def test_the_note_on_the_table_is_true_distance_from_the_centre_ranks_it_and_nearest_rows_rank_it_less_well():
+    def matrix(table):
+        return np.column_stack([column.to_numpy() for column in table.columns])
+
+    def ranked(score, normal, malignant):
+        labels = np.repeat([False, True], [len(normal), len(malignant)])
+        return auroc(labels, np.r_[score(normal), score(malignant)])
+
+    task = demo._TASKS["bundled"]["table"](0)
+    benign = matrix(task.fit)
+    mean, deviation = benign.mean(axis=0), benign.std(axis=0)
+    benign, *parts = ((matrix(part) - mean) / deviation for part in (task.fit, task.normal, task.anomalous))
+    untrained = Detector(settings={"train": {"epochs": 0}}).fit(task.fit)
+    from_network = ranked(lambda table: untrained.score(table).values, task.normal, task.anomalous)
+    from_centre = ranked(lambda rows: np.square(rows).sum(axis=1), *parts)
+    from_nearest = ranked(lambda rows: cdist(rows, benign).min(axis=1), *parts)
+    assert from_network == pytest.approx(from_centre, abs=0.005)
+    assert 0.94 < from_nearest < from_centre - 0.01
 
 
 def test_bundled_data_is_what_its_description_says():

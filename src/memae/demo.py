@@ -19,7 +19,7 @@ from memae.metrics import auroc
 from memae.plots.figures import draw_cells, draw_items, draw_reconstructions
 from memae.progress import Progress, stage
 
-__all__ = ["DATA_SETS", "FalseAlarms", "Result", "run_demo"]
+__all__ = ["DATA_SETS", "NOTES", "FalseAlarms", "Result", "run_demo"]
 
 WANTED_RATE = 0.05
 SHOWN = 3  # normal and anomalous samples in a picture, each
@@ -98,6 +98,16 @@ _TASKS: dict[str, dict[str, Callable[[int], _Task]]] = {
 }
 
 DATA_SETS = tuple(_TASKS)
+
+NOTES: Mapping[str, tuple[str, ...]] = {
+    "bundled": (
+        "Images: a plain autoencoder rebuilds some digits that are not zeros. MemAE rebuilds every image from stored "
+        "zeros, so other digits get larger errors. This is what a memory is for.",
+        "Table: the benign rows form one compact cloud, and malignant rows lie farther from its centre. That distance "
+        "alone ranks them, so even an untrained network does. A memory has nothing to add on such data.",
+    ),
+}
+"""How to read the figures of a data set, in sentences, by its name."""
 
 
 def run_demo(

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 from small_data import write_kddcup99
 
+from memae.cli.demo import _print as print_text
 from memae.datasets import data_root
+from memae.demo import NOTES, FalseAlarms, Result
 
 PICTURES = {
     "images": {"images-memae.png", "images-autoencoder.png", "images-items.png"},
@@ -44,6 +46,17 @@ def test_one_json_object_with_the_figures_of_images_and_table(folder, real_memae
     assert Path(found["folder"]) == (folder / "memae-demo").resolve()
     assert found["images"]["memae"] > found["images"]["untrained"] + 0.1
     assert found["seconds"] < 60
+
+
+def test_the_text_says_how_to_read_the_figures_of_the_bundled_data(capsys, tmp_path):
+    alarms = FalseAlarms(wanted=0.05, measured=0.03)
+    results = {kind: Result(0.9, 0.8, 0.7, alarms) for kind in ("images", "table")}
+    print_text(results, NOTES["bundled"], 1.0, tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    for note in NOTES["bundled"]:
+        assert note in said
+    assert "one compact cloud" in said
+    assert "what a memory is for" in said
 
 
 def test_the_last_line_of_the_text_is_the_folder(memae, folder, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,9 +38,9 @@ def demo(
     """Train MemAE on real data beside the plain autoencoder and the untrained network, and show what they find.
 
     Prints the AUROC of each on held-out samples, the false alarms at a threshold that was set from normal samples
-    only, and the folder of pictures: input, reconstruction, error map, items decoded.
+    only, how to read these figures, and the folder of pictures: input, reconstruction, error map, items decoded.
     """
-    from memae.demo import DATA_SETS, run_demo
+    from memae.demo import DATA_SETS, NOTES, run_demo
     from memae.errors import ConfigError
 
     keep_large_blocks()
@@ -58,10 +59,10 @@ def demo(
     if json:
         print_json(found)
     else:
-        _print(results, seconds, folder)
+        _print(results, NOTES.get(data, ()), seconds, folder)
 
 
-def _print(results: dict[str, Any], seconds: float, folder: Path) -> None:
+def _print(results: dict[str, Any], notes: Iterable[str], seconds: float, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -77,5 +78,7 @@ def _print(results: dict[str, Any], seconds: float, folder: Path) -> None:
     table.add_row("false alarms, measured", *(f"{alarm.measured:.1%}" for alarm in alarms))
     console = Console()
     console.print(table)
+    for note in notes:
+        console.print(note, highlight=False)
     console.print(f"{seconds:.1f} s. Pictures are in", highlight=False)
     typer.echo(str(folder.resolve()))
