@@ -20,6 +20,7 @@ from memae import Detector
 from memae.artifact import FORMAT, load_artifact, save_artifact
 from memae.errors import ArtifactError
 from memae.image.config import ImageConfig
+from memae.modality import collect
 from memae.video.events import ScoreSeries
 from memae.video.predict import VideoReference
 
@@ -80,6 +81,27 @@ def test_what_was_saved_scores_exactly_as_before(tmp_path, settings, normal, mix
         assert list(after.detect(mixed)) == list(before.detect(mixed))
     if before.model.memory:
         assert np.array_equal(after.items().usage_counts, before.items().usage_counts)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(("normal", "mixed"), [(GREY, SMALL_GREY), (TABLE, SMALL_TABLE)], ids=["image", "table"])
+def test_a_model_whose_memory_was_extended_is_saved_and_loaded(tmp_path, trained, normal, mixed):
+    memory = {**BRIEF["memory"], "trained": trained, "initialisation": "data"}
+    before = Detector(settings=BRIEF | {"memory": memory}, device="cpu").fit(normal)
+    plain = before.score(mixed).values
+    encoded = before.preprocess.encode(collect(before.open(mixed[:3])))
+    with torch.no_grad():
+        before.model.memory.extend(before.model.queries(before.model.encode(encoded)).flatten(0, 1))
+    before.save(tmp_path / "model")
+    after = Detector.load(tmp_path / "model", device="cpu")
+    assert not np.array_equal(before.score(mixed).values, plain)
+    assert np.array_equal(after.score(mixed).values, before.score(mixed).values)
+    assert after.model.memory.num_items == after.config.memory.num_items == 15
+    for detector in (before, after):
+        assert len(detector.items().usage_counts) == 15
+        assert not detector.items().usage_counts[12:].any()
+    after.save(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "model")
 
 
 def test_saving_what_was_loaded_gives_the_same_files(saved, tmp_path):

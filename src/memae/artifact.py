@@ -44,6 +44,7 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
         ArtifactError: `path` is a file, a directory that is no model or holds more, or cannot be written.
     """
     check_place(path)
+    artifact = artifact.extended()
     tensors = {f"model.{name}": t.detach().cpu().contiguous() for name, t in artifact.model.state_dict().items()}
     tensors["uses"] = torch.from_numpy(artifact.uses)
     if artifact.threshold:

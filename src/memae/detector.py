@@ -278,7 +278,7 @@ class Detector:
 
     def items(self) -> MemoryItems | None:
         """The memory laid open: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
-        fitted = self._fitted
+        fitted = self._fitted.extended()
         if fitted.model.memory is None:
             return None
         pictures, rows = fitted.modality.decode_items(fitted)

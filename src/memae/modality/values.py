@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -109,6 +109,16 @@ class Artifact:
         from memae.modality.registry import modality_of  # which knows this module
 
         return modality_of(self.config.network)
+
+    def extended(self) -> Artifact:
+        """Itself; where items were added to its memory, with their number in the config and no uses of them."""
+        memory = self.model.memory
+        added = 0 if memory is None else memory.num_items - len(self.uses)
+        if added <= 0:
+            return self
+        section = self.config.memory.model_copy(update={"num_items": len(self.uses) + added})
+        config = self.config.model_copy(update={"memory": section})
+        return replace(self, config=config, uses=np.pad(self.uses, (0, added)))
 
 
 @dataclass(frozen=True)
