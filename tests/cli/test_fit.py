@@ -209,6 +209,7 @@ def test_the_log_has_a_line_and_tensorboard_points_for_every_epoch(memae, folder
     for tag, of in {
         "loss/training": lambda line: line["loss"],
         "loss/held_out": lambda line: line["held_out_loss"],
+        "loss/held_out_entropy": lambda line: line["held_out_terms"]["entropy"],
         "memory/items_used": lambda line: line["memory"]["items_used"],
         "memory/items_per_query": lambda line: line["memory"]["items_per_query"],
     }.items():

@@ -124,6 +124,8 @@ def test_the_log_for_machines_has_the_epochs_of_a_real_training():
     last = next(line for line in reversed(lines) if line["event"] == "epoch")
     assert last["loss"] == detector.history.records[-1].loss
     assert last["memory"] == asdict(detector.history.records[-1].memory)
+    assert last["held_out_terms"] == detector.history.records[-1].held_out_terms
+    assert last["held_out_terms"].keys() == {"entropy"}
     stages = [line["stage"] for line in lines if line["event"] == "stage"]
     assert stages == [
         "reading",

@@ -33,6 +33,7 @@ from memae.config import TrainConfig
 from memae.errors import ArtifactError, ConfigError
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
 from memae.losses import squared_error
+from memae.memory.base import LossTerm, MemoryRead
 from memae.memory.memae import MemAE
 from memae.modality import modality_named
 from memae.table.networks import fully_connected
@@ -235,6 +236,38 @@ def test_an_epoch_shows_every_sample_once_in_equal_batches() -> None:
     for order in epochs:
         assert torch.equal(order.sort().values, x[:, 0].sort().values)
     assert not torch.equal(epochs[0], epochs[1])  # another order in every epoch
+
+
+class TwoTerms(MemAE):
+    """A memory with a term beside that of the paper."""
+
+    def loss_terms(self, read: MemoryRead) -> tuple[LossTerm, ...]:
+        return (*super().loss_terms(read), LossTerm("commitment", 0.1, read.distance.mean()))
+
+
+def test_the_record_names_what_each_term_of_the_memory_adds_to_the_held_out_loss() -> None:
+    model, held_out = row_model(), rows(4500, 2)  # more than go through the model at once
+    model.memory = TwoTerms(12, 2, temperature=0.1)
+    settings = SETTINGS.model_copy(update={"patience": 2})
+    (*_, last) = train(model, rows(50, 1), held_out, objective=OBJECTIVE, settings=settings, seed=0).records
+    with torch.no_grad():
+        made = model(held_out)
+        assert made.read is not None and made.read.entropy is not None
+        wanted = {"entropy": float(made.read.entropy.mean()), "commitment": float(made.read.distance.mean())}
+        error = float((made.x - held_out).square().sum(dim=1).mean())
+    assert last.held_out_terms == pytest.approx(wanted, rel=1e-4)
+    assert last.held_out_loss == pytest.approx(
+        error + 2e-4 * wanted["entropy"] + 0.1 * wanted["commitment"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_without_terms_or_held_out_samples_a_record_names_none(memory: bool) -> None:
+    held_out = None if memory else rows(20, 2)
+    history = train(
+        row_model(memory=memory), rows(50, 1), held_out, objective=OBJECTIVE, settings=SETTINGS, seed=0
+    )
+    assert history.records[-1].held_out_terms == {}
 
 
 def test_the_record_is_the_mean_over_samples() -> None:
@@ -793,7 +826,8 @@ def test_two_processes_give_the_weights_of_one(launched: Path) -> None:
         assert (untrained[name] - tensor).abs().max() > 1e-2
     told = json.loads((launched / "rows-0.json").read_text())["records"]
     for record, wanted in zip(told, numbers(history), strict=True):
-        assert record.pop("memory") == pytest.approx(wanted.pop("memory"), rel=1e-4)
+        for figures in ("memory", "held_out_terms"):
+            assert record.pop(figures) == pytest.approx(wanted.pop(figures), rel=1e-4)
         assert record == pytest.approx(wanted, rel=1e-4)
 
 

@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from memae.errors import WriteError
@@ -108,6 +108,8 @@ class EpochRecord(Event):
     samples_per_second: float
     memory: Any
     """The figures of the memory, a dataclass of numbers; None of a network without one."""
+    held_out_terms: Mapping[str, float] = field(default_factory=dict)
+    """The mean of each term that the memory adds to the held-out loss, by its name, not yet weighted."""
 
 
 @dataclass(frozen=True)

@@ -192,5 +192,6 @@ def _scalars(record: EpochRecord) -> dict[str, float]:
     scalars = {"loss/training": record.loss, "speed/samples_per_second": record.samples_per_second}
     if record.held_out_loss is not None:
         scalars["loss/held_out"] = record.held_out_loss
+        scalars |= {f"loss/held_out_{name}": value for name, value in record.held_out_terms.items()}
     memory = asdict(record.memory) if record.memory else {}
     return scalars | {f"memory/{name}": value for name, value in memory.items()}

@@ -8,6 +8,7 @@ that was not.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -40,6 +41,7 @@ from memae.types import Encoded, fitting
 
 __all__ = ["Device", "local_seed", "train"]
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 FLAT_PARAMETERS = 400_000  # up to so many, Adam's calls take longer than to add gradients up in one vector
 HELD_OUT_SAMPLES, HELD_OUT_BYTES = 4096, 8 << 20  # of input per forward pass of the held-out loss
 HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
@@ -135,10 +137,8 @@ class _Loop:
         interrupt: Interrupt,
         progress: Progress | None,
     ) -> None:
-        norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
-        self.limit = BatchLimit(
-            "training on", progress, least=2 if norms else 1
-        )  # of one sample there are no statistics
+        norms = any(isinstance(part, BATCH_NORMS) for part in model.modules())  # one sample has no statistics
+        self.limit = BatchLimit("training on", progress, least=2 if norms else 1)
         self.judging = BatchLimit("finding the held-out loss of", progress)
         self.interrupt, self.progress = interrupt, progress
         self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
@@ -207,7 +207,7 @@ class _Loop:
                 f"training diverged: the loss of epoch {epoch} is {loss}; lower train.learning_rate "
                 f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
             )
-        held_out_loss = None if held_out is None else self._held_out_loss(held_out)
+        held_out_loss, held_out_terms = (None, {}) if held_out is None else self._held_out_loss(held_out)
         counts = None if counts is None else self.accelerator.reduce(counts, "sum")
         record = EpochRecord(
             epoch=epoch,
@@ -216,6 +216,7 @@ class _Loop:
             seconds=seconds,
             samples_per_second=len(x) / seconds,
             memory=memory_health(self.memory, counts) if self.memory and counts is not None else None,
+            held_out_terms=held_out_terms,
         )
         self._finish_epoch(record, x, counts)
         try:  # the log first: a resume can cut lines beyond the checkpoint, and not add a missing one
@@ -316,22 +317,26 @@ class _Loop:
         ]
 
     @torch.no_grad()
-    def _held_out_loss(self, held_out: Encoded) -> float:
+    def _held_out_loss(self, held_out: Encoded) -> tuple[float, dict[str, float]]:
+        """The mean loss, and that of each term of the memory by its name."""
         self.model.eval()
-        total = torch.zeros((), device=held_out.device)
+        sums = defaultdict[str, Tensor](partial(torch.zeros, (), device=held_out.device))
         start, wanted = 0, min(HELD_OUT_SAMPLES, fitting(held_out, HELD_OUT_BYTES))
         while start < len(held_out):
             size = min(self.judging.fit(wanted), len(held_out) - start)
             batch = held_out[start : start + size]
             try:
                 with self.accelerator.autocast():
-                    total += self.objective(self.model, batch).loss * len(batch)
+                    found = self.objective(self.model, batch)
             except (MemoryError, RuntimeError) as error:
                 self.judging.halve(error, size)
                 continue
+            for name, value in (("loss", found.loss), *((term.name, term.value) for term in found.terms)):
+                sums[name] += value * size
             start += size
         # a random objective gives each process another loss, and all must stop at the same epoch
-        return float(self.accelerator.reduce(total, "mean")) / len(held_out)
+        means = {n: float(self.accelerator.reduce(total, "mean")) / len(held_out) for n, total in sums.items()}
+        return means.pop("loss"), means
 
     def _finish_epoch(self, record: EpochRecord, x: Encoded, counts: Tensor | None) -> None:
         state = self.state
@@ -356,10 +361,7 @@ class _Loop:
         queries = self.model.queries(self.model.encode(x[some])).flatten(0, 1)
         self.memory.replace(dead, random_items(queries, len(dead), generator))
         moments = self.optimizer.state.get(self.memory.items, {})  # none for items that no gradient moves
-        for moment in moments.keys() & {
-            "exp_avg",
-            "exp_avg_sq",
-        }:  # a new item starts without the momentum of the old
+        for moment in moments.keys() & {"exp_avg", "exp_avg_sq"}:  # a new item has none of the old one's momentum
             moments[moment][dead] = 0
 
     def _warn(self, message: str) -> None:

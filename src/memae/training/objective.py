@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memae.losses import Reduction, squared_error, total_loss
-from memae.memory.base import Memory, MemoryRead
+from memae.memory.base import LossTerm, Memory, MemoryRead
 
 __all__ = ["Batch", "BatchLoss", "Objective", "ReconstructionObjective", "Task", "reconstruction"]
 
@@ -40,6 +40,8 @@ class BatchLoss(NamedTuple):
     """The scalar to minimise: a mean over the samples of the batch."""
     read: MemoryRead | None
     """The memory read behind it, watched for health; None where there is no memory."""
+    terms: tuple[LossTerm, ...] = ()
+    """What of the loss comes from the memory, for the log."""
 
 
 Objective: TypeAlias = Callable[[nn.Module, Tensor], BatchLoss]
@@ -63,7 +65,8 @@ class ReconstructionObjective:
         seen = x + self.noise * torch.randn_like(x) if self.noise and model.training else x
         made = model(seen)
         terms = () if made.read is None else _memory(model).loss_terms(made.read)
-        return BatchLoss(total_loss(squared_error(target, made.x), terms, reduction=self.reduction), made.read)
+        loss = total_loss(squared_error(target, made.x), terms, reduction=self.reduction)
+        return BatchLoss(loss, made.read, terms)
 
 
 def _memory(model: nn.Module) -> Memory:
