@@ -54,7 +54,8 @@ def footage_benchmark(hours: float) -> dict[str, Any]:
     if seconds < 2 * SETTLED_S:
         raise RuntimeError(f"scored in {seconds:.0f} s, too fast to see memory grow; take more --hours")
     settled = [mb for at, mb in resident if at >= SETTLED_S]
-    hourly = np.interp(np.linspace(SETTLED_S, seconds, 11), *zip(*resident, strict=True)).round(1)
+    at, mb = np.array(resident).T
+    hourly = np.interp(np.linspace(SETTLED_S, seconds, 11), at, mb).round(1)
     return {
         "hours": hours,
         "frames": frames,

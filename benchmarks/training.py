@@ -37,6 +37,7 @@ from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Scorer
 from memae.image.preprocess import ImagePreprocess
 from memae.image.samples import Images
+from memae.memory.memae import MemAESettings
 from memae.modality import build, modality_of, preset_config
 from memae.table.config import KDDCUP_WIDTHS
 from memae.table.scoring import row_errors
@@ -155,10 +156,11 @@ def _measured(how: str, name: str) -> float:
     if len(words) > 1:
         x, epochs = x[:PYOD_ROWS], PYOD_EPOCHS
         config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": int(words[1])})})
-    work = {
+    ways: dict[str, Callable[[Config, Tensor, int], None]] = {
         "ours": _ours, "bf16": partial(_ours, precision="bf16"), "plain": _plain,
         "pyod": _pyod, "pyod-bare": partial(_pyod, bare=True),
-    }[words[0]]  # fmt: skip
+    }  # fmt: skip
+    work = ways[words[0]]
     work(config, x[:2048], 1)  # the first steps pay for imports
     return epochs * len(x) / _seconds(lambda: work(config, x, epochs), clock)
 
@@ -181,6 +183,7 @@ def _work(name: str) -> tuple[float, float]:
     if "scoring" in words:
         return forward_flop(model, shape)[0], bytes_of_sample
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert config.train.batch_size is not None
     return sample_flop(
         model, shape
     ), bytes_of_sample + 4.0 * MOVED_PARAMETERS * parameters / config.train.batch_size
@@ -220,7 +223,8 @@ def forward_flop(model: Autoencoder, shape: tuple[int, ...]) -> tuple[float, flo
     for hook in hooks:
         hook.remove()
     if model.memory is not None:
-        forward += 2 * 2.0 * model.memory.items.numel() * model.queries(encoding).shape[1]
+        items = model.memory.num_items * model.memory.item_dim
+        forward += 2 * 2.0 * items * model.queries(encoding).shape[1]
     return forward, first
 
 
@@ -282,6 +286,7 @@ def _ours(config: Config, x: Tensor, epochs: int, precision: str = "float32") ->
 
 def _plain(config: Config, x: Tensor, epochs: int) -> None:
     """The same training, written by hand."""
+    assert isinstance(config.memory, MemAESettings)
     torch.manual_seed(0)
     size = config.train.batch_size
     loader = DataLoader(TensorDataset(x), batch_size=size, shuffle=True)

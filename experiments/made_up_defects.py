@@ -73,9 +73,8 @@ def _maps(kind: str, network: str, side: int, seed: int, **score: Any) -> dict[s
         ranked[extent] = _stacked(spoilt(draw(), defect, generator) for defect in defects for _ in range(EACH))
     maps = {}
     for name, pictures in ranked.items():
-        maps[name] = np.stack(
-            [patch_means(found.error_map, score["patch_px"]) for found in detector.explain(pictures)]
-        )
+        errors = [found.error_map for found in detector.explain(pictures) if found.error_map is not None]
+        maps[name] = np.stack([patch_means(error, score["patch_px"]) for error in errors])
     return maps
 
 

@@ -3,7 +3,7 @@ import signal
 import pytest
 import torch
 
-pytest.register_assert_rewrite("contract")
+pytest.register_assert_rewrite("tests.contract")
 
 # A shell that starts a job behind itself lets it ignore Ctrl-C, and tests that press it would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)

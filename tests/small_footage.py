@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from moving_squares import squares
-from video_files import write_frames, write_video
+
+from tests.moving_squares import squares
+from tests.video_files import write_frames, write_video
 
 FRAMES = 100  # of each video, 25 a second
 INTRUDER = range(40, 60)  # the frames of clip.mp4 in which something unusual happens

@@ -9,9 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from golden.make_golden import HERE as GOLDEN
-from golden.make_golden import data_of, images, model_directory, rows
-from moving_squares import Reel, squares
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_breast_cancer
 
@@ -23,6 +20,9 @@ from memae.image.config import ImageConfig
 from memae.modality import collect
 from memae.video.events import ScoreSeries
 from memae.video.predict import VideoReference
+from tests.golden.make_golden import HERE as GOLDEN
+from tests.golden.make_golden import data_of, images, model_directory, rows
+from tests.moving_squares import Reel, squares
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
 GREY, SMALL_GREY = images()

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from contract import check_detector
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from memae import Detector
 from memae.modality import modalities, modality_of
+from tests.contract import check_detector
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).reshape(-1, 8, 8).astype(np.uint8)

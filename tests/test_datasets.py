@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from PIL import Image
-from small_data import write_cifar10
 
 from memae import datasets as known
 from memae.errors import DataError
+from tests.small_data import write_cifar10
 
 
 @pytest.fixture

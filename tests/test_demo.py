@@ -2,16 +2,16 @@ import math
 
 import numpy as np
 import pytest
-from listening import Listener
 from PIL import Image
 from scipy.spatial.distance import cdist
-from small_data import write_kddcup99, write_mnist
 
 from memae import Detector, demo
 from memae import datasets as known
 from memae.demo import DATA_SETS, run_demo
 from memae.errors import DataError
 from memae.metrics import auroc
+from tests.listening import Listener
+from tests.small_data import write_kddcup99, write_mnist
 
 
 class Counter(Listener):

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_breast_cancer
-from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
 import memae.engine.scoring
 import memae.fit
 import memae.image.predict
 from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
+from tests.small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from listening import Listener
-from moving_squares import Reel, frames_of, squares
 from sklearn.metrics import roc_auc_score
-from video_files import write_frames, write_video
 
 import memae.video.pipeline
 import memae.video.predict
@@ -24,6 +21,9 @@ from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.video.events import EventRule
 from memae.video.frames import FrameKey
+from tests.listening import Listener
+from tests.moving_squares import Reel, frames_of, squares
+from tests.video_files import write_frames, write_video
 
 BRIEF: dict[str, dict[str, Any]] = {
     "video": {

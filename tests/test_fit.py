@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from listening import Listener
-from small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
 import memae.detector
 import memae.training.phases
 from memae import Detector
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
 from memae.image.maps import patch_means
+from tests.listening import Listener
+from tests.small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
-from small_footage import scene
-from video_files import write_video
 
 import memae.engine.scoring
 from memae import Detector
 from memae.errors import MemaeError
 from memae.modality import open_source
+from tests.small_footage import scene
+from tests.video_files import write_video
 
 BRIEF = {"train": {"epochs": 4}, "memory": {"num_items": 12}}
 TUMOURS, BENIGN = load_breast_cancer(return_X_y=True)

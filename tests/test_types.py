@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from video_files import write_frames, write_video
 
 from memae.image.dataset import collect
 from memae.modality import open_source
@@ -12,6 +11,7 @@ from memae.progress import Count
 from memae.table.csv import LOOKED_AT, lines_about
 from memae.types import count
 from memae.video.source import VideoSource
+from tests.video_files import write_frames, write_video
 
 
 def write_rows(path, rows, compression=None):

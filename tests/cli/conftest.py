@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
-from small_footage import BRIEF as VIDEO_BRIEF
-from small_footage import write_footage
 
 from memae import Detector
 from memae.cli import main
+from tests.small_footage import BRIEF as VIDEO_BRIEF
+from tests.small_footage import write_footage
 
 PIXELS, DIGITS = load_digits(return_X_y=True)
 CANCER = load_breast_cancer(as_frame=True)

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_data import write_kddcup99
 
 from memae.cli.demo import _print as print_text
 from memae.datasets import data_root
 from memae.demo import NOTES, FalseAlarms, Result
+from tests.small_data import write_kddcup99
 
 PICTURES = {
     "images": {"images-memae.png", "images-autoencoder.png", "images-items.png"},

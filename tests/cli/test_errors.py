@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from small_data import write_idx
-from small_footage import FRAMES, scene
-from video_files import cut, write_frames, write_sound, write_video
+
+from tests.small_data import write_idx
+from tests.small_footage import FRAMES, scene
+from tests.video_files import cut, write_frames, write_sound, write_video
 
 BRIEF = ("--set", "train.epochs=1")
 

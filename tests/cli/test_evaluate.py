@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from small_data import write_idx
 
 from memae import Detector, evaluate
+from tests.small_data import write_idx
 
 FIGURES = ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
 

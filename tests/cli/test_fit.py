@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from small_data import write_idx
 
 from memae import Detector
+from tests.small_data import write_idx
 
 BRIEF = ("--set", "train.epochs=2", "--set", "memory.num_items=12")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_footage import FRAMES
 
 from memae import Detector
+from tests.small_footage import FRAMES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE there")
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from small_footage import BRIEF, FRAMES, INTRUDER, scene
-from video_files import cut, write_frames, write_video
 
 from memae import Detector
+from tests.small_footage import BRIEF, FRAMES, INTRUDER, scene
+from tests.video_files import cut, write_frames, write_video
 
 COLUMNS = ["video", "frame", "time_s", "score", "p_value", "is_anomaly"]
 

@@ -1,9 +1,9 @@
 import shutil
 
 import pytest
-from small_data import write_cifar10, write_kddcup99, write_mnist, write_ped2
 
 from experiments.protocols import images, kddcup, ped2
+from tests.small_data import write_cifar10, write_kddcup99, write_mnist, write_ped2
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import json
 import re
 
 import pytest
-from test_summary import images, write
 
 from experiments import data, render
 from experiments.data import DATA, ArrayData
@@ -12,6 +11,7 @@ from experiments.records import RESULTS
 from experiments.render import by_part, comparison, demo_table, overview, rendered
 from experiments.summary import Summary, summarise
 from experiments.tables import TABLES, all_tables
+from tests.experiments.test_summary import images, write
 
 
 def block(table, name):

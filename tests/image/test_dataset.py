@@ -3,7 +3,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from listening import Listener
 from PIL import Image
 
 import memae.image.prepare
@@ -12,6 +11,7 @@ from memae.image.dataset import StoredImages, store
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.types import batches
+from tests.listening import Listener
 
 BRIEF = {"train": {"epochs": 2}, "memory": {"num_items": 8, "warmup_epochs": 1}, "network": "image"}
 

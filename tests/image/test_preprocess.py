@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_tables import fit_table
 
 import memae.image.preprocess
 from memae.errors import DataError
@@ -12,6 +11,7 @@ from memae.image.preprocess import ImagePreprocess
 from memae.image.samples import Images
 from memae.modality import collect, modality_named, open_source
 from memae.table.samples import Table
+from tests.small_tables import fit_table
 
 FRAME = pd.DataFrame(
     {

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from scorers import error_maps, sample_scores, scorer
 from torch import nn
 
 import memae.engine.scoring
@@ -20,6 +19,7 @@ from memae.memory.memae import MemAE
 from memae.modality import build, preset_config
 from memae.table.networks import fully_connected
 from memae.types import Scores
+from tests.scorers import error_maps, sample_scores, scorer
 
 
 @pytest.fixture

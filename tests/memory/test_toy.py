@@ -9,7 +9,6 @@ import pytest
 import torch
 from pydantic import Field
 from sklearn.datasets import load_breast_cancer, load_digits
-from small_footage import BRIEF, INTRUDER, write_footage
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from memae.config import parse_words
 from memae.errors import ConfigError
 from memae.memory.base import LossTerm, MemoryRead, MemorySettings, register
 from memae.memory.items import StoredItems
+from tests.small_footage import BRIEF, INTRUDER, write_footage
 
 
 class Nearest(StoredItems):

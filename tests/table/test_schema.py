@@ -4,7 +4,6 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
-from small_tables import fit_table
 
 from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
@@ -12,6 +11,7 @@ from memae.modality import collect, modality_named, open_source
 from memae.table.fit_schema import TableSummary, hints, survey
 from memae.table.samples import Table
 from memae.table.schema import column_kind
+from tests.small_tables import fit_table
 
 FRAME = pd.DataFrame(
     {

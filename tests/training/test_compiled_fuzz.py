@@ -16,7 +16,7 @@ from memae.memory.memae import MemAE
 from memae.memory.usage import use_counts
 from memae.training import compiled_gradients as compiled
 from memae.training.compiled_gradients import available, library
-from training.test_compiled_gradients import by_autograd, by_compiled_code
+from tests.training.test_compiled_gradients import by_autograd, by_compiled_code
 
 pytestmark = pytest.mark.skipif(not available(), reason="memae was installed without a compiler")
 

@@ -18,12 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import listening
 import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
-from moving_squares import squares
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -47,6 +45,8 @@ from memae.video.clips import Windows
 from memae.video.dataset import Clips
 from memae.video.networks import ClipLayer, clip_decoder, clip_encoder
 from memae.video.preprocess import VideoPreprocess
+from tests import listening
+from tests.moving_squares import squares
 
 train = partial(training.train, device="cpu")  # where results are promised bit for bit
 

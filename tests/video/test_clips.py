@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from moving_squares import frames_of
 
 from memae.errors import ConfigError
 from memae.video.clips import Clip, Windows, released_frames
 from memae.video.frames import FrameKey, Frames
+from tests.moving_squares import frames_of
 
 GRID = [
     (1, 1, 1), (2, 1, 1), (2, 2, 1), (4, 1, 1), (4, 2, 1), (4, 3, 1), (4, 4, 1), (5, 2, 1), (16, 1, 1), (16, 8, 1),

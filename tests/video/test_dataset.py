@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from moving_squares import Reel, frames_of, squares
 from torch import Tensor
 
 from memae.errors import DataError
@@ -16,6 +15,7 @@ from memae.video.clips import Windows
 from memae.video.dataset import Clips, Span, StoredFrames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.source import VideoSource
+from tests.moving_squares import Reel, frames_of, squares
 
 RNG = np.random.default_rng(0)
 
@@ -59,7 +59,7 @@ def test_a_long_video_is_read_in_parts() -> None:
 
 
 def test_frames_are_read_from_real_videos_at_the_size_that_is_asked(tmp_path: Path) -> None:
-    from video_files import write_frames, write_video
+    from tests.video_files import write_frames, write_video
 
     grey = [np.repeat(squares(count, 48, 64)[..., None], 3, axis=-1) for count in (20, 7)]
     write_frames(tmp_path / "walk" / "one", grey[0])

@@ -4,9 +4,9 @@ import struct
 
 import numpy as np
 import pytest
-from video_files import moving_digits, write_video
 
 from memae.video.ends import ASF_FILE_PROPERTIES, cut_short
+from tests.video_files import moving_digits, write_video
 
 FRAMES = moving_digits(60)
 MP4, TS, PS, ASF, AVI = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg", "asf", "avi"

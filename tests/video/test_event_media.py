@@ -12,7 +12,6 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from video_files import write_frames
 
 from memae.errors import DataError
 from memae.types import ItemUse
@@ -26,6 +25,7 @@ from memae.video.recent import RecentFrames, Shot
 from memae.video.regions import Box
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
+from tests.video_files import write_frames
 
 GREY = np.full((240, 320, 3), 110, dtype=np.uint8)
 EVENT = Event("gate.mp4", 1.0, 1.5, 10, 15, 12, 1.2, 7.0, Box(40, 40, 120, 120))

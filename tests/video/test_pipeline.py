@@ -10,9 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from listening import Listener
 from PIL import Image, ImageFile
-from video_files import write_frames, write_video
 
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource
@@ -30,6 +28,8 @@ from memae.video.preprocess import VideoPreprocess
 from memae.video.run import evaluate_videos
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
+from tests.listening import Listener
+from tests.video_files import write_frames, write_video
 
 HEIGHT, WIDTH = 96, 160  # of the videos; the network sees 32 x 64, and there are 4 x 8 places
 PLACES = (4, 8)

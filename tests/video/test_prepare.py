@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from moving_squares import Reel, squares
 
 from memae.config import Config, override
 from memae.errors import ConfigError, DataError
@@ -16,6 +15,7 @@ from memae.modality import Prepared, preset_config
 from memae.video.dataset import Clips
 from memae.video.prepare import prepare
 from memae.video.preprocess import VideoPreprocess
+from tests.moving_squares import Reel, squares
 
 # clips of two frames, so that every frame of a part (but a last odd one) is in one of its clips
 SMALL = {

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from moving_squares import frames_of
 from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder, Reconstruction
@@ -25,6 +24,7 @@ from memae.video.scoring import (
     ScoredFrame,
     patch_errors,
 )
+from tests.moving_squares import frames_of
 
 HEIGHT, WIDTH = 16, 24
 

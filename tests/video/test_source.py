@@ -11,7 +11,6 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from video_files import CODECS, cut, moving_digits, write_frames, write_sound, write_video
 
 from memae.errors import DataError, MissingExtraError
 from memae.modality.sources import Source
@@ -20,6 +19,7 @@ from memae.video import source as video
 from memae.video.frames import FrameKey
 from memae.video.paths import holds_videos
 from memae.video.source import VideoSource
+from tests.video_files import CODECS, cut, moving_digits, write_frames, write_sound, write_video
 
 SECONDS, RATE = 4, 25
 FRAMES = moving_digits(SECONDS * RATE, 48, 64)

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from contract import check_method
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from experiments.methods import METHODS
@@ -11,6 +10,7 @@ from experiments.methods.kde import kde
 from experiments.methods.pixelcnn import pixelcnn
 from memae.image.config import TRAINING as IMAGE_TRAINING
 from memae.table.config import TRAINING as TABLE_TRAINING
+from tests.contract import check_method
 
 PIXELS, DIGIT = load_digits(return_X_y=True)
 IMAGES = (PIXELS * 255 / 16).reshape(-1, 1, 8, 8).astype(np.uint8)
