@@ -109,6 +109,30 @@ def test_values_wider_than_queries_become_channels(query: str, width: int) -> No
     assert torch.equal(made.read.shares, torch.ones(2, 60 // width, 1))
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 3, 5), (4, 2, 3, 2)])
+@pytest.mark.parametrize("query", ["position", "whole"])
+def test_an_item_alone_is_what_a_memory_that_holds_nothing_else_answers(
+    shape: tuple[int, ...], query: str
+) -> None:
+    width = 4 if query == "position" else math.prod(shape)
+    model = around(MemAE(3, width), query)
+    alone = model.items_alone(shape)
+    assert alone.shape == (3, *shape)
+    for item, found in zip(model.memory.items, alone, strict=True):
+        model.memory = MemAE(1, width, shrinkage=0)
+        model.memory.initialise(item.detach()[None])
+        assert_close(model(torch.randn(1, *shape, generator=source())).x[0], found)
+
+
+class TwiceAsWide(MemAE):
+    out_dim = 8
+
+
+def test_an_item_alone_stands_in_the_place_of_the_query_too() -> None:
+    model = around(TwiceAsWide(3, 4))
+    assert torch.equal(model.items_alone((4, 2, 5))[1, :, 1, 3], torch.cat(2 * [model.memory.items[1]]))
+
+
 class WithSkip(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         return x[:, :4], (x[:, 4:],)

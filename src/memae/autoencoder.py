@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memae.config import Query
-from memae.memory.base import Memory, MemoryRead
+from memae.memory.base import Fillable, Memory, MemoryRead
 
 __all__ = ["Autoencoder", "Reconstruction"]
 
@@ -98,6 +99,19 @@ class Autoencoder(nn.Module):
     def positions(self, encoding: Tensor) -> tuple[int, ...]:
         """The map that the queries of one sample form; () where that is a single one."""
         return tuple(encoding.shape[2:]) if self.query == "position" else ()
+
+    def items_alone(self, sample: Sequence[int]) -> Tensor:
+        """(N, C', ...) what the decoder gets where one item alone is read for a sample of this shape.
+
+        An item of one position stands at every position, as if every place were of its kind.
+        """
+        assert isinstance(self.memory, Fillable), "only items that are stored can be decoded alone"
+        # a decoder that takes the query beside the item gets the item for both: a query that is the item finds it
+        items = self.memory.items.repeat(1, self.memory.out_dim // self.memory.item_dim)
+        places = self.encode(torch.zeros(1, *sample, device=items.device)).shape[2:]
+        if self.query == "whole":
+            return items.view(len(items), -1, *places)
+        return items.view(*items.shape, *(1 for _ in places)).expand(-1, -1, *places)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         found = self.encoder(x)

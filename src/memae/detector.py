@@ -18,6 +18,7 @@ from memae.deprecated import renamed_arguments, renamed_attribute
 from memae.engine import Engine, EngineChoice, check_engine, choose, scoring_form
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.fit import fit_artifact
+from memae.memory.base import Fillable
 from memae.memory.usage import duplicate_pairs
 from memae.modality import (
     Artifact,
@@ -279,10 +280,13 @@ class Detector:
     def items(self) -> MemoryItems | None:
         """The memory laid open: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
         fitted = self._fitted.extended()
-        if fitted.model.memory is None:
+        memory, pictures, rows = fitted.model.eval().memory, None, None
+        if memory is None:
             return None
-        pictures, rows = fitted.modality.decode_items(fitted)
-        return MemoryItems(fitted.uses, duplicate_pairs(fitted.model.memory), pictures, rows)
+        if isinstance(memory, Fillable):
+            with torch.inference_mode():
+                pictures, rows = fitted.modality.decode_items(fitted)
+        return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows)
 
     def save(self, path: str | Path) -> None:
         """Writes the model directory, whole or not at all; then the checkpoint of its training goes.

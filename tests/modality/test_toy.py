@@ -89,16 +89,9 @@ class Scale(BaseModel):
         return torch.from_numpy((x - self.middle) / self.spread).float()
 
 
-@dataclass(frozen=True)
-class Kind:
-    scorer: Scorer[Any]
-    scale: Scale
-
-    def encode(self, samples: Windows, skip_bad: bool) -> tuple[Tensor, Mapping[int, str]]:
-        return self.scale.encode(samples.values), {}
-
-    def at_once(self, samples: Windows, request: Any) -> int:
-        return len(samples)
+class WindowPredictor(SamplePredictor[Any]):
+    def encode(self, samples: Windows) -> tuple[Tensor, Mapping[int, str]]:
+        return self.artifact.preprocess.encode(samples.values), {}
 
     def explained(self, samples: Windows, encoded: Tensor, place: int, measured: Any, row: int) -> dict[str, Any]:
         return {"x": encoded[place].numpy(), "reconstruction": measured.rebuilt.x[row].numpy()}
@@ -145,8 +138,7 @@ class SeriesModality(Modality):
         return Scale.model_validate(stored)
 
     def predict(self, artifact: Artifact, source: Any, request: Any, done: Any, progress: Any) -> Iterator[Any]:
-        kind = Kind(self._scorer(artifact), artifact.preprocess)
-        return SamplePredictor(artifact, kind, request, done, progress).predictions(source)
+        return WindowPredictor(artifact, self._scorer(artifact), request, done, progress).predictions(source)
 
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
         rows = artifact.model.decoder(artifact.model.memory.items).detach()  # type: ignore[union-attr]

@@ -6,12 +6,13 @@ them. The scorer knows no label, and of the threshold only who asks for explanat
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,33 +28,29 @@ from memae.modality import Artifact, Request
 from memae.progress import Done, Progress
 from memae.types import Encoded, Explanation, ItemUse, Prediction, Samples, Skipped, fitting
 
-__all__ = [
-    "Measured",
-    "SampleKind",
-    "SamplePredictor",
-    "Scorer",
-    "count_uses",
-    "items_used",
-    "p_value",
-]
+__all__ = ["Measured", "SamplePredictor", "Scorer", "count_uses", "items_used", "p_value"]
 
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 WEIGHT_BYTES = 16 << 20  # of read weights per forward pass: larger blocks would be mapped anew for each
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
 
 
-class Measured(Protocol):
+@dataclass(frozen=True)
+class Measured(ABC):
     """What a kind of data makes of a batch of B samples and its reconstruction."""
+
+    rebuilt: Reconstruction
+    """The samples (B, ...) in encoded units."""
 
     @property
     def read(self) -> MemoryRead | None:
         """How the memory was read; None for a plain autoencoder."""
-        ...
+        return self.rebuilt.read
 
     @property
+    @abstractmethod
     def scores(self) -> np.ndarray:
         """(B,) float64, higher = more anomalous."""
-        ...
 
 
 M = TypeVar("M", bound=Measured)
@@ -136,36 +133,27 @@ def _workers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "memae-scores", torch.set_num_threads, (1,))
 
 
-class SampleKind(Protocol[M]):
-    """What one pass over samples asks a kind of data for."""
-
-    @property
-    def scorer(self) -> Scorer[M]:
-        """How its samples are scored."""
-        ...
-
-    def encode(self, samples: Any, skip_bad: bool) -> tuple[Encoded, Mapping[int, str]]:
-        """The samples as the network takes them, and the bad ones among them with the reason."""
-        ...
-
-    def at_once(self, samples: Any, request: Request) -> int:
-        """How many samples to encode at a time."""
-        ...
-
-    def explained(self, samples: Any, encoded: Encoded, place: int, measured: M, row: int) -> Mapping[str, Any]:
-        """The kind's own fields of the `Explanation` of sample `place`, which is row `row` of its batch."""
-        ...
-
-
 @dataclass(frozen=True)
-class SamplePredictor(Generic[M]):
+class SamplePredictor(ABC, Generic[M]):
     """One pass of an artifact over samples that do not depend on each other."""
 
     artifact: Artifact
-    kind: SampleKind[M]
+    scorer: Scorer[M]
     request: Request
     done: Done
     progress: Progress | None
+
+    @abstractmethod
+    def encode(self, samples: Any) -> tuple[Encoded, Mapping[int, str]]:
+        """The samples as the network takes them, and the bad ones among them with the reason."""
+
+    def at_once(self, samples: Any) -> int:
+        """How many samples to encode at a time."""
+        return len(samples)
+
+    @abstractmethod
+    def explained(self, samples: Any, encoded: Encoded, place: int, measured: M, row: int) -> Mapping[str, Any]:
+        """The kind's own fields of the `Explanation` of sample `place`, which is row `row` of its batch."""
 
     def predictions(self, source: Any) -> Iterator[Prediction]:
         """The samples of a source, part by part.
@@ -176,7 +164,7 @@ class SamplePredictor(Generic[M]):
         for samples, encoded, bad in self._encoded(source):
             skipped = tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
             if self.request.explained == "none":
-                scores = self.kind.scorer.scores(encoded, self.done)
+                scores = self.scorer.scores(encoded, self.done)
                 scores[list(bad)] = np.nan
                 yield Prediction(samples.keys, scores, skipped)
             elif self.request.keys is None and not bad:
@@ -196,10 +184,10 @@ class SamplePredictor(Generic[M]):
         for chunk in source.chunks(CHUNK_SAMPLES):
             start = 0
             while start < len(chunk):
-                size = min(limit.fit(self.kind.at_once(chunk, self.request)), len(chunk) - start)
+                size = min(limit.fit(self.at_once(chunk)), len(chunk) - start)
                 part = chunk if size == len(chunk) else chunk.take(np.arange(start, start + size))
                 try:
-                    encoded, bad = self.kind.encode(part, self.request.skip_bad)
+                    encoded, bad = self.encode(part)
                 except (MemoryError, RuntimeError) as error:
                     limit.halve(error, size)
                     continue
@@ -225,11 +213,10 @@ class SamplePredictor(Generic[M]):
         return Prediction(keys, scores, skipped, tuple(why))
 
     def _explaining(self, samples: Samples, encoded: Encoded) -> Iterator[Prediction]:
-        start, batches = 0, self.kind.scorer.batches(encoded)
+        start, batches = 0, self.scorer.batches(encoded)
         while start < len(samples):
-            with (
-                one_thread() if self.kind.scorer.least_for_threads > 1 else nullcontext()
-            ):  # steps of rows are short
+            # steps of rows are short
+            with one_thread() if self.scorer.least_for_threads > 1 else nullcontext():
                 measured = next(batches)
                 scores = measured.scores
                 keys = samples.keys[start : start + len(scores)]
@@ -247,7 +234,7 @@ class SamplePredictor(Generic[M]):
             score=score,
             p_value=p_value(self.artifact, score),
             items=items_used(read, row) if read else (),
-            **self.kind.explained(samples, encoded, start + row, measured, row),
+            **self.explained(samples, encoded, start + row, measured, row),
         )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder
@@ -25,7 +24,6 @@ from memae.image.preprocess import ImagePreprocess
 from memae.image.samples import Images
 from memae.image.scoring import ImageReference, map_threshold
 from memae.image.source import ImageSource, open_idx
-from memae.memory.base import Fillable
 from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prepared, Request
 from memae.progress import Done, Progress
 from memae.types import Key, Prediction, Source
@@ -113,19 +111,10 @@ class ImageModality(Modality):
         """Image by image, or tile by tile."""
         return prediction.predict(artifact, source, request, done, progress)
 
-    @torch.inference_mode()
-    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray | None, None]:
-        """(N, C, H, W); an item of one position fills the whole map, as if every place were of its kind."""
-        model, memory = artifact.model.eval(), artifact.model.memory
-        if not isinstance(memory, Fillable):
-            return None, None
-        # a decoder that takes the query beside the item gets the item for both: a query that is the item finds it
-        items = memory.items.repeat(1, memory.out_dim // memory.item_dim)
-        encoding = model.encode(torch.zeros(1, *artifact.preprocess.shape, device=items.device))
-        shape = tuple(encoding.shape[1:])
-        whole = model.query == "whole"
-        encodings = items.view(-1, *shape) if whole else items[:, :, None, None].expand(-1, *shape)
-        return model.decoder(encodings).cpu().numpy(), None
+    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
+        """(N, C, H, W)."""
+        model = artifact.model
+        return model.decoder(model.items_alone(artifact.preprocess.shape)).cpu().numpy(), None
 
     def describe(self, artifact: Artifact) -> Description:
         """Size and scale."""

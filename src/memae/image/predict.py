@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -17,7 +17,6 @@ from memae.errors import DataError
 from memae.image.config import ImageConfig
 from memae.image.dataset import StoredImages
 from memae.image.maps import anomaly_map, map_maximum
-from memae.image.preprocess import ImagePreprocess
 from memae.image.samples import Images
 from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
 from memae.image.tiles import OwnSizeImages, Tiles
@@ -107,24 +106,21 @@ def predict(
     """Scores and explanations of the images of a source; see `memae.modality.Modality.predict`."""
     if artifact.preprocess.overlap is not None:
         return _TilePredictor(artifact, request, done, progress).predictions(source)
-    kind = _WholeImages(scorer_of(artifact, request.action, progress), artifact.preprocess)
-    return SamplePredictor(artifact, kind, request, done, progress).predictions(source)
+    scorer = scorer_of(artifact, request.action, progress)
+    return _ImagePredictor(artifact, scorer, request, done, progress).predictions(source)
 
 
-@dataclass(frozen=True)
-class _WholeImages:
-    """Images that the network sees at once."""
+class _ImagePredictor(SamplePredictor[ErrorMap]):
+    """One pass over images that the network sees at once."""
 
-    scorer: Scorer[ErrorMap]
-    preprocess: ImagePreprocess
+    def encode(self, samples: Images) -> tuple[Encoded, Mapping[int, str]]:
+        return StoredImages(samples, None, self.artifact.preprocess), samples.unreadable
 
-    def encode(self, samples: Images, skip_bad: bool) -> tuple[Encoded, Mapping[int, str]]:
-        return StoredImages(samples, None, self.preprocess), samples.unreadable
-
-    def at_once(self, samples: Images, request: Request) -> int:
-        if request.explained == "none":
+    def at_once(self, samples: Images) -> int:
+        if self.request.explained == "none":
             return len(samples)
-        return min(len(samples), max(1, ENCODED_BYTES // (4 * prod(self.preprocess.shape))))
+        fitting: int = ENCODED_BYTES // (4 * prod(self.artifact.preprocess.shape))
+        return min(len(samples), max(1, fitting))
 
     def explained(
         self, samples: Images, encoded: Encoded, place: int, measured: ErrorMap, row: int

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
-from memae.engine.scoring import Scorer
+from memae.engine.scoring import Measured, Scorer
 from memae.image.config import ImageConfig, Pool
 from memae.image.maps import anomaly_map, map_maximum, patch_means, smoothed
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
-from memae.memory.base import MemoryRead
 from memae.modality import Artifact
 from memae.threshold import Threshold
 
@@ -85,22 +83,16 @@ class MapSettings:
         return (self.training_error + FLOOR * self.training_error.mean()).clamp_min(SMALLEST)
 
 
-class ErrorMap(NamedTuple):
+@dataclass(frozen=True)
+class ErrorMap(Measured):
     """A batch of B images as the scorer saw it."""
 
-    rebuilt: Reconstruction
-    """The images (B, C, H, W) in encoded units."""
     errors: Tensor
     """(B, H, W) the squared error, the mean over the channels, or its multiple of the mean training error."""
     patches: Tensor
     """(B, h, w) the mean errors of the patches."""
     pool: Pool | None = None
     """What of the maps is the score; None is the mean of the error map."""
-
-    @property
-    def read(self) -> MemoryRead | None:
-        """How the memory was read; None for a plain autoencoder."""
-        return self.rebuilt.read
 
     @property
     def scores(self) -> np.ndarray:

@@ -146,7 +146,10 @@ class Modality(ABC):
 
     @abstractmethod
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray | None, list[dict[str, float | str]] | None]:
-        """Each item of the memory decoded alone: pictures (N, C, H, W), or rows in the columns' own units."""
+        """Each item decoded alone: pictures (N, C, H, W), or rows in the columns' own units.
+
+        The memory has items of its own; see `memae.Autoencoder.items_alone`.
+        """
 
     @abstractmethod
     def describe(self, artifact: Artifact) -> Description:

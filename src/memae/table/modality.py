@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import DataError
-from memae.memory.base import Fillable
 from memae.memory.build import memory_of
 from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prepared, Request
 from memae.progress import Done, Progress
@@ -106,15 +104,11 @@ class TableModality(Modality):
         """Row by row."""
         return scoring.predict(artifact, source, request, done, progress)
 
-    @torch.inference_mode()
-    def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]] | None]:
+    def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
         """Rows in the columns' own units."""
-        memory, preprocess = artifact.model.memory, artifact.preprocess
-        if not isinstance(memory, Fillable):
-            return None, None
-        items = memory.items.repeat(1, memory.out_dim // memory.item_dim)
+        model, preprocess = artifact.model, artifact.preprocess
         names = [column.name for column in preprocess.columns]
-        rows = preprocess.readable(artifact.model.eval().decoder(items).cpu())
+        rows = preprocess.readable(model.decoder(model.items_alone(preprocess.shape)).cpu())
         return None, [dict(zip(names, row, strict=True)) for row in rows]
 
     def describe(self, artifact: Artifact) -> Description:

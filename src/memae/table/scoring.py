@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
 from memae.engine.batch_limit import BatchLimit
-from memae.engine.scoring import SamplePredictor, Scorer, count_uses
+from memae.engine.scoring import Measured, SamplePredictor, Scorer, count_uses
 from memae.losses import squared_error
-from memae.memory.base import MemoryRead
 from memae.modality import Artifact, Prepared, Request
 from memae.progress import Done, Progress, stage
 from memae.table.samples import Table
@@ -26,18 +25,12 @@ __all__ = ["RowErrors", "calibrate", "predict", "scorer_of"]
 ROWS_FOR_THREADS = 4096  # that are worth a second thread
 
 
-class RowErrors(NamedTuple):
+@dataclass(frozen=True)
+class RowErrors(Measured):
     """A batch of B rows as the scorer saw it."""
 
-    rebuilt: Reconstruction
-    """The rows (B, features) in encoded units."""
     errors: Tensor
     """(B, features) squared errors."""
-
-    @property
-    def read(self) -> MemoryRead | None:
-        """How the memory was read; None for a plain autoencoder."""
-        return self.rebuilt.read
 
     @property
     def scores(self) -> np.ndarray:
@@ -75,26 +68,17 @@ def predict(
     artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
 ) -> Iterator[Prediction]:
     """Scores and explanations of the rows of a source; see `memae.modality.Modality.predict`."""
-    kind = _Rows(scorer_of(artifact, request.action, progress), artifact.preprocess)
-    return SamplePredictor(artifact, kind, request, done, progress).predictions(source)
+    scorer = scorer_of(artifact, request.action, progress)
+    return _RowPredictor(artifact, scorer, request, done, progress).predictions(source)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    scorer: Scorer[RowErrors]
-    preprocess: TablePreprocess
-
-    def encode(self, samples: Table, skip_bad: bool) -> tuple[Encoded, Mapping[int, str]]:
-        if skip_bad:
-            encoded, bad = self.preprocess.encode_rows(samples)
-            return encoded, bad
-        return self.preprocess.encode(samples), {}
-
-    def at_once(self, samples: Table, request: Request) -> int:
-        return len(samples)
+class _RowPredictor(SamplePredictor[RowErrors]):
+    def encode(self, samples: Table) -> tuple[Encoded, Mapping[int, str]]:
+        preprocess: TablePreprocess = self.artifact.preprocess
+        return preprocess.encode_rows(samples) if self.request.skip_bad else (preprocess.encode(samples), {})
 
     def explained(
         self, samples: Table, encoded: Encoded, place: int, measured: RowErrors, row: int
     ) -> Mapping[str, Any]:
         rebuilt, errors = measured.rebuilt.x[row].cpu(), measured.errors[row].cpu()
-        return {"cells": tuple(self.preprocess.cells(samples, place, rebuilt, errors / errors.numel()))}
+        return {"cells": tuple(self.artifact.preprocess.cells(samples, place, rebuilt, errors / errors.numel()))}

@@ -13,7 +13,6 @@ from torch import Tensor
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import DataError, MemaeError
-from memae.memory.base import Fillable
 from memae.modality import (
     Artifact,
     Description,
@@ -127,22 +126,13 @@ class VideoModality(Modality):
         """Frame by frame."""
         return prediction.predict(artifact, source, request, done, progress)
 
-    @torch.inference_mode()
-    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray | None, None]:
+    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
         """(N, 1, H, W), the middle frame of each item; a few positions a side show what an item of one position is."""
-        model, memory = artifact.model.eval(), artifact.model.memory
-        if not isinstance(memory, Fillable):
-            return None, None
-        # a decoder that takes the query beside the item gets the item for both: a query that is the item finds it
-        items = memory.items.repeat(1, memory.out_dim // memory.item_dim)
-        encoding = model.encode(torch.zeros(1, *artifact.preprocess.shape, device=items.device))
-        shape = tuple(encoding.shape[1:])
-        whole = model.query == "whole"
-        few = shape if whole else (*shape[:2], *(min(side, ITEM_POSITIONS) for side in shape[2:]))
-        parts = [
-            model.decoder(part.view(-1, *shape) if whole else part[:, :, None, None, None].expand(-1, *few))
-            for part in torch.split(items, ITEM_BATCH)
-        ]
+        model = artifact.model
+        items = model.items_alone(artifact.preprocess.shape)
+        if model.query == "position":
+            items = items[..., :ITEM_POSITIONS, :ITEM_POSITIONS]
+        parts = [model.decoder(part) for part in torch.split(items, ITEM_BATCH)]
         return torch.cat([part[:, :, part.shape[2] // 2] for part in parts]).float().cpu().numpy(), None
 
     def describe(self, artifact: Artifact) -> Description:

@@ -56,11 +56,12 @@ class VideoReference:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Read(Measured):
     """Of a batch of clips only how they read the memory."""
 
-    read: Any
-    scores: np.ndarray
+    @property
+    def scores(self) -> np.ndarray:
+        return np.zeros(len(self.rebuilt.x))
 
 
 def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
@@ -68,9 +69,7 @@ def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None)
     artifact = replace(artifact, reference=VideoReference())
     if artifact.model.memory is not None:
         limit = BatchLimit("counting the use of items by", progress)
-        scorer: Scorer[Measured] = Scorer(
-            artifact.model, lambda x, rebuilt: _Read(rebuilt.read, np.zeros(len(x))), limit
-        )
+        scorer = Scorer(artifact.model, lambda _, rebuilt: _Read(rebuilt), limit)
         with stage(progress, "counting the use of items", "clips", len(prepared.whole)) as done:
             artifact = replace(artifact, uses=count_uses(scorer, prepared.whole, done))
     if not prepared.calibration:
