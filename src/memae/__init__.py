@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from memae.types import Explanation, MemoryItems, Scores
 
 __version__ = "0.1.0"
+__path__ = [*__path__, f"{__path__[0]}/deprecated/modules"]  # modules under their old names, until 0.2.0
 
 _HOME = {
     "Autoencoder": "memae.autoencoder",

@@ -197,7 +197,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"memae.progress.{_HOME[name]}"), name)
     if name == "Monitors":
         from memae.deprecated import warn_renamed
+        from memae.deprecated.watcher import callback_of
 
         warn_renamed("memae.progress.Monitors", "memae.progress.several")
-        return lambda members: several(*members)
+        return lambda members: several(*map(callback_of, members))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

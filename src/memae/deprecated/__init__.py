@@ -1,4 +1,7 @@
-"""Old names of arguments and settings: accepted until 0.2.0, with one warning each."""
+"""Old names of arguments and settings: accepted until 0.2.0, with one warning each.
+
+`modules` has modules under their old names, such as `memae.history`; `watcher` what `progress=` took before.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,19 @@ def renamed_arguments(**new_names: str) -> Callable[[F], F]:
                 if new in kwargs:
                     raise TypeError(f"{old} is the old name of {new}; give {new} only")
                 warn_renamed(f"the argument {old}", new)
-                kwargs[new] = kwargs.pop(old)
+                value = kwargs.pop(old)
+                kwargs[new] = _callback(value) if new == "progress" else value
             return function(*args, **kwargs)
 
         return accepting  # type: ignore[return-value]
 
     return decorate
+
+
+def _callback(listener: Any) -> Any:
+    from memae.deprecated.watcher import callback_of
+
+    return callback_of(listener)
 
 
 class renamed_attribute:  # noqa: N801  used like `property`
