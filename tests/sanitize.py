@@ -13,7 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path("memae", "training", "compiled_gradients")
-WIDTHS = {"avx2": ["-mavx2", "-mfma"], "any": []} if sysconfig.get_platform().endswith("x86_64") else {"any": []}
+WIDTHS: dict[str, list[str]] = {"any": []}  # as in setup.py
+if sysconfig.get_platform().endswith("x86_64"):
+    WIDTHS["avx2"] = ["-mavx2", "-mfma"]
+    WIDTHS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 BASIC = [
     "-std=c++20",
     "-O1",
@@ -29,6 +32,17 @@ TESTS = [
     "tests/training/test_compiled_network.py",
     "tests/training/test_flat_adam.py",
 ]
+# without a library the tests are skipped, and nothing would be tested
+LOADED = """
+import sys
+from pathlib import Path
+import memae
+from memae.training.compiled_gradients import library
+assert Path(memae.__file__).is_relative_to(sys.argv[1]), memae.__file__
+missing = [width for width in library.widths() if library.load(width) is None]
+assert not missing, f"the build for {missing} does not load"
+print("testing the builds for", *library.widths())
+"""
 KINDS = {  # libraries to load before Python, random networks, more tests
     "address,undefined": (["libasan.so", "libubsan.so"], 800, ["tests/training/test_compiled_gradients.py"]),
     "thread": (["libtsan.so"], 250, []),
@@ -63,8 +77,10 @@ def test(kind: str, package: Path) -> int:
         "OMP_NUM_THREADS": "1",
     }
     # the thread sanitizer of GCC 12 knows no addresses that are as random as those of newer kernels
-    command = ["setarch", "-R", sys.executable, "-m", "pytest", "-qxs", "-n", "0", "-p", "no:cacheprovider"]
-    return subprocess.run([*command, *TESTS, *more], check=False, cwd=ROOT, env=env).returncode
+    python = ["setarch", "-R", sys.executable]
+    subprocess.run([*python, "-c", LOADED, package], check=True, cwd=ROOT, env=env)
+    command = [*python, "-m", "pytest", "-qxs", "-n", "0", "-p", "no:cacheprovider", *TESTS, *more]
+    return subprocess.run(command, check=False, cwd=ROOT, env=env).returncode
 
 
 def main() -> int:
