@@ -127,7 +127,7 @@ class _Converted:
 @torch.inference_mode()
 def _flop(model: Autoencoder, sample: tuple[int, ...]) -> float:
     """See `OpenVinoAutoencoder.flop`; torch's FlopCounterMode needs two seconds of imports to count the same."""
-    found = []
+    found: list[float] = []
 
     def count(layer: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         # each weight works once at every place: of the input where the layer is transposed, else of the output
@@ -143,8 +143,9 @@ def _flop(model: Autoencoder, sample: tuple[int, ...]) -> float:
     finally:
         for hook in hooks:
             hook.remove()
-    reading = 0 if read is None or model.memory is None else 4.0 * read.queries.numel() * model.memory.num_items
-    return sum(found) + reading
+    if read is not None and model.memory is not None:
+        found.append(4.0 * read.queries.numel() * model.memory.num_items)
+    return sum(found)
 
 
 def _compiled(model: Any, threads: int) -> Any:
