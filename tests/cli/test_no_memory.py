@@ -18,6 +18,8 @@ import resource, sys
 import accelerate, safetensors.torch, torch
 import memae.detector, memae.engine.scoring, memae.cli.fit, memae.cli.score
 from memae.cli import main
+from memae.modality import modalities
+modalities()
 torch.nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()
 memae.engine.scoring.WEIGHT_BYTES = int(sys.argv.pop(1)) * 2**20
 pages = int(open("/proc/self/statm").read().split()[0])
