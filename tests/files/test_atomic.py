@@ -6,11 +6,11 @@ import pytest
 from memae.files.atomic import atomic_directory, atomic_file, folders_below, natural_key
 
 
-def names(path):
+def names(path: Path) -> list[str]:
     return sorted(file.name for file in path.iterdir())
 
 
-def test_a_file_appears_whole_when_the_block_ends(tmp_path):
+def test_a_file_appears_whole_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "scores.csv"
     with atomic_file(target) as part:
         part.write_text("new")
@@ -20,7 +20,7 @@ def test_a_file_appears_whole_when_the_block_ends(tmp_path):
     assert names(target.parent) == ["scores.csv"]
 
 
-def test_an_old_file_is_replaced(tmp_path):
+def test_an_old_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("old")
     with atomic_file(tmp_path / "scores.csv") as part:
         part.write_text("new")
@@ -30,7 +30,9 @@ def test_an_old_file_is_replaced(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [None, "old"])
-def test_an_exception_leaves_the_old_file_and_no_litter(tmp_path, error, old):
+def test_an_exception_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, error: type[BaseException], old: str | None
+) -> None:
     if old:
         (tmp_path / "scores.csv").write_text(old)
     with pytest.raises(error), atomic_file(tmp_path / "scores.csv") as part:
@@ -40,7 +42,7 @@ def test_an_exception_leaves_the_old_file_and_no_litter(tmp_path, error, old):
     assert not old or (tmp_path / "scores.csv").read_text() == old
 
 
-def test_new_files_have_the_usual_permissions(tmp_path):
+def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
         with atomic_file(tmp_path / "scores.csv") as part:
@@ -55,7 +57,7 @@ def test_new_files_have_the_usual_permissions(tmp_path):
     assert (tmp_path / "model" / "config.json").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_directory_appears_whole_when_the_block_ends(tmp_path):
+def test_a_directory_appears_whole_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "model"
     with atomic_directory(target) as part:
         (part / "a").write_text("new")
@@ -64,7 +66,7 @@ def test_a_directory_appears_whole_when_the_block_ends(tmp_path):
     assert names(target.parent) == ["model"]
 
 
-def test_an_old_directory_is_replaced_with_all_that_it_held(tmp_path):
+def test_an_old_directory_is_replaced_with_all_that_it_held(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").write_text("old")
     with atomic_directory(tmp_path / "model") as part:
@@ -76,7 +78,9 @@ def test_an_old_directory_is_replaced_with_all_that_it_held(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [None, "old"])
-def test_an_exception_leaves_the_old_directory_and_no_litter(tmp_path, error, old):
+def test_an_exception_leaves_the_old_directory_and_no_litter(
+    tmp_path: Path, error: type[BaseException], old: str | None
+) -> None:
     if old:
         (tmp_path / "model").mkdir()
         (tmp_path / "model" / "a").write_text(old)
@@ -87,12 +91,14 @@ def test_an_exception_leaves_the_old_directory_and_no_litter(tmp_path, error, ol
     assert not old or (tmp_path / "model" / "a").read_text() == old
 
 
-def test_the_old_directory_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+def test_the_old_directory_comes_back_when_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "a").write_text("old")
     rename = Path.rename
 
-    def fail_for_the_new_one(self, target):
+    def fail_for_the_new_one(self: Path, target: Path) -> Path:
         if self.suffix == ".part":
             raise OSError("the disk says no")
         return rename(self, target)
@@ -104,7 +110,7 @@ def test_the_old_directory_comes_back_when_the_new_one_cannot_take_its_place(tmp
     assert names(tmp_path) == ["model"]
 
 
-def test_a_link_to_a_directory_stays_a_link(tmp_path):
+def test_a_link_to_a_directory_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "model-1").mkdir()
     (tmp_path / "latest").symlink_to("model-1")
     with atomic_directory(tmp_path / "latest") as part:
@@ -114,7 +120,7 @@ def test_a_link_to_a_directory_stays_a_link(tmp_path):
     assert names(tmp_path) == ["latest", "model-1"]
 
 
-def test_the_working_directory_itself_can_be_replaced(tmp_path, monkeypatch):
+def test_the_working_directory_itself_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path / "model")
     with atomic_directory(Path()) as part:
@@ -123,12 +129,12 @@ def test_the_working_directory_itself_can_be_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_in_natural_order_2_comes_before_10():
+def test_in_natural_order_2_comes_before_10() -> None:
     names = ["b10", "B2", "a", "10", "2", "b2x1", "²"]
     assert sorted(names, key=natural_key) == ["2", "10", "a", "B2", "b2x1", "b10", "²"]
 
 
-def test_folders_are_found_once_real_ones_first_and_hidden_ones_never(tmp_path):
+def test_folders_are_found_once_real_ones_first_and_hidden_ones_never(tmp_path: Path) -> None:
     for name in ("b/1.png", "a_gt/2.png", ".git/3.png", "b/deep/4.png", "b/._1.png"):
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).touch()

@@ -1,21 +1,22 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from memae.errors import ConfigError, DataError
-from memae.metrics import Labels, SampleMeter, anomaly_labels, auroc, evaluate, read_labels
+from memae.metrics import Estimate, Evaluation, Labels, SampleMeter, anomaly_labels, auroc, evaluate, read_labels
 from memae.types import Skipped
 
 
-def drawn(samples=300, seed=0, decimals=8):
+def drawn(samples: int = 300, seed: int = 0, decimals: int = 8) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     labels = generator.random(samples) < 0.3
     return labels, np.round(generator.normal(size=samples) + labels, decimals)
 
 
-def figures(evaluation):
+def figures(evaluation: Evaluation) -> list[Estimate]:
     return [
         getattr(evaluation, name) for name in ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
     ]
@@ -23,7 +24,7 @@ def figures(evaluation):
 
 @pytest.mark.parametrize("decimals", [8, 0], ids=["no ties", "many ties"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_figures_are_those_of_scikit_learn(decimals, seed):
+def test_the_figures_are_those_of_scikit_learn(decimals: int, seed: int) -> None:
     labels, scores = drawn(seed=seed, decimals=decimals)
     flags = scores > 1
     found = evaluate(labels, scores, flags, wanted_false_alarm_rate=0.1)
@@ -37,7 +38,7 @@ def test_the_figures_are_those_of_scikit_learn(decimals, seed):
     assert (found.samples, found.anomalies, found.wanted_false_alarm_rate) == (300, labels.sum(), 0.1)
 
 
-def test_samples_given_twice_count_twice():
+def test_samples_given_twice_count_twice() -> None:
     labels, scores = drawn(60, decimals=1)
     again = np.random.default_rng(5).integers(60, size=60)
     repeated = evaluate(labels[again], scores[again], scores[again] > 1, wanted_false_alarm_rate=0.1)
@@ -47,14 +48,14 @@ def test_samples_given_twice_count_twice():
     assert repeated.aupr.value == pytest.approx(average_precision_score(labels, scores, sample_weight=weights))
 
 
-def test_perfect_scores_have_perfect_figures():
+def test_perfect_scores_have_perfect_figures() -> None:
     labels = np.arange(50) >= 40
     found = evaluate(labels, np.arange(50.0), labels, wanted_false_alarm_rate=0.1)
     for figure, best in zip(figures(found), (1, 1, 1, 1, 1, 0), strict=True):
         assert (figure.value, figure.low, figure.high) == pytest.approx((best, best, best))
 
 
-def test_scores_of_chance_lie_around_one_half_and_upside_down_scores_below():
+def test_scores_of_chance_lie_around_one_half_and_upside_down_scores_below() -> None:
     labels, _ = drawn(1000)
     chance = evaluate(labels, np.random.default_rng(1).random(1000), labels, wanted_false_alarm_rate=0.1)
     assert chance.auroc.low < 0.5 < chance.auroc.high
@@ -63,7 +64,7 @@ def test_scores_of_chance_lie_around_one_half_and_upside_down_scores_below():
     assert evaluate(labels, -labels.astype(float), labels, wanted_false_alarm_rate=0.1).auroc.value == 0
 
 
-def test_equal_scores_rank_nothing():
+def test_equal_scores_rank_nothing() -> None:
     labels, _ = drawn(100)
     found = evaluate(labels, np.zeros(100), np.zeros(100, bool), wanted_false_alarm_rate=0.1)
     assert found.auroc.value == 0.5
@@ -72,7 +73,7 @@ def test_equal_scores_rank_nothing():
 
 
 @pytest.mark.parametrize("samples", [8, 40, 500])
-def test_intervals_hold_the_value_and_narrow_with_more_samples(samples):
+def test_intervals_hold_the_value_and_narrow_with_more_samples(samples: int) -> None:
     labels, scores = drawn(samples, seed=3)
     found = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
     for figure in figures(found):
@@ -81,7 +82,7 @@ def test_intervals_hold_the_value_and_narrow_with_more_samples(samples):
     assert found.auroc.high - found.auroc.low <= wide.high - wide.low
 
 
-def test_an_interval_holds_the_true_auroc_about_as_often_as_it_says():
+def test_an_interval_holds_the_true_auroc_about_as_often_as_it_says() -> None:
     truth = 0.7602  # of normal scores one standard deviation apart: Phi(1 / sqrt 2)
     inside = 0
     for seed in range(25):
@@ -91,7 +92,7 @@ def test_an_interval_holds_the_true_auroc_about_as_often_as_it_says():
     assert inside >= 20  # 23.75 are expected
 
 
-def test_the_seed_draws_the_intervals():
+def test_the_seed_draws_the_intervals() -> None:
     labels, scores = drawn()
     first, same, other = (
         evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1, seed=seed) for seed in (0, 0, 1)
@@ -101,7 +102,7 @@ def test_the_seed_draws_the_intervals():
     assert first.auroc.low != other.auroc.low
 
 
-def test_labels_of_0_and_1_are_taken_like_truth_values():
+def test_labels_of_0_and_1_are_taken_like_truth_values() -> None:
     labels, scores = drawn()
     plain = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
     numbers = evaluate(
@@ -110,7 +111,7 @@ def test_labels_of_0_and_1_are_taken_like_truth_values():
     assert plain == numbers
 
 
-def test_labels_that_cannot_be_held_against_scores_are_refused():
+def test_labels_that_cannot_be_held_against_scores_are_refused() -> None:
     labels, scores = drawn()
     with pytest.raises(DataError, match=r"299 labels, 300 scores and 300 flags .* give one of each a sample"):
         evaluate(labels[1:], scores, scores > 1, wanted_false_alarm_rate=0.1)
@@ -134,18 +135,18 @@ def test_labels_that_cannot_be_held_against_scores_are_refused():
         (["nan", "inf", "1"], ["1"], [True, True, False]),
     ],
 )
-def test_which_labels_mean_anomaly(labels, normal, anomalous):
+def test_which_labels_mean_anomaly(labels: list[str], normal: list[str], anomalous: list[bool]) -> None:
     assert anomaly_labels(np.array(labels), normal, "t.csv").tolist() == anomalous
 
 
-def test_a_normal_value_that_never_occurs_is_refused_with_those_that_do():
+def test_a_normal_value_that_never_occurs_is_refused_with_those_that_do() -> None:
     with pytest.raises(DataError, match=r"t\.csv: no sample is labelled 'ok'; the labels are bad, good"):
         anomaly_labels(np.array(["good", "bad", "good"]), ["ok"], "t.csv")
     with pytest.raises(DataError, match=r"t\.csv: no sample is labelled '99'; the labels are 0, 1, .*, \.\.\."):
         anomaly_labels(np.arange(50).astype(str), ["99"], "t.csv")
 
 
-def test_labels_that_are_all_normal_are_refused():
+def test_labels_that_are_all_normal_are_refused() -> None:
     with pytest.raises(DataError, match=r"t\.csv: every sample is labelled normal; an evaluation needs anomalies"):
         anomaly_labels(np.array(["good", "good"]), ["good"], "t.csv")
 
@@ -155,16 +156,16 @@ class Column:
 
     origin = "t.csv"
 
-    def __init__(self, *values):
+    def __init__(self, *values: str) -> None:
         self.values = np.array(values)
 
-    def labels(self, name):
+    def labels(self, name: str) -> np.ndarray:
         assert name == "y"
         return self.values
 
 
-def test_missing_labels_are_an_error_or_unknown():
-    column = Column("good", "", "bad", "")
+def test_missing_labels_are_an_error_or_unknown() -> None:
+    column: Any = Column("good", "", "bad", "")
     with pytest.raises(
         DataError, match=r"t\.csv: no label in 'y' at row 1 \(2 such in all\); fill them, or leave"
     ):
@@ -176,12 +177,13 @@ def test_missing_labels_are_an_error_or_unknown():
 
 
 @pytest.mark.parametrize(("column", "normal"), [(None, ["good"]), ("y", [])])
-def test_labels_need_a_column_and_a_normal_value(column, normal):
+def test_labels_need_a_column_and_a_normal_value(column: str | None, normal: list[str]) -> None:
+    source: Any = Column("good", "bad")
     with pytest.raises(ConfigError, match="say which labels: `label_column='NAME'` and `normal="):
-        read_labels(Column("good", "bad"), column, normal)
+        read_labels(source, column, normal)
 
 
-def test_a_meter_takes_parts_and_leaves_out_what_has_no_score_or_label():
+def test_a_meter_takes_parts_and_leaves_out_what_has_no_score_or_label() -> None:
     labels, scores = drawn(60)
     known = np.arange(60) != 7
     spoilt = np.where(np.arange(60) == 20, np.nan, scores)
@@ -196,14 +198,14 @@ def test_a_meter_takes_parts_and_leaves_out_what_has_no_score_or_label():
     assert meter.result(wanted_false_alarm_rate=0.1) == expected
 
 
-def test_a_meter_wants_a_label_for_each_sample():
+def test_a_meter_wants_a_label_for_each_sample() -> None:
     meter = SampleMeter(Labels(np.array([True, False]), np.ones(2, bool)), "t.csv")
     meter.add([0], np.zeros(1), np.zeros(1, bool))
     with pytest.raises(DataError, match=r"t\.csv: 2 labels for 1 samples; give one label a sample"):
         meter.result(wanted_false_alarm_rate=0.1)
 
 
-def test_a_result_is_a_dict_for_json_and_a_table_for_people():
+def test_a_result_is_a_dict_for_json_and_a_table_for_people() -> None:
     labels, scores = drawn()
     found = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
     figures = json.loads(json.dumps(found.figures()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from memae.config import Config, MemoryConfig, override
 from memae.errors import ConfigError, DataError
 from memae.image.build import settle
 from memae.image.config import ImageConfig
+from memae.memory.memae import MemAE, MemAESettings
 from memae.modality import build, modalities, modality_of, preset_config
 from memae.video.config import VideoConfig
 
@@ -37,16 +39,21 @@ def test_every_network_is_for_one_kind_of_data() -> None:
     assert {network: modality_of(network).name for network in NETWORKS} == MODALITY
 
 
-def convolutions(network: nn.Module, kind: type) -> list[tuple[int, int, int, int]]:
+def convolutions(
+    network: nn.Module, kind: type[nn.Conv2d] | type[nn.ConvTranspose2d]
+) -> list[tuple[int, int, int, int]]:
     """(kernel, stride, in, out) of each layer."""
     found = [layer for layer in network.modules() if isinstance(layer, kind)]
     assert all(c.kernel_size[0] == c.kernel_size[1] and c.stride[0] == c.stride[1] for c in found)
     return [(c.kernel_size[0], c.stride[0], c.in_channels, c.out_channels) for c in found]
 
 
-def kinds(network: nn.Sequential) -> list[str]:
+def kinds(network: nn.Module) -> list[str]:
     """The names of torch's layers, or of those that ours are made from."""
-    return [next(c.__name__ for c in type(stage).__mro__ if c.__module__.startswith("torch")) for stage in network]
+    return [
+        next(c.__name__ for c in type(stage).__mro__ if c.__module__.startswith("torch"))
+        for stage in network.children()
+    ]
 
 
 def test_mnist_is_the_network_of_the_paper() -> None:
@@ -85,7 +92,10 @@ def test_cifar10_is_the_network_of_the_paper() -> None:
 
 def test_kddcup_is_the_network_of_the_paper() -> None:
     model = build(preset_config("kddcup-paper", "table"), (120,))
-    widths = [[(s.in_features, s.out_features) for s in half[::2]] for half in (model.encoder, model.decoder)]
+    widths = [
+        [(s.in_features, s.out_features) for s in half.modules() if isinstance(s, nn.Linear)]
+        for half in (model.encoder, model.decoder)
+    ]
     assert widths == [[(120, 60), (60, 30), (30, 10), (10, 3)], [(3, 10), (10, 30), (30, 60), (60, 120)]]
     for half in (model.encoder, model.decoder):
         assert kinds(half) == ["Linear", "Tanh"] * 3 + ["Linear"]
@@ -115,14 +125,17 @@ def test_the_table_network_narrows_to_a_quarter_of_the_columns() -> None:
     for features, code in [(4, 3), (20, 5), (40, 10), (500, 16)]:
         model = build(preset_config("table-paper", "table"), (features,))
         assert model.memory.items.shape == (50, code)
-        widths = [stage.out_features for stage in model.encoder[::2]]
+        widths = [stage.out_features for stage in model.encoder.modules() if isinstance(stage, nn.Linear)]
         assert widths == sorted(widths, reverse=True)
 
 
 def test_the_wide_network_has_a_code_of_as_many_numbers_as_columns() -> None:
     for features, code in [(4, 8), (20, 20), (500, 64)]:
         model = build(preset_config("table", "table"), (features,))
-        assert [stage.out_features for stage in model.encoder[::2]] == [max(64, min(128, 2 * features)), code]
+        assert [stage.out_features for stage in model.encoder.modules() if isinstance(stage, nn.Linear)] == [
+            max(64, min(128, 2 * features)),
+            code,
+        ]
         assert model.memory.items.shape == (2000, code)
 
 
@@ -214,7 +227,9 @@ SCALES = {"image": ("scale", "none"), "table": ("number_scale", "minmax"), "vide
 
 @pytest.mark.parametrize("network", NAMED)
 @pytest.mark.parametrize(("variant", "fixed"), [("paper", PAPER), ("released", RELEASED)])
-def test_the_variants_of_every_network_have_the_published_numbers(network: str, variant: str, fixed: dict) -> None:
+def test_the_variants_of_every_network_have_the_published_numbers(
+    network: str, variant: str, fixed: dict[str, Any]
+) -> None:
     config = preset_config(f"{network}-{variant}", MODALITY[network])
     found = config.model_dump()
     for section, values in fixed.items():
@@ -242,6 +257,7 @@ def test_every_preset_lets_an_item_pass_the_shrinkage(network: str, variant: str
     ours = others.get(network, network)
     assert config.network == ("video-paper" if network == "video" and variant else network if variant else ours)
     memory = config.memory
+    assert isinstance(memory, MemAESettings)
     assert memory.shrinkage < built_items(config)
     if memory.similarity == "cosine":  # logits lie within 2 / temperature: no weight is above exp(that) / N
         assert memory.shrinkage < math.exp(2 / memory.temperature)
@@ -367,7 +383,7 @@ def test_the_channels_of_a_network_for_video_may_be_others() -> None:
         (12, 8),
         (8, 16),
     ]
-    assert narrow.memory is not None
+    assert isinstance(narrow.memory, MemAE)
     assert narrow.memory.items.shape == (500, 12)
     with pytest.raises(ConfigError, match=r"video\.channels = \[8\]: network 'video' has 2 layers; .* \[48, 96\]"):
         build(override(video, {"video": {"channels": [8]}}, "test"), (1, 16, 64, 96))

@@ -1,4 +1,6 @@
 import gzip
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,13 @@ from memae.image.preprocess import ImagePreprocess
 from memae.image.samples import Images
 from memae.modality import collect, modality_named, open_source
 from memae.table.samples import Table
+from memae.table.schema import TablePreprocess
 from tests.small_tables import fit_table
 
 ROWS = np.random.default_rng(0).random((6, 3))
 
 
-def fit(x):
+def fit(x: np.ndarray | pd.DataFrame) -> ImagePreprocess | TablePreprocess:
     found = collect(open_source(x))
     return fit_table(found, "standard") if isinstance(found, Table) else ImagePreprocess.fit(found, "none")
 
@@ -52,7 +55,7 @@ def fit(x):
         "bfloat16 tensor",
     ],
 )
-def test_two_axes_are_a_table_of_numbers(rows):
+def test_two_axes_are_a_table_of_numbers(rows: np.ndarray | torch.Tensor | list[list[float]]) -> None:
     source = open_source(rows)
     table = collect(source)
     assert source.modality == "table"
@@ -62,18 +65,18 @@ def test_two_axes_are_a_table_of_numbers(rows):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint64", "int32", ">i4"])
-def test_whole_numbers_are_numbers(dtype):
+def test_whole_numbers_are_numbers(dtype: str) -> None:
     assert [column.kind for column in fit(np.arange(6).reshape(3, 2).astype(dtype)).columns] == ["number"] * 2
 
 
-def test_three_and_four_axes_are_images():
+def test_three_and_four_axes_are_images() -> None:
     for shape in ((6, 5, 7), (6, 1, 5, 7), (6, 5, 7, 1)):
         source = open_source(torch.rand(shape))
         assert source.modality == "image"
         assert collect(source).pixels.shape == (6, 1, 5, 7)
 
 
-def test_samples_and_frames_are_sources_too():
+def test_samples_and_frames_are_sources_too() -> None:
     images = Images(np.zeros((2, 1, 4, 4), np.uint8), ["a", "b"], "the camera")
     found = collect(open_source(images))
     assert np.array_equal(found.pixels, images.pixels)
@@ -86,7 +89,7 @@ def test_samples_and_frames_are_sources_too():
         assert list(found.keys) == [0, 1]
 
 
-def test_paths_are_opened_by_their_ending(tmp_path):
+def test_paths_are_opened_by_their_ending(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_csv(tmp_path / "t.CSV", index=False)
@@ -109,7 +112,7 @@ def test_paths_are_opened_by_their_ending(tmp_path):
     assert collect(open_source(tmp_path / "images" / "1.png")).keys == ["1.png"]
 
 
-def test_arrays_beside_x_are_labels(tmp_path):
+def test_arrays_beside_x_are_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", X=ROWS, y=np.array([0, 1, 0, 1, 1, 0]), kind=np.array(list("aabbab")))
     source = open_source(tmp_path / "d.npz")
     assert source.modality == "table"
@@ -123,7 +126,7 @@ def test_arrays_beside_x_are_labels(tmp_path):
     assert [len(part) for part in left.chunks(4)] == [4, 2]
 
 
-def test_big_endian_files_are_read(tmp_path):
+def test_big_endian_files_are_read(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", ROWS.astype(">f4"))
     assert np.allclose(collect(open_source(tmp_path / "x.npy")).columns["x1"].to_numpy(), ROWS[:, 1])
 
@@ -141,12 +144,12 @@ def test_big_endian_files_are_read(tmp_path):
         (pd.Series([1, 2]), r"of shape 2; pass \(S, D\)"),
     ],
 )
-def test_what_holds_no_samples_is_refused(x, what):
+def test_what_holds_no_samples_is_refused(x: Any, what: str) -> None:
     with pytest.raises(DataError, match=f"the array: {what}"):
         open_source(x)
 
 
-def test_paths_to_nothing_are_refused(tmp_path):
+def test_paths_to_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv: no such file or folder; check the path"):
         open_source(tmp_path / "nowhere.csv")
     (tmp_path / "empty.csv").touch()
@@ -158,19 +161,19 @@ def test_paths_to_nothing_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("x", [np.ones((0, 3)), np.ones((3, 0)), np.ones((0, 4, 4)), pd.DataFrame({"a": []})])
-def test_no_samples_are_refused(x):
+def test_no_samples_are_refused(x: np.ndarray | pd.DataFrame) -> None:
     with pytest.raises(DataError, match=r"the (array|DataFrame): holds no samples"):
         collect(open_source(x))
 
 
 @pytest.mark.parametrize("text", ["a,b\n", "a,b", "\n"])
-def test_a_csv_file_of_a_header_only_is_refused(tmp_path, text):
+def test_a_csv_file_of_a_header_only_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=r"t\.csv: holds no samples"):
         collect(open_source(tmp_path / "t.csv"))
 
 
-def test_a_model_says_how_a_csv_file_is_read(tmp_path):
+def test_a_model_says_how_a_csv_file_is_read(tmp_path: Path) -> None:
     model = fit(pd.DataFrame({"zip": ["01", "02"], "n": [1.5, 2.5], "b": [True, False]}))
     (tmp_path / "t.csv").write_text("zip,n,b\n01,3,true\n")
     read = collect(open_source(tmp_path / "t.csv", modality_named("table"), model))
@@ -179,7 +182,7 @@ def test_a_model_says_how_a_csv_file_is_read(tmp_path):
     assert part.columns.to_pylist() == [{"zip": "01", "n": 3.0, "b": True}]
 
 
-def test_a_model_says_in_which_channels_a_folder_is_read(tmp_path):
+def test_a_model_says_in_which_channels_a_folder_is_read(tmp_path: Path) -> None:
     colour = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(colour).save(tmp_path / "a.png")
     for channels in (1, 3):

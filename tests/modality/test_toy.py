@@ -54,7 +54,7 @@ class Windows:
         return Windows(self.values[rows], [self.keys[row] for row in rows.tolist()], self.origin)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Series:
     values: np.ndarray
     origin: str
@@ -93,7 +93,7 @@ class WindowPredictor(SamplePredictor[Any]):
     def encode(self, samples: Windows) -> tuple[Tensor, Mapping[int, str]]:
         return self.artifact.preprocess.encode(samples.values), {}
 
-    def explained(self, samples: Windows, encoded: Tensor, place: int, measured: Any, row: int) -> dict[str, Any]:
+    def explained(self, samples: Windows, encoded: Any, place: int, measured: Any, row: int) -> dict[str, Any]:
         return {"x": encoded[place].numpy(), "reconstruction": measured.rebuilt.x[row].numpy()}
 
 
@@ -132,7 +132,7 @@ class SeriesModality(Modality):
     def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Any) -> Artifact:
         scorer = self._scorer(artifact)
         threshold = Threshold.fit(scorer.scores(prepared.calibration), artifact.config.threshold.false_alarm_rate)
-        return replace(artifact, threshold=threshold, uses=count_uses(scorer, prepared.whole, lambda _: None))
+        return replace(artifact, threshold=threshold, uses=count_uses(scorer, prepared.whole, lambda *_: None))
 
     def load_preprocess(self, stored: Any) -> Scale:
         return Scale.model_validate(stored)
@@ -141,7 +141,7 @@ class SeriesModality(Modality):
         return WindowPredictor(artifact, self._scorer(artifact), request, done, progress).predictions(source)
 
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
-        rows = artifact.model.decoder(artifact.model.memory.items).detach()  # type: ignore[union-attr]
+        rows = artifact.model.decoder(artifact.model.memory.items).detach()
         return None, [{str(place): float(value) for place, value in enumerate(row)} for row in rows]
 
     def describe(self, artifact: Artifact) -> Description:
@@ -180,9 +180,9 @@ def test_it_is_fitted_scored_and_explained(detector: Detector, data: Any) -> Non
     assert verdicts.is_anomaly[touched].mean() > 0.9
     assert verdicts.is_anomaly[~touched].mean() < 0.1
     worst = max(verdicts.explanations, key=lambda one: one.score)
-    assert worst.x.shape == worst.reconstruction.shape == (20,)  # type: ignore[union-attr]
+    assert worst.x.shape == worst.reconstruction.shape == (20,)
     assert sum(use.weight for use in worst.items) == pytest.approx(1)
-    assert detector.items().usage_counts.sum() > 0  # type: ignore[union-attr]
+    assert detector.items().usage_counts.sum() > 0
 
 
 def test_it_is_saved_and_loaded(detector: Detector, data: Any, tmp_path: Path) -> None:
