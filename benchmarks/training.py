@@ -51,7 +51,7 @@ MNIST_CLASS, MNIST_IMAGES, MNIST_EPOCHS = 8, 3840, 2
 KDD_ROWS, KDD_EPOCHS = 132_000, 5  # what the paper's protocol leaves to train on, and the epochs of its preset
 PYOD_ROWS, PYOD_EPOCHS = 40_000, 1
 PRESETS: dict[str, tuple[str, str, tuple[int, ...]]] = {
-    "mnist": ("mnist", "image", (1, 28, 28)),  # our default: network `thumbnail`
+    "mnist": ("mnist", "image", (1, 28, 28)),  # our default: network `small`
     "mnist-paper": ("mnist-paper", "image", (1, 28, 28)),
     "kdd": ("kddcup-paper", "table", (120,)),
 }

@@ -1,4 +1,4 @@
-"""python -m experiments run | summary | render | demo | choose | figures."""
+"""python -m experiments run | summary | render | demo | tune | figures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from experiments.bundled_demo import demo_path, run_bundled_demo
-from experiments.choose import choose
 from experiments.drawings import draw_figures
 from experiments.figures import compute_figures
 from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
 from experiments.summary import as_json, as_text, summarise
+from experiments.tune import tune
 from experiments.variants import VARIANTS
 from experiments.workers import run_in_processes
 
@@ -75,14 +75,22 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-@app.command("choose")
-def choose_defaults(
-    data: Annotated[str, typer.Option(help="mnist, kddcup99, tables-2, ped2, ...; left out, all.")] = "",
-) -> None:
+Data = Annotated[str, typer.Option(help="mnist, kddcup99, tables-2, ped2, ...; left out, all.")]
+
+
+@app.command("tune")
+def tune_defaults(data: Data = "") -> None:
     """Compute the variants behind the defaults that have no result file yet; validation data only."""
     for name in [data] if data else list(VARIANTS):
-        for variant, result in choose(name):
+        for variant, result in tune(name):
             _say(f"{name}: {variant}: {result['mean']:.4f} {result['figures']}")
+
+
+@app.command("choose", hidden=True)
+def choose_defaults(data: Data = "") -> None:
+    """The old name of `tune`."""
+    _say("warning: choose is now called tune; the old name is accepted until memae 0.2.0")
+    tune_defaults(data)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """What the figures show, computed point by point and kept as one file each; drawn by `experiments.drawings`.
 
-The figures show how settings act; they are no results. So they are judged on the validation split of `mnist_choose`,
+The figures show how settings act; they are no results. So they are judged on the validation split of `mnist_tuning`,
 one class, after a brief training on some of its images, and no test split is opened.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.methods import METHODS
-from experiments.protocols.images import mnist_choose
+from experiments.protocols.images import mnist_tuning
 from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Split
 from experiments.records import RESULTS, provenance, write_result
@@ -158,7 +158,7 @@ def pictures_of(figure: str, name: str, root: Path = FIGURES) -> Pictures:
 
 def _ranked(point: Point) -> tuple[dict[str, Any], Pictures]:
     """How well held-out images are ranked, and how the memory was used in the last epoch."""
-    split = _some(mnist_choose(NORMAL, seed=0))
+    split = _some(mnist_tuning(NORMAL, seed=0))
     if point.preset is None:
         fitted = METHODS[point.name](split.fit, point.seed)
         return {"metrics": ranking(split.labels, fitted.score(split.test)), "data": _sizes(split)}, {}
@@ -174,7 +174,7 @@ def _ranked(point: Point) -> tuple[dict[str, Any], Pictures]:
 
 def _watched(point: Point) -> tuple[dict[str, Any], Pictures]:
     """The use of the memory epoch by epoch; beside it how well the end of it ranks."""
-    split = _some(mnist_choose(NORMAL, seed=0))
+    split = _some(mnist_tuning(NORMAL, seed=0))
     detector = _fit(point, split.fit)
     assert detector.history is not None
     found = {
@@ -192,7 +192,7 @@ def _watched(point: Point) -> tuple[dict[str, Any], Pictures]:
 
 def _pictured(point: Point) -> tuple[dict[str, Any], Pictures]:
     """Trained on fives: the first held-out fives and the first nines, rebuilt; the items of the memory."""
-    split = mnist_choose(TRAINED, seed=0)
+    split = mnist_tuning(TRAINED, seed=0)
     pixels, labels = known.mnist("train")
     nines, fives = pixels[labels == SHOWN][:NINES], split.test[~split.labels]
     detector = _fit(point, split.fit)

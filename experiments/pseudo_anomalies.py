@@ -1,4 +1,4 @@
-"""Made-up anomalies in training footage of Ped2, to choose settings on: no test frame is opened."""
+"""Synthetic anomalies in training videos of Ped2, to tune settings on: no test frame is opened."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from memae import datasets as known
 from memae.video.frames import FrameKey
 from memae.video.source import VideoSource
 
-__all__ = ["choose_score", "pseudo_anomalies"]
+__all__ = ["figures_on_pseudo_anomalies", "pseudo_anomalies"]
 
-CHOOSE_TRAINING = 12  # of the 16 training videos; the others carry the made-up anomalies
+TRAINING_VIDEOS = 12  # of the 16 training videos; the others carry the synthetic anomalies
 
 
-def choose_score(settings: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, float]:
-    """AUROC on made-up anomalies after training on other videos, as served and with per-video min-max; and the cost.
+def figures_on_pseudo_anomalies(settings: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, float]:
+    """AUROC on synthetic anomalies after training on other videos, as served and with per-video min-max; and the cost.
 
     The cost is in seconds of one core, which other work on the machine lengthens less than those of the clock.
     """
     started = time.process_time()
-    fitted = detector("video", **settings)(seed).fit(ped2.training(ped2.videos("training")[:CHOOSE_TRAINING]))
+    fitted = detector("video", **settings)(seed).fit(ped2.training(ped2.videos("training")[:TRAINING_VIDEOS]))
     fit_s = time.process_time() - started
     with tempfile.TemporaryDirectory() as folder:
         truth = pseudo_anomalies(Path(folder))
@@ -50,29 +50,29 @@ def choose_score(settings: Mapping[str, Mapping[str, Any]], seed: int) -> dict[s
 
 
 def pseudo_anomalies(folder: Path, each: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
-    """Writes training videos 13 to 16 with made-up anomalies as frame folders; returns the labels of their frames.
+    """Writes training videos 13 to 16 with synthetic anomalies as frame folders; returns the labels of their frames.
 
-    Two kinds, for 25 to 50 frames each: a part of the picture is played two to four times as fast, and a CIFAR-10
+    Two kinds, for 25 to 50 frames each: a part of the frame is played two to four times as fast, and a CIFAR-10
     image with the contrast of a walker moves through the scene. Both lie where people walk: anywhere else it is enough
     to know the place. (The idea of pseudo anomalies: Astrid et al.,
     "Learning not to reconstruct anomalies", BMVC 2021.)
     """
     generator = np.random.default_rng(seed)
-    held_out = [
+    validation = [
         np.stack([np.asarray(Image.open(file)) for file in sorted(video.glob("*.jpg"))])
-        for video in ped2.videos("training")[CHOOSE_TRAINING:]
+        for video in ped2.videos("training")[TRAINING_VIDEOS:]
     ]
-    things, walked = _things(), _walked(held_out)
+    objects, walked = _objects(), _walked(validation)
     truth = {}
-    for number, frames in enumerate(held_out):
+    for number, frames in enumerate(validation):
         for copy in range(each):
             name = f"{number}-{copy}"
             changed, marks = frames.astype(np.float32), np.zeros(len(frames), dtype=bool)
-            for change in (_played_fast, _thing_passing):
+            for change in (_played_fast, _object_passing):
                 length = int(generator.integers(25, 50))
                 start = int(generator.integers(8, len(frames) - length - 8))
                 if not marks[start : start + length].any():
-                    change(changed, marks, slice(start, start + length), held_out, things, walked, generator)
+                    change(changed, marks, slice(start, start + length), validation, objects, walked, generator)
             (folder / name).mkdir()
             for place, picture in enumerate(changed.round().clip(0, 255).astype(np.uint8)):
                 Image.fromarray(picture).save(folder / name / f"{place:03}.png", compress_level=1)
@@ -85,7 +85,7 @@ def _played_fast(
     marks: np.ndarray,
     span: slice,
     donors: list[np.ndarray],
-    things: list[np.ndarray],
+    objects: list[np.ndarray],
     walked: np.ndarray,
     generator: np.random.Generator,
 ) -> None:
@@ -112,39 +112,44 @@ def _played_fast(
     marks[here] = True
 
 
-def _thing_passing(
+def _object_passing(
     frames: np.ndarray,
     marks: np.ndarray,
     span: slice,
     donors: list[np.ndarray],
-    things: list[np.ndarray],
+    objects: list[np.ndarray],
     walked: np.ndarray,
     generator: np.random.Generator,
 ) -> None:
-    """A picture of something, sized by perspective, with the contrast of a walker, at up to six px a frame."""
+    """An image of an object, sized by perspective, with the contrast of a walker, at up to six px a frame."""
     _, height, width = frames.shape
     y, middle = divmod(int(generator.choice(height * width, p=walked.ravel())), width)
-    tall = int((15 + 26 * y / height) * generator.uniform(0.8, 1.6))
-    wide = max(8, int(tall * generator.uniform(0.6, 1.4)))
-    thing = np.asarray(Image.fromarray(things[generator.integers(len(things))]).resize((wide, tall))).astype(
-        np.float32
-    )
+    height_px = int((15 + 26 * y / height) * generator.uniform(0.8, 1.6))
+    width_px = max(8, int(height_px * generator.uniform(0.6, 1.4)))
+    moving = np.asarray(
+        Image.fromarray(objects[generator.integers(len(objects))]).resize((width_px, height_px))
+    ).astype(np.float32)
     ground = frames[span.start, max(0, int(y) - 11) : int(y) + 11].mean()
-    contrast = (thing - thing.mean()) / (thing.std() + 1) * generator.uniform(8, 24)
-    thing = ground + generator.uniform(-28, 4) + contrast
-    soft = gaussian_filter(np.pad(np.ones((tall - 4, wide - 4), dtype=np.float32), 2), 2)
+    contrast = (moving - moving.mean()) / (moving.std() + 1) * generator.uniform(8, 24)
+    moving = ground + generator.uniform(-28, 4) + contrast
+    soft = gaussian_filter(np.pad(np.ones((height_px - 4, width_px - 4), dtype=np.float32), 2), 2)
     across, down = generator.choice([-1, 1]) * generator.uniform(0, 5.6), generator.uniform(-0.6, 0.6)
     x = middle - across * (span.stop - span.start) / 2  # it passes the drawn place half way
     for step, number in enumerate(range(span.start, span.stop)):
-        top, left = round(y + down * step - tall / 2), round(x + across * step - wide / 2)
-        rows, columns = slice(max(top, 0), min(top + tall, height)), slice(max(left, 0), min(left + wide, width))
-        if rows.stop - rows.start < tall // 2 or columns.stop - columns.start < wide // 2:
+        top, left = round(y + down * step - height_px / 2), round(x + across * step - width_px / 2)
+        rows, columns = (
+            slice(max(top, 0), min(top + height_px, height)),
+            slice(max(left, 0), min(left + width_px, width)),
+        )
+        if rows.stop - rows.start < height_px // 2 or columns.stop - columns.start < width_px // 2:
             continue
         part = (
             slice(rows.start - top, rows.stop - top),
             slice(columns.start - left, columns.stop - left),
         )
-        frames[number, rows, columns] = frames[number, rows, columns] * (1 - soft[part]) + thing[part] * soft[part]
+        frames[number, rows, columns] = (
+            frames[number, rows, columns] * (1 - soft[part]) + moving[part] * soft[part]
+        )
         marks[number] = True
 
 
@@ -157,7 +162,7 @@ def _walked(videos: list[np.ndarray]) -> np.ndarray:
     return share
 
 
-def _things() -> list[np.ndarray]:
+def _objects() -> list[np.ndarray]:
     """1,000 grey CIFAR-10 training images."""
     sheet = np.asarray(Image.open(known.data_root() / "cifar10" / "train_00.webp").convert("L"))
     return [sheet[32 * r : 32 * r + 32, 32 * c : 32 * c + 32] for r in range(25) for c in range(40)]

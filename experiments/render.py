@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from experiments.choose import log_table
 from experiments.data import DATA, WHOLE
 from experiments.markdown import markdown
 from experiments.records import RESULTS
 from experiments.speed import speed_tables
 from experiments.summary import DataTree, Summary, Tree, summarise
 from experiments.tables import Block, Column, Reported, Row, all_tables
+from experiments.tune import log_table
 from experiments.variants import VARIANTS
 
 __all__ = ["ROOT", "by_part", "comparison", "demo_table", "overview", "rendered"]
@@ -203,7 +203,7 @@ def _blocks(tree: Tree) -> dict[str, str]:
     blocks["evidence"] = overview(tree, OVERVIEW, OVERVIEW_ROWS)
     blocks["video"] = overview(tree, VIDEO, VIDEO_ROWS, empty=True)
     blocks["video-stride"] = overview(tree, STRIDES, VIDEO_ROWS[:3])
-    blocks |= {f"choose-{data}": log_table(data) for data in VARIANTS}
+    blocks |= {f"tune-{data}": log_table(data) for data in VARIANTS}
     for name, table in all_tables().items():
         for block in table.blocks:
             blocks[f"{name}-{block.data}"] = comparison(block, table.rows, tree[name])

@@ -1,4 +1,4 @@
-"""What was tried to choose the defaults: the settings of each variant, round by round. `choose` judges them."""
+"""What was tried for the defaults: the settings of each variant, round by round. `experiments.tune` compares them."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def _mnist() -> dict[str, Settings]:
         "paper's read, unit norm": _with(start, memory={**UNIFORM, "temperature": 1.0, "shrinkage": 1.0}),
         "errors smoothed by 1 px": _with(start, image={"smooth_px": 1.0}),
         "plain autoencoder, errors smoothed by 1 px": _with(start, image={"smooth_px": 1.0}, **PLAIN),
-        "network `thumbnail`, errors smoothed by 1 px": {
+        "network `small`, errors smoothed by 1 px": {
             **_with(start, image={"smooth_px": 1.0}),
-            "network": "thumbnail",
+            "network": "small",
         },
     }
 
@@ -79,7 +79,7 @@ def _mnist_code() -> dict[str, Settings]:
     """A second round: how wide the code is, and how many items there are in it."""
     start: Settings = {}
     return {
-        "start: network `thumbnail` (a code of 16 numbers), 300 items, 20 epochs, smoothed by 1 px": start,
+        "start: network `small` (a code of 16 numbers), 300 items, 20 epochs, smoothed by 1 px": start,
         "plain autoencoder": _with(start, **PLAIN),
         "100 items": _with(start, memory={"num_items": 100}),
         "not sparse": _with(start, memory={"shrinkage": 0.0}),
@@ -110,7 +110,7 @@ def _mnist_length() -> dict[str, Settings]:
 def _cifar10() -> dict[str, Settings]:
     start: Settings = {}
     return {
-        "start: `thumbnail` (a code of 16 numbers), 300 items, 20 epochs, centred, smoothed by 2 px": start,
+        "start: `small` (a code of 16 numbers), 300 items, 20 epochs, centred, smoothed by 2 px": start,
         "errors smoothed by 1 px": _with(start, image={"smooth_px": 1.0}),
         "errors not smoothed": _with(start, image={"smooth_px": 0.0}),
         "unit norm, not centred": _with(start, image={"scale": "unit"}),
@@ -318,20 +318,20 @@ def _ped2() -> dict[str, Settings]:
 
 
 def _defects() -> dict[str, Settings]:
-    """What of an error map is the score of its image; for the keys see `made_up_defects.choose_pool`."""
+    """What of an error map is the score of its image; for the keys see `synthetic_defects.auroc_by_extent`."""
     return {
-        "start: mean of the map": {"heat": 0, "hottest": 1},
-        "its greatest pixel": {"heat": 0, "hottest": 0},
-        "mean of its greatest 1 %": {"heat": 0, "hottest": 0.01},
-        "smoothed by 1/64 of the side, greatest": {"heat": 1 / 64, "hottest": 0},
-        "smoothed by 1/64, mean of the greatest 1 %": {"heat": 1 / 64, "hottest": 0.01},
-        "smoothed by 1/64, mean of the greatest 5 %": {"heat": 1 / 64, "hottest": 0.05},
-        "smoothed by 1/32, greatest": {"heat": 1 / 32, "hottest": 0},
-        "smoothed by 1/16, greatest": {"heat": 1 / 16, "hottest": 0},
-        "smoothed by 1/64, greatest, network `scene`": {"heat": 1 / 64, "hottest": 0, "network": "scene"},
-        "the same, errors as multiples of the usual ones": {
-            "heat": 1 / 64,
-            "hottest": 0,
+        "start: mean of the map": {"smoothing": 0, "top_share": 1},
+        "its greatest pixel": {"smoothing": 0, "top_share": 0},
+        "mean of its greatest 1 %": {"smoothing": 0, "top_share": 0.01},
+        "smoothed by 1/64 of the side, greatest": {"smoothing": 1 / 64, "top_share": 0},
+        "smoothed by 1/64, mean of the greatest 1 %": {"smoothing": 1 / 64, "top_share": 0.01},
+        "smoothed by 1/64, mean of the greatest 5 %": {"smoothing": 1 / 64, "top_share": 0.05},
+        "smoothed by 1/32, greatest": {"smoothing": 1 / 32, "top_share": 0},
+        "smoothed by 1/16, greatest": {"smoothing": 1 / 16, "top_share": 0},
+        "smoothed by 1/64, greatest, network `scene`": {"smoothing": 1 / 64, "top_share": 0, "network": "scene"},
+        "the same, errors as multiples of the mean training error": {
+            "smoothing": 1 / 64,
+            "top_share": 0,
             "network": "scene",
             "relative": True,
         },
@@ -339,8 +339,11 @@ def _defects() -> dict[str, Settings]:
 
 
 def _defects_256() -> dict[str, Settings]:
-    """The networks for images on pictures of 256 px, with the score as served and one that is smoothed more."""
-    served, smoother = {"heat": 1 / 64, "hottest": 0, "side": 256}, {"heat": 1 / 32, "hottest": 0, "side": 256}
+    """The networks for images of 256 px, with the score as served and one that is smoothed more."""
+    served, smoother = (
+        {"smoothing": 1 / 64, "top_share": 0, "side": 256},
+        {"smoothing": 1 / 32, "top_share": 0, "side": 256},
+    )
     relative = {**served, "relative": True}
     found: dict[str, Settings] = {}
     for seed in (0, 1):
@@ -349,15 +352,15 @@ def _defects_256() -> dict[str, Settings]:
                 found[f"network `{network}`{note}, seed {seed}"] = {**way, "network": network, "seed": seed}
     for seed in (0, 1):
         for network in ("scene", "image"):
-            name = f"network `{network}`, errors as multiples of the usual ones, seed {seed}"
+            name = f"network `{network}`, errors as multiples of the mean training error, seed {seed}"
             found[name] = {**relative, "network": network, "seed": seed}
     for seed in (0, 1):  # the rows before had a wider decoder
         name = f"the same, network `scene` whose decoder mirrors the layers, seed {seed}"
         found[name] = {**relative, "network": "scene", "seed": seed}
     for seed in (0, 1):  # the rows before are of another machine, on which a training ends elsewhere
-        for square, errors in ((1, "pixel by pixel"), (4, "squares of 4 px")):
+        for patch_px, errors in ((1, "pixel by pixel"), (4, "patches of 4 px")):
             name = f"the same on another machine, {errors}, seed {seed}"
-            found[name] = {**relative, "network": "scene", "seed": seed, "square": square}
+            found[name] = {**relative, "network": "scene", "seed": seed, "patch_px": patch_px}
     return found
 
 

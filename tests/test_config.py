@@ -8,6 +8,7 @@ import pytest
 
 from memae.config import override, parse_words, read_toml, validated
 from memae.errors import ConfigError
+from memae.modality import ChosenSettings, preset_config
 
 TABLE = validated({"network": "table"}, "test")
 
@@ -124,7 +125,7 @@ def test_an_unknown_key_names_the_close_one_or_all(settings: dict, message: str)
         ({"memory": 3}, r"memory = 3: should be a valid dictionary"),
         (
             {"network": "resnet"},
-            r"network = 'resnet' is unknown; known: video, video-paper, mnist, cifar10, image, scene, thumbnail, "
+            r"network = 'resnet' is unknown; known: video, video-paper, mnist, cifar10, image, scene, small, "
             "kddcup, table, wide",
         ),
     ],
@@ -168,6 +169,25 @@ def test_the_entropy_weight_is_a_number_of_the_memory_and_keeps_its_old_name_for
     del stored["memory"]["entropy_weight"]
     stored["train"]["entropy_weight"] = 0.25  # as a saved model has it
     assert validated(stored, "there").memory.entropy_weight == 0.25
+
+
+@pytest.mark.parametrize("preset", ["thumbnail", "thumbnail-paper"])
+def test_a_preset_keeps_the_old_name_of_its_network_for_a_while(preset: str) -> None:
+    present = preset.replace("thumbnail", "small")
+    said = r"the network thumbnail is now called small; .* until memae 0\.2\.0"
+    with pytest.warns(FutureWarning, match=said) as told:
+        config = ChosenSettings(preset, None).config("image")
+    assert len(told) == 1
+    assert config == preset_config(present, "image")
+
+
+def test_a_network_keeps_its_old_name_for_a_while() -> None:
+    with pytest.warns(FutureWarning, match="the network thumbnail is now called small") as told:
+        changed = ChosenSettings(None, {"network": "thumbnail"}).config("image")
+    assert len(told) == 1
+    assert changed.network == "small"
+    stored = preset_config("small", "image").model_dump() | {"network": "thumbnail"}
+    assert validated(stored, "there").network == "small"  # as a saved model has it
 
 
 def test_a_family_of_memories_that_is_not_known_is_named() -> None:

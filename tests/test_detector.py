@@ -38,7 +38,7 @@ def test_without_a_preset_the_data_chooses(of_images, of_rows):
 
 @pytest.mark.parametrize(
     ("preset", "network", "similarity"),
-    [("mnist", "thumbnail", "cosine"), ("paper", "image", "cosine"), ("cifar10-released", "cifar10", "dot")],
+    [("mnist", "small", "cosine"), ("paper", "image", "cosine"), ("cifar10-released", "cifar10", "dot")],
 )
 def test_a_preset_is_taken_by_name(preset, network, similarity):
     detector = fit(ONES[:40], preset, train={"epochs": 1})

@@ -11,7 +11,7 @@ from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Metrics, Split
 from memae import datasets as known
 
-__all__ = ["CLASSES", "cifar10", "cifar10_choose", "judge", "mnist", "mnist_choose"]
+__all__ = ["CLASSES", "cifar10", "cifar10_tuning", "judge", "mnist", "mnist_tuning"]
 
 CLASSES = tuple(range(10))
 ANOMALIES = 0.3  # their share of the paper's test
@@ -37,14 +37,14 @@ def cifar10(normal: int, seed: int) -> Split:
     return _official(_cifar10, normal, seed)
 
 
-def mnist_choose(normal: int, seed: int) -> Split:
-    """For choosing settings on MNIST; see `_choose`."""
-    return _choose(_mnist, normal, seed)
+def mnist_tuning(normal: int, seed: int) -> Split:
+    """For tuning settings on MNIST; see `_tuning`."""
+    return _tuning(_mnist, normal, seed)
 
 
-def cifar10_choose(normal: int, seed: int) -> Split:
-    """For choosing settings on CIFAR-10; see `_choose`."""
-    return _choose(_cifar10, normal, seed)
+def cifar10_tuning(normal: int, seed: int) -> Split:
+    """For tuning settings on CIFAR-10; see `_tuning`."""
+    return _tuning(_cifar10, normal, seed)
 
 
 def judge(split: Split, scores: np.ndarray, fit_scores: Callable[[], np.ndarray]) -> Metrics:
@@ -70,7 +70,7 @@ def _official(load: Load, normal: int, seed: int) -> Split:
     return Split(train[train_labels == normal], test, anomalous, judged)
 
 
-def _choose(load: Load, normal: int, seed: int) -> Split:
+def _tuning(load: Load, normal: int, seed: int) -> Split:
     """The training file alone: two thirds of the class to fit, a third and 30 per cent others as the test.
 
     The official test split is never opened.
@@ -81,7 +81,7 @@ def _choose(load: Load, normal: int, seed: int) -> Split:
     cut = len(usual) * 2 // 3
     held_out = usual[cut:]
     index = np.concatenate([held_out, strange[: _mixed(len(held_out))]])
-    return Split(pixels[usual[:cut]], pixels[index], labels[index] != normal, {"choose": np.arange(len(index))})
+    return Split(pixels[usual[:cut]], pixels[index], labels[index] != normal, {"tuning": np.arange(len(index))})
 
 
 def _mixed(usual: int) -> int:

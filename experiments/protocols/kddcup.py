@@ -13,7 +13,7 @@ from experiments.protocols.metrics import above, top
 from experiments.protocols.split import Metrics, Split
 from memae import datasets as known
 
-__all__ = ["attacks", "choose", "features", "judge", "judge_attacks", "paper"]
+__all__ = ["attacks", "features", "judge", "judge_attacks", "paper", "tuning"]
 
 FLAGGED = 0.2  # the share of the test rows that the paper's protocol flags
 QUANTILE = 0.95  # of the scores of the training rows: the threshold that takes nothing from the test
@@ -54,12 +54,12 @@ def attacks(seed: int) -> Split:
     return _halves(anomalous=~normal, seed=seed, protocol="full")
 
 
-def choose(seed: int) -> Split:
-    """For choosing settings: the paper's rule within the first half alone, so that no test row is ever seen."""
+def tuning(seed: int) -> Split:
+    """For tuning settings: the paper's rule within the first half alone, so that no test row is ever seen."""
     rows, anomalous = features()
     half, _ = np.array_split(np.random.default_rng(seed).permutation(len(rows)), 2)
     first, second = np.array_split(half, 2)
-    judged = {"choose": np.arange(len(second))}
+    judged = {"tuning": np.arange(len(second))}
     return Split(rows[first[~anomalous[first]]], rows[second], anomalous[second], judged)
 
 

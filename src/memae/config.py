@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from memae.deprecated import renamed_settings
+from memae.deprecated import renamed_settings, warn_renamed
 from memae.errors import ConfigError
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "TrainConfig",
     "add_section",
     "current_names",
+    "current_network",
     "override",
     "read_toml",
     "upgraded",
@@ -64,6 +65,8 @@ class KindSettings(_Section):
     """What the data is called in messages, such as "images"."""
     former_names: ClassVar[Mapping[str, str]] = {}
     """Old dotted names of keys, such as "preprocess.tile", with the keys of this section that took their place."""
+    former_networks: ClassVar[Mapping[str, str]] = {}
+    """Old names of networks, with the present ones."""
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -308,7 +311,7 @@ def _kept_by(section: Mapping[str, Any], kind: Any) -> dict[str, Any]:
 
 
 def current_names(settings: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
-    """Nested settings with every key under its present name.
+    """Nested settings with every key, and the network, under its present name.
 
     Args:
         settings: sections with their settings.
@@ -317,15 +320,30 @@ def current_names(settings: Mapping[str, Any], *, warn: bool = False) -> dict[st
     Raises:
         ConfigError: a setting is given under both names.
     """
-    sections = {made.kind: made.model_fields[made.kind].annotation for made in _KINDS.values()}
+    sections = _sections()
     former = NEW_NAMES | {
-        old: f"{kind}.{new}"
-        for kind, section in sections.items()
-        for old, new in section.former_names.items()  # type: ignore[union-attr]
+        old: f"{kind}.{new}" for kind, section in sections.items() for old, new in section.former_names.items()
     }
     found = renamed_settings(settings, former, warn=warn, stacklevel=3)
+    if "network" in found:
+        found["network"] = current_network(found["network"], warn=warn, stacklevel=3)
     gone = {name.partition(".")[0] for name in former} - sections.keys() - Config.model_fields.keys()
     return {name: part for name, part in found.items() if part or name not in gone}
+
+
+def _sections() -> dict[str, Any]:
+    """The section of each kind of data that is registered."""
+    return {made.kind: made.model_fields[made.kind].annotation for made in _KINDS.values()}
+
+
+def current_network(name: Any, *, warn: bool = False, stacklevel: int = 2) -> Any:
+    """The present name of a network; one that no kind of data has renamed comes back as it is."""
+    if name not in _KINDS:
+        importlib.import_module("memae.modality").modalities()  # each kind registers itself there, a layer above
+    former = {old: new for section in _sections().values() for old, new in section.former_networks.items()}
+    if warn and name in former:
+        warn_renamed(f"the network {name}", former[name], stacklevel)
+    return former.get(name, name)
 
 
 def upgraded(stored: Mapping[str, Any], origin: str) -> Config:
@@ -335,21 +353,20 @@ def upgraded(stored: Mapping[str, Any], origin: str) -> Config:
         ConfigError: as `validated`.
     """
     settings = current_names(stored)
-    kind = _class_of(settings, origin).kind
-    others = {found.kind for found in _KINDS.values()} - {kind}
+    others = _sections().keys() - {_class_of(settings, origin).kind}
     return validated({name: part for name, part in settings.items() if name not in others}, origin)
 
 
 def validated(settings: Mapping[str, Any], origin: str) -> Config:
     """The `Config` behind plain nested settings, every value checked; raises as `override`."""
     settings = renamed_settings(settings, NEW_NAMES, warn=False)
+    settings["network"] = current_network(settings.get("network"))
     made = _class_of(settings, origin)
-    others = {found.kind: found for found in _KINDS.values() if found is not made}
-    if wrong := next((name for name in settings if name in others), None):
-        own, other = (cls.model_fields[cls.kind].annotation for cls in (made, others[wrong]))
+    sections = _sections()
+    if wrong := next((name for name in settings if name in sections and name != made.kind), None):
         raise ConfigError(
-            f"{origin}: section [{wrong}] is for {other.plural}, and network {settings['network']!r} is for "  # type: ignore[union-attr]
-            f"{own.plural}; leave the section out"  # type: ignore[union-attr]
+            f"{origin}: section [{wrong}] is for {sections[wrong].plural}, and network {settings['network']!r} is for "
+            f"{sections[made.kind].plural}; leave the section out"
         )
     try:
         return made.model_validate(settings)
@@ -359,8 +376,6 @@ def validated(settings: Mapping[str, Any], origin: str) -> Config:
 
 def _class_of(settings: Mapping[str, Any], origin: str) -> type[Config]:
     network = settings.get("network")
-    if network not in _KINDS:
-        importlib.import_module("memae.modality").modalities()  # each kind registers itself there, a layer above
     if network in _KINDS:
         return _KINDS[network]
     close = difflib.get_close_matches(str(network), list(_KINDS), n=1)

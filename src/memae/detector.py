@@ -49,7 +49,7 @@ class Detector:
     (see `memae.modality.open_source`).
 
     Args:
-        preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "thumbnail", "kddcup", "table",
+        preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "small", "kddcup", "table",
             "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.modality.preset_config`. A
             network for video reads folders of images as videos.
         seed: of all randomness; the same seed and data give the same model. Global random state is untouched.

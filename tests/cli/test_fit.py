@@ -93,7 +93,7 @@ def test_quiet_says_nothing(memae, folder, benign):
 @pytest.mark.parametrize(
     ("preset", "network", "similarity", "scale"),
     [
-        ("mnist", "thumbnail", "cosine", None),
+        ("mnist", "small", "cosine", None),
         ("released", "image", "dot", "none"),
         ("cifar10-paper", "cifar10", "cosine", "none"),
     ],

@@ -88,7 +88,7 @@ def test_a_method_sees_the_normal_samples_and_the_seed(small_data):
 def test_the_untrained_network_is_untrained(small_data):
     found = DATA["mnist"].compute("untrained", "8", 0)
     assert (found.facts["kept_epoch"], found.facts["last_epoch"]) == (0, None)
-    assert found.settings["network"] == "thumbnail"
+    assert found.settings["network"] == "small"
     assert found.settings["threshold"]["calibration_share"] == 0
     assert found.metrics["full"] != found.metrics["paper"]
 

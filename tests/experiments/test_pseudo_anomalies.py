@@ -5,7 +5,7 @@ from experiments.pseudo_anomalies import pseudo_anomalies
 
 
 @pytest.mark.real
-def test_made_up_anomalies_are_the_same_each_time_and_leave_the_rest_alone(tmp_path):
+def test_synthetic_anomalies_are_the_same_each_time_and_leave_the_rest_alone(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     first, second = (pseudo_anomalies(tmp_path / name, each=1) for name in ("one", "two"))

@@ -103,6 +103,12 @@ def test_a_setting_that_came_or_went_and_is_off_makes_no_difference(tmp_path, ch
     assert CELL.parts(tmp_path) == {"2", "8"}
 
 
+def test_a_cell_that_was_made_under_the_old_name_of_its_network_is_that_of_the_present_one(tmp_path):
+    add(tmp_path, "8", {**SETTINGS, "network": "thumbnail"})
+    add(tmp_path, "2", {**SETTINGS, "network": "small"})
+    assert CELL.parts(tmp_path) == {"2", "8"}
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

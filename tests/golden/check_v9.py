@@ -287,16 +287,16 @@ _CROPS = _VIDEO | {"crop_px": 16, "place_px": 8}
 _WARM = {"warmup_epochs": 1}
 
 GOLDENS: dict[str, Golden] = {
-    # preset `mnist`: by default the network `thumbnail`, the residual smoothed
+    # preset `mnist`: by default the network `small` (then `thumbnail`), the residual smoothed
     "mnist": Golden(mnist_like, "mnist", _small(memory=_WARM)),
     "mnist-paper": Golden(mnist_like, "mnist-paper", _small(12)),
     "mnist-released": Golden(mnist_like, "mnist-released", _small(12)),
     "cifar10": Golden(cifar_like, "cifar10", _small(memory=_WARM)),
     "cifar10-paper": Golden(cifar_like, "cifar10-paper", _small(10), weights=3000),
     "cifar10-released": Golden(cifar_like, "cifar10-released", _small(10), weights=3000),
-    "thumbnail": Golden(small_bytes, "thumbnail", _small(memory=_WARM)),
-    "thumbnail-paper": Golden(small_bytes, "thumbnail-paper", _small(16)),
-    "thumbnail-released": Golden(small_grey, "thumbnail-released", _small(16)),
+    "thumbnail": Golden(small_bytes, "small", _small(memory=_WARM)),
+    "thumbnail-paper": Golden(small_bytes, "small-paper", _small(16)),
+    "thumbnail-released": Golden(small_grey, "small-released", _small(16)),
     # preset `image`: by default the network `scene`, which is `image` up to 64 px
     "image": Golden(small_grey, "image", _small(12, memory=_WARM)),
     "image-paper": Golden(small_grey, "image-paper", _small(10)),

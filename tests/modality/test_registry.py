@@ -18,7 +18,7 @@ from memae.memory.memae import MemAE, MemAESettings
 from memae.modality import build, modalities, modality_of, preset_config
 from memae.video.config import VideoConfig
 
-IMAGES = ("mnist", "cifar10", "image", "scene", "thumbnail")
+IMAGES = ("mnist", "cifar10", "image", "scene", "small")
 TABLES = ("kddcup", "table", "wide")
 VIDEOS = ("video", "video-paper")
 NETWORKS = [network for modality in modalities() for network in modality.networks]
@@ -253,7 +253,7 @@ def test_the_variants_of_every_network_have_the_published_numbers(
 @pytest.mark.parametrize("variant", ["", "-paper", "-released"])
 def test_every_preset_lets_an_item_pass_the_shrinkage(network: str, variant: str) -> None:
     config = preset_config(network + variant, MODALITY[network])
-    others = {"mnist": "thumbnail", "cifar10": "thumbnail", "image": "scene", "kddcup": "table", "table": "wide"}
+    others = {"mnist": "small", "cifar10": "small", "image": "scene", "kddcup": "table", "table": "wide"}
     ours = others.get(network, network)
     assert config.network == ("video-paper" if network == "video" and variant else network if variant else ours)
     memory = config.memory
@@ -269,9 +269,9 @@ def test_every_variant_has_the_memory_size_of_the_paper(network: str, variant: s
     assert built_items(preset_config(network + variant, MODALITY[network])) == items
 
 
-def test_a_thumbnail_network_ends_in_a_narrow_code_and_sees_every_pixel() -> None:
-    thumbnail, image = (build(preset_config(name, "image"), (1, 28, 28)) for name in ("thumbnail", "image"))
-    assert convolutions(thumbnail.encoder, nn.Conv2d) == [
+def test_a_small_network_ends_in_a_narrow_code_and_sees_every_pixel() -> None:
+    small, image = (build(preset_config(name, "image"), (1, 28, 28)) for name in ("small", "image"))
+    assert convolutions(small.encoder, nn.Conv2d) == [
         (3, 2, 1, 16),
         (3, 2, 16, 32),
         (3, 2, 32, 64),
@@ -280,15 +280,15 @@ def test_a_thumbnail_network_ends_in_a_narrow_code_and_sees_every_pixel() -> Non
     ]
     assert convolutions(image.encoder, nn.Conv2d) == [(3, 2, 1, 32), (3, 2, 32, 64), (3, 2, 64, 128)]
     pixels = torch.rand(1, 1, 28, 28, requires_grad=True)
-    code = thumbnail.eval().encoder(pixels)
+    code = small.eval().encoder(pixels)
     code.sum().backward()
     assert code.shape == (1, 16, 1, 1)
     assert (pixels.grad != 0).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 9), (28, 20), (33, 64)])
-def test_a_thumbnail_of_any_size_is_rebuilt_at_its_size(size: tuple[int, int]) -> None:
-    model = build(preset_config("thumbnail", "image"), (3, *size)).eval()
+def test_a_small_image_of_any_size_is_rebuilt_at_its_size(size: tuple[int, int]) -> None:
+    model = build(preset_config("small", "image"), (3, *size)).eval()
     rebuilt = model(torch.rand(2, 3, *size))
     assert rebuilt.x.shape == (2, 3, *size)
     assert model.memory.items.shape == (300, 16)
@@ -409,7 +409,7 @@ def test_the_default_for_video_is_a_network_of_its_own() -> None:
         ("image-paper", (3, 128, 128), "mean"),
         ("mnist", (1, 128, 128), "mean"),
         ("cifar10", (3, 128, 128), "mean"),
-        ("thumbnail", (3, 128, 128), "mean"),
+        ("small", (3, 128, 128), "mean"),
     ],
 )
 def test_larger_images_are_scored_by_their_worst_place(

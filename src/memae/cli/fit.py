@@ -38,7 +38,7 @@ def fit(
         str | None,
         option(
             "--preset NAME",
-            "mnist, cifar10, image, thumbnail, kddcup, table or video, also with -paper or -released behind it; "
+            "mnist, cifar10, image, small, kddcup, table or video, also with -paper or -released behind it; "
             "left out, the data decides. video reads folders of images as videos.",
         ),
     ] = None,

@@ -1,7 +1,7 @@
 """The settings of images and every number of their networks and presets.
 
 Networks: `mnist` and `cifar10` are the paper's; `image` fits any image, `scene` is the same up to 64 px and folds
-larger ones for a ninth of the work, `thumbnail` makes a narrow code of a small image. Our default takes `thumbnail`
+larger ones for a ninth of the work, `small` makes a narrow code of a small image. Our default takes `small`
 for MNIST and CIFAR-10, and `scene` for any other images.
 """
 
@@ -32,8 +32,8 @@ __all__ = [
 
 ImageScale = Literal["none", "unit", "centred"]
 Pool = Literal["mean", "max"]
-NETWORKS = ("mnist", "cifar10", "image", "scene", "thumbnail")
-NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "scene": 100, "thumbnail": 300}
+NETWORKS = ("mnist", "cifar10", "image", "scene", "small")
+NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "scene": 100, "small": 300}
 """N of each network where memory.num_items is left open."""
 SMALL_PX = 64
 """Up to this longest side an image shows one object as a whole, above it a scene or a texture."""
@@ -44,7 +44,7 @@ number for each such patch, so a score needs no unfolding."""
 MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 SCENE_LAYERS = (ConvLayer(3, 2, 32), ConvLayer(3, 2, 64), ConvLayer(3, 2, 128))  # a place of the code is 32 px
-THUMBNAIL_CODE = 16  # numbers
+SMALL_CODE = 16  # numbers
 
 
 class ImageConfig(KindSettings):
@@ -63,6 +63,7 @@ class ImageConfig(KindSettings):
         "score.square_px": "patch_px",
         "score.relative": "relative",
     }
+    former_networks = {"thumbnail": "small"}  # noqa: RUF012
 
     size_px: int | None = Field(
         None,
@@ -150,12 +151,12 @@ LARGE: Mapping[str, Mapping[str, Any]] = {
     **DEFAULT,
     "image": {"scale": "unit", "pool": None, "patch_px": None, "relative": None},
 }
-THUMBNAIL: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "unit", "smooth_px": 1.0}}
+SMALL: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "unit", "smooth_px": 1.0}}
 # what tells a car from a lorry of its brightness is its shape; and photographs never fit to the px
 CIFAR10: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "centred", "smooth_px": 2.0}}
-DEFAULTS = {"mnist": THUMBNAIL, "cifar10": CIFAR10, "image": LARGE, "scene": LARGE, "thumbnail": THUMBNAIL}
+DEFAULTS = {"mnist": SMALL, "cifar10": CIFAR10, "image": LARGE, "scene": LARGE, "small": SMALL}
 # The paper's networks for MNIST and CIFAR-10 make 1,024 numbers, which lets a plain autoencoder rebuild any digit.
-DEFAULT_NETWORKS = {"mnist": "thumbnail", "cifar10": "thumbnail", "image": "scene"}
+DEFAULT_NETWORKS = {"mnist": "small", "cifar10": "small", "image": "scene"}
 
 # The paper names no epochs, batch or rate for images; these are ours, for all three variants.
 TRAINING: Mapping[str, Mapping[str, Any]] = {
@@ -163,9 +164,9 @@ TRAINING: Mapping[str, Mapping[str, Any]] = {
     "cifar10": {"epochs": 50, "batch_size": 128, "learning_rate": 1e-3},
     "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "scene": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
-    "thumbnail": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
+    "small": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
 }
-THUMBNAIL_EPOCHS = 20
+SMALL_EPOCHS = 20
 
 
 def preset(network: str, variant: str) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def preset(network: str, variant: str) -> dict[str, Any]:
         published = PUBLISHED[variant]
         train = {**TRAINING[network], **published["train"]}
         return {"network": network, "train": train, "memory": published["memory"], "image": {"scale": "none"}}
-    short = {"epochs": THUMBNAIL_EPOCHS} if DEFAULT_NETWORKS.get(network, network) == "thumbnail" else {}
+    short = {"epochs": SMALL_EPOCHS} if DEFAULT_NETWORKS.get(network, network) == "small" else {}
     train = {**TRAINING[network], **short}
     return {"network": DEFAULT_NETWORKS.get(network, network), "train": train, **DEFAULTS[network]}
 
@@ -193,14 +194,14 @@ def layers_of(network: str, height: int, width: int) -> tuple[tuple[ConvLayer, .
         return CIFAR10_LAYERS, 1
     if network == "scene" and max(height, width) > SMALL_PX:
         return SCENE_LAYERS, SCENE_PATCH_PX
-    # halve at least once: until the shorter side is at most 4 px long, or a thumbnail is a single place
+    # halve at least once: until the shorter side is at most 4 px long, or a small image is a single place
     layers: list[ConvLayer] = []
-    narrow = network == "thumbnail"
+    narrow = network == "small"
     most, least, side = (64, 1, max(height, width)) if narrow else (128, 4, min(height, width))
     channels = most // 4
     while side > least or not layers:
         layers.append(ConvLayer(3, 2, channels))
         channels, side = min(2 * channels, most), (side + 1) // 2
     if narrow:  # a code as wide as the picture copies any picture, normal or not
-        layers[-1] = ConvLayer(3, 2, THUMBNAIL_CODE)
+        layers[-1] = ConvLayer(3, 2, SMALL_CODE)
     return tuple(layers), 1

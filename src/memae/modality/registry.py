@@ -8,13 +8,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from memae.autoencoder import Autoencoder
-from memae.config import VARIANTS, Config, add_section, validated
+from memae.config import VARIANTS, Config, add_section, current_network, validated
 from memae.errors import ConfigError
 from memae.modality.interface import Modality
 from memae.modality.values import FitOptions, Prepared
 from memae.progress import Progress
 
-__all__ = ["build", "modalities", "modality_named", "modality_of", "prepare", "preset_config", "register"]
+__all__ = [
+    "build",
+    "current_preset",
+    "modalities",
+    "modality_named",
+    "modality_of",
+    "prepare",
+    "preset_config",
+    "register",
+]
 
 _REGISTERED: dict[str, Modality | str] = {
     # video first: a folder that holds videos is no folder of images
@@ -65,6 +74,14 @@ def modality_of(network: str) -> Modality:
     return found
 
 
+def current_preset(name: str | None) -> str | None:
+    """A preset under its present name, with a warning for one whose network has been renamed."""
+    if name is None:
+        return None
+    network, dash, variant = str(name).partition("-")
+    return f"{current_network(network, warn=True, stacklevel=3)}{dash}{variant}"
+
+
 def preset_config(name: str | None, kind: str) -> Config:
     """The settings of a preset for a kind of data; None is our default for it.
 
@@ -75,11 +92,12 @@ def preset_config(name: str | None, kind: str) -> Config:
     """
     modality = modality_named(kind)
     networks = [network for other in modalities() for network in other.networks]
-    words = [] if name is None else str(name).split("-")
+    name = current_preset(name)
+    words = [] if name is None else name.split("-")
     network = words.pop(0) if words and words[0] in networks else kind
     variant = words.pop(0) if words and words[0] in VARIANTS else "default"
     if words:
-        raise ConfigError(_unknown_preset(str(name), networks))
+        raise ConfigError(_unknown_preset(name or "", networks))
     if network not in modality.networks:
         raise ConfigError(
             f"preset {name!r} is for {modality_of(network).plural}, and the data is a set of {modality.plural}; "

@@ -9,7 +9,7 @@ from typing import Any
 from memae.config import Config, current_names, override, read_toml
 from memae.errors import ConfigError
 from memae.modality.interface import Modality
-from memae.modality.registry import modalities, preset_config
+from memae.modality.registry import current_preset, modalities, preset_config
 
 __all__ = ["ChosenSettings"]
 
@@ -27,8 +27,9 @@ class ChosenSettings:
 
     def __init__(self, preset: str | None, changes: Mapping[str, Any] | str | Path | None) -> None:
         from_file = isinstance(changes, str | Path)
-        self._preset, self._origin = preset, str(changes) if from_file else "settings"
-        self._changes = read_toml(changes) if isinstance(changes, str | Path) else dict(changes or {})
+        self._preset, self._origin = current_preset(preset), str(changes) if from_file else "settings"
+        found = read_toml(changes) if isinstance(changes, str | Path) else dict(changes or {})
+        self._changes = current_names(found, warn=True)
         self._check()
 
     def config(self, kind: str) -> Config:
@@ -57,7 +58,7 @@ class ChosenSettings:
         return True
 
     def _check(self) -> None:
-        own = [modality for modality in modalities() if modality.name in current_names(self._changes)]
+        own = [modality for modality in modalities() if modality.name in self._changes]
         problems: list[tuple[bool, ConfigError]] = []
         for modality in own or modalities():
             suits = False

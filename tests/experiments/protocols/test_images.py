@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.protocols.images import cifar10, cifar10_choose, judge, mnist, mnist_choose
+from experiments.protocols.images import cifar10, cifar10_tuning, judge, mnist, mnist_tuning
 from experiments.protocols.metrics import ranking
 from memae import datasets as known
 
@@ -63,15 +63,15 @@ def test_each_protocol_ranks_its_own_rows_and_no_training_image_is_scored(small_
 
 
 @pytest.mark.parametrize(
-    ("choose", "load", "folder", "fitted", "held_out"),
-    [(mnist_choose, known.mnist, "mnist", 66, 34), (cifar10_choose, known.cifar10, "cifar10", 26, 14)],
+    ("tuning", "load", "folder", "fitted", "held_out"),
+    [(mnist_tuning, known.mnist, "mnist", 66, 34), (cifar10_tuning, known.cifar10, "cifar10", 26, 14)],
 )
-def test_settings_are_chosen_without_the_test_file(small_data, choose, load, folder, fitted, held_out):
+def test_settings_are_chosen_without_the_test_file(small_data, tuning, load, folder, fitted, held_out):
     for file in (small_data / folder).glob("t10k*"):
         file.unlink()
     for file in (small_data / folder).glob("test*"):
         file.unlink()
-    split = choose(8, seed=0)
+    split = tuning(8, seed=0)
     train, labels = load("train")
     eights = rows_of(train[labels == 8])
     anomalies = round(held_out * 0.3 / 0.7)
@@ -79,7 +79,7 @@ def test_settings_are_chosen_without_the_test_file(small_data, choose, load, fol
     assert rows_of(split.fit) | rows_of(split.test[~split.labels]) == eights
     assert not rows_of(split.fit) & rows_of(split.test)
     assert not eights & rows_of(split.test[split.labels])
-    assert np.array_equal(split.judged["choose"], np.arange(len(split.test)))
+    assert np.array_equal(split.judged["tuning"], np.arange(len(split.test)))
 
 
 @pytest.mark.real

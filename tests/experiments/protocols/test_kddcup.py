@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from experiments.protocols import kddcup
-from experiments.protocols.kddcup import attacks, choose, features, judge, judge_attacks, paper
+from experiments.protocols.kddcup import attacks, features, judge, judge_attacks, paper, tuning
 from experiments.protocols.metrics import above, top
 from experiments.protocols.split import Split
 from memae import datasets as known
@@ -113,7 +113,7 @@ def test_the_training_threshold_takes_nothing_from_the_test():
 
 
 def test_settings_are_chosen_on_rows_that_the_test_of_the_seed_does_not_hold(small_data):
-    chosen, tested = choose(0), rows_of(paper(0).test)
+    chosen, tested = tuning(0), rows_of(paper(0).test)
     assert not rows_of(chosen.fit) & rows_of(chosen.test)
     assert not (rows_of(chosen.fit) | rows_of(chosen.test)) & tested
     assert len(chosen.test) == 75
@@ -129,5 +129,5 @@ def test_the_real_kddcup99_has_the_sizes_of_the_paper(fresh):
     assert len(split.fit) + (~split.labels).sum() == (~normal).sum()
     assert split.labels.mean() == pytest.approx(0.197, abs=0.005)  # so a fifth flagged is about right
     assert len(np.unique(kddcup._kinds())) == 145_584
-    assert len(choose(0).test) == pytest.approx(494_021 / 4, abs=2)
+    assert len(tuning(0).test) == pytest.approx(494_021 / 4, abs=2)
     assert kddcup.FLAGGED == 0.2

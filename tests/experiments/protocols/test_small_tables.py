@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments import choose
+from experiments import tune
 from experiments.data import DATA
 from experiments.methods import TABLE_METHODS
 from experiments.protocols import small_tables
@@ -41,9 +41,9 @@ def test_half_of_the_normal_rows_is_fitted_and_all_others_are_tested(tables):
     assert np.array_equal(found.fit, split("wine", 0).fit)
 
 
-def test_rows_that_choose_are_of_the_chosen_sets_and_a_new_deal_leaves_the_rest_alone(tables):
-    assert choose.TABLES == CHOSEN_ON
-    first, again = (choose._table_split(CHOSEN_ON[0], deal) for deal in (0, 1))
+def test_rows_that_tune_are_of_the_chosen_sets_and_another_split_leaves_the_rest_alone(tables):
+    assert tune.TABLES == CHOSEN_ON
+    first, again = (tune._table_split(CHOSEN_ON[0], seed) for seed in (0, 1))
     assert (len(first.fit), len(first.test), first.labels.sum()) == (45, 22 + 5, 5)
     assert not np.array_equal(first.fit, again.fit)
     seen = [np.unique(np.concatenate([part.fit, part.test]), axis=0) for part in (first, again)]

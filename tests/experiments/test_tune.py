@@ -1,9 +1,11 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from experiments import choose
-from experiments.choose import log_table
+from experiments import __main__ as main
+from experiments import tune
+from experiments.tune import log_table
 
 BRIEF = {"train": {"epochs": 1}}
 
@@ -19,17 +21,35 @@ def test_variants_are_judged_on_validation_data_and_kept(
     small_data, tmp_path, monkeypatch, data, preset_settings, parts
 ):
     variants = {"one": preset_settings, "two": {**preset_settings, "train": {"epochs": 2}}}
-    monkeypatch.setitem(choose.VARIANTS, data, lambda: variants)
+    monkeypatch.setitem(tune.VARIANTS, data, lambda: variants)
     for file in (small_data / "mnist").glob("t10k*"):
         file.unlink()
-    results = dict(choose.choose(data, tmp_path))
+    results = dict(tune.tune(data, tmp_path))
     assert list(results) == ["one", "two"]
     assert list(results["one"]["figures"]) == parts
     assert results["one"]["mean"] == pytest.approx(sum(results["one"]["figures"].values()) / len(parts), abs=1e-5)
     assert results["one"]["settings"] == preset_settings
     assert json.loads((tmp_path / data / "01.json").read_text()) == results["two"]
-    assert list(choose.choose(data, tmp_path)) == []  # kept ones are not computed again
+    assert list(tune.tune(data, tmp_path)) == []  # kept ones are not computed again
     titles, _, first, second = log_table(data, tmp_path).splitlines()
     assert titles == "| variant | mean | " + " | ".join(parts) + " |"
     assert first.startswith("| one | ") and second.startswith("| two | ")
     assert log_table(data, tmp_path / "none") == "No committed runs."
+
+
+def test_results_that_were_written_under_old_names_are_shown_under_the_present_ones():
+    shown = "\n".join(log_table(data) for data in ("mnist", "cifar10", "defects", "defects-256"))
+    assert "network `small`" in shown
+    assert "multiples of the mean training error" in shown
+    assert "patches of 4 px" in shown
+    for old in ("thumbnail", "usual", "squares"):
+        assert old not in shown
+
+
+def test_the_old_command_is_accepted_with_a_warning(monkeypatch):
+    asked = []
+    monkeypatch.setattr(main, "tune", lambda data: asked.append(data) or [])
+    found = CliRunner().invoke(main.app, ["choose", "--data", "mnist"])
+    assert found.exit_code == 0
+    assert "choose is now called tune; the old name is accepted until memae 0.2.0" in found.output
+    assert asked == ["mnist"]

@@ -1,8 +1,8 @@
-"""Made-up pictures with made-up defects, to choose on how the errors of an image become its score.
+"""Synthetic images with synthetic defects, to tune how the errors of an image become its score.
 
-Three kinds of normal pictures (cloth, a part with holes, marble), and defects of three extents: small, large, and the
-whole image. One model is trained for each kind and network, with the settings of the preset `image`, and all ways of a
-network are held against the same error maps.
+There are three kinds of normal images (cloth, a part with holes, marble) and defects of three extents: small, large,
+and the whole image. One model is trained for each kind and network, with the settings of the preset `image`. All ways
+to score are compared on the same error maps.
 """
 
 from __future__ import annotations
@@ -18,73 +18,75 @@ from experiments.protocols import metrics
 from memae import Detector
 from memae.image.maps import patch_means
 
-__all__ = ["choose_pool", "picture", "spoilt"]
+__all__ = ["auroc_by_extent", "normal_image", "with_defect"]
 
-FITTED, NORMAL, EACH = 80, 60, 20  # pictures to fit, normal ones to rank, and ones to rank of each defect
+FITTED, NORMAL, EACH = 80, 60, 20  # images to fit, normal ones to rank, and ones to rank of each defect
 TRAINING = {"train": {"epochs": 30, "batch_size": 8}}
 KINDS = ("cloth", "part", "marble")
 
 
-def choose_pool(settings: Mapping[str, Any]) -> dict[str, float]:
-    """AUROC for each extent of defects, the mean over the kinds of pictures.
+def auroc_by_extent(settings: Mapping[str, Any]) -> dict[str, float]:
+    """AUROC for each extent of defects, the mean over the kinds of images.
 
     Args:
-        settings: `heat`, the deviation of the Gaussian that smooths an error map, as a share of its side; `hottest`,
-            the share of the smoothed map whose mean is the score: 0 is its greatest value, 1 all of it; `network`,
-            by which the images are rebuilt, `image` where it is left out; `side` of the pictures, px, 96 where it is
-            left out: the part grows with it, the cloth, the marble and the defects do not; `seed`, or 0; `square`,
-            the side of the squares of a map, px, or 1; `relative` for errors as multiples of the usual ones.
+        settings: `smoothing`, the standard deviation of the Gaussian that smooths an error map, as a share of its
+            side; `top_share`, the share of the smoothed map whose mean is the score: 0 is its maximum, 1 all of it;
+            `network`, `image` by default; `side` of the images, px, 96 by default: the part grows with it, the cloth,
+            the marble and the defects do not; `seed`, 0 by default; `patch_px`, the side of the patches of a map, 1
+            by default; `relative` for errors as multiples of the mean training error.
     """
     way = dict(settings)
     network, side, seed = way.pop("network", "image"), way.pop("side", 96), way.pop("seed", 0)
-    score = {"relative": way.pop("relative", False), "patch_px": way.pop("square", 1)}
+    score = {"relative": way.pop("relative", False), "patch_px": way.pop("patch_px", 1)}
     figures: dict[str, list[float]] = {extent: [] for extent in DEFECTS}
     for kind in KINDS:
         maps = _maps(kind, network, side, seed, **score)
-        usual = _pooled(maps["normal"], **way)
+        normal = _pooled(maps["normal"], **way)
         for extent in DEFECTS:
-            strange = _pooled(maps[extent], **way)
-            labels = np.repeat([False, True], [len(usual), len(strange)])
-            found = metrics.ranking(labels, np.concatenate([usual, strange]))
+            anomalous = _pooled(maps[extent], **way)
+            labels = np.repeat([False, True], [len(normal), len(anomalous)])
+            found = metrics.ranking(labels, np.concatenate([normal, anomalous]))
             figures[extent].append(found["auroc"])
     return {extent: round(float(np.mean(values)), 5) for extent, values in figures.items()}
 
 
-def _pooled(maps: np.ndarray, heat: float, hottest: float) -> np.ndarray:
+def _pooled(maps: np.ndarray, smoothing: float, top_share: float) -> np.ndarray:
     """(S,) scores of error maps (S, h, w)."""
-    sigma = heat * maps.shape[-1]
-    smooth = gaussian_filter(maps, (0, sigma, sigma)) if heat else maps
+    sigma = smoothing * maps.shape[-1]
+    smooth = gaussian_filter(maps, (0, sigma, sigma)) if smoothing else maps
     flat = np.sort(smooth.reshape(len(smooth), -1), axis=1)
-    scores: np.ndarray = flat[:, -max(1, round(hottest * flat.shape[1])) :].mean(axis=1)
+    scores: np.ndarray = flat[:, -max(1, round(top_share * flat.shape[1])) :].mean(axis=1)
     return scores
 
 
 @cache
 def _maps(kind: str, network: str, side: int, seed: int, **score: Any) -> dict[str, np.ndarray]:
-    """Error maps (S, h, w) of normal pictures, and of spoilt ones by the extent of the defect."""
+    """Error maps (S, h, w) of normal images, and of those with a defect by its extent."""
     generator = np.random.default_rng([KINDS.index(kind), seed] if seed else KINDS.index(kind))
-    draw = partial(picture, kind, side, generator)
+    draw = partial(normal_image, kind, side, generator)
     settings = {**TRAINING, "network": network, "image": {"scale": "unit", **score}}
     detector = Detector("image", seed=seed, settings=settings, device="cpu").fit(
         _stacked(draw() for _ in range(FITTED))
     )
     ranked = {"normal": _stacked(draw() for _ in range(NORMAL))}
     for extent, defects in DEFECTS.items():
-        ranked[extent] = _stacked(spoilt(draw(), defect, generator) for defect in defects for _ in range(EACH))
+        ranked[extent] = _stacked(
+            with_defect(draw(), defect, generator) for defect in defects for _ in range(EACH)
+        )
     maps = {}
-    for name, pictures in ranked.items():
-        errors = [found.error_map for found in detector.explain(pictures) if found.error_map is not None]
+    for name, images in ranked.items():
+        errors = [found.error_map for found in detector.explain(images) if found.error_map is not None]
         maps[name] = np.stack([patch_means(error, score["patch_px"]) for error in errors])
     return maps
 
 
-def _stacked(pictures: Iterable[np.ndarray]) -> np.ndarray:
+def _stacked(images: Iterable[np.ndarray]) -> np.ndarray:
     """(S, H, W) uint8."""
-    return np.round(np.stack(list(pictures)).clip(0, 255)).astype(np.uint8)
+    return np.round(np.stack(list(images)).clip(0, 255)).astype(np.uint8)
 
 
-def picture(kind: str, side: int, generator: np.random.Generator) -> np.ndarray:
-    """(side, side) grey of a normal picture, each a little different, from 0 to 255."""
+def normal_image(kind: str, side: int, generator: np.random.Generator) -> np.ndarray:
+    """(side, side) grey of a normal image, each a little different, from 0 to 255."""
     y, x = np.mgrid[:side, :side].astype(float)
     noise = generator.normal(0, 5, (side, side))
     if kind == "cloth":
@@ -104,13 +106,15 @@ def picture(kind: str, side: int, generator: np.random.Generator) -> np.ndarray:
     return np.asarray(gaussian_filter(grey, 0.7) + noise)
 
 
-def spoilt(grey: np.ndarray, defect: tuple[str, float], generator: np.random.Generator) -> np.ndarray:
-    """A picture (H, W) with a defect: its name and its extent, px; of `noise` the deviation, of `mixed` the share."""
+def with_defect(grey: np.ndarray, defect: tuple[str, float], generator: np.random.Generator) -> np.ndarray:
+    """An image (H, W) with a defect: its name and its extent, px; of `noise` the deviation, of `mixed` the share."""
     name, size = defect
     if name == "noise":
         return np.asarray(grey + generator.normal(0, size, grey.shape))
     if name == "mixed":
-        return np.asarray((1 - size) * grey + size * picture(str(generator.choice(KINDS)), len(grey), generator))
+        return np.asarray(
+            (1 - size) * grey + size * normal_image(str(generator.choice(KINDS)), len(grey), generator)
+        )
     y, x = np.mgrid[: len(grey), : len(grey)].astype(float)
     row, column = generator.uniform(len(grey) * 20 / 96, len(grey) * 76 / 96, 2)  # within the part
     if name == "missing":
