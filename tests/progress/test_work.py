@@ -165,6 +165,15 @@ class TestJob:
             clock.now += 3
             assert work.job_left_s == pytest.approx(2 * 60 + 4 + 1)
 
+    def test_a_stage_that_tells_nothing_on_the_way_has_what_is_left_of_its_estimate(self, clock):
+        work = Watched()
+        work(Plan((Planned("starting", 5), Planned("training", 60, training=True))))
+        with stage(work, "starting", "items"), stage(work, "clustering", "items", 50):
+            clock.now += 3
+            assert work.job_left_s == pytest.approx(2 + 60)
+            clock.now += 3
+            assert work.job_left_s == pytest.approx(60)
+
     def test_the_rate_is_that_of_the_stage_that_runs(self, clock):
         work = Watched()
         work(self.PLAN)

@@ -48,7 +48,13 @@ class Followed:
             "image",
             IMAGES,
             BRIEF | WARM,
-            ["warming up", "training", "counting the use of items", "setting the threshold"],
+            [
+                "warming up",
+                "starting the memory (kmeans)",
+                "training",
+                "counting the use of items",
+                "setting the threshold",
+            ],
         ),
         (
             "table-paper",

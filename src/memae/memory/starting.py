@@ -8,7 +8,7 @@ from torch import Tensor
 from memae.config import Initialisation
 from memae.progress import Progress, stage
 
-__all__ = ["random_items", "starting_items"]
+__all__ = ["kmeans_batch_size", "random_items", "starting_items"]
 
 REPEAT_NOISE = 0.01  # of the root mean square: what repeated rows are moved by
 
@@ -54,10 +54,15 @@ def random_items(encodings: Tensor, count: int, generator: torch.Generator) -> T
     return _without_repeats(encodings[torch.cat([order, again]).to(encodings.device)], generator)
 
 
+def kmeans_batch_size(count: int) -> int:
+    """Encodings of one step of k-means with so many centres."""
+    return max(1024, 3 * count)
+
+
 def _centres(points: Tensor, count: int, seed: int) -> Tensor:
     from sklearn.cluster import MiniBatchKMeans
 
-    found = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=max(1024, 3 * count))
+    found = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=kmeans_batch_size(count))
     return torch.from_numpy(found.fit(points.cpu().numpy()).cluster_centers_).to(points)
 
 

@@ -123,11 +123,16 @@ class Work:
         """Of a job with a plan: seconds until all its stages are done; None while that cannot be told."""
         if not (self.paces and self._plan):
             return None
-        pace = self.paces[-1]
-        self._measure(pace)
-        own = pace.left_s
-        later = (stage for stage in self._plan if stage.name != pace.name or own is None)
-        return sum(stage.seconds * self._scale[stage.training] for stage in later) + (own or 0.0)
+        self._measure(self.paces[-1])
+        on = {pace.name: pace for pace in self.paces}
+        return sum(self._left_s(stage, on.get(stage.name)) for stage in self._plan)
+
+    def _left_s(self, stage: Planned, pace: Pace | None) -> float:
+        """Of a stage of the plan: by its own rate where it has one, else what is left of the estimate."""
+        if pace and pace.left_s is not None:
+            return pace.left_s
+        estimate = stage.seconds * self._scale[stage.training]
+        return max(0.0, estimate - pace.seconds) if pace else estimate
 
     def _time(self) -> str:
         pace, left_s = self.paces[-1], self.job_left_s

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
+from memae.memory.starting import kmeans_batch_size
 from memae.progress import Plan, Planned
 from memae.training.loop import Device
 from memae.training.steps import epochs_of
@@ -19,6 +20,8 @@ __all__ = ["fit_plan"]
 
 TIMED_SAMPLES, TIMED_BYTES = 256, 4 << 20  # that go through the network once to see how long that takes
 TRAINING_PASSES = 3  # the forward pass, and two for the gradients of inputs and weights
+KMEANS_S = 3e-8  # for each sample of a batch, item and dimension: measured, with all of its batches
+KMEANS_IMPORT_S = 1.0
 
 
 def fit_plan(
@@ -49,13 +52,23 @@ def fit_plan(
     epoch_s = TRAINING_PASSES * len(training) * (scored_s if config.memory.trained else plain_s)
     whole_s = scored_s * prod(whole.shape[1:]) / prod(training.shape[1:])
     counted_s = 0 if model.memory is None else len(whole) * whole_s
+    start = Planned(f"starting the memory ({config.memory.initialisation})", _start_s(model, config))
+    trained = Planned("training", epochs * epoch_s, training=True)
     stages = (
         Planned("warming up", warm * TRAINING_PASSES * len(training) * plain_s, training=True),
-        Planned("training", epochs * epoch_s, training=True),
+        *((start, trained) if config.memory.trained else (trained, start)),
         Planned("counting the use of items", counted_s),
         Planned("setting the threshold", calibration * whole_s),
     )
     return Plan(tuple(stage for stage in stages if stage.seconds))
+
+
+def _start_s(model: Autoencoder, config: Config) -> float:
+    """Seconds of k-means; the other ways to start a memory take next to none."""
+    if model.memory is None or config.memory.initialisation != "kmeans":
+        return 0.0
+    items, item_dim = model.memory.num_items, model.memory.item_dim
+    return KMEANS_IMPORT_S + KMEANS_S * kmeans_batch_size(items) * items * item_dim
 
 
 @torch.inference_mode()
