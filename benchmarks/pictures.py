@@ -24,7 +24,7 @@ from benchmarks.training import forward_flop, matrix_rate
 from memae import Detector
 from memae.autoencoder import Autoencoder
 from memae.engine import Rebuilder
-from memae.image.samples import Images
+from memae.image.arrays import Images
 
 __all__ = ["pictures_benchmark"]
 

@@ -35,8 +35,8 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Scorer
+from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess
-from memae.image.samples import Images
 from memae.memory.memae import MemAESettings
 from memae.modality import build, modality_of, preset_config
 from memae.table.config import KDDCUP_WIDTHS

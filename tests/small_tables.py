@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from memae.table.fit_schema import TableSummary, survey
-from memae.table.samples import Table
 from memae.table.schema import TablePreprocess
+from memae.table.source import Table
 
 
 def fit_table(

@@ -110,7 +110,7 @@ def load_artifact(path: Path) -> Artifact:
         read = validated if settings["format"] >= FIRST_WITH_SECTIONS else upgraded
         config = read(settings["config"], str(path / SETTINGS))
         modality = modality_of(config.network)
-        preprocess = modality.load_preprocess(settings["preprocess"])
+        preprocess = modality.Preprocess.model_validate(settings["preprocess"])
         if why := modality.unreadable_format(settings["format"], config, preprocess.shape):
             raise ArtifactError(f"{path}: is of format {settings['format']}, {why}; train the model again")
         with torch.random.fork_rng(devices=[]):

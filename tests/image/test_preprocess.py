@@ -7,10 +7,10 @@ import torch
 
 import memae.image.preprocess
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess
-from memae.image.samples import Images
 from memae.modality import collect, modality_named, open_source
-from memae.table.samples import Table
+from memae.table.source import Table
 from tests.small_tables import fit_table
 
 FRAME = pd.DataFrame(

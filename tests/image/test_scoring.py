@@ -8,10 +8,10 @@ import memae.engine.scoring
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.dataset import StoredImages
 from memae.image.maps import anomaly_map, map_maximum, patch_means
 from memae.image.preprocess import ImagePreprocess, levels_of
-from memae.image.samples import Images
 from memae.image.scoring import JoinedMap, MapSettings
 from memae.image.tiles import Tiles
 from memae.losses import squared_error

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess, levels_of
-from memae.image.samples import Images
 from memae.image.source import ImageSource
 from memae.image.tiles import Tiles, Tiling, store_own_size
 from memae.modality import open_source

@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memae.config import Config, MemoryConfig, override
 from memae.errors import ConfigError, DataError
-from memae.image.build import settle
 from memae.image.config import ImageConfig
 from memae.memory.memae import MemAE, MemAESettings
 from memae.modality import build, modalities, modality_of, preset_config
@@ -416,15 +415,15 @@ def test_larger_images_are_scored_by_their_worst_place(
     name: str | None, shape: tuple[int, ...], pool: str
 ) -> None:
     config = preset_config(name, "image")
-    settled = ImageConfig.of(settle(config, shape))
+    settled = ImageConfig.of(modality_of("image").settle(config, shape))
     assert settled.pool == pool
     assert settled.relative is (pool == "max")
     assert settled.patch_px == (4 if pool == "max" else 1)
     whole = override(config, {"image": {"pool": "mean", "patch_px": 1, "relative": False}}, "test")
-    assert settle(whole, shape) == whole
+    assert modality_of("image").settle(whole, shape) == whole
 
 
 def test_a_small_tile_is_a_place_and_no_thing() -> None:
     config = override(preset_config(None, "image"), {"image": {"tile_px": 32}}, "test")
-    assert ImageConfig.of(settle(config, (1, 32, 32))).pool == "max"
+    assert ImageConfig.of(modality_of("image").settle(config, (1, 32, 32))).pool == "max"
     assert build(config, (1, 32, 32)).query == "position"

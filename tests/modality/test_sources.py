@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess
-from memae.image.samples import Images
 from memae.modality import collect, modality_named, open_source
-from memae.table.samples import Table
 from memae.table.schema import TablePreprocess
+from memae.table.source import Table
 from tests.small_tables import fit_table
 
 ROWS = np.random.default_rng(0).random((6, 3))

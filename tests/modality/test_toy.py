@@ -99,7 +99,7 @@ class WindowPredictor(SamplePredictor[Any]):
 
 class SeriesModality(Modality):
     name, unit, sample, this, files = "series", "windows", "window", "this is a series", ".series"
-    Settings, networks = SeriesConfig, ("series",)
+    Settings, Preprocess, networks = SeriesConfig, Scale, ("series",)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         return x.suffix == ".series" if isinstance(x, Path) else isinstance(x, np.ndarray) and x.ndim == 1
@@ -133,9 +133,6 @@ class SeriesModality(Modality):
         scorer = self._scorer(artifact)
         threshold = Threshold.fit(scorer.scores(prepared.calibration), artifact.config.threshold.false_alarm_rate)
         return replace(artifact, threshold=threshold, uses=count_uses(scorer, prepared.whole, lambda *_: None))
-
-    def load_preprocess(self, stored: Any) -> Scale:
-        return Scale.model_validate(stored)
 
     def predict(self, artifact: Artifact, source: Any, request: Any, done: Any, progress: Any) -> Iterator[Any]:
         return WindowPredictor(artifact, self._scorer(artifact), request, done, progress).predictions(source)

@@ -9,8 +9,8 @@ from memae.errors import DataError
 from memae.image.preprocess import ImagePreprocess
 from memae.modality import collect, modality_named, open_source
 from memae.table.fit_schema import TableSummary, hints, survey
-from memae.table.samples import Table
 from memae.table.schema import column_kind
+from memae.table.source import Table
 from tests.small_tables import fit_table
 
 FRAME = pd.DataFrame(

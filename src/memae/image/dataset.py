@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess
-from memae.image.samples import Images
 from memae.image.source import ImageSource
 from memae.progress import Progress, stage
 from memae.types import Key, Skipped, count

@@ -13,8 +13,7 @@ from scipy import ndimage
 
 from memae.errors import ConfigError, DataError
 from memae.files.image import UnreadableError, read_bright
-from memae.image.mvtec import NORMAL_FOLDER, find_mvtec
-from memae.image.paths import IMAGE_SUFFIXES, find_images
+from memae.image.paths import IMAGE_SUFFIXES, NORMAL_FOLDER, find_images, find_mvtec
 from memae.image.source import ImageSource
 from memae.metrics.curves import Curves, ScoreHistogram, area_share
 from memae.metrics.intervals import Estimate, bootstrap
@@ -295,9 +294,4 @@ def evaluate(detector: Any, source: Any, options: Mapping[str, Any], progress: P
     else:
         meter = SampleMeter(read_labels(source, column, normal, skip_bad=skip_bad), source.origin)
     samples = source.without([*((column,) if column else ()), *options.get("drop", ())])
-    explained = "all" if meter.takes_maps else "none"
-    for part in detector.stream(samples, explained=explained, skip_bad=skip_bad, progress=progress):
-        maps = [(found.key, found.anomaly_map) for found in part.explanations]
-        meter.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
-    wanted = detector.threshold.false_alarm_rate
-    return Judged(meter.result(wanted_false_alarm_rate=wanted, progress=progress), meter.left_out())
+    return meter.judge(detector, samples, skip_bad=skip_bad, progress=progress)

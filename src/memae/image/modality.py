@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,19 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
-from memae.image import predict as prediction
-from memae.image.arrays import ArraySource
-from memae.image.build import build as build_images
-from memae.image.build import settle as settle_images
-from memae.image.config import NETWORKS, SMALL_PX, ImageConfig, preset
-from memae.image.evaluate import evaluate as evaluate_images
-from memae.image.mvtec import find_mvtec
-from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, is_pattern
-from memae.image.prepare import prepare as prepare_images
+from memae.image.arrays import ArraySource, Images
+from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, ImageConfig, layers_of, preset
+from memae.image.evaluate import evaluate
+from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
+from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec, is_pattern
+from memae.image.predict import calibrate, predict
+from memae.image.prepare import prepare
 from memae.image.preprocess import ImagePreprocess
-from memae.image.samples import Images
 from memae.image.scoring import ImageReference, map_threshold
 from memae.image.source import ImageSource, open_idx
-from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prepared, Request
-from memae.progress import Done, Progress
-from memae.types import Key, Prediction, Source
+from memae.memory.build import memory_of
+from memae.modality import Artifact, Description, Modality
+from memae.types import Key, Source
 
 __all__ = ["MODALITY", "ImageModality"]
 
@@ -38,12 +36,20 @@ class ImageModality(Modality):
     unit = "images"
     this = "these are images"
     files = f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders and lists (.txt) of images"
-    Settings = ImageConfig
+    Settings, Preprocess = ImageConfig, ImagePreprocess
     networks = NETWORKS
     score_options = frozenset({"explain", "maps", "maps_of"})
     evaluate_options = frozenset({"label_column", "normal", "labels"})
     notes_after_fit = False
     small_step = 4_000_000
+
+    # each is explained where it is written
+    preset = staticmethod(preset)
+    prepare = staticmethod(prepare)
+    calibrate = staticmethod(calibrate)
+    predict = staticmethod(predict)
+    map_threshold = staticmethod(map_threshold)
+    evaluate = staticmethod(evaluate)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         """Folders, patterns, image files, lists of these, idx files, and arrays of three or four axes."""
@@ -60,41 +66,37 @@ class ImageModality(Modality):
     ) -> Source:
         """See `Modality.open`; a folder in the layout of MVTec AD means its normal images, or for a model its test."""
         if isinstance(x, Images):
-            source: Any = ArraySource(x)
-        elif isinstance(x, np.ndarray):
-            source = ArraySource.of(x, origin)
-        elif isinstance(x, Path) and "idx3-ubyte" in x.name.lower():
-            source = open_idx(x)
-        else:
-            source = _open_files(x if isinstance(x, list) else [x], preprocess)
-            source = source.skipping() if skip_bad else source
-        return source  # type: ignore[no-any-return]
-
-    def prepare(
-        self, source: Any, config: Config, seed: int, options: FitOptions, progress: Progress | None
-    ) -> Prepared:
-        """See `memae.image.prepare.prepare`."""
-        return prepare_images(source, config, seed, options, progress)
-
-    def preset(self, network: str, variant: str) -> Mapping[str, Any]:
-        """See `memae.image.config.preset`."""
-        return preset(network, variant)
+            return ArraySource(x)
+        if isinstance(x, np.ndarray):
+            return ArraySource.of(x, origin)
+        if isinstance(x, Path) and "idx3-ubyte" in x.name.lower():
+            return open_idx(x)
+        source = _open_files(x if isinstance(x, list) else [x], preprocess)
+        return source.skipping() if skip_bad else source
 
     def settle(self, config: Config, shape: tuple[int, ...]) -> Config:
-        """How images of this shape (C, H, W) are scored."""
-        return settle_images(config, shape)
+        """How images of this shape (C, H, W) are scored, where the preset left it open."""
+        settings, large = ImageConfig.of(config), not _is_small(config, shape)
+        left: dict[str, object] = {}
+        if settings.pool is None:
+            left["pool"] = "max" if large else "mean"
+        if settings.patch_px is None:
+            left["patch_px"] = SCENE_PATCH_PX if large else 1
+        if settings.relative is None:
+            left["relative"] = large
+        return config.with_own(**left)
 
     def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
         """A fresh model for images (C, H, W)."""
-        return build_images(config, shape, samples)
-
-    def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
-        """With use counts, mean training error, threshold and the scale of maps."""
-        return prediction.calibrate(artifact, prepared, progress)
-
-    def load_preprocess(self, stored: Any) -> ImagePreprocess:
-        """The scaling of pixels."""
-        return ImagePreprocess.model_validate(stored)
+        channels, height, width = shape
+        layers, patch = layers_of(config.network, height, width)
+        code = encoded_shape(layers, height, width, patch)
+        # one prototype per image while an image shows one object; one per place where it is a scene or a texture
+        query = config.memory.query or ("whole" if _is_small(config, shape) else "position")
+        item_dim = prod(code) if query == "whole" else code[0]
+        memory = memory_of(config, item_dim, NUM_ITEMS[config.network], samples)
+        encoder = conv_encoder(channels, layers, patch)
+        return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, patch), query)
 
     def unreadable_format(self, version: int, config: Config, shape: tuple[int, ...]) -> str | None:
         """Before format 8 the network for larger images was another one."""
@@ -104,12 +106,6 @@ class ImageModality(Modality):
     def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> ImageReference:
         """Maxima of anomaly maps, and the mean training error."""
         return ImageReference.load(tensors, ImageConfig.of(config))
-
-    def predict(
-        self, artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
-    ) -> Iterator[Prediction]:
-        """Image by image, or tile by tile."""
-        return prediction.predict(artifact, source, request, done, progress)
 
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
         """(N, C, H, W)."""
@@ -126,15 +122,9 @@ class ImageModality(Modality):
         """The image at its own size, where it lies in a file."""
         return source.original(key) if isinstance(source, ImageSource) else None
 
-    def map_threshold(self, artifact: Artifact) -> float:
-        """The quantile of the maxima over held-out normal images."""
-        return map_threshold(artifact)
 
-    def evaluate(
-        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
-    ) -> Judged:
-        """By labels, and by masks where there are any."""
-        return evaluate_images(detector, source, options, progress)
+def _is_small(config: Config, shape: tuple[int, ...]) -> bool:
+    return max(shape[1:]) <= SMALL_PX and not ImageConfig.of(config).tile_px
 
 
 def _means_images(path: Path) -> bool:

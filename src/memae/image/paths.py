@@ -11,10 +11,21 @@ from typing import NamedTuple
 from memae.errors import DataError
 from memae.files.atomic import folders_below
 
-__all__ = ["IMAGE_SUFFIXES", "LIST_SUFFIX", "ImageFile", "find_images", "is_pattern"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LIST_SUFFIX",
+    "NORMAL_FOLDER",
+    "ImageFile",
+    "MVTecFolders",
+    "find_images",
+    "find_mvtec",
+    "is_pattern",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 LIST_SUFFIX = ".txt"
+NORMAL_FOLDER = "good"
+"""Of normal images in the layout of MVTec AD."""
 
 
 class ImageFile(NamedTuple):
@@ -111,3 +122,19 @@ def _listed(path: Path, several: bool) -> list[ImageFile]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class MVTecFolders(NamedTuple):
+    """A folder laid out like MVTec AD: train/good, test/<defect>, ground_truth/<defect>/<name>_mask.png."""
+
+    train: Path
+    test: Path
+    masks: Path | None
+
+
+def find_mvtec(root: Path) -> MVTecFolders | None:
+    """The parts of a folder that has train/good and test; None for any other."""
+    train, test, masks = root / "train" / NORMAL_FOLDER, root / "test", root / "ground_truth"
+    if not (train.is_dir() and test.is_dir()):
+        return None
+    return MVTecFolders(train, test, masks if masks.is_dir() else None)

@@ -14,10 +14,10 @@ import torch
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import BATCH_BYTES, SamplePredictor, Scorer, count_uses, items_used, p_value
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.config import ImageConfig
 from memae.image.dataset import StoredImages
 from memae.image.maps import anomaly_map, map_maximum
-from memae.image.samples import Images
 from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
 from memae.image.tiles import OwnSizeImages, Tiles
 from memae.modality import Artifact, Prepared, Request

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.config import ImageScale
-from memae.image.samples import Images
 from memae.types import FAR
 
 __all__ = ["ImagePreprocess", "levels_of"]

@@ -19,10 +19,9 @@ import numpy as np
 
 from memae.errors import DataError
 from memae.files.image import UnreadableError
-from memae.image.arrays import ArraySource
+from memae.image.arrays import ArraySource, Images
 from memae.image.decode import Header, read_header, read_original, read_pixels
 from memae.image.paths import ImageFile, find_images
-from memae.image.samples import Images
 from memae.progress import Count
 from memae.types import EVERYTHING, Key
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from memae.errors import DataError
+from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess, levels_of
-from memae.image.samples import Images
 from memae.progress import Progress, stage
 from memae.types import Skipped, Source, count
 

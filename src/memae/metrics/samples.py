@@ -14,6 +14,7 @@ from memae.errors import DataError
 from memae.metrics.curves import Curves, area_share, average_precision
 from memae.metrics.intervals import RESAMPLES, Estimate, bootstrap
 from memae.metrics.labels import Labels
+from memae.modality.values import Judged
 from memae.progress import Progress, stage
 from memae.types import Key, Skipped
 
@@ -209,6 +210,15 @@ class SampleMeter:
 
     def add_map(self, key: Key, errors: np.ndarray) -> None:
         """Takes the anomaly map (h, w) of a sample; only a meter with `takes_maps` compares it."""
+
+    def judge(self, detector: Any, samples: Any, *, skip_bad: bool, progress: Progress | None) -> Judged:
+        """What the verdicts of a `memae.Detector` on all samples are worth; raises as its `stream` and `result`."""
+        explained = "all" if self.takes_maps else "none"
+        for part in detector.stream(samples, explained=explained, skip_bad=skip_bad, progress=progress):
+            maps = [(found.key, found.anomaly_map) for found in part.explanations]
+            self.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
+        wanted = detector.threshold.false_alarm_rate
+        return Judged(self.result(wanted_false_alarm_rate=wanted, progress=progress), self.left_out())
 
     def left_out(self) -> list[Skipped]:
         """The samples that do not count, and why."""

@@ -35,6 +35,8 @@ class Modality(ABC):
     """The files that it reads, for messages."""
     Settings: ClassVar[type[KindSettings]]
     """Its section of the config."""
+    Preprocess: ClassVar[Any]
+    """The class of its fitted preprocessing, a pydantic model; see `memae.modality.Preprocess`."""
     networks: ClassVar[tuple[str, ...]]
     """The networks that are for it; the one named like the kind is its default."""
     open_options: ClassVar[frozenset[str]] = frozenset()
@@ -120,10 +122,6 @@ class Modality(ABC):
         """The artifact of a trained model with its use counts, its reference and its threshold."""
 
     # a fitted model
-
-    @abstractmethod
-    def load_preprocess(self, stored: Any) -> Any:
-        """The fitted preprocessing behind the plain values of `model_dump`; pydantic's ValidationError if damaged."""
 
     def unreadable_format(self, version: int, config: Config, shape: tuple[int, ...]) -> str | None:
         """Why a model file of an older format cannot be read any more, such as "whose network was wider"."""

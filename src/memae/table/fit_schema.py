@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from memae.errors import DataError
 from memae.table.cells import FEW, MAX_CATEGORIES, WordsAmongNumbers
 from memae.table.config import NumberScale
-from memae.table.samples import Table
 from memae.table.schema import (
     MISSING,
     Column,
@@ -27,7 +26,7 @@ from memae.table.schema import (
     finite_numbers,
     signed_log,
 )
-from memae.table.source import check_names_differ, shown
+from memae.table.source import Table, check_names_differ, shown
 
 __all__ = ["TableSummary", "check_varied", "hints", "survey"]
 

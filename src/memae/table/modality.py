@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,26 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import DataError
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, FitOptions, Judged, Modality, Prepared, Request
-from memae.progress import Done, Progress
-from memae.table import scoring
+from memae.metrics import SampleMeter, read_labels
+from memae.modality import Artifact, Description, Judged, Modality
+from memae.progress import Progress
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
-from memae.table.evaluate import evaluate as evaluate_tables
 from memae.table.networks import fully_connected
-from memae.table.prepare import prepare as prepare_rows
-from memae.table.samples import Table
+from memae.table.prepare import prepare
 from memae.table.schema import TablePreprocess
+from memae.table.scoring import calibrate, predict
 from memae.table.source import (
     TABLE_SUFFIXES,
     ArrowSource,
     ParquetSource,
+    Table,
     TableSource,
     from_array,
     from_frame,
     is_frame,
 )
-from memae.types import Prediction, Source
+from memae.types import Source
 
 __all__ = ["MODALITY", "TableModality"]
 
@@ -44,11 +44,17 @@ class TableModality(Modality):
     unit = "rows"
     this = "this is a table"
     files = ", ".join(TABLE_SUFFIXES)
-    Settings = TableConfig
+    Settings, Preprocess = TableConfig, TablePreprocess
     networks = NETWORKS
     small_step = 100_000_000  # about the multiply-adds of a step forward; a convolution works at many places
     in_place_of = {"maps": "a table has `explain`"}  # noqa: RUF012  constant, of the base a ClassVar
     evaluate_options = frozenset({"label_column", "normal"})
+
+    # each is explained where it is written
+    preset = staticmethod(preset)
+    prepare = staticmethod(prepare)
+    calibrate = staticmethod(calibrate)
+    predict = staticmethod(predict)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         """CSV, Parquet and Arrow files by their suffix, frames, and arrays of two axes."""
@@ -74,35 +80,11 @@ class TableModality(Modality):
             source = from_frame(x)
         return source.skipping() if skip_bad and isinstance(source, CsvSource) else source
 
-    def prepare(
-        self, source: Any, config: Config, seed: int, options: FitOptions, progress: Progress | None
-    ) -> Prepared:
-        """See `memae.table.prepare.prepare`."""
-        return prepare_rows(source, config, seed, options, progress)
-
-    def preset(self, network: str, variant: str) -> Mapping[str, Any]:
-        """See `memae.table.config.preset`."""
-        return preset(network, variant)
-
     def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
         """A fresh model for rows (features,)."""
         widths = (shape[0], *widths_of(config.network, shape[0]))
         memory = memory_of(config, widths[-1], NUM_ITEMS[config.network], samples)
         return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
-
-    def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
-        """With use counts and threshold."""
-        return scoring.calibrate(artifact, prepared, progress)
-
-    def load_preprocess(self, stored: Any) -> TablePreprocess:
-        """The schema."""
-        return TablePreprocess.model_validate(stored)
-
-    def predict(
-        self, artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
-    ) -> Iterator[Prediction]:
-        """Row by row."""
-        return scoring.predict(artifact, source, request, done, progress)
 
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
         """Rows in the columns' own units."""
@@ -125,8 +107,11 @@ class TableModality(Modality):
     def evaluate(
         self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
     ) -> Judged:
-        """By labels in a column."""
-        return evaluate_tables(detector, source, options, progress)
+        """By labels in a column; further options: `skip_bad`, `drop`."""
+        column, skip_bad = options.get("label_column"), bool(options.get("skip_bad"))
+        labels = read_labels(source, column, options.get("normal") or (), skip_bad=skip_bad)
+        samples = source.without([*((column,) if column else ()), *options.get("drop", ())])
+        return SampleMeter(labels, source.origin).judge(detector, samples, skip_bad=skip_bad, progress=progress)
 
 
 def _open_file(path: Path, preprocess: TablePreprocess | None) -> Any:

@@ -25,8 +25,8 @@ from memae.table.config import TableConfig
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, hints, survey
-from memae.table.samples import Table
 from memae.table.schema import TablePreprocess
+from memae.table.source import Table
 from memae.training.split import counted, split
 from memae.types import Encoded, Skipped, Source, count
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from memae.errors import DataError
 from memae.table.cells import NUMBER
-from memae.table.samples import Table
-from memae.table.source import check_names_differ, shown
+from memae.table.source import Table, check_names_differ, shown
 from memae.types import FAR, Cell
 
 __all__ = [

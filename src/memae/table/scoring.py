@@ -15,8 +15,8 @@ from memae.engine.scoring import Measured, SamplePredictor, Scorer, count_uses
 from memae.losses import squared_error
 from memae.modality import Artifact, Prepared, Request
 from memae.progress import Done, Progress, stage
-from memae.table.samples import Table
 from memae.table.schema import TablePreprocess
+from memae.table.source import Table
 from memae.threshold import Threshold
 from memae.types import Encoded, Prediction
 

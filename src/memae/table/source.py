@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,8 +19,7 @@ import pyarrow.parquet as pq
 
 from memae.errors import DataError, first_line
 from memae.progress import Count
-from memae.table.samples import Table
-from memae.types import EVERYTHING, Key
+from memae.types import EVERYTHING, Key, unreadable_at
 
 __all__ = [
     "TABLE_SUFFIXES",
@@ -27,6 +27,7 @@ __all__ = [
     "Block",
     "ColumnSource",
     "ParquetSource",
+    "Table",
     "TableSource",
     "check_names_differ",
     "from_array",
@@ -43,6 +44,26 @@ SHOWN = 10  # column names in a message
 
 Block = tuple[pa.Table, Mapping[int, str]]
 """Rows, and those of them that cannot be read and stand there without values, with the reason."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """S rows of named columns."""
+
+    columns: pa.Table
+    keys: Sequence[Key]
+    origin: str
+    """The file or argument that they came from, for messages."""
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    """Rows that hold nothing, as they could not be read, and why; only a source that was asked to skip has them."""
+
+    def take(self, rows: np.ndarray) -> Table:
+        """The rows of an index (B,)."""
+        keys = [self.keys[row] for row in rows.tolist()]
+        return Table(self.columns.take(rows), keys, self.origin, unreadable_at(self, rows))
+
+    def __len__(self) -> int:
+        return int(self.columns.num_rows)
 
 
 class ColumnSource(ABC):

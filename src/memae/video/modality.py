@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import DataError, MemaeError
 from memae.modality import (
@@ -20,19 +19,17 @@ from memae.modality import (
     Judged,
     Modality,
     Prepared,
-    Request,
     Summary,
     WriteRows,
 )
-from memae.progress import Done, Progress
-from memae.types import Prediction, Skipped, Source
-from memae.video import predict as prediction
+from memae.progress import Progress
+from memae.types import Skipped, Source
 from memae.video import run
-from memae.video.build import build as build_clips
+from memae.video.build import build
 from memae.video.config import NETWORKS, VideoConfig, preset
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
 from memae.video.paths import VIDEO_SUFFIXES, holds_videos
-from memae.video.predict import VideoReference
+from memae.video.predict import VideoReference, calibrate, predict, region_level, scored_frames
 from memae.video.prepare import prepare as prepare_clips
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import ScoredFrame
@@ -64,7 +61,7 @@ class VideoModality(Modality):
     has_events = True
     this = "this is video"
     files = f"video: {', '.join(VIDEO_SUFFIXES)}"
-    Settings = VideoConfig
+    Settings, Preprocess = VideoConfig, VideoPreprocess
     networks = NETWORKS
     open_options = frozenset({"frame_rate"})
     score_options = EVENT_OPTIONS | {"events", "overlay", "before_s", "after_s"}
@@ -72,6 +69,13 @@ class VideoModality(Modality):
     evaluate_options = EVENT_OPTIONS | {"labels"}
     initial_samples = 512  # clips, each of which makes many queries
     initial_batch = 16
+
+    # each is explained where it is written
+    preset = staticmethod(preset)
+    build = staticmethod(build)
+    calibrate = staticmethod(calibrate)
+    predict = staticmethod(predict)
+    map_level = staticmethod(region_level)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         """Video files, folders of them or of UCSD's layout, addresses; where video is wanted any folder and list."""
@@ -100,31 +104,9 @@ class VideoModality(Modality):
             source = source.resized(settings.height, settings.width)
         return prepare_clips(source, config, seed, progress)
 
-    def preset(self, network: str, variant: str) -> Mapping[str, Any]:
-        """See `memae.video.config.preset`."""
-        return preset(network, variant)
-
-    def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
-        """A fresh model for clips (1, T, H, W)."""
-        return build_clips(config, shape, samples)
-
-    def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
-        """With use counts, threshold and the scores of normal video."""
-        return prediction.calibrate(artifact, prepared, progress)
-
-    def load_preprocess(self, stored: Any) -> VideoPreprocess:
-        """The size of the clips."""
-        return VideoPreprocess.model_validate(stored)
-
     def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> VideoReference:
         """Scores of normal video."""
         return VideoReference.load(tensors)
-
-    def predict(
-        self, artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
-    ) -> Iterator[Prediction]:
-        """Frame by frame."""
-        return prediction.predict(artifact, source, request, done, progress)
 
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
         """(N, 1, H, W), the middle frame of each item; a few positions a side show what an item of one position is."""
@@ -176,11 +158,7 @@ class VideoModality(Modality):
         self, artifact: Artifact, opened: Callable[[], Any], watched: np.ndarray | None
     ) -> Iterator[ScoredFrame]:
         """Every frame with its score."""
-        return prediction.scored_frames(artifact, opened(), watched)
-
-    def map_level(self, artifact: Artifact, score: float) -> float:
-        """See `memae.video.predict.region_level`."""
-        return prediction.region_level(artifact, score)
+        return scored_frames(artifact, opened(), watched)
 
     def event_threshold(
         self, artifact: Artifact, false_alarms_per_hour: float, rule: Callable[[float], EventRule] | None
