@@ -17,15 +17,14 @@ from memae.image.arrays import ArraySource
 from memae.progress import Count, Stage
 from memae.report.rows import write_verdicts
 from memae.threshold import Threshold
-from memae.video import run
+from memae.video import pipeline
 from memae.video.decode import VideoFile
 from memae.video.encode import VideoEncoder
+from memae.video.evaluate import evaluate_videos
 from memae.video.events import EventRule
 from memae.video.frames import FrameKey, Frames
-from memae.video.outputs import Outputs
-from memae.video.pipeline import score_frames
+from memae.video.pipeline import Outputs, score_frames
 from memae.video.preprocess import VideoPreprocess
-from memae.video.run import evaluate_videos
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
 from tests.listening import Listener
@@ -38,7 +37,7 @@ GREY = np.full((HEIGHT, WIDTH, 3), 110, dtype=np.uint8)
 
 
 def score_videos(detector, x, rule, outputs, **more):
-    return run.score_videos(
+    return pipeline.score_videos(
         detector, x, rule, outputs, lambda parts: write_verdicts(parts, outputs.frames), **more
     )
 

@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt
 
 from memae.config import PUBLISHED, KindSettings
 from memae.video.networks import ClipLayer
+from memae.video.preprocess import ClipInput
 
 __all__ = [
     "CLIP_LAYERS",
@@ -20,13 +21,10 @@ __all__ = [
     "NORMS",
     "NUM_ITEMS",
     "PATCH_PX",
-    "ClipInput",
-    "FrameScore",
     "VideoConfig",
     "preset",
 ]
 
-ClipInput = Literal["frames", "differences"]
 FrameScore = Literal["mean", "place"]
 NETWORKS = ("video", "video-paper")
 NUM_ITEMS = {"video": 500, "video-paper": 2000}

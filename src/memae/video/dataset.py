@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,10 @@ from memae.errors import DataError, WriteError
 from memae.files.atomic import no_room
 from memae.progress import Progress, stage
 from memae.types import count
-from memae.video.frames import FrameKey, Frames
+from memae.video.frames import FrameKey, FrameReader, Frames
 from memae.video.preprocess import VideoPreprocess
 
-__all__ = ["Clips", "FrameReader", "Span", "StoredFrames"]
-
+__all__ = ["Clips", "Span", "StoredFrames"]
 
 MOTION_PX = 16  # side of the places that motion is measured at
 STILL_WEIGHT = 0.2  # grey levels: how often a square is taken where nothing moves
@@ -32,16 +31,6 @@ class Span(NamedTuple):
 
     start: int
     stop: int
-
-
-class FrameReader(Protocol):
-    """A source of video."""
-
-    origin: str
-
-    def chunks(self, size: int) -> Iterator[Any]:
-        """Consecutive `Frames`, at most `size` of one video at a time."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """How good scores, anomaly maps, regions and events of video are, frame by frame, where labels or masks exist.
 
+`evaluate_videos` scores videos and holds them against labels; `VideoMeter` counts frame by frame as they come.
+
 Frames of one video are not independent, so every interval here is a bootstrap over whole videos.
 """
 
@@ -9,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,8 @@ from memae.deprecated import renamed_attribute
 from memae.errors import DataError
 from memae.metrics.intervals import Estimate
 from memae.metrics.samples import ResultTable, figures_of, rows_of
+from memae.progress import Progress, stage
+from memae.types import count
 from memae.video.events import EventFinder, EventRule
 from memae.video.figures import (
     VideoCounts,
@@ -27,10 +32,71 @@ from memae.video.figures import (
     segments_of,
 )
 from memae.video.frames import FrameKey
-from memae.video.ground_truth import VideoTruth, listed_videos
+from memae.video.ground_truth import VideoTruth, listed_videos, read_truth
+from memae.video.pipeline import videos_of
+from memae.video.regions import find_regions
+from memae.video.source import VideoSource
 from memae.video.tracks import TrueRegions
 
-__all__ = ["VideoEvaluation", "VideoMeter", "per_video_min_max"]
+__all__ = ["VideoEvaluation", "VideoMeter", "evaluate_videos", "per_video_min_max"]
+
+COUNTED = 512  # frames counted at a time
+
+
+def evaluate_videos(
+    detector: Any,
+    x: Any,
+    labels: Path,
+    rule: EventRule,
+    *,
+    mask: Path | None = None,
+    progress: Progress | None = None,
+) -> VideoEvaluation:
+    """Scores of videos held against labels.
+
+    Args:
+        detector: a `memae.Detector` with a model of video.
+        x: videos, or a source of them.
+        labels: a CSV file or a folder of masks.
+        rule: when frames make an event.
+        mask: as for `memae.video.pipeline.score_videos`.
+        progress: told how far the work is.
+
+    Raises:
+        DataError: a video, mask or labels that cannot be used.
+    """
+    source, watched = videos_of(detector, x, mask)
+    meter = VideoMeter(_labels_of(source, labels, progress), rule=rule)
+    # what half of the normal frames reach somewhere: lower, and all places run together
+    level = detector.map_level(float(np.median(detector.threshold.calibration)))
+    with stage(progress, "scoring", "frames", count(source)) as done:
+        for frame in detector.watch(source, watched=watched):
+            found = find_regions(frame.anomaly_map, level, *source.sizes[frame.key.video])
+            boxes = [(*region.box, region.peak) for region in found]
+            meter.add(frame.key, frame.score, frame.anomaly_map, boxes)
+            done(1, frame.key)
+    with stage(progress, "figures and intervals", "figures"):
+        return meter.result()
+
+
+def _labels_of(source: VideoSource, labels: Path, progress: Progress | None) -> VideoTruth:
+    """The labels of videos, with masks in px of the videos; their frames are counted first, which takes time."""
+    if not labels.exists():  # said at once, before the frames are counted
+        raise DataError(f"{labels}: no such file or folder of labels; check the path")
+    lengths = dict.fromkeys(source.videos, 0)
+    with stage(progress, "counting frames", "frames", count(source)) as done:
+        for chunk in source.resized(8, 8).chunks(COUNTED):  # no container tells for sure
+            lengths[chunk.keys[0].video] += len(chunk)
+            done(len(chunk), chunk.keys[-1])
+    truth = read_truth(labels, lengths)
+    for video, masks in truth.masks.items():
+        size, own = source.sizes[video], masks.read(0).shape
+        if own != size:
+            raise DataError(
+                f"{labels}: the masks of video {video!r} are {own[1]} x {own[0]} px, and the video is {size[1]} x "
+                f"{size[0]} (width x height); bring them to the size of the video"
+            )
+    return truth
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["FrameKey", "Frames", "Picture"]
+__all__ = ["FrameKey", "FrameReader", "Frames", "Picture"]
 
 
 class FrameKey(NamedTuple):
@@ -52,3 +52,13 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+
+class FrameReader(Protocol):
+    """A source of video."""
+
+    origin: str
+
+    def chunks(self, size: int) -> Iterator[Frames]:
+        """Consecutive frames, at most `size` of one video at a time."""
+        ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memae.config import Config
-from memae.errors import DataError, MemaeError
+from memae.errors import ConfigError, DataError, MemaeError
 from memae.modality import (
     Artifact,
     Description,
@@ -24,11 +25,12 @@ from memae.modality import (
 )
 from memae.progress import Progress
 from memae.types import Skipped, Source
-from memae.video import run
 from memae.video.build import build
 from memae.video.config import NETWORKS, VideoConfig, preset
+from memae.video.evaluate import evaluate_videos
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
 from memae.video.paths import VIDEO_SUFFIXES, holds_videos
+from memae.video.pipeline import Outputs, score_videos
 from memae.video.predict import VideoReference, calibrate, predict, region_level, scored_frames
 from memae.video.prepare import prepare as prepare_clips
 from memae.video.preprocess import VideoPreprocess
@@ -37,17 +39,10 @@ from memae.video.source import VideoSource
 
 __all__ = ["MODALITY", "VideoModality"]
 
-EVENT_OPTIONS = frozenset(
-    {
-        "false_alarms_per_hour",
-        "on_threshold",
-        "off_threshold",
-        "least_s",
-        "merge_gap_s",
-        "cool_down_s",
-        "mask",
-    }
-)
+TIMES = ("least_s", "merge_gap_s", "cool_down_s")
+EVENT_OPTIONS = frozenset({"false_alarms_per_hour", "on_threshold", "off_threshold", "mask", *TIMES})
+FALSE_ALARMS_PER_HOUR = 1.0  # where nobody names a rate
+SHOWN_SKIPPED = 5
 ITEM_POSITIONS = 4  # on each side of the map that an item is decoded on
 ITEM_BATCH = 32
 
@@ -134,21 +129,75 @@ class VideoModality(Modality):
         self, detector: Any, source: Any, options: Mapping[str, Any], write: WriteRows, progress: Progress | None
     ) -> Summary:
         """Rows of frames, events with stills and clips, and an overlay, in one pass."""
-        return run.score_files(detector, source, options, write, progress)
+        rule, caveat = _event_rule(detector, options)
+        out, events, overlay = (options.get(name) for name in ("out", "events", "overlay"))
+        around = {name: options[name] for name in ("before_s", "after_s") if name in options}
+        for name, seconds in around.items():
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise ConfigError(f"`{name}` {seconds:g}: give seconds, 0 or more")
+        outputs = Outputs(out, events, overlay, **around, rows_to_stdout=not (out or events or overlay))
+        mask = options.get("mask")
+        found = score_videos(detector, source, rule, outputs, write, mask=mask, progress=progress)
+        threshold = detector.threshold.value
+        files = {"out": out, "event_file": events, "overlay": overlay}
+        figures = {
+            "frames": found.frames,
+            "anomalous_frames": found.anomalous_frames,
+            "events": len(found.events),
+            "skipped": len(found.skipped),
+            "threshold": threshold,
+            "on_threshold": rule.on_threshold,
+            "enter": rule.on_threshold,  # its old name, until 0.2.0
+            "caveat": caveat,
+        }
+        count = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
+        line = (
+            f"{found.frames:,} frames, {found.anomalous_frames:,} ({found.anomalous_frames / found.frames:.2%}) above "
+            f"score {threshold:.4g}; {count} from score {rule.on_threshold:.4g} on"
+        )
+        lines = ["; ".join([line, *(str(path) for path in files.values() if path)])]
+        lines += [f"note: {caveat}"] if caveat else []
+        lines += self.skipped_lines(len(found.skipped), found.skipped) if found.skipped else []
+        return Summary(lines, figures | {name: str(path) for name, path in files.items() if path})
 
     def evaluate(
         self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
     ) -> Judged:
         """By frames, pixels, regions and events."""
-        return run.evaluate(detector, source, options, progress)
+        if options.get("labels") is None:
+            raise ConfigError(
+                "a model of video is compared with labels, a CSV file or a folder of masks; see docs/video.md"
+            )
+        if options.get("skip_bad"):
+            raise ConfigError(
+                "`skip_bad`: figures without some of the videos are figures of another test set; take the bad videos "
+                "and their labels out of it, or mend them"
+            )
+        rule, caveat = _event_rule(detector, options)
+        mask = options.get("mask")
+        result = evaluate_videos(detector, source, options["labels"], rule, mask=mask, progress=progress)
+        return Judged(result, notes=[caveat] if caveat else [])
 
     def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
-        """A line a video."""
-        return run.bad_videos(count, first)
+        """How many videos were bad, and a line on what became of each of the first."""
+        lines = [f"{count:,} bad video{'s' * (count != 1)}:"]
+        lines += [f"  {video}: {reason}" for video, reason in first[:SHOWN_SKIPPED]]
+        return lines + [f"  and {count - SHOWN_SKIPPED:,} more"] * (count > SHOWN_SKIPPED)
 
     def summary_of_events(self, detector: Any) -> tuple[str, Mapping[str, Any]] | None:
-        """When events begin where nobody says."""
-        return run.default_events(detector)
+        """When events begin where nobody says; None without held-out video."""
+        try:
+            found: EventThreshold = detector.event_threshold(FALSE_ALARMS_PER_HOUR)
+        except MemaeError:
+            return None
+        minutes = f"{60 * found.normal_hours:.3g} minutes of held-out normal video"
+        rate = f"{FALSE_ALARMS_PER_HOUR:g} false alarm an hour"
+        line = f"from score {found.on_threshold:.4g} on, for at most {rate}, from {minutes}"
+        if found.caveat:
+            line = (
+                f"from score {found.on_threshold:.4g} on, just above all of {minutes}: too short to promise {rate}"
+            )
+        return line, found.figures()
 
     def as_trained(self, source: Any, preprocess: VideoPreprocess) -> Any:
         """With frames of the size of the network."""
@@ -171,6 +220,32 @@ class VideoModality(Modality):
                 "video with threshold.calibration_share above 0"
             )
         return fit_event_threshold(normal, false_alarms_per_hour, rule or EventRule)
+
+
+def _event_rule(detector: Any, options: Mapping[str, Any]) -> tuple[EventRule, str | None]:
+    """The rule of events behind options, and what must be said about its threshold.
+
+    Args:
+        detector: a model of video.
+        options: `on_threshold` or `false_alarms_per_hour`, `off_threshold`, `least_s`, `merge_gap_s`, `cool_down_s`.
+
+    Raises:
+        ConfigError: a value out of range, or a score and a rate.
+        MemaeError: no score is given, and the model knows no normal video to find one from.
+    """
+    times = {name: options[name] for name in TIMES if name in options}
+    on, off, rate = (options.get(name) for name in ("on_threshold", "off_threshold", "false_alarms_per_hour"))
+    if on is not None and rate is not None:
+        raise ConfigError(
+            "`on_threshold` and `false_alarms_per_hour` both set the score that begins an event; give one of them"
+        )
+    if on is not None:
+        return EventRule(on, off, **times), None
+    rate = FALSE_ALARMS_PER_HOUR if rate is None else rate
+    if not rate > 0:
+        raise ConfigError(f"`false_alarms_per_hour` {rate:g}: give a rate above 0")
+    found: EventThreshold = detector.event_threshold(rate, lambda score: EventRule(score, **times))
+    return EventRule(found.on_threshold, found.off_threshold if off is None else off, **times), found.caveat
 
 
 MODALITY = VideoModality()

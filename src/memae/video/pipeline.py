@@ -1,7 +1,7 @@
 """From videos to what a person acts on, in one pass that decodes each frame once.
 
-`score_frames` gives the frames of a source with their scores. `video_writers` takes them one by one: it finds the
-events, and writes a still and a clip of each, and overlays.
+`score_videos` is the pass. `score_frames` gives the frames of a source with their scores, `VideoWriters` finds the
+events and has them drawn, and each score goes to the rows:
 
     with video_writers(source, rule, levels, Outputs(events=Path("events.jsonl"))) as writers:
         for frame in score_frames(writers.source, scorer):
@@ -10,29 +10,154 @@ events, and writes a still and a clip of each, and overlays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, Protocol
 
-from memae.errors import DataError
-from memae.types import ItemUse
-from memae.video.dataset import FrameReader
-from memae.video.encode import VideoEncoder, encoded_video
-from memae.video.event_media import EventMedia, Peak, write_events
+import numpy as np
+
+from memae.errors import ConfigError, DataError
+from memae.files.atomic import check_writable
+from memae.modality import WriteRows
+from memae.progress import Progress, stage
+from memae.types import ItemUse, Skipped, Verdicts, count
+from memae.video.encode import OUTPUT_SUFFIXES
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail
-from memae.video.frames import Frames, Picture
-from memae.video.outputs import Output, Outputs, check_outputs, overlay_files
-from memae.video.recent import Shot
-from memae.video.regions import Box, Region, find_regions
-from memae.video.render import annotated, frame_caption
+from memae.video.frames import FrameKey, FrameReader, Frames
+from memae.video.media import EventMedia, Overlays, Peak, Shot, write_events
+from memae.video.paths import VIDEO_SUFFIXES
+from memae.video.regions import Region, find_regions, watched_pixels
 from memae.video.scoring import CHUNK_FRAMES, ScoredFrame
 from memae.video.source import VideoSource
 
-__all__ = ["MapLevels", "Scorer", "VideoWriters", "score_frames", "video_writers"]
+__all__ = [
+    "MapLevels",
+    "Outputs",
+    "ScoredVideos",
+    "VideoWriters",
+    "score_frames",
+    "score_videos",
+    "video_writers",
+    "videos_of",
+]
 
 EVENT_ITEMS = 5  # named in an event, largest share first
+ROWS = 256  # frames written at a time
+
+_EVENT_FILE = re.compile(r"event-\d{4,}\.(png|mp4)")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is wanted of a pass over videos; None leaves it out."""
+
+    frames: Path | None = None
+    """.csv, .parquet or .jsonl: a row a frame, which the caller writes."""
+    events: Path | None = None
+    """.jsonl: a line an event; a folder of the same name without suffix takes the stills and clips."""
+    overlay: Path | None = None
+    """.mp4 or .mkv of one video, or a folder for one of each."""
+    before_s: float = 3.0
+    """Seconds in the clip of an event before its first frame."""
+    after_s: float = 3.0
+    """Seconds after its last one."""
+    rows_to_stdout: bool = False
+    """Rows as CSV on stdout, if `frames` is None."""
+
+    @property
+    def media(self) -> Path | None:
+        """The folder of the stills and clips."""
+        return self.events.with_suffix("") if self.events else None
+
+
+@dataclass(frozen=True)
+class ScoredVideos:
+    """What a pass over videos found."""
+
+    frames: int
+    anomalous_frames: int
+    events: list[Event]
+    skipped: tuple[Skipped, ...]
+    """Videos that could not be read, or not to their end; only a source that was asked to skip has them."""
+
+
+def score_videos(
+    detector: Any,
+    x: Any,
+    rule: EventRule,
+    outputs: Outputs,
+    write: WriteRows,
+    *,
+    mask: Path | None = None,
+    progress: Progress | None = None,
+) -> ScoredVideos:
+    """Scores videos once and writes all that is wanted of them; each file appears when it is complete.
+
+    Where there is no room for an overlay, or for stills and clips, all the rest is written before that is raised.
+
+    Args:
+        detector: a `memae.Detector` with a model of video.
+        x: videos, or a source of them.
+        rule: when frames make an event.
+        outputs: where to.
+        write: writes the rows of the frames, where these are wanted.
+        mask: an image or a JSON file of polygons that takes places out of every score; see `memae.video.regions`.
+        progress: told how far the work is.
+
+    Raises:
+        DataError: a video or mask that cannot be used.
+        ConfigError: an output that cannot hold what is wanted.
+        WriteError: an output that cannot be written.
+        MissingExtraError: PyAV is not installed.
+    """
+    source, watched = videos_of(detector, x, mask)
+    levels = MapLevels(detector.map_level(rule.on_threshold), detector.map_level(rule.ends_below))
+    with (
+        stage(progress, "scoring", "frames", count(source)) as done,
+        video_writers(source, rule, levels, outputs) as writers,
+    ):
+
+        def rows() -> Iterator[tuple[FrameKey, float]]:
+            for frame in detector.watch(writers.source, watched=watched):
+                writers.add(frame)
+                done(1, frame.key)
+                yield frame.key, frame.score  # a frame itself holds its clip and its picture
+
+        parts = _verdicts(detector.threshold, rows())
+        total, flagged = (write if outputs.frames or outputs.rows_to_stdout else _counted)(parts)
+    return ScoredVideos(total, flagged, writers.events, source.skipped)
+
+
+def videos_of(detector: Any, x: Any, mask: Path | None) -> tuple[VideoSource, np.ndarray | None]:
+    """Opened videos, and which pixels (H, W) of what the network sees of them a mask leaves; None without a mask.
+
+    Raises:
+        DataError: something else than videos, or a mask that cannot be used.
+    """
+    source = detector.open(x)
+    if not isinstance(source, VideoSource):
+        raise DataError(f"{source.origin}: this is no video; take score without the options for video")
+    return source, watched_pixels(mask, source.sizes.values(), *source.size) if mask else None
+
+
+def _verdicts(threshold: Any, rows: Iterator[tuple[FrameKey, float]]) -> Iterator[Verdicts]:
+    while part := list(islice(rows, ROWS)):
+        keys, scores = [key for key, _ in part], np.array([score for _, score in part])
+        yield Verdicts(keys, scores, threshold.p_values(scores), threshold.flags(scores), threshold.value)
+
+
+def _counted(parts: Iterable[Verdicts]) -> tuple[int, int]:
+    """How many frames, and how many of them are anomalous."""
+    total = flagged = 0
+    for part in parts:
+        total, flagged = total + len(part), flagged + int(part.is_anomaly.sum())
+    return total, flagged
 
 
 class Scorer(Protocol):
@@ -83,8 +208,8 @@ def video_writers(
         WriteError: one that cannot be written.
         MissingExtraError: PyAV is not installed.
     """
-    files = overlay_files(outputs.overlay, source) if outputs.overlay else {}
-    check_outputs(outputs, files.values(), source)
+    files = _overlay_files(outputs.overlay, source) if outputs.overlay else {}
+    _check_outputs(outputs, files.values(), source)
     with (
         Overlays(files, levels.on, rule.on_threshold) as overlays,
         EventMedia(outputs.media, rule, levels.on, outputs.before_s, outputs.after_s) as media,
@@ -115,49 +240,40 @@ class VideoWriters:
 
     def add(self, frame: ScoredFrame) -> None:
         """Takes the next frame of the source, in order."""
-        key, picture = frame.key, frame.picture
+        key = frame.key
         if key.video != self._video:
             self._end_video()
             self._video = key.video
-            self._overlays.attempt(self._overlays.begin, key.video)
         size = self.source.sizes[key.video]
-        regions = find_regions(frame.anomaly_map, self._levels.off, *size)
-        began = self._find_events(frame, regions, size)
-        if not self.drawn:
-            return
-        if not picture:
-            raise DataError(f"{key.video}: frame {key.frame} has no picture; score the frames of `writers.source`")
-        if began:
-            self._media.attempt(self._media.begin_event, key)
-        in_event, boxes = self._finder.in_event, tuple(region.box for region in regions)
-        self._media.attempt(self._media.add, Shot(key, picture, boxes[:1]), in_event)
-        shown = [region.box for region in regions if region.peak >= self._levels.on or in_event]
-        self._overlays.attempt(self._overlays.add, frame, picture, shown, in_event)
+        # where nothing is drawn, only the peaks of events need them
+        regions = cache(partial(find_regions, frame.anomaly_map, self._levels.off, *size))
+        ended = self._kept(self._finder.push(key, frame.score, lambda: _peak(frame, regions(), size)))
+        if self.drawn:
+            self._draw(frame, regions(), ended)
 
     def finish(self) -> None:
         """Ends the last video; called by `video_writers` at the end of its block."""
         self._end_video()
         self.events = self._media.attempt(self._media.commit, self.events) or self.events
 
-    def _find_events(self, frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) -> bool:
-        """Whether an event begins with this frame."""
-        before = self._finder.open_since
-        event = self._finder.push(frame.key, frame.score, lambda: _peak(frame, regions, size))
-        now = self._finder.open_since
-        if before and now != before:
-            self._end_event(event)
-        return now is not None and now != before
+    def _draw(self, frame: ScoredFrame, regions: Sequence[Region], ended: Event | None) -> None:
+        picture, in_event = frame.picture, self._finder.in_event
+        if not picture:
+            video, number, _ = frame.key
+            raise DataError(f"{video}: frame {number} has no picture; score the frames of `writers.source`")
+        shot = Shot(frame.key, picture, tuple(region.box for region in regions[:1]))
+        self._media.attempt(self._media.add, shot, ended, self._finder.open_since, in_event)
+        shown = [region.box for region in regions if region.peak >= self._levels.on or in_event]
+        self._overlays.attempt(self._overlays.add, frame, picture, shown, in_event)
 
-    def _end_event(self, event: Event | None) -> None:
-        self._media.attempt(self._media.end_event, event)
+    def _kept(self, event: Event | None) -> Event | None:
         if event:
             self.events.append(replace(event, payload=None))  # a picture of each would fill the memory
+        return event
 
     def _end_video(self) -> None:
-        if self._finder.open_since:
-            self._end_event(self._finder.close())
-        self._media.attempt(self._media.end_video)
-        self._overlays.attempt(self._overlays.end)
+        self._media.attempt(self._media.end_video, self._kept(self._finder.close()))
+        self._overlays.attempt(self._overlays.end_video)
 
 
 def _peak(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) -> PeakDetail:
@@ -171,33 +287,60 @@ def _peak(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) 
     return PeakDetail(box, items, Peak(frame.picture, frame.anomaly_map.copy()) if frame.picture else None)
 
 
-class Overlays(Output):
-    """Writes the overlay of each video that has one.
+# The files, checked before the work
 
-    Args:
-        files: where to, by the name of the video.
-        map_threshold: of the anomaly maps, for their colours.
-        on_threshold: the score that begins an event, for captions.
+
+def _check_outputs(outputs: Outputs, overlays: Iterable[Path], source: VideoSource) -> None:
+    """Fails before the work if an output would take the place of a video or of another output.
+
+    Raises:
+        ConfigError: it would, or the folder of stills and clips, which is replaced whole, holds anything else.
+        WriteError: one cannot be written.
     """
+    taken = {path.resolve(): f"{path} is a video to be scored" for path in source.paths.values()}
+    for path in filter(None, (outputs.frames, outputs.events, *overlays)):
+        if reason := taken.get(path.resolve()):
+            raise ConfigError(f"{path}: cannot be written, because {reason}; name another file")
+        taken[path.resolve()] = "another output has that name"
+        check_writable(path)
+    if outputs.media and (held := _held(outputs.media, source)):
+        raise ConfigError(
+            f"{outputs.media}: the stills and clips go to this folder and replace all in it, but {held}; give "
+            "`events` another name"
+        )
 
-    def __init__(self, files: Mapping[str, Path], map_threshold: float, on_threshold: float) -> None:
-        super().__init__(wanted=bool(files))
-        self._files, self._map_threshold, self._on_threshold = files, map_threshold, on_threshold
-        self._encoder: VideoEncoder | None = None
 
-    def begin(self, video: str) -> None:
-        """Opens the file of a video."""
-        self._encoder = self.enter_context(encoded_video(self._files[video]))
+def _held(folder: Path, source: VideoSource) -> str | None:
+    """What must not be replaced in a folder of stills and clips."""
+    if not folder.is_dir():
+        return "it is a file" if folder.exists() else None
+    strange = [file.name for file in sorted(folder.iterdir()) if not _EVENT_FILE.fullmatch(file.name)]
+    scored = [path for path in source.paths.values() if path.resolve().is_relative_to(folder.resolve())]
+    return f"it holds {strange[0]}" if strange else f"{scored[0]} is to be scored" if scored else None
 
-    def add(self, frame: ScoredFrame, picture: Picture, boxes: Sequence[Box], in_event: bool) -> None:
-        """Writes the next frame of the video."""
-        assert self._encoder is not None, "a video begins before its frames"
-        time_s = frame.key.time_s
-        caption = frame_caption(time_s, frame.score, self._on_threshold)
-        shown = (frame.anomaly_map, self._map_threshold)
-        self._encoder.write(time_s, annotated(picture.rgb(), boxes, caption, shown, in_event=in_event))
 
-    def end(self) -> None:
-        """Completes the file."""
-        self._encoder = None  # it holds the frames that the codec looks ahead at
-        self.close()
+def _overlay_files(overlay: Path, source: VideoSource) -> dict[str, Path]:
+    """Where the overlay of each video goes: a file for a single video, or a folder for one of each.
+
+    Raises:
+        ConfigError: a file of another suffix, or one file for several videos.
+    """
+    if overlay.suffix.lower() in OUTPUT_SUFFIXES and not overlay.is_dir():
+        if len(source.videos) > 1:
+            raise ConfigError(
+                f"{overlay}: one file cannot hold the overlays of {len(source.videos)} videos; name a folder"
+            )
+        return {source.videos[0]: overlay}
+    if overlay.suffix and not overlay.is_dir():
+        raise ConfigError(f"{overlay}: give a file that ends in .mp4 or .mkv, or a folder")
+    short = {video: _without_suffix(video) for video in source.videos}
+    times = Counter(short.values())
+    # a.avi beside a.mp4 keeps its suffix, as a.avi.mp4
+    names = {video: name if times[name] == 1 else video for video, name in short.items()}
+    return {video: overlay / f"{name}.mp4" for video, name in names.items()}
+
+
+def _without_suffix(video: str) -> str:
+    """A frame folder may be called cam.1, which is no suffix."""
+    path = PurePosixPath(video)
+    return str(path.with_suffix("")) if path.suffix.lower() in VIDEO_SUFFIXES else video

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -20,8 +20,8 @@ from memae.threshold import Threshold
 from memae.types import Explanation, ItemUse, Prediction
 from memae.video.config import VideoConfig
 from memae.video.events import ScoreSeries
+from memae.video.frames import FrameKey, Frames
 from memae.video.pipeline import score_frames
-from memae.video.prepare import score_normal
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 
 __all__ = ["VideoReference", "calibrate", "predict", "region_level", "scored_frames"]
@@ -76,10 +76,29 @@ def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None)
         return artifact
     frames = sum(len(segment) for segment in prepared.calibration)
     with stage(progress, "setting the threshold", "frames", frames) as done:
-        settings = VideoConfig.of(artifact.config)
-        found = score_normal(artifact.model, artifact.preprocess, settings, prepared.calibration, done)
-    threshold = Threshold.fit(found.scores, artifact.config.threshold.false_alarm_rate)
-    return replace(artifact, threshold=threshold, reference=VideoReference(found.series, found.maxima))
+        normal = _score_normal(artifact, prepared.calibration, done)
+    scores = np.concatenate([series.scores for series in normal.series])
+    threshold = Threshold.fit(scores, artifact.config.threshold.false_alarm_rate)
+    return replace(artifact, threshold=threshold, reference=normal)
+
+
+def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:
+    """Scores segments of normal frames that no training saw, each as if it were a video of its own."""
+    scorer, series, maxima = _scorer(artifact), [], []
+    for segment in segments:
+        start_s, times, scores = segment.keys[0].time_s, [], []
+        keys = [FrameKey(key.video, number, key.time_s - start_s) for number, key in enumerate(segment.keys)]
+        for frame in scorer.scored([Frames(segment.pixels, keys, segment.origin)]):
+            times.append(frame.key.time_s)
+            scores.append(frame.score)
+            maxima.append(float(frame.anomaly_map.max()))
+            done(1)
+        series.append(ScoreSeries(np.array(times), np.array(scores)))
+    return VideoReference(tuple(series), np.array(maxima))
+
+
+def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
+    return FrameScorer.of(artifact.model, artifact.preprocess, VideoConfig.of(artifact.config), watched)
 
 
 def scored_frames(artifact: Artifact, source: Any, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
@@ -94,8 +113,7 @@ def scored_frames(artifact: Artifact, source: Any, watched: np.ndarray | None = 
         DataError: no frames.
         ConfigError: `watched` of another size, or that leaves nothing to score.
     """
-    scorer = FrameScorer.of(artifact.model, artifact.preprocess, VideoConfig.of(artifact.config), watched)
-    return score_frames(source, scorer)
+    return score_frames(source, _scorer(artifact, watched))
 
 
 def predict(

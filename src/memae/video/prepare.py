@@ -1,4 +1,4 @@
-"""Normal video, made ready for a training: encoded clips in three parts, and the scores that set its threshold.
+"""Normal video, made ready for a training: encoded clips in three parts.
 
 Neighbouring frames look alike, so a part is never a random choice of frames: with at least ten videos it is whole
 videos, else the last segment of each.
@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
-from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.modality import Prepared
-from memae.progress import Done, Progress
+from memae.progress import Progress
 from memae.threshold import check_parts
 from memae.training.loop import local_seed
 from memae.training.split import counted
 from memae.video.clips import Windows
 from memae.video.config import VideoConfig
-from memae.video.dataset import Clips, FrameReader, Span, StoredFrames
-from memae.video.events import ScoreSeries
-from memae.video.frames import FrameKey, Frames
+from memae.video.dataset import Clips, Span, StoredFrames
+from memae.video.frames import FrameReader
 from memae.video.preprocess import VideoPreprocess
-from memae.video.scoring import FrameScorer
 
-__all__ = ["NormalScores", "prepare", "score_normal"]
+__all__ = ["prepare"]
 
 MANY_VIDEOS = 10  # from here on whole videos are held out
 
@@ -65,41 +62,6 @@ def prepare(source: FrameReader, config: Config, seed: int, progress: Progress |
         origin=frames.origin,
         skipped=getattr(source, "skipped", ()),
     )
-
-
-class NormalScores(NamedTuple):
-    """Scores of normal video that no training saw."""
-
-    series: tuple[ScoreSeries, ...]
-    """One for each segment."""
-    maxima: np.ndarray
-    """(F,) float64 maximum of the anomaly map of each frame."""
-
-    @property
-    def scores(self) -> np.ndarray:
-        """(F,) float64 of all segments."""
-        return np.concatenate([series.scores for series in self.series])
-
-
-def score_normal(
-    model: Autoencoder,
-    preprocess: VideoPreprocess,
-    video: VideoConfig,
-    segments: Sequence[Frames],
-    done: Done,
-) -> NormalScores:
-    """Scores at least one segment of normal frames, each as if it were a video of its own."""
-    scorer, series, maxima = FrameScorer.of(model, preprocess, video), [], []
-    for segment in segments:
-        start_s, times, scores = segment.keys[0].time_s, [], []
-        keys = [FrameKey(key.video, number, key.time_s - start_s) for number, key in enumerate(segment.keys)]
-        for frame in scorer.scored([Frames(segment.pixels, keys, segment.origin)]):
-            times.append(frame.key.time_s)
-            scores.append(frame.score)
-            maxima.append(float(frame.anomaly_map.max()))
-            done(1)
-        series.append(ScoreSeries(np.array(times), np.array(scores)))
-    return NormalScores(tuple(series), np.array(maxima))
 
 
 _Parts: TypeAlias = tuple[list[Span], list[Span], list[Span]]

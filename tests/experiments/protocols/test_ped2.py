@@ -5,8 +5,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.video import clip_flop
 from experiments.protocols import ped2
 from memae import Detector
+from memae.video.evaluate import evaluate_videos
 from memae.video.events import EventRule
-from memae.video.run import evaluate_videos
 
 
 def test_the_paper_network_costs_what_the_spec_counts():

@@ -15,13 +15,11 @@ from PIL import Image
 
 from memae.errors import DataError
 from memae.types import ItemUse
-from memae.video import event_media, recent
-from memae.video.event_media import EventMedia, Peak, write_events
+from memae.video import media
 from memae.video.events import Event, EventRule
 from memae.video.frames import FrameKey, Frames
-from memae.video.outputs import Outputs
-from memae.video.pipeline import MapLevels, score_frames, video_writers
-from memae.video.recent import RecentFrames, Shot
+from memae.video.media import EventMedia, Peak, RecentFrames, Shot, write_events
+from memae.video.pipeline import MapLevels, Outputs, score_frames, video_writers
 from memae.video.regions import Box
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
@@ -149,8 +147,8 @@ class TestClips:
         assert [red(watch(event.clip)[0]) for event in events] == [[3, 4], list(range(3, 13))]
 
     def test_only_frames_that_are_shown_become_pixels(self, run, monkeypatch):
-        drawn, draw = [], event_media.annotated
-        monkeypatch.setattr(event_media, "annotated", lambda *a, **k: drawn.append(a) or draw(*a, **k))
+        drawn, draw = [], media.annotated
+        monkeypatch.setattr(media, "annotated", lambda *a, **k: drawn.append(a) or draw(*a, **k))
         run(scores(60, (10, 15)), before_s=0.5, after_s=0.5)
         assert len(drawn) == 16
 
@@ -190,18 +188,16 @@ class _Picture:
 
 
 def test_a_long_event_is_not_held_in_memory(tmp_path):
-    film, media = Film(), EventMedia(tmp_path / "e", replace(RULE, merge_gap_s=1.0), 5.0, 2.0, 3.0)
+    film, writer = Film(), EventMedia(tmp_path / "e", replace(RULE, merge_gap_s=1.0), 5.0, 2.0, 3.0)
     event = replace(EVENT, video="film", start_s=5.0, end_s=94.9, first_frame=50, last_frame=949, peak_frame=60)
-    with media:
+    with writer:
         for number in range(1100):
+            ended = replace(event, payload=Peak(_Picture(60, 0), np.zeros((2, 2)))) if number == 961 else None
+            open_since = FrameKey("film", 50, 5.0) if 50 <= number < 961 else None
             shot = film.shot(number)
-            if number == 50:
-                media.begin_event(shot.key)
-            if number == 961:
-                media.end_event(replace(event, payload=Peak(_Picture(60, 0), np.zeros((2, 2)))))
-            media.add(shot, 50 <= number < 950)
-        media.end_video()
-        (named,) = media.commit([event])
+            writer.add(shot, ended, open_since, 50 <= number < 950)
+        writer.end_video(None)
+        (named,) = writer.commit([event])
     del shot
     gc.collect()
     assert film.most <= 23  # two seconds, and the frame at hand
@@ -220,7 +216,7 @@ class TestRecentFrames:
         assert list(latest) == []
 
     def test_what_takes_too_much_memory_is_compressed(self, monkeypatch):
-        monkeypatch.setattr(recent, "PLAIN_BYTES", 3 * 9216)
+        monkeypatch.setattr(media, "PLAIN_BYTES", 3 * 9216)
         film, latest = Film(nbytes=9216), RecentFrames(1.0)
         for number in range(40):
             latest.add(film.shot(number))
@@ -232,7 +228,7 @@ class TestRecentFrames:
         assert sum(shot.picture.nbytes for shot in list(latest)[:8]) < 8 * 9216 / 4
 
     def test_one_frame_is_held_however_large_it_is(self, monkeypatch):
-        monkeypatch.setattr(recent, "PLAIN_BYTES", 10)
+        monkeypatch.setattr(media, "PLAIN_BYTES", 10)
         film, latest = Film(nbytes=9216), RecentFrames(0.0)
         for number in range(3):
             latest.add(film.shot(number))
