@@ -195,7 +195,7 @@ def check_method(
 
 def check_companions(score: Callable[[np.ndarray], np.ndarray], mixed: np.ndarray, together: np.ndarray) -> None:
     """The score of a sample depends neither on the others of its array nor on their order."""
-    close = {"rel": 1e-4, "abs": 1e-6 * float(np.abs(together).max())}
+    close: dict[str, Any] = {"rel": 1e-4, "abs": 1e-6 * float(np.abs(together).max())}
     some = range(0, len(mixed), max(1, len(mixed) // 10))
     alone = [float(score(mixed[place : place + 1])[0]) for place in some]
     assert alone == pytest.approx(together[list(some)], **close)
@@ -205,5 +205,6 @@ def check_companions(score: Callable[[np.ndarray], np.ndarray], mixed: np.ndarra
 
 def _global_state() -> tuple[Any, ...]:
     """Everything global that a fit could change, comparable by ==."""
-    kind, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, *rest = state
     return random.getstate(), kind, keys.tobytes(), *rest, torch.get_rng_state().tolist(), torch.get_num_threads()

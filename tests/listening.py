@@ -1,14 +1,17 @@
 """A progress callback for tests: the events by kind, as calls of methods that a test fills in."""
 
-from memae.progress import Advance, End, EpochRecord, Stage, Warn
+from collections.abc import Callable
+
+from memae.progress import Advance, End, EpochRecord, Event, Stage, Warn
 
 
 class Listener:
-    def __call__(self, event):
+    def __call__(self, event: Event) -> None:
         match event:
             case Stage(epochs=None):
                 self.begin_stage(event)
             case Stage():
+                assert event.epochs is not None and event.total is not None
                 self.begin(event.epochs, event.total.samples // max(1, event.epochs), event.epochs_done)
             case Advance(loss=None):
                 self.advance(event.count, event.place)
@@ -23,26 +26,26 @@ class Listener:
             case Warn():
                 self.warn(event.message)
 
-    def begin_stage(self, stage):
+    def begin_stage(self, stage: Stage) -> None:
         pass
 
-    def advance(self, count, place):
+    def advance(self, count: int, place: object) -> None:
         pass
 
-    def end_stage(self):
+    def end_stage(self) -> None:
         pass
 
-    def begin(self, epochs, samples, done):
+    def begin(self, epochs: int, samples: int, done: int) -> None:
         pass
 
-    def step(self, samples, loss):
+    def step(self, samples: int, loss: Callable[[], float] | None) -> None:
         pass
 
-    def epoch(self, record):
+    def epoch(self, record: EpochRecord) -> None:
         pass
 
-    def end(self):
+    def end(self) -> None:
         pass
 
-    def warn(self, message):
+    def warn(self, message: str) -> None:
         pass

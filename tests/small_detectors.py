@@ -1,6 +1,9 @@
 """A small detector of images or rows, which the tests of the detector and of its making share."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 
@@ -15,14 +18,16 @@ ROWS = CANCER.frame[CANCER.target == 1].drop(columns="target").iloc[:, :8]
 MALIGNANT = CANCER.frame[CANCER.target == 0].drop(columns="target").iloc[:, :8]
 
 
-def fit(x, preset=None, *, seed=0, **settings):
+def fit(
+    x: np.ndarray | pd.DataFrame, preset: str | None = None, *, seed: int = 0, **settings: dict[str, Any]
+) -> Detector:
     brief = {name: values | settings.pop(name, {}) for name, values in BRIEF.items()}
     return Detector(preset, seed=seed, settings=brief | settings).fit(x)
 
 
-def weights(detector):
+def weights(detector: Detector) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in detector.model.state_dict().items()}
 
 
-def equal(first, second):
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from memae.table.config import NumberScale
 from memae.table.fit_schema import TableSummary, survey
 from memae.table.schema import TablePreprocess
 from memae.table.source import Table
@@ -9,7 +10,7 @@ from memae.table.source import Table
 
 def fit_table(
     table: Table,
-    scale: str,
+    scale: NumberScale,
     *,
     dropped: Sequence[str] = (),
     categorical: Sequence[str] = (),

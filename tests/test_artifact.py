@@ -2,8 +2,10 @@ import hashlib
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_breast_cancer
+from torch import Tensor
 
 import memae.artifact
 from memae import Detector
@@ -30,23 +33,23 @@ TABLE, SMALL_TABLE = rows()
 
 
 @pytest.fixture(scope="module")
-def detector():
+def detector() -> Detector:
     return Detector(settings=BRIEF).fit(TABLE)
 
 
 @pytest.fixture
-def saved(detector, tmp_path):
+def saved(detector: Detector, tmp_path: Path) -> Path:
     detector.save(tmp_path / "model")
     return tmp_path / "model"
 
 
-def contents(path):
+def contents(path: Path) -> dict[str, bytes]:
     return {
         file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()
     }
 
 
-def rewrite(saved, change):
+def rewrite(saved: Path, change: Callable[..., Any]) -> None:
     """Changes config.json and makes its digest right again, as a careful author of a bad model would."""
     settings = json.loads((saved / "config.json").read_text())
     change(settings)
@@ -66,7 +69,9 @@ def rewrite(saved, change):
     ids=["default", "no memory", "no threshold", "scales"],
 )
 @pytest.mark.parametrize(("normal", "mixed"), [(GREY, SMALL_GREY), (TABLE, SMALL_TABLE)], ids=["image", "table"])
-def test_what_was_saved_scores_exactly_as_before(tmp_path, settings, normal, mixed):
+def test_what_was_saved_scores_exactly_as_before(
+    tmp_path: Path, settings: dict[str, Any], normal: np.ndarray | pd.DataFrame, mixed: np.ndarray | pd.DataFrame
+) -> None:
     other = "table" if normal is GREY else "image"
     settings = {section: values for section, values in settings.items() if section != other}
     before = Detector(settings=BRIEF | settings, seed=3).fit(normal)
@@ -85,7 +90,9 @@ def test_what_was_saved_scores_exactly_as_before(tmp_path, settings, normal, mix
 
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize(("normal", "mixed"), [(GREY, SMALL_GREY), (TABLE, SMALL_TABLE)], ids=["image", "table"])
-def test_a_model_whose_memory_was_extended_is_saved_and_loaded(tmp_path, trained, normal, mixed):
+def test_a_model_whose_memory_was_extended_is_saved_and_loaded(
+    tmp_path: Path, trained: bool, normal: np.ndarray | pd.DataFrame, mixed: np.ndarray | pd.DataFrame
+) -> None:
     memory = {**BRIEF["memory"], "trained": trained, "initialisation": "data"}
     before = Detector(settings=BRIEF | {"memory": memory}, device="cpu").fit(normal)
     plain = before.score(mixed).values
@@ -104,26 +111,26 @@ def test_a_model_whose_memory_was_extended_is_saved_and_loaded(tmp_path, trained
     assert contents(tmp_path / "again") == contents(tmp_path / "model")
 
 
-def test_saving_what_was_loaded_gives_the_same_files(saved, tmp_path):
+def test_saving_what_was_loaded_gives_the_same_files(saved: Path, tmp_path: Path) -> None:
     Detector.load(saved, device="cpu").save(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(saved)
 
 
-def test_a_model_is_two_files_and_readable_by_whoever_reads_its_folder(saved):
+def test_a_model_is_two_files_and_readable_by_whoever_reads_its_folder(saved: Path) -> None:
     assert sorted(contents(saved)) == ["config.json", "model.safetensors"]
     modes = {file.stat().st_mode & 0o777 for file in saved.iterdir()}
     assert len(modes) == 1
     assert json.loads((saved / "config.json").read_text())["format"] == FORMAT
 
 
-def test_loading_does_not_touch_the_random_state(saved):
+def test_loading_does_not_touch_the_random_state(saved: Path) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     Detector.load(saved)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_missing_directory_is_refused(tmp_path):
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="nowhere: no such model directory; check the path, or train one"):
         Detector.load(tmp_path / "nowhere")
 
@@ -135,7 +142,7 @@ def test_a_missing_directory_is_refused(tmp_path):
         ("config.json", r"config\.json: missing, so this is no memae model; check the path"),
     ],
 )
-def test_a_missing_file_is_refused(saved, name, what):
+def test_a_missing_file_is_refused(saved: Path, name: str, what: str) -> None:
     (saved / name).unlink()
     with pytest.raises(ArtifactError, match=what):
         Detector.load(saved)
@@ -143,7 +150,7 @@ def test_a_missing_file_is_refused(saved, name, what):
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 100, -1])
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_truncated_file_is_refused(saved, name, kept):
+def test_a_truncated_file_is_refused(saved: Path, name: str, kept: int) -> None:
     content = (saved / name).read_bytes().rstrip()
     (saved / name).write_bytes(content[:kept])
     with pytest.raises(ArtifactError, match=rf"{name}: .*copy the model again"):
@@ -151,7 +158,7 @@ def test_a_truncated_file_is_refused(saved, name, kept):
 
 
 @pytest.mark.parametrize("place", [3, 200, -1])
-def test_weights_of_which_one_bit_changed_are_refused(saved, place):
+def test_weights_of_which_one_bit_changed_are_refused(saved: Path, place: int) -> None:
     content = bytearray((saved / "model.safetensors").read_bytes())
     content[place] ^= 1
     (saved / "model.safetensors").write_bytes(content)
@@ -169,7 +176,7 @@ def test_weights_of_which_one_bit_changed_are_refused(saved, place):
         ('"seed": 0', '"seed": 1'),
     ],
 )
-def test_settings_that_were_edited_are_refused(saved, old, new):
+def test_settings_that_were_edited_are_refused(saved: Path, old: str, new: str) -> None:
     text = (saved / "config.json").read_text()
     assert old in text
     (saved / "config.json").write_text(text.replace(old, new, 1))
@@ -180,7 +187,7 @@ def test_settings_that_were_edited_are_refused(saved, old, new):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"model"', "{}", '{"format": "1"}', "\xff"])
-def test_settings_that_are_none_are_refused(saved, text):
+def test_settings_that_are_none_are_refused(saved: Path, text: str) -> None:
     (saved / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ArtifactError, match=r"config\.json: (not readable .*copy|has no format .*check the path)"):
         Detector.load(saved)
@@ -202,13 +209,13 @@ def test_settings_that_are_none_are_refused(saved, text):
         lambda settings: settings.update(preprocess="none"),
     ],
 )
-def test_files_that_do_not_fit_together_are_refused(saved, change):
+def test_files_that_do_not_fit_together_are_refused(saved: Path, change: Callable[..., Any]) -> None:
     rewrite(saved, change)
     with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
         Detector.load(saved)
 
 
-def test_weights_of_another_model_are_refused(saved, tmp_path):
+def test_weights_of_another_model_are_refused(saved: Path, tmp_path: Path) -> None:
     Detector(settings=BRIEF).fit(GREY).save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", saved)
     with pytest.raises(ArtifactError, match=r"model\.safetensors: is not the file that config\.json describes"):
@@ -219,7 +226,7 @@ def test_weights_of_another_model_are_refused(saved, tmp_path):
         Detector.load(saved)
 
 
-def test_a_newer_format_is_refused(saved):
+def test_a_newer_format_is_refused(saved: Path) -> None:
     rewrite(saved, lambda settings: settings.update(format=FORMAT + 1))
     with pytest.raises(
         ArtifactError, match=rf"config\.json: is of format {FORMAT + 1}, .* {FORMAT}; upgrade memae"
@@ -230,21 +237,23 @@ def test_a_newer_format_is_refused(saved):
 class Payload:
     """Unpickling it creates a file."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Path]]:
         return Path.touch, (Path(self.path),)
 
 
-def test_the_payload_of_these_tests_works(tmp_path):
+def test_the_payload_of_these_tests_works(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Payload(tmp_path / "was-run")))
     assert (tmp_path / "was-run").exists()
 
 
 @pytest.mark.parametrize("name", ["extra.pkl", "extra.pt", "extra.BIN", "notes.txt", "deep/inside.dat"])
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_a_pickle_in_the_directory_is_refused_and_never_run(saved, tmp_path, name, protocol):
+def test_a_pickle_in_the_directory_is_refused_and_never_run(
+    saved: Path, tmp_path: Path, name: str, protocol: int
+) -> None:
     (saved / name).parent.mkdir(exist_ok=True)
     (saved / name).write_bytes(pickle.dumps(Payload(tmp_path / "was-run"), protocol=protocol))
     with pytest.raises(ArtifactError, match=rf"{Path(name).name}: may hold a pickle, .*Remove the file"):
@@ -253,7 +262,7 @@ def test_a_pickle_in_the_directory_is_refused_and_never_run(saved, tmp_path, nam
 
 
 @pytest.mark.parametrize("content", ["pickle", "old pickle", "torch.save"])
-def test_weights_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path, content):
+def test_weights_that_are_a_pickle_are_refused_and_never_run(saved: Path, tmp_path: Path, content: str) -> None:
     weights, payload = saved / "model.safetensors", Payload(tmp_path / "was-run")
     if content == "torch.save":
         torch.save({"payload": payload}, weights)
@@ -268,7 +277,7 @@ def test_weights_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path, co
     assert not (tmp_path / "was-run").exists()
 
 
-def test_a_header_whose_length_looks_like_the_start_of_a_pickle_is_none(saved):
+def test_a_header_whose_length_looks_like_the_start_of_a_pickle_is_none(saved: Path) -> None:
     weights = saved / "model.safetensors"
     content = weights.read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -281,7 +290,7 @@ def test_a_header_whose_length_looks_like_the_start_of_a_pickle_is_none(saved):
     assert len(Detector.load(saved).score(SMALL_TABLE)) == len(SMALL_TABLE)
 
 
-def test_settings_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path):
+def test_settings_that_are_a_pickle_are_refused_and_never_run(saved: Path, tmp_path: Path) -> None:
     (saved / "config.json").write_bytes(pickle.dumps(Payload(tmp_path / "was-run"), protocol=0))
     with pytest.raises(ArtifactError, match=r"config\.json: not readable .*; copy the model again"):
         Detector.load(saved)
@@ -298,7 +307,7 @@ def test_settings_that_are_a_pickle_are_refused_and_never_run(saved, tmp_path):
     ],
     ids=["files", "other settings", "other model", "damaged"],
 )
-def test_what_is_no_model_is_never_replaced(detector, tmp_path, files):
+def test_what_is_no_model_is_never_replaced(detector: Detector, tmp_path: Path, files: dict[str, str]) -> None:
     (tmp_path / "mine").mkdir()
     for name, text in files.items():
         (tmp_path / "mine" / name).write_text(text)
@@ -308,7 +317,7 @@ def test_what_is_no_model_is_never_replaced(detector, tmp_path, files):
     assert contents(tmp_path) == before
 
 
-def test_a_file_of_the_users_beside_an_old_model_is_not_lost(detector, saved):
+def test_a_file_of_the_users_beside_an_old_model_is_not_lost(detector: Detector, saved: Path) -> None:
     (saved / "notes.md").write_text("trained on Tuesday")
     before = contents(saved)
     with pytest.raises(ArtifactError, match=r"model: exists and .* holds other files too; choose another place"):
@@ -316,7 +325,7 @@ def test_a_file_of_the_users_beside_an_old_model_is_not_lost(detector, saved):
     assert contents(saved) == before
 
 
-def test_a_file_is_never_replaced_by_a_model(detector, tmp_path):
+def test_a_file_is_never_replaced_by_a_model(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "model").write_text("a file")
     for place in (tmp_path / "model", tmp_path / "model" / "below"):
         with pytest.raises(ArtifactError, match=r"model.*; choose another place"):
@@ -324,13 +333,13 @@ def test_a_file_is_never_replaced_by_a_model(detector, tmp_path):
     assert contents(tmp_path) == {"model": b"a file"}
 
 
-def test_an_empty_directory_takes_a_model(detector, tmp_path):
+def test_an_empty_directory_takes_a_model(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     detector.save(tmp_path / "model")
     assert sorted(contents(tmp_path)) == ["model/config.json", "model/model.safetensors"]
 
 
-def test_an_old_model_is_replaced(saved):
+def test_an_old_model_is_replaced(saved: Path) -> None:
     other = Detector(settings=BRIEF, seed=5).fit(GREY)
     other.save(saved)
     assert np.array_equal(Detector.load(saved).score(SMALL_GREY).values, other.score(SMALL_GREY).values)
@@ -338,8 +347,10 @@ def test_an_old_model_is_replaced(saved):
 
 
 @pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
-def test_a_save_that_fails_leaves_the_old_model_and_no_litter(saved, monkeypatch, error):
-    def fail(tensors, path):
+def test_a_save_that_fails_leaves_the_old_model_and_no_litter(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(tensors: dict[str, torch.Tensor], path: Path) -> NoReturn:
         Path(path).write_bytes(b"half of the wei")
         raise error
 
@@ -356,7 +367,7 @@ def test_a_save_that_fails_leaves_the_old_model_and_no_litter(saved, monkeypatch
 
 
 @pytest.mark.parametrize(("name", "form"), [("image", 1), ("table", 1), ("video", 2)])
-def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
+def test_golden_models_of_older_versions_are_still_read(tmp_path: Path, name: str, form: int) -> None:
     expected = json.loads((GOLDEN / "expected.json").read_text())[name]
     _, mixed = data_of(name, tmp_path / "data")
     (tmp_path / "model").mkdir()
@@ -377,7 +388,7 @@ def test_golden_models_of_older_versions_are_still_read(tmp_path, name, form):
     assert detector.event_threshold(3600).on_threshold > detector.event_threshold(36_000).on_threshold
 
 
-def with_former_names(config):
+def with_former_names(config: dict[str, Any]) -> dict[str, Any]:
     """The config of a model of images as formats up to 9 had it, with sections of other kinds of data, too."""
     found = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
     own = found.pop("image")
@@ -389,14 +400,14 @@ def with_former_names(config):
     return found | {"video": {"height": 256, "stride": 16, "score": "mean"}}
 
 
-def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
+def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     pictures = generator.integers(0, 256, (24, 66, 70), dtype=np.uint8)
     old = {**BRIEF, "network": "image", "image": {"relative": False, "patch_px": 1}}
     before = Detector("image", settings=old, device="cpu").fit(pictures)
     before.save(tmp_path / "model")
 
-    def of_before(settings):
+    def of_before(settings: dict[str, Any]) -> None:
         settings.update(format=5, config=with_former_names(settings["config"]))
         del settings["config"]["score"]["relative"], settings["config"]["score"]["square_px"]
 
@@ -406,12 +417,12 @@ def test_a_model_of_large_images_from_before_scenes_keeps_its_layers(tmp_path):
     assert np.array_equal(after.score(pictures).values, before.score(pictures).values)
 
 
-def test_a_model_from_before_squares_still_looks_at_pixels(tmp_path):
+def test_a_model_from_before_squares_still_looks_at_pixels(tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (24, 66, 70), dtype=np.uint8)
     before = Detector("image", settings={**BRIEF, "image": {"patch_px": 1}}, device="cpu").fit(pictures)
     before.save(tmp_path / "model")
 
-    def of_before(settings):
+    def of_before(settings: dict[str, Any]) -> None:
         settings.update(format=8, config=with_former_names(settings["config"]))
         del settings["config"]["score"]["square_px"]
 
@@ -422,7 +433,7 @@ def test_a_model_from_before_squares_still_looks_at_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("side", [64, 66])
-def test_a_scene_of_before_is_refused_where_its_layers_were_others(tmp_path, side):
+def test_a_scene_of_before_is_refused_where_its_layers_were_others(tmp_path: Path, side: int) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (24, side, side), dtype=np.uint8)
     Detector("image", settings=BRIEF, device="cpu").fit(pictures).save(tmp_path / "model")
     rewrite(
@@ -438,13 +449,13 @@ def test_a_scene_of_before_is_refused_where_its_layers_were_others(tmp_path, sid
             Detector.load(tmp_path / "model", device="cpu")
 
 
-def test_golden_models_are_small_and_tell_nothing_of_the_machine_they_came_from():
+def test_golden_models_are_small_and_tell_nothing_of_the_machine_they_came_from() -> None:
     for name in ("image", "table", "video"):
         assert sum(len(content) for content in contents(GOLDEN / name).values()) < 50_000
         assert json.loads((GOLDEN / name / "config.json").read_text())["facts"]["origin"].startswith("the ")
 
 
-def test_a_frame_trained_on_text_labels_is_read_back_with_its_schema(saved):
+def test_a_frame_trained_on_text_labels_is_read_back_with_its_schema(saved: Path) -> None:
     loaded = Detector.load(saved)
     assert np.isfinite(loaded.score(SMALL_TABLE.assign(shape="never seen")).values).all()
     data = load_breast_cancer(as_frame=True).frame
@@ -452,7 +463,7 @@ def test_a_frame_trained_on_text_labels_is_read_back_with_its_schema(saved):
         loaded.score(pd.DataFrame(data.iloc[:, :5]))
 
 
-VIDEO = {
+VIDEO: dict[str, Any] = {
     "video": {
         "height": 16,
         "width": 24,
@@ -470,17 +481,17 @@ NEW_TAPE = Reel({"new": squares(20, 16, 24, seed=5, speed=3)})
 
 
 @pytest.fixture(scope="module")
-def of_video():
+def of_video() -> Detector:
     return Detector(settings=VIDEO).fit(TAPES)
 
 
 @pytest.fixture
-def saved_video(of_video, tmp_path):
+def saved_video(of_video: Detector, tmp_path: Path) -> Path:
     of_video.save(tmp_path / "model")
     return tmp_path / "model"
 
 
-def rewrite_tensors(saved, change):
+def rewrite_tensors(saved: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
     """Changes model.safetensors and makes the digests right again."""
     tensors = load_file(saved / "model.safetensors")
     change(tensors)
@@ -500,7 +511,7 @@ def rewrite_tensors(saved, change):
     ],
     ids=["default", "no memory", "no threshold", "mean", "dilation"],
 )
-def test_a_saved_model_of_video_scores_exactly_as_before(tmp_path, settings):
+def test_a_saved_model_of_video_scores_exactly_as_before(tmp_path: Path, settings: dict[str, Any]) -> None:
     before = Detector(settings=VIDEO | settings, seed=3).fit(TAPES)
     before.save(tmp_path / "model")
     after = Detector.load(tmp_path / "model", device="cpu")
@@ -517,7 +528,7 @@ def test_a_saved_model_of_video_scores_exactly_as_before(tmp_path, settings):
     assert contents(tmp_path / "again") == contents(tmp_path / "model")
 
 
-def test_footage_of_more_than_ten_pieces_keeps_its_order(of_video, tmp_path):
+def test_footage_of_more_than_ten_pieces_keeps_its_order(of_video: Detector, tmp_path: Path) -> None:
     times = np.arange(5) / 25
     pieces = tuple(ScoreSeries(times + 0, np.full(5, float(number))) for number in range(12))
     save_artifact(replace(of_video._fitted, reference=VideoReference(pieces)), tmp_path / "model")
@@ -536,7 +547,7 @@ def test_footage_of_more_than_ten_pieces_keeps_its_order(of_video, tmp_path):
         "model.memory.items",
     ],
 )
-def test_a_model_of_video_that_lacks_a_part_is_refused(saved_video, name):
+def test_a_model_of_video_that_lacks_a_part_is_refused(saved_video: Path, name: str) -> None:
     rewrite_tensors(saved_video, lambda tensors: tensors.pop(name))
     with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
         Detector.load(saved_video)
@@ -551,7 +562,9 @@ def test_a_model_of_video_that_lacks_a_part_is_refused(saved_video, name):
         lambda settings: settings["preprocess"].pop("clip_length"),
     ],
 )
-def test_a_model_of_video_whose_settings_do_not_fit_is_refused(saved_video, change):
+def test_a_model_of_video_whose_settings_do_not_fit_is_refused(
+    saved_video: Path, change: Callable[..., Any]
+) -> None:
     rewrite(saved_video, change)
     with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
         Detector.load(saved_video)

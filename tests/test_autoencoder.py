@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from memae.autoencoder import Autoencoder
+from memae.config import Query
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
 from memae.memory.ops import read_memory
@@ -20,7 +22,7 @@ def source(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def around(memory: MemAE | None, query: str | None = None) -> Autoencoder:
+def around(memory: Any, query: Query | None = None) -> Autoencoder:
     return Autoencoder(nn.Identity(), memory, nn.Identity(), query)
 
 
@@ -43,8 +45,9 @@ def test_a_place_of_a_position_read_is_the_read_of_its_vector_alone(shape: tuple
     values, read = model.read(encoding)
     weights = read.weights.view(shape[0], *shape[2:], 9)
     for sample, *place in itertools.product(*(range(n) for n in (shape[0], *shape[2:]))):
-        alone, lone = model.read(encoding[(sample, slice(None), *place)][None])
-        assert_close(values[(sample, slice(None), *place)], alone[0])
+        at: Any = (sample, slice(None), *place)
+        alone, lone = model.read(encoding[at][None])
+        assert_close(values[at], alone[0])
         assert_close(weights[(sample, *place)], lone.weights[0, 0])
 
 
@@ -100,7 +103,7 @@ class Beside(nn.Module):
 
 
 @pytest.mark.parametrize(("query", "width"), [("position", 4), ("whole", 4 * 3 * 5)])
-def test_values_wider_than_queries_become_channels(query: str, width: int) -> None:
+def test_values_wider_than_queries_become_channels(query: Query, width: int) -> None:
     encoding = torch.randn(2, 4, 3, 5, generator=source())
     made = around(Beside(width), query)(encoding)
     assert made.x.shape == (2, 8, 3, 5)
@@ -112,7 +115,7 @@ def test_values_wider_than_queries_become_channels(query: str, width: int) -> No
 @pytest.mark.parametrize("shape", [(4,), (4, 3, 5), (4, 2, 3, 2)])
 @pytest.mark.parametrize("query", ["position", "whole"])
 def test_an_item_alone_is_what_a_memory_that_holds_nothing_else_answers(
-    shape: tuple[int, ...], query: str
+    shape: tuple[int, ...], query: Query
 ) -> None:
     width = 4 if query == "position" else math.prod(shape)
     model = around(MemAE(3, width), query)

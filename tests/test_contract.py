@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -30,8 +32,8 @@ PRESETS = [f"{network}{variant}" for network in OF_ARRAYS for variant in ("", "-
 ENCODER_NEVER_LEARNS = ("image-released", "scene-released", "kddcup-released", "table-released", "wide-released")
 
 
-def check(preset, modality, settings=None, **expected):
-    def make(*, seed=0, **train):
+def check(preset: str | None, modality: str, settings: dict[str, Any] | None = None, **expected: Any) -> None:
+    def make(*, seed: int = 0, **train: int) -> Detector:
         section = {"epochs": 12, "batch_size": 16, "learning_rate": LEARNING_RATE[modality]} | train
         return Detector(preset, seed=seed, settings={"train": section} | (settings or {}), device="cpu")
 
@@ -39,15 +41,19 @@ def check(preset, modality, settings=None, **expected):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_keeps_the_contract(preset):
-    check(preset, modality_of(preset.split("-")[0]).name, encoder_learns=preset not in ENCODER_NEVER_LEARNS)
+def test_every_preset_keeps_the_contract(preset: str) -> None:
+    check(
+        preset,
+        modality_of(preset.split("-", maxsplit=1)[0]).name,
+        encoder_learns=preset not in ENCODER_NEVER_LEARNS,
+    )
 
 
 @pytest.mark.parametrize("modality", DATA)
-def test_the_choice_by_the_data_keeps_the_contract(modality):
+def test_the_choice_by_the_data_keeps_the_contract(modality: str) -> None:
     check(None, modality)
 
 
 @pytest.mark.parametrize("modality", DATA)
-def test_the_plain_autoencoder_keeps_the_contract(modality):
+def test_the_plain_autoencoder_keeps_the_contract(modality: str) -> None:
     check(None, modality, settings={"memory": {"enabled": False}})

@@ -232,7 +232,9 @@ def test_what_was_saved_is_loaded_exactly(fitted: Detector, tapes: Path, tmp_pat
     assert list(loaded.detect(tapes / "wild.mkv")) == list(fitted.detect(tapes / "wild.mkv"))
     assert loaded.event_threshold(600) == fitted.event_threshold(600)
     assert loaded.facts == json.loads(json.dumps(fitted.facts))
-    assert np.array_equal(loaded.items().pictures, fitted.items().pictures)
+    pictures = [detector.items().pictures for detector in (loaded, fitted)]
+    assert pictures[0] is not None and pictures[1] is not None
+    assert np.array_equal(pictures[0], pictures[1])
     # the folder of the training may be gone
     assert loaded.explain(tapes / "calm.mkv")[0].items == fitted.explain(tapes / "calm.mkv")[0].items
 
@@ -300,7 +302,7 @@ def test_who_stops_watching_stops_the_reader(
 ) -> None:
     monkeypatch.setattr(memae.video.source, "AHEAD_BYTES", 4 * 32 * 32)  # or it would be done before we look
     lossless(tmp_path / "long.mkv", squares(300))
-    frames = fitted.watch(tmp_path / "long.mkv")
+    frames: Any = fitted.watch(tmp_path / "long.mkv")
     next(frames)
     assert any(thread.name.startswith("memae-video") for thread in threading.enumerate())
     frames.close()
@@ -338,6 +340,7 @@ def test_explain_tells_of_frames(fitted: Detector, tapes: Path) -> None:
     assert [one.key for one in some] == anomalies
     for one in some:
         assert one.x.shape == one.reconstruction.shape == (1, 32, 32)
+        assert one.error_map is not None
         assert np.array_equal(one.error_map, (one.x[0] - one.reconstruction[0]) ** 2)
         assert sum(use.weight for use in one.items) == pytest.approx(1, abs=1e-4)
         assert [use.weight for use in one.items] == sorted((use.weight for use in one.items), reverse=True)
@@ -381,6 +384,7 @@ def test_items_are_small_pictures_with_their_use(fitted: Detector) -> None:
     assert items.usage_counts.shape == (8,)
     # 2 clips of each training video end to end, 4 x 4 x 4 places each
     assert items.usage_counts.sum() >= 6 * 64
+    assert items.pictures is not None
     assert items.pictures.shape == (8, 1, 32, 32)
     assert np.isfinite(items.pictures).all()
     assert len(np.unique(items.pictures.reshape(8, -1), axis=0)) > 1
@@ -388,7 +392,7 @@ def test_items_are_small_pictures_with_their_use(fitted: Detector) -> None:
 
 
 def test_a_memory_of_whole_clips(tapes: Path, tmp_path: Path) -> None:
-    changes = {"video": {"crop_px": None}, "memory": {"query": "whole", "initialisation": "data"}}
+    changes: dict[str, Any] = {"video": {"crop_px": None}, "memory": {"query": "whole", "initialisation": "data"}}
     detector = Detector(settings=settings(**changes)).fit(tapes / "normal")
     assert detector.items().pictures.shape == (8, 1, 32, 32)
     for one in detector.explain(tapes / "calm.mkv", keys=detector.score(tapes / "calm.mkv").keys[:3]):

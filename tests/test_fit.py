@@ -1,4 +1,8 @@
+from pathlib import Path
+from typing import Any, NoReturn
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -7,37 +11,43 @@ import memae.training.phases
 from memae import Detector
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
 from memae.image.maps import patch_means
+from memae.progress import EpochRecord
 from tests.listening import Listener
 from tests.small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
 
 @pytest.fixture(scope="module")
-def of_images():
+def of_images() -> Detector:
     return fit(ONES)
 
 
 @pytest.fixture(scope="module")
-def of_rows():
+def of_rows() -> Detector:
     return fit(ROWS)
 
 
 @pytest.fixture(scope="module", params=["images", "rows"])
-def fitted(request, of_images, of_rows):
+def fitted(
+    request: pytest.FixtureRequest, of_images: Detector, of_rows: Detector
+) -> tuple[Detector, np.ndarray | pd.DataFrame, np.ndarray | pd.DataFrame]:
     return (of_images, ONES, OTHERS) if request.param == "images" else (of_rows, ROWS, MALIGNANT)
 
 
 @pytest.mark.parametrize("initialisation", ["uniform", "data", "kmeans"])
 @pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
-def test_the_same_seed_gives_the_same_model_and_another_seed_another(x, initialisation):
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(
+    x: np.ndarray | pd.DataFrame, initialisation: str
+) -> None:
     memory = {"initialisation": initialisation, "warmup_epochs": 1, "trained": True}
-    first, same, other = (fit(x, seed=seed, memory=memory, train={"noise": 0.1}) for seed in (0, np.int64(0), 1))
+    seeds: list[Any] = [0, np.int64(0), 1]
+    first, same, other = (fit(x, seed=seed, memory=memory, train={"noise": 0.1}) for seed in seeds)
     assert equal(weights(first), weights(same))
     assert np.array_equal(first.score(x).values, same.score(x).values)
     assert np.array_equal(first.threshold.calibration, same.threshold.calibration)
     assert not np.array_equal(first.score(x).values, other.score(x).values)
 
 
-def places_of(values, scores):
+def places_of(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Which samples have these scores, up to the rounding of another batch."""
     places = [int(np.abs(scores - value).argmin()) for value in values]
     assert scores[places] == pytest.approx(values, rel=1e-5)
@@ -45,7 +55,7 @@ def places_of(values, scores):
     return np.array(places)
 
 
-def test_the_untrained_network_scores_too(tmp_path):
+def test_the_untrained_network_scores_too(tmp_path: Path) -> None:
     detector = fit(ROWS, train={"epochs": 0})
     assert detector.history.records == ()
     assert np.isfinite(detector.detect(ROWS).scores).all()
@@ -53,7 +63,7 @@ def test_the_untrained_network_scores_too(tmp_path):
     assert np.array_equal(Detector.load(tmp_path / "model").score(ROWS).values, detector.score(ROWS).values)
 
 
-def test_the_scale_of_maps_is_that_of_their_squares():
+def test_the_scale_of_maps_is_that_of_their_squares() -> None:
     x = np.random.default_rng(0).integers(0, 256, (8, 1, 32, 24), dtype=np.uint8)
     detector = fit(x, image={"pool": "mean", "patch_px": 4})
     artifact = detector._fitted
@@ -64,14 +74,14 @@ def test_the_scale_of_maps_is_that_of_their_squares():
     assert [found.anomaly_map.shape for found in detector.explain(x)] == [(8, 6)] * 8
 
 
-def test_starting_the_memory_from_data_leaves_the_batch_statistics_alone():
+def test_starting_the_memory_from_data_leaves_the_batch_statistics_alone() -> None:
     buffers = dict(fit(ONES, train={"epochs": 0}, memory={"initialisation": "data"}).model.named_buffers())
     assert buffers
     assert all(int(value) == 0 for name, value in buffers.items() if name.endswith("num_batches_tracked"))
     assert all(value.abs().max() == 0 for name, value in buffers.items() if name.endswith("running_mean"))
 
 
-def test_the_use_of_items_is_that_of_the_training_samples(of_rows):
+def test_the_use_of_items_is_that_of_the_training_samples(of_rows: Detector) -> None:
     uses = np.zeros(12, int)
     for one in of_rows.explain(ROWS):
         uses[[use.item for use in one.items]] += 1
@@ -80,7 +90,7 @@ def test_the_use_of_items_is_that_of_the_training_samples(of_rows):
     assert 0.5 * uses.sum() < found.sum() < 0.9 * uses.sum()  # 80 % of the samples are trained on
 
 
-def pictures(count, seed=0):
+def pictures(count: int, seed: int = 0) -> np.ndarray:
     """Images (S, 66, 70) of stripes, brighter and so harder to rebuild to the right."""
     generator = np.random.default_rng(seed)
     stripes = np.sin(np.arange(66)[:, None] / 3 + generator.uniform(0, 6, (count, 1, 1)))
@@ -92,13 +102,14 @@ def pictures(count, seed=0):
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_path, memory):
+def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_path: Path, memory: bool) -> None:
     x, brief = pictures(40), {"train": {"epochs": 2}, "memory": {"enabled": memory, "num_items": 8}}
     plain = Detector("image", settings={**brief, "image": {"relative": False}}, device="cpu").fit(x)
     detector = Detector("image", settings=brief, device="cpu").fit(x)
     assert equal(weights(detector), weights(plain))  # a matter of scoring alone
     maps, errors = (
-        np.stack([patch_means(found.error_map, 4) for found in one.explain(x)]) for one in (detector, plain)
+        np.stack([patch_means(np.asarray(found.error_map), 4) for found in one.explain(x)])
+        for one in (detector, plain)
     )
     assert maps.shape == (40, 17, 18)
     usual = errors.mean(axis=0)  # of all samples, of which 70 % were trained on
@@ -110,12 +121,12 @@ def test_errors_of_large_images_are_multiples_of_what_is_usual_in_training(tmp_p
     assert np.array_equal(Detector.load(tmp_path / "model").score(x).values, detector.score(x).values)
 
 
-def test_a_section_of_another_kind_of_data_is_refused_with_a_word_on_it():
+def test_a_section_of_another_kind_of_data_is_refused_with_a_word_on_it() -> None:
     with pytest.raises(ConfigError, match=r"section \[image\] is for images, and network 'wide' is for tables"):
         fit(ROWS, image={"relative": True})
 
 
-def test_small_images_may_have_it(tmp_path):
+def test_small_images_may_have_it(tmp_path: Path) -> None:
     detector = fit(ONES, image={"relative": True})
     detector.save(tmp_path / "model")
     scores = Detector.load(tmp_path / "model").score(ONES).values
@@ -123,7 +134,9 @@ def test_small_images_may_have_it(tmp_path):
     assert 0.3 < np.median(scores) < 3
 
 
-def test_every_sample_has_one_part(fitted):
+def test_every_sample_has_one_part(
+    fitted: tuple[Detector, np.ndarray | pd.DataFrame, np.ndarray | pd.DataFrame],
+) -> None:
     detector, normal, _ = fitted
     parts = detector.facts["samples"]
     assert sum(parts.values()) == len(normal)
@@ -131,7 +144,7 @@ def test_every_sample_has_one_part(fitted):
     assert parts["calibration"] == round(0.2 * len(normal)) == len(detector.threshold.calibration)
 
 
-def test_the_threshold_is_set_on_samples_that_no_training_saw(of_rows):
+def test_the_threshold_is_set_on_samples_that_no_training_saw(of_rows: Detector) -> None:
     unseen = places_of(of_rows.threshold.calibration, of_rows.score(ROWS).values)
     spoilt = ROWS.copy()
     spoilt.iloc[unseen] += 1000
@@ -141,7 +154,7 @@ def test_the_threshold_is_set_on_samples_that_no_training_saw(of_rows):
     assert again.threshold.value > 100 * of_rows.threshold.value
 
 
-def test_other_samples_are_seen_in_training(of_rows):
+def test_other_samples_are_seen_in_training(of_rows: Detector) -> None:
     unseen = places_of(of_rows.threshold.calibration, of_rows.score(ROWS).values)
     spoilt = ROWS.copy()
     spoilt.iloc[np.setdiff1d(np.arange(len(ROWS)), unseen)[0]] *= 1.5
@@ -152,7 +165,7 @@ def test_other_samples_are_seen_in_training(of_rows):
     )
 
 
-def test_the_false_alarm_rate_on_new_normal_samples_is_about_the_wanted_one():
+def test_the_false_alarm_rate_on_new_normal_samples_is_about_the_wanted_one() -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(3000, 5))
     detector = fit(x[:1000], threshold={"false_alarm_rate": 0.1})
@@ -163,19 +176,19 @@ def test_the_false_alarm_rate_on_new_normal_samples_is_about_the_wanted_one():
 
 @pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_too_few_samples_are_refused(x, count):
+def test_too_few_samples_are_refused(x: np.ndarray | pd.DataFrame, count: int) -> None:
     with pytest.raises(DataError, match=f"holds {count} samples?, too few to .*give at least 20"):
         fit(x[:count])
 
 
 @pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
-def test_twenty_samples_are_enough(x):
+def test_twenty_samples_are_enough(x: np.ndarray | pd.DataFrame) -> None:
     detector = fit(x[:20])
     assert detector.threshold.false_alarm_rate == 1 / 5
     assert np.isfinite(detector.score(x[:3]).values).all()
 
 
-def never(*args, **kwargs):
+def never(*args: Any, **kwargs: Any) -> NoReturn:
     raise AssertionError("it trained")
 
 
@@ -201,37 +214,39 @@ def never(*args, **kwargs):
         ),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_before_any_training(monkeypatch, settings, what):
+def test_what_cannot_be_honoured_is_refused_before_any_training(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], what: str
+) -> None:
     monkeypatch.setattr(memae.training.phases, "train", never)
     with pytest.raises(ConfigError, match=what):
         fit(ROWS, **settings)
 
 
-def test_a_rate_that_can_be_promised_is_kept():
+def test_a_rate_that_can_be_promised_is_kept() -> None:
     assert fit(ROWS, threshold={"false_alarm_rate": 0.05}).threshold.false_alarm_rate == 0.05
 
 
 class StopAt(Listener):
     """Interrupts like Ctrl-C: at the end of an epoch, or within it at a step."""
 
-    def __init__(self, epoch, step=None):
+    def __init__(self, epoch: int, step: int | None = None) -> None:
         self.at, self.steps_left, self.epochs_done = epoch, step, 0
 
-    def begin(self, epochs, samples, done):
+    def begin(self, epochs: int, samples: int, done: int) -> None:
         self.epochs_done = done
 
-    def step(self, samples, loss):
+    def step(self, samples: int, loss: object) -> None:
         if self.steps_left is not None and self.epochs_done == self.at:
             if self.steps_left == 0:
                 raise KeyboardInterrupt
             self.steps_left -= 1
 
-    def epoch(self, record):
+    def epoch(self, record: EpochRecord) -> None:
         self.epochs_done = record.epoch
         if self.steps_left is None and record.epoch == self.at:
             raise KeyboardInterrupt
 
-    def end(self):
+    def end(self) -> None:
         pass
 
 
@@ -240,7 +255,9 @@ class StopAt(Listener):
     "memory", [{}, {"warmup_epochs": 2, "initialisation": "kmeans", "revive_epochs": 4}], ids=["plain", "all"]
 )
 @pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
-def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memory, step, tmp_path):
+def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
+    x: np.ndarray | pd.DataFrame, memory: dict[str, Any], step: int | None, tmp_path: Path
+) -> None:
     settings = {
         "train": {"epochs": 6, "batch_size": 32, "noise": 0.05},
         "memory": BRIEF["memory"] | memory,
@@ -264,7 +281,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(x, memo
 
 
 @pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
-def test_a_memory_that_is_not_trained_holds_encodings_as_scoring_sees_them(x):
+def test_a_memory_that_is_not_trained_holds_encodings_as_scoring_sees_them(x: np.ndarray | pd.DataFrame) -> None:
     detector = fit(x, memory={"trained": False, "initialisation": "data"})
     (chunk,) = detector.open(x).chunks(len(x))
     with torch.no_grad():
@@ -273,7 +290,7 @@ def test_a_memory_that_is_not_trained_holds_encodings_as_scoring_sees_them(x):
     assert nearest.max() < 0.01 * torch.pdist(codes).mean()
 
 
-def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path):
+def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path: Path) -> None:
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 3, "trained": True}}
     with pytest.raises(KeyboardInterrupt):
         Detector(settings=settings).fit(ROWS, checkpoint=tmp_path / "state", progress=StopAt(2))
@@ -281,7 +298,7 @@ def test_a_stop_in_the_warm_up_is_resumed_too(tmp_path):
     assert equal(weights(resumed), weights(Detector(settings=settings).fit(ROWS)))
 
 
-def test_a_stop_before_the_first_epoch_passes_through():
+def test_a_stop_before_the_first_epoch_passes_through() -> None:
     detector = Detector(settings=BRIEF)
     with pytest.raises(KeyboardInterrupt):
         detector.fit(ROWS, progress=StopAt(0, step=0))
@@ -289,7 +306,7 @@ def test_a_stop_before_the_first_epoch_passes_through():
         detector.score(ROWS)
 
 
-def test_only_the_very_same_run_is_resumed(tmp_path):
+def test_only_the_very_same_run_is_resumed(tmp_path: Path) -> None:
     state = tmp_path / "state"
     Detector(settings=BRIEF).fit(ROWS, checkpoint=state, progress=StopAt(2))
     for detector, x in (
@@ -302,7 +319,7 @@ def test_only_the_very_same_run_is_resumed(tmp_path):
     assert len(Detector(settings=BRIEF).fit(ROWS, checkpoint=state, resume=True).history.records) == 3
 
 
-def test_resuming_nothing_is_refused(tmp_path):
+def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"resume needs the checkpoint directory .*; pass checkpoint="):
         Detector(settings=BRIEF).fit(ROWS, resume=True)
     with pytest.raises(
@@ -311,14 +328,14 @@ def test_resuming_nothing_is_refused(tmp_path):
         Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", resume=True)
 
 
-def test_without_resume_an_old_checkpoint_is_not_continued(tmp_path):
+def test_without_resume_an_old_checkpoint_is_not_continued(tmp_path: Path) -> None:
     Detector(settings=BRIEF, seed=1).fit(ROWS, checkpoint=tmp_path / "state", progress=StopAt(2))
     fresh = Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state")
     assert len(fresh.history.records) == 3
     assert equal(weights(fresh), weights(fit(ROWS)))
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", progress=StopAt(2))
     (tmp_path / "state" / "main" / "state.safetensors").write_bytes(b"half")
     with pytest.raises(ArtifactError, match=r"main: this checkpoint cannot be read .*; remove it and train anew"):

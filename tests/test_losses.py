@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from memae.config import Reduction
 from memae.losses import squared_error, total_loss
 from memae.memory.base import LossTerm
 
@@ -40,12 +41,12 @@ def test_squared_error_keeps_a_difference_that_half_precision_would_lose() -> No
 @pytest.mark.parametrize(
     ("reduction", "alpha", "wanted"), [("sum", 0, 8.0), ("mean", 0, 2.0), ("sum", 0.2, 8.1), ("mean", 0.2, 2.1)]
 )
-def test_total_loss_of_hand_made_numbers(reduction: str, alpha: float, wanted: float) -> None:
+def test_total_loss_of_hand_made_numbers(reduction: Reduction, alpha: float, wanted: float) -> None:
     assert_close(total_loss(ERRORS, [entropy(alpha)], reduction=reduction), torch.tensor(wanted))
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_without_a_memory_there_is_no_entropy_to_weigh(reduction: str) -> None:
+def test_without_a_memory_there_is_no_entropy_to_weigh(reduction: Reduction) -> None:
     assert torch.equal(
         total_loss(ERRORS, reduction=reduction),
         total_loss(ERRORS, [entropy(0.0)], reduction=reduction),

@@ -19,33 +19,35 @@ RATES = st.one_of(
 )
 
 
-def test_p_values_count_the_calibration_scores_at_least_as_high():
+def test_p_values_count_the_calibration_scores_at_least_as_high() -> None:
     threshold = Threshold.fit(NINE, 0.1)
     assert threshold.p_values(np.array([0.0, 1.0, 1.5, 9.0, 9.5])).tolist() == [1.0, 1.0, 0.9, 0.2, 0.1]
 
 
 @pytest.mark.parametrize(("rate", "value"), [(0.1, 9), (0.15, 9), (0.2, 8), (0.3, 7), (0.9, 1), (0.99, 1)])
-def test_the_value_leaves_so_many_calibration_scores_above_it(rate, value):
+def test_the_value_leaves_so_many_calibration_scores_above_it(rate: float, value: int) -> None:
     threshold = Threshold.fit(NINE, rate)
     assert threshold.value == value
     assert threshold.flags(np.array([value - 0.5, value, value + 0.5])).tolist() == [False, False, True]
 
 
-def test_the_calibration_scores_are_kept_in_order():
+def test_the_calibration_scores_are_kept_in_order() -> None:
     assert Threshold.fit(NINE, 0.1).calibration.tolist() == sorted(NINE)
     assert NINE[0] == 9.0  # those given stay as they were
 
 
 @given(SCORES, SCORES, RATES)
-def test_a_sample_is_flagged_where_its_p_value_is_at_most_the_rate(calibration, scores, rate):
+def test_a_sample_is_flagged_where_its_p_value_is_at_most_the_rate(
+    calibration: list[float], scores: list[float], rate: float
+) -> None:
     threshold = Threshold(rate, np.sort(calibration))
     flags = threshold.flags(np.array(scores))
     assert flags.tolist() == (threshold.p_values(np.array(scores)) <= rate).tolist()
 
 
 @given(SCORES, SCORES)
-def test_p_values_fall_as_scores_rise_and_stay_in_reach(calibration, scores):
-    p_values = Threshold.fit(calibration).p_values(np.sort(scores))
+def test_p_values_fall_as_scores_rise_and_stay_in_reach(calibration: list[float], scores: list[float]) -> None:
+    p_values = Threshold.fit(np.array(calibration)).p_values(np.sort(scores))
     assert (np.diff(p_values) <= 0).all()
     assert p_values.min() >= 1 / (len(calibration) + 1)
     assert p_values.max() <= 1
@@ -54,19 +56,19 @@ def test_p_values_fall_as_scores_rise_and_stay_in_reach(calibration, scores):
 @pytest.mark.parametrize(
     ("rate", "samples"), [(0.5, 1), (0.1, 9), (0.05, 19), (0.01, 99), (0.001, 999), (1e-6, 999_999), (0.3, 3)]
 )
-def test_how_many_samples_a_rate_needs(rate, samples):
+def test_how_many_samples_a_rate_needs(rate: float, samples: int) -> None:
     assert needed_samples(rate) == samples
 
 
 @given(RATES)
-def test_the_needed_samples_are_the_fewest_whose_least_p_value_reaches_the_rate(rate):
+def test_the_needed_samples_are_the_fewest_whose_least_p_value_reaches_the_rate(rate: float) -> None:
     needed = needed_samples(rate)
     assert 1 / (needed + 1) <= rate
     assert needed == 0 or 1 / needed > rate
 
 
 @given(st.integers(1, 200), RATES)
-def test_a_rate_is_promised_exactly_where_some_score_could_be_flagged(samples, rate):
+def test_a_rate_is_promised_exactly_where_some_score_could_be_flagged(samples: int, rate: float) -> None:
     calibration = np.arange(samples, dtype=float)
     try:
         threshold = Threshold.fit(calibration, rate)
@@ -78,12 +80,14 @@ def test_a_rate_is_promised_exactly_where_some_score_could_be_flagged(samples, r
 
 
 @pytest.mark.parametrize(("samples", "rate"), [(1, 0.5), (9, 0.1), (49, 0.02), (99, 0.01), (5000, 0.01)])
-def test_without_a_wish_the_rate_is_the_default_or_the_least_that_can_be_promised(samples, rate):
+def test_without_a_wish_the_rate_is_the_default_or_the_least_that_can_be_promised(
+    samples: int, rate: float
+) -> None:
     assert reachable_rate(samples, None) == rate
     assert rate >= DEFAULT_RATE
 
 
-def test_a_rate_that_cannot_be_promised_is_refused_with_what_it_takes():
+def test_a_rate_that_cannot_be_promised_is_refused_with_what_it_takes() -> None:
     with pytest.raises(
         ConfigError,
         match=r"threshold.false_alarm_rate = 0.001 takes at least 999 held-out normal samples, and there are 60, "
@@ -92,13 +96,13 @@ def test_a_rate_that_cannot_be_promised_is_refused_with_what_it_takes():
         Threshold.fit(np.arange(60.0), 0.001)
 
 
-def test_no_calibration_sample_at_all_is_refused():
+def test_no_calibration_sample_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no normal sample is left .*raise threshold\.calibration_share"):
         Threshold.fit(np.empty(0))
 
 
 @pytest.mark.parametrize(("samples", "rate"), [(19, 0.05), (30, 0.1), (99, 0.02)])
-def test_the_false_alarm_rate_is_held_in_the_mean_over_many_draws(samples, rate):
+def test_the_false_alarm_rate_is_held_in_the_mean_over_many_draws(samples: int, rate: float) -> None:
     generator = np.random.default_rng(samples)
     alarms = [
         Threshold.fit(generator.exponential(size=samples), rate).flags(generator.exponential(size=50)).mean()
@@ -110,7 +114,7 @@ def test_the_false_alarm_rate_is_held_in_the_mean_over_many_draws(samples, rate)
     assert np.mean(alarms) <= rate + 4 * error
 
 
-def test_ties_only_make_it_more_careful():
+def test_ties_only_make_it_more_careful() -> None:
     generator = np.random.default_rng(0)
     alarms = [
         Threshold.fit(generator.integers(4, size=39), 0.1).flags(generator.integers(4, size=50)).mean()
@@ -119,5 +123,5 @@ def test_ties_only_make_it_more_careful():
     assert np.mean(alarms) <= 0.1
 
 
-def test_a_threshold_that_can_promise_nothing_flags_nothing():
+def test_a_threshold_that_can_promise_nothing_flags_nothing() -> None:
     assert not Threshold(0.01, np.sort(NINE)).flags(np.array([0.0, 100.0])).any()

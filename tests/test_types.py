@@ -1,4 +1,5 @@
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,13 @@ from memae.video.source import VideoSource
 from tests.video_files import write_frames, write_video
 
 
-def write_rows(path, rows, compression=None):
+def write_rows(path: Path, rows: int, compression: str | None = None) -> Path:
     values = np.random.default_rng(0).normal(size=(rows, 4)).round(6)
     pd.DataFrame(values, columns=list("abcd")).to_csv(path, index=False, compression=compression)
     return path
 
 
-def test_arrays_parquet_files_and_folders_know_how_many(tmp_path):
+def test_arrays_parquet_files_and_folders_know_how_many(tmp_path: Path) -> None:
     assert count(open_source(np.zeros((31, 3)))) == Count(31)
     assert count(open_source(np.zeros((31, 8, 8)))) == Count(31)
     pd.DataFrame({"a": range(57)}).to_parquet(tmp_path / "x.parquet")
@@ -32,7 +33,9 @@ def test_arrays_parquet_files_and_folders_know_how_many(tmp_path):
 
 @pytest.mark.parametrize(("name", "compression"), [("x.csv", None), ("x.csv.gz", "gzip")])
 @pytest.mark.parametrize("rows", [40, 60_000])
-def test_a_csv_file_is_told_from_its_first_megabyte_and_its_size(tmp_path, name, compression, rows):
+def test_a_csv_file_is_told_from_its_first_megabyte_and_its_size(
+    tmp_path: Path, name: str, compression: str | None, rows: int
+) -> None:
     path = write_rows(tmp_path / name, rows, compression)
     if rows > 40 and not compression:
         assert path.stat().st_size > LOOKED_AT
@@ -41,7 +44,7 @@ def test_a_csv_file_is_told_from_its_first_megabyte_and_its_size(tmp_path, name,
     assert found.samples == pytest.approx(rows, rel=0.02)
 
 
-def test_what_unpacks_to_very_much_is_not_unpacked_whole(tmp_path):
+def test_what_unpacks_to_very_much_is_not_unpacked_whole(tmp_path: Path) -> None:
     lines = 40_000_000
     with gzip.open(tmp_path / "bomb.csv.gz", "wb", compresslevel=1) as file:
         for _ in range(40):
@@ -50,12 +53,12 @@ def test_what_unpacks_to_very_much_is_not_unpacked_whole(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no line", b"\x1f\x8bno gzip"])
-def test_a_file_that_tells_nothing_has_no_count(tmp_path, content):
+def test_a_file_that_tells_nothing_has_no_count(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
     assert lines_about(tmp_path / "x") is None
 
 
-def test_videos_say_what_their_files_state(tmp_path):
+def test_videos_say_what_their_files_state(tmp_path: Path) -> None:
     frames = np.zeros((20, 48, 64), np.uint8)
     write_frames(tmp_path / "still", frames)
     assert count(VideoSource([tmp_path / "still"])) == Count(20, exact=False)
@@ -65,11 +68,11 @@ def test_videos_say_what_their_files_state(tmp_path):
     assert not found.exact
 
 
-def test_a_source_that_cannot_say_has_no_count():
+def test_a_source_that_cannot_say_has_no_count() -> None:
     assert count(object()) is None
 
 
-def test_images_read_in_parts_are_the_images_read_at_once(tmp_path, monkeypatch):
+def test_images_read_in_parts_are_the_images_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memae.image.dataset.PART_IMAGES", 3)
     pixels = np.random.default_rng(0).integers(0, 255, (8, 5, 6, 3)).astype(np.uint8)
     for number, image in enumerate(pixels):

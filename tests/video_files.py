@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -77,14 +78,14 @@ def write_video(
     codec, layout, options = CODECS[like or path.name]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container or {}) as file:
-        stream = file.add_stream(codec, rate=rate, options=options)
+        stream: Any = file.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = layout
         if times_s is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
-        sound = file.add_stream("aac", rate=16000, layout="mono") if sound_s else None
+        sound: Any = file.add_stream("aac", rate=16000, layout="mono") if sound_s else None
         for place, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
             if times_s is not None:
@@ -103,7 +104,9 @@ def write_sound(path: Path, seconds: float = 1.0) -> Path:
     return path
 
 
-def write_frames(folder: Path, frames: np.ndarray, name: str = "{:03d}.png", first: int = 1, **options) -> Path:
+def write_frames(
+    folder: Path, frames: np.ndarray, name: str = "{:03d}.png", first: int = 1, **options: Any
+) -> Path:
     """The frames as numbered images; `options` go to Pillow."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(frames, first):
