@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-real sanitize check docs tables figures cells clean
+.PHONY: install demo test test-lowest test-real coverage sanitize check docs tables figures cells clean
 
 install: $(STAMP)
 
@@ -20,6 +20,18 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not real' -n 2
+
+# the tests, then the share of lines that they reach, of each module and of all
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -m 'not real' -n 2 --cov=memae --cov-report=term:skip-covered
+
+# with the lowest versions that pyproject.toml allows, torch excepted, in an environment of its own; warnings are of
+# these old versions about each other
+test-lowest:
+	mkdir -p build
+	$(PYTHON) tests/bounds.py lowest > build/lowest.txt
+	$(MAKE) VENV=.venv-lowest CONSTRAINTS=build/lowest.txt install
+	.venv-lowest/bin/python -m pytest -m 'not real' -n 2 -W ignore::DeprecationWarning
 
 test-real: $(STAMP)
 	$(BIN)/python -m pytest -m real --timeout 3600
@@ -56,4 +68,4 @@ cells: $(STAMP)
 	$(BIN)/python -m experiments demo
 
 clean:
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-lowest build dist docs/_build .mypy_cache .ruff_cache .pytest_cache
