@@ -108,9 +108,9 @@ class VideoData:
 
     def compute(self, method: str, part: str, seed: int) -> Outcome:
         """Fits on the training videos, scores and judges the test videos; "score" is of protocol "served"."""
-        footage = ped2.training()
+        videos = ped2.training()
         started = time.perf_counter()
-        fitted = self.methods[method](footage, seed)
+        fitted = self.methods[method](videos, seed)
         fit_done = time.perf_counter()
         served = fitted.score(ped2.testing())
         seconds = {"fit": fit_done - started, "score": time.perf_counter() - fit_done}

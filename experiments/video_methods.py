@@ -1,6 +1,6 @@
-"""The methods of the video tables: each is fitted on training footage and scores the frames of other footage.
+"""The methods of the video tables: each is fitted on training videos and scores the frames of others.
 
-Epochs are fixed and the last weights are kept; settings are chosen on `pseudo_anomalies`, made of training footage.
+Epochs are fixed and the last weights are kept; settings are tuned on `pseudo_anomalies`, made from training videos.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["METHODS", "FittedVideo", "VideoMethod", "by_video", "detector"]
 TRIVIAL_SIZE = (120, 180)  # height and width, px, of the trivial scores
 OTHER_STRIDES = (1, 16)  # beside the stride of the preset
 
-_NO_HOLD_OUT: Mapping[str, Mapping[str, Any]] = {
+_NO_VALIDATION: Mapping[str, Mapping[str, Any]] = {
     "train": {"validation_share": 0.0},
     "threshold": {"calibration_share": 0.0},
 }
@@ -48,7 +48,7 @@ def _nothing_more(source: VideoSource) -> Scored:
 
 @dataclass(frozen=True)
 class FittedVideo:
-    """A method that has seen its normal footage."""
+    """A method that has seen normal videos."""
 
     score: Callable[[VideoSource], dict[str, np.ndarray]]
     """{video: (F,) scores of all its frames}, higher = more anomalous: protocol "served"."""
@@ -63,15 +63,15 @@ class FittedVideo:
 
 
 VideoMethod: TypeAlias = Callable[[VideoSource, int], FittedVideo]
-"""From normal footage and a seed."""
+"""From normal videos and a seed."""
 
 
 def detector(preset: str, **settings: Mapping[str, Any]) -> Callable[[int], Detector]:
     """From a seed, a detector of a preset with `settings`, without hold-out: the protocols judge a ranking."""
 
     def make(seed: int) -> Detector:
-        names = {*_NO_HOLD_OUT, *settings}
-        merged = {name: {**_NO_HOLD_OUT.get(name, {}), **settings.get(name, {})} for name in names}
+        names = {*_NO_VALIDATION, *settings}
+        merged = {name: {**_NO_VALIDATION.get(name, {}), **settings.get(name, {})} for name in names}
         return Detector(preset, seed=seed, settings=merged)
 
     return make
@@ -98,11 +98,11 @@ def _trained(preset: str, **settings: Mapping[str, Any]) -> VideoMethod:
 
 
 def _sparse_code(preset: str, share: float = 0.1, **settings: Mapping[str, Any]) -> VideoMethod:
-    """`experiments.methods.sparse_code` on footage: the plain autoencoder with an L1 penalty on its code."""
+    """`experiments.methods.sparse_code` on videos: the plain autoencoder with an L1 penalty on its code."""
 
     def run(source: VideoSource, seed: int) -> FittedVideo:
         config = preset_config(preset, "video")
-        for changes in (settings, _NO_HOLD_OUT, _PLAIN):
+        for changes in (settings, _NO_VALIDATION, _PLAIN):
             config = override(config, changes, "the baseline")
         prepared = prepare(source, config, seed)
         model = with_weights_of(seed, lambda: build(config, prepared.preprocess.shape))
@@ -138,19 +138,19 @@ def _of_network(
     """A trained network under every protocol."""
     form = scoring_form(model)
 
-    def sized(footage: VideoSource) -> VideoSource:
-        return footage.resized(preprocess.height, preprocess.width)
+    def sized(videos: VideoSource) -> VideoSource:
+        return videos.resized(preprocess.height, preprocess.width)
 
-    def at_stride(footage: VideoSource, stride: int) -> dict[str, np.ndarray]:
+    def at_stride(videos: VideoSource, stride: int) -> dict[str, np.ndarray]:
         scorer = FrameScorer(form, preprocess, VideoConfig.of(config).model_copy(update={"stride": stride}))
-        return by_video((f.key, f.score) for f in scorer.scored(sized(footage).chunks(64)))
+        return by_video((f.key, f.score) for f in scorer.scored(sized(videos).chunks(64)))
 
-    def more(footage: VideoSource) -> Scored:
-        strides = {f"served {stride}": at_stride(footage, stride) for stride in OTHER_STRIDES}
-        return {**strides, "paper raw": clip_errors(form, preprocess, sized(footage))}
+    def more(videos: VideoSource) -> Scored:
+        strides = {f"served {stride}": at_stride(videos, stride) for stride in OTHER_STRIDES}
+        return {**strides, "paper raw": clip_errors(form, preprocess, sized(videos))}
 
     return FittedVideo(
-        score=lambda footage: at_stride(footage, VideoConfig.of(config).stride),
+        score=lambda videos: at_stride(videos, VideoConfig.of(config).stride),
         more=more,
         stored=None if model.memory is None else model.memory.num_items,
         settings=settings,
@@ -169,8 +169,8 @@ def _no_network(source: VideoSource, seed: int) -> FittedVideo:
     fitted = detector("video", train={"epochs": 0})(seed).fit(source)
     preprocess = _preprocess(fitted)
 
-    def score(footage: VideoSource) -> dict[str, np.ndarray]:
-        sized = footage.resized(preprocess.height, preprocess.width)
+    def score(videos: VideoSource) -> dict[str, np.ndarray]:
+        sized = videos.resized(preprocess.height, preprocess.width)
         scorer = FrameScorer(_Nothing(), preprocess, VideoConfig.of(fitted.config))
         return by_video((f.key, f.score) for f in scorer.scored(sized.chunks(64)))
 
@@ -203,9 +203,9 @@ def _block_difference(source: VideoSource, seed: int) -> FittedVideo:
 def _of_frames(score: Callable[[np.ndarray], np.ndarray]) -> FittedVideo:
     """A method whose score is a function of one video's frames (F, H, W) float32."""
 
-    def scored(footage: VideoSource) -> dict[str, np.ndarray]:
+    def scored(videos: VideoSource) -> dict[str, np.ndarray]:
         found: dict[str, list[np.ndarray]] = {}
-        for chunk in footage.resized(*TRIVIAL_SIZE).chunks(4096):
+        for chunk in videos.resized(*TRIVIAL_SIZE).chunks(4096):
             found.setdefault(chunk.keys[0].video, []).append(chunk.pixels.astype(np.float32))
         return {video: score(np.concatenate(parts)) for video, parts in found.items()}
 

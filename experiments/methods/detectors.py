@@ -13,7 +13,7 @@ from memae import Detector
 __all__ = ["DETECTORS", "TABLE_DETECTORS", "detector", "network_of"]
 
 # The protocols split train and validation 2:1 and judge a ranking, so nothing is held out for a threshold.
-HOLD_OUT: Mapping[str, Any] = {"train": {"validation_share": 1 / 3}, "threshold": {"calibration_share": 0.0}}
+VALIDATION: Mapping[str, Any] = {"train": {"validation_share": 1 / 3}, "threshold": {"calibration_share": 0.0}}
 
 
 def network_of(x: np.ndarray) -> str:
@@ -24,12 +24,12 @@ def network_of(x: np.ndarray) -> str:
 
 
 def detector(
-    preset: Callable[[str], str], hold_out: Mapping[str, Any] = HOLD_OUT, **settings: Mapping[str, Any]
+    preset: Callable[[str], str], validation: Mapping[str, Any] = VALIDATION, **settings: Mapping[str, Any]
 ) -> Method:
     """A `Detector` of the preset for a network, with `settings` on top; nothing is chosen on the test."""
 
     def run(fit: np.ndarray, seed: int) -> Fitted:
-        merged = {k: {**hold_out.get(k, {}), **settings.get(k, {})} for k in {*hold_out, *settings}}
+        merged = {k: {**validation.get(k, {}), **settings.get(k, {})} for k in {*validation, *settings}}
         fitted = Detector(preset(network_of(fit)), seed=seed, settings=merged).fit(fit)
         memory = fitted.model.memory
         return Fitted(

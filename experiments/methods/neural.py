@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.methods.detectors import HOLD_OUT, network_of
+from experiments.methods.detectors import VALIDATION, network_of
 from memae import Autoencoder
 from memae.config import Config, override
 from memae.modality import Artifact, Prepared, build, collect, modality_of, open_source, prepare, preset_config
@@ -54,9 +54,9 @@ class Problem:
         source = open_source(fit)
         given = {name: value for name, value in train.items() if value is not None}
         settings: Mapping[str, Any] = {
-            **HOLD_OUT,
+            **VALIDATION,
             "memory": {"enabled": False},
-            "train": {**HOLD_OUT["train"], **given},
+            "train": {**VALIDATION["train"], **given},
         }
         config = override(preset_config(preset(network_of(fit)), source.modality), settings, "the baseline")
         return cls(config, prepare(source, config, seed), seed)

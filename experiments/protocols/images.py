@@ -64,9 +64,9 @@ def _official(load: Load, normal: int, seed: int) -> Split:
     train, train_labels = load("train")
     test, test_labels = load("test")
     anomalous = test_labels != normal
-    usual, strange = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
-    drawn = np.random.default_rng(seed).choice(strange, _mixed(len(usual)), replace=False)
-    judged = {"full": np.arange(len(test)), "paper": np.concatenate([usual, drawn])}
+    normal_index, anomalous_index = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
+    drawn = np.random.default_rng(seed).choice(anomalous_index, _mixed(len(normal_index)), replace=False)
+    judged = {"full": np.arange(len(test)), "paper": np.concatenate([normal_index, drawn])}
     return Split(train[train_labels == normal], test, anomalous, judged)
 
 
@@ -77,13 +77,15 @@ def _tuning(load: Load, normal: int, seed: int) -> Split:
     """
     pixels, labels = load("train")
     order = np.random.default_rng([seed, normal]).permutation(len(labels))
-    usual, strange = order[labels[order] == normal], order[labels[order] != normal]
-    cut = len(usual) * 2 // 3
-    held_out = usual[cut:]
-    index = np.concatenate([held_out, strange[: _mixed(len(held_out))]])
-    return Split(pixels[usual[:cut]], pixels[index], labels[index] != normal, {"tuning": np.arange(len(index))})
+    normal_index, anomalous_index = order[labels[order] == normal], order[labels[order] != normal]
+    cut = len(normal_index) * 2 // 3
+    validation = normal_index[cut:]
+    index = np.concatenate([validation, anomalous_index[: _mixed(len(validation))]])
+    return Split(
+        pixels[normal_index[:cut]], pixels[index], labels[index] != normal, {"tuning": np.arange(len(index))}
+    )
 
 
-def _mixed(usual: int) -> int:
+def _mixed(normal: int) -> int:
     """So many anomalies make 30 per cent beside so many normal images."""
-    return round(usual * ANOMALIES / (1 - ANOMALIES))
+    return round(normal * ANOMALIES / (1 - ANOMALIES))

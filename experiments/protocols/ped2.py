@@ -1,4 +1,4 @@
-"""UCSD Ped2: the footage, its labels, and what is judged (section 4.2).
+"""UCSD Ped2: the videos, their labels, and what is judged (section 4.2).
 
 Protocols, for frame AUROC over all test videos together ("auroc", micro) and as the mean over the videos that have both
 kinds of frames ("auroc_macro"):

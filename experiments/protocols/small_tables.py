@@ -36,10 +36,10 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
 def split(part: str, seed: int) -> Split:
     """A table by its short name; the seed draws the half that is fitted."""
     rows, anomalous = load(TABLES[part])
-    usual = np.random.default_rng(seed).permutation(np.flatnonzero(~anomalous))
-    half = len(usual) // 2
-    tested = np.concatenate([usual[half:], np.flatnonzero(anomalous)])
-    return Split(rows[usual[:half]], rows[tested], anomalous[tested], {"full": np.arange(len(tested))})
+    normal_rows = np.random.default_rng(seed).permutation(np.flatnonzero(~anomalous))
+    half = len(normal_rows) // 2
+    tested = np.concatenate([normal_rows[half:], np.flatnonzero(anomalous)])
+    return Split(rows[normal_rows[:half]], rows[tested], anomalous[tested], {"full": np.arange(len(tested))})
 
 
 def judge(split: Split, scores: np.ndarray, fit_scores: Callable[[], np.ndarray]) -> Metrics:

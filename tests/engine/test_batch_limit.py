@@ -102,8 +102,8 @@ both = {"objective": objective, "settings": settings, "seed": 0, "device": "cpu"
 state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 wanted = train(model, x, held_out, **both).records[0].held_out_loss
 model.load_state_dict(state)
-memae.training.loop.HELD_OUT_SAMPLES = len(held_out)
-memae.training.loop.HELD_OUT_BYTES = 1 << 40  # all at once
+memae.training.loop.VALIDATION_SAMPLES = len(held_out)
+memae.training.loop.VALIDATION_BYTES = 1 << 40  # all at once
 limit(150)
 found = train(model, x, held_out, progress=progress, **both).records[0].held_out_loss
 print(json.dumps({"said": said, "found": found, "wanted": wanted}))

@@ -952,7 +952,7 @@ def test_the_held_out_loss_of_clips_does_not_depend_on_how_many_fit_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, together = train_clips(clips(), clips(1), revive_epochs=0)
-    monkeypatch.setattr(training, "HELD_OUT_BYTES", 4 * 4 * 8 * 8 * 3)  # three clips
+    monkeypatch.setattr(training, "VALIDATION_BYTES", 4 * 4 * 8 * 8 * 3)  # three clips
     _, apart = train_clips(clips(), clips(1), revive_epochs=0)
     for one, other in zip(together.records, apart.records, strict=True):
         assert one.held_out_loss == pytest.approx(other.held_out_loss, rel=1e-5)

@@ -77,8 +77,8 @@ class _Verbs(TyperGroup):
 app = typer.Typer(
     name="memae",
     cls=_Verbs,
-    help="Find what is not normal in images, tables and video, after seeing normal samples only.\n\n"
-    "MemAE, the memory-augmented autoencoder (Gong et al., ICCV 2019). Start with:  memae demo",
+    help="Find anomalies in images, tables and video. Training needs normal samples only.\n\n"
+    "The method is MemAE, the memory-augmented autoencoder (Gong et al., ICCV 2019). Start with:  memae demo",
     context_settings={"max_content_width": WIDTH},
     no_args_is_help=True,
     add_completion=False,

@@ -1,4 +1,4 @@
-"""memae demo: see it work on real data."""
+"""memae demo: train on real data that is at hand, and compare with two simpler models."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def demo(
         str,
         option(
             "--data bundled|mnist|kddcup99",
-            "bundled: scikit-learn's digits and breast-cancer table. mnist and kddcup99 are looked for in "
-            "MEMAE_DATA, then in ../shared/data.",
+            "bundled: the digits and the breast-cancer table of scikit-learn. mnist and kddcup99: from the folder "
+            "in MEMAE_DATA, or else ../shared/data.",
         ),
     ] = "bundled",
     out: Annotated[
         Path | None,
-        option("--out/-o FOLDER", "For the pictures; left out: memae-demo."),
+        option("--out/-o FOLDER", "Write the images here. Default: memae-demo."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the split and the models.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split and the models.")] = 0,
     json: Json = False,
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
-    """Train MemAE on real data beside the plain autoencoder and the untrained network, and show what they find.
+    """Train MemAE, the plain autoencoder and an untrained network on real data, and compare them.
 
-    Prints the AUROC of each on held-out samples, the false alarms at a threshold that was set from normal samples
-    only, how to read these figures, and the folder of pictures: input, reconstruction, error map, items decoded.
+    Prints the AUROC of each on held-out samples, the false-alarm rate at a threshold that was set from normal samples
+    only, and how to read these figures. Draws inputs, reconstructions, error maps and decoded memory items.
     """
     from memae.demo import DATA_SETS, NOTES, run_demo
     from memae.errors import ConfigError

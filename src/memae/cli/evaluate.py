@@ -1,4 +1,4 @@
-"""memae evaluate: hold a model against labels."""
+"""memae evaluate: compare the verdicts of a model with labels."""
 
 from __future__ import annotations
 
@@ -42,20 +42,19 @@ def evaluate(
         str | None,
         option(
             "--label-column NAME",
-            "The column of the label; for an npz file the array; for images in one folder per label: folder; "
-            "for MNIST idx files, whose labels lie beside them: label.",
+            "The column of the labels. For an npz file: the name of the array. For images in one folder per label: "
+            "folder. For MNIST idx files with their label file beside them: label.",
         ),
     ] = None,
     normal: Annotated[
         list[str] | None,
-        option("--normal VALUE", "The label that means normal; may be given again."),
+        option("--normal VALUE", "The label of normal samples. May be given again."),
     ] = None,
     labels: Annotated[
         Path | None,
         option(
             "--labels FILE|FOLDER",
-            "A folder of masks, see docs/images.md and docs/video.md; for video also a CSV of frames or of "
-            "segments of them.",
+            "A folder of masks (docs/images.md, docs/video.md); for video also a CSV of frames or of segments.",
         ),
     ] = None,
     per_hour: PerHour = None,
@@ -74,19 +73,19 @@ def evaluate(
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
-    """Measure how well MODEL tells normal samples of SOURCE from the others, with 95 % bootstrap intervals.
+    """Measure how well MODEL separates normal samples of SOURCE from anomalies, with 95 % bootstrap intervals.
 
-    AUROC and AUPR judge the scores; precision, recall, F1 and the false-alarm rate judge the model's own
-    threshold, which was set without any label.
+    AUROC and AUPR rate the scores. Precision, recall, F1 and the false-alarm rate rate the model's own threshold, which
+    was set without labels.
 
         memae evaluate flows.model labelled.csv --label-column label --normal benign
 
-    Images in the layout of MVTec AD need no options: folders name the labels, and masks are found. Where there are
-    masks, pixels are judged, too; see docs/images.md.
+    Images in the folders of MVTec AD need no options: the folders are the labels, and masks are found. With masks,
+    pixels are evaluated too; see docs/images.md.
 
         memae evaluate bottle.model bottle/
 
-    Video is judged by frames, pixels, regions and events; intervals are over videos.
+    Video is evaluated by frames, pixels, regions and events. Intervals are over videos.
 
         memae evaluate camera.model test_videos/ --labels masks/
     """

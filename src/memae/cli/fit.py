@@ -38,8 +38,8 @@ def fit(
         str | None,
         option(
             "--preset NAME",
-            "mnist, cifar10, image, small, kddcup, table or video, also with -paper or -released behind it; "
-            "left out, the data decides. video reads folders of images as videos.",
+            "mnist, cifar10, image, small, kddcup, table or video. Add -paper or -released for published settings, as "
+            "in mnist-paper. Default: by the data. video reads folders of images as videos.",
         ),
     ] = None,
     drop: Drop = None,
@@ -47,43 +47,41 @@ def fit(
         list[str] | None,
         option(
             "--categorical COLUMN",
-            "This column of numbers names kinds, such as a code or a port; may be given again.",
+            "The numbers of this column are names of categories, such as codes or ports. May be given again.",
         ),
     ] = None,
     false_alarm_rate: Annotated[
         float | None,
         option(
             "--false-alarm-rate RATE",
-            "Wanted share of normal samples flagged. Unset: 0.01, or the least that the data can promise.",
+            "Share of normal samples that may be flagged. Default: 0.01, or the lowest rate that the data allows.",
         ),
     ] = None,
     size: Annotated[
         int | None,
-        option(
-            "--size PX", "Longest side that images are resized to. Unset: as most of them are, and 256 at most."
-        ),
+        option("--size PX", "Resize images to this longest side. Default: the most common size, at most 256."),
     ] = None,
     tile: Annotated[
         int | None,
         option(
             "--tile PX",
-            "Cut images into overlapping squares of this side, at their own size, and see them tile by tile. "
-            "Unset: an image is resized and seen at once.",
+            "Cut images at their own resolution into overlapping tiles of this side, and score tile by tile. "
+            "Default: no tiles; images are resized.",
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        option("--config FILE", "Settings as TOML; see docs/config.md."),
+        option("--config FILE", "Read settings from a TOML file; see docs/config.md."),
     ] = None,
     words: Annotated[
         list[str] | None,
         option(
             "--set SECTION.KEY=VALUE",
-            "One setting, such as train.epochs=30; may be given again, and wins over --config.",
+            "Change one setting, such as train.epochs=30. May be given again, and overrides --config.",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="Of all randomness: the same seed gives the same model.")
+        int, typer.Option("--seed", help="Seed of all randomness: the same seed gives the same model.")
     ] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted training of this MODEL.")
@@ -92,7 +90,7 @@ def fit(
         Path | None,
         option(
             "--log DIR",
-            "Write DIR/train.jsonl, one line an epoch, and TensorBoard events where that is installed.",
+            "Write DIR/train.jsonl, one line for each epoch, and TensorBoard events if TensorBoard is installed.",
         ),
     ] = None,
     skip_bad: SkipBad = False,
@@ -101,10 +99,10 @@ def fit(
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
-    """Learn what is normal from SOURCE and write a model.
+    """Train a model on the normal samples of SOURCE and write it.
 
-    SOURCE should hold normal samples only. A part of them is held out: some to stop early on, some to set the
-    threshold from. Ctrl-C keeps the best model so far; the same command with --resume then continues it.
+    SOURCE should hold normal samples only. memae holds out a part of them: some for early stopping, some to set the
+    threshold. Ctrl-C saves the best model so far; the same command with --resume continues the training.
 
         memae fit parts/ok --out parts.model
 

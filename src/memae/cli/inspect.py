@@ -23,15 +23,15 @@ def inspect(
         Path | None,
         option(
             "--out/-o FILE.png",
-            "Where to write the picture of the items of a model of images or video; left out: none is written.",
+            "Draw the memory items of a model of images or video into this file.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what MODEL is: its data, training and threshold, and what its memory holds.
+    """Show the data, training, threshold and memory of MODEL.
 
-    For each column of a table: what is done with it; see docs/tables-data.md. For each item: how much it is used, its
-    duplicates, and the item decoded alone, as a picture or as a row in the columns' own units.
+    For each column of a table it says how the column is read; see docs/tables-data.md. For each memory item it shows
+    the usage count, duplicates, and the decoded item, as an image or as a row in the columns' own units.
 
         memae inspect parts.model --out items.png
     """

@@ -55,9 +55,9 @@ def video_option(spec: str, help: str) -> Any:
 
 
 _SOURCE_HELP = (
-    "A file: .csv, .tsv (.gz), .parquet, .arrow, .feather, .npy, .npz, MNIST idx3-ubyte (.gz). Images: a folder, a "
-    "file, a pattern in quotes, or a .txt with one path a line; see docs/images.md. Video: a file (.mp4, .avi, .mkv "
-    "and more), or a folder with such files or with folders of frames."
+    "Tables and arrays: a file (.csv, .tsv, .parquet, .arrow, .feather, .npy, .npz, MNIST idx3-ubyte). Images: a "
+    "folder, a file, a pattern in quotes, or a .txt with one path on each line; see docs/images.md. Video: a file "
+    "(.mp4, .avi, .mkv and more), or a folder of such files or of folders of frames."
 )
 Source = Annotated[
     str,
@@ -70,7 +70,7 @@ Source = Annotated[
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE", help=f"{_SOURCE_HELP} Several of images or of video may be given.", show_default=False
+        metavar="SOURCE", help=f"{_SOURCE_HELP} Images and video may be several paths.", show_default=False
     ),
 ]
 Model = Annotated[
@@ -78,13 +78,14 @@ Model = Annotated[
 ]
 Drop = Annotated[
     list[str] | None,
-    option("--drop COLUMN", "Leave this column out; may be given again."),
+    option("--drop COLUMN", "Leave this column out. May be given again."),
 ]
-Device = Annotated[str, option("--device auto|cpu", "auto takes a GPU where there is one.")]
+Device = Annotated[str, option("--device auto|cpu", "auto takes a GPU if there is one.")]
 Engine = Annotated[
     str,
     option(
-        "--engine auto|torch|openvino", "What scores on a CPU. auto takes OpenVINO where it is installed and pays."
+        "--engine auto|torch|openvino",
+        "Runtime that scores on a CPU. auto takes OpenVINO if it is installed and faster.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -98,8 +99,8 @@ SkipBad = Annotated[
     bool,
     typer.Option(
         "--skip-bad",
-        help="Leave out images and rows that cannot be read or encoded, and videos, which count up to where they break "
-        "off; name them at the end. They are an error else.",
+        help="Leave out images and rows that cannot be read, and list them at the end. A damaged video is read up to "
+        "the damage. Without this option they are errors.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
@@ -157,40 +158,38 @@ def check_rate(frame_rate: float | None) -> float | None:
 
 FrameRate = Annotated[
     float | None,
-    video_option(
-        "--frame-rate FPS", "Of folders of frames, which carry no times; left out: 25. Video files have their own."
-    ),
+    video_option("--frame-rate FPS", "Frame rate of folders of frames. Default: 25. Video files have their own."),
 ]
 PerHour = Annotated[
     float | None,
     video_option(
         "--false-alarms-per-hour RATE",
-        "False alarms that an hour of normal video may raise; sets the score that begins an event. Left out: 1.",
+        "False alarms allowed in an hour of normal video. Sets the score at which an event begins. Default: 1.",
     ),
 ]
 OnThreshold = Annotated[
     float | None,
-    video_option("--on-threshold SCORE", "The score that begins an event, in place of --false-alarms-per-hour."),
+    video_option("--on-threshold SCORE", "Score at which an event begins, in place of --false-alarms-per-hour."),
 ]
 OffThreshold = Annotated[
     float | None,
     video_option(
-        "--off-threshold SCORE", "The score below which an event ends; left out: 0.8 of that which begins it."
+        "--off-threshold SCORE", "Score below which an event ends. Default: 0.8 of the score at which it begins."
     ),
 ]
 Least = Annotated[float, video_option("--least SECONDS", "Drop shorter events.")]
 Gap = Annotated[
     float,
-    video_option("--merge-gap SECONDS", "Events no further apart are one."),
+    video_option("--merge-gap SECONDS", "Merge events that are at most this far apart."),
 ]
 CoolDown = Annotated[
     float,
-    video_option("--cool-down SECONDS", "After an event, none begins for so long."),
+    video_option("--cool-down SECONDS", "After an event, wait this long before the next one."),
 ]
 Mask = Annotated[
     Path | None,
     video_option(
-        "--mask FILE", "Places to leave out: an image that is black there, or JSON polygons; see docs/video.md."
+        "--mask FILE", "Regions to ignore: an image that is black there, or JSON polygons; see docs/video.md."
     ),
 ]
 

@@ -45,32 +45,33 @@ def score(
     sources: Sources,
     out: Annotated[
         Path | None,
-        option("--out/-o FILE", ".csv, .parquet or .jsonl; left out, CSV on stdout."),
+        option("--out/-o FILE", "Write the rows here: .csv, .parquet or .jsonl. Default: CSV on stdout."),
     ] = None,
     explain: Annotated[
         Path | None,
         option(
             "--explain FILE.jsonl",
-            "Also write why, one line an anomaly: the items that rebuilt it, and for a table each column as "
-            "seen and as expected, most surprising first.",
+            "Also write one line for each anomaly that explains it: the memory items it was rebuilt from, and for a "
+            "table the seen and the expected value of each column, largest error first.",
         ),
     ] = None,
     maps: Annotated[
         Path | None,
-        option("--maps FOLDER", "Of images, also write each with heat where it is unusual; see docs/images.md."),
+        option("--maps FOLDER", "Also write each image with its anomaly map drawn over it; see docs/images.md."),
     ] = None,
     maps_of: Annotated[str, option("--maps-of all|anomalies", "Which images --maps draws.")] = "all",
     events: Annotated[
         Path | None,
         video_option(
             "--events FILE.jsonl",
-            "Write one line an event, and a still and a clip of each to the folder of that name without .jsonl.",
+            "Write one line for each event. A still and a clip of each go to the folder of that name without .jsonl.",
         ),
     ] = None,
     overlay: Annotated[
         Path | None,
         video_option(
-            "--overlay FILE.mp4|FOLDER", "Write the video with heat where it is unusual, and boxes around that."
+            "--overlay FILE.mp4|FOLDER",
+            "Write the video with its anomaly map drawn over it, and boxes around anomalies.",
         ),
     ] = None,
     per_hour: PerHour = None,
@@ -81,11 +82,11 @@ def score(
     cool_down_s: CoolDown = 0.0,
     before_s: Annotated[
         float,
-        video_option("--before SECONDS", "Footage in a clip before its event."),
+        video_option("--before SECONDS", "Length of video in a clip before its event."),
     ] = 3.0,
     after_s: Annotated[
         float,
-        video_option("--after SECONDS", "Footage in a clip after its event."),
+        video_option("--after SECONDS", "Length of video in a clip after its event."),
     ] = 3.0,
     mask: Mask = None,
     frame_rate: FrameRate = None,
@@ -96,16 +97,16 @@ def score(
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
-    """Score every sample of SOURCE: one row each, in order, with its path or row number.
+    """Score every sample of SOURCE: one row for each, in order, with its path or row number.
 
-    Columns: key, score (higher = more anomalous), p_value (how rarely a normal sample scores so high), is_anomaly. They
-    are empty for a sample that --skip-bad left out, but for its key.
+    Columns: key, score (higher = more anomalous), p_value (the share of normal samples that score at least as high),
+    is_anomaly. A sample that --skip-bad left out has its key only.
 
         memae score flows.model today.csv --out scores.csv
 
-        memae score parts.model today/ --out scores.csv --maps heat/
+        memae score parts.model today/ --out scores.csv --maps maps/
 
-    Of video a row is a frame: video, frame, time_s, score, p_value, is_anomaly.
+    For video, each row is a frame: video, frame, time_s, score, p_value, is_anomaly.
 
         memae score camera.model clip.mp4 --out frames.csv --events events.jsonl --overlay overlay.mp4
     """

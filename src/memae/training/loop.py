@@ -43,8 +43,8 @@ __all__ = ["Device", "local_seed", "train"]
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 FLAT_PARAMETERS = 400_000  # up to so many, Adam's calls take longer than to add gradients up in one vector
-HELD_OUT_SAMPLES, HELD_OUT_BYTES = 4096, 8 << 20  # of input per forward pass of the held-out loss
-HELD_OUT_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
+VALIDATION_SAMPLES, VALIDATION_BYTES = 4096, 8 << 20  # of input per forward pass of the held-out loss
+VALIDATION_LOGGED = 2_000  # samples of the held-out loss where it is logged and ends nothing
 REVIVAL_BYTES = 64 << 20  # of input: clips are large
 REVIVAL_SAMPLES = 4096  # samples whose encodings dead items are replaced from
 
@@ -54,11 +54,11 @@ def local_seed(*place: int) -> int:
     return int(np.random.SeedSequence(place).generate_state(1)[0])
 
 
-@renamed_arguments(monitor="progress")
+@renamed_arguments(monitor="progress", held_out="validation")
 def train(
     model: nn.Module,
     x: Encoded,
-    held_out: Encoded | None,
+    validation: Encoded | None,
     *,
     objective: Objective,
     settings: TrainConfig,
@@ -82,7 +82,7 @@ def train(
     Args:
         model: with its output what `objective` takes. An attribute `memory` is watched over and revived.
         x: (S, ...) training samples, on any device.
-        held_out: (V, ...) normal samples for early stopping and the log, or None; in a random order, as without
+        validation: (V, ...) normal samples for early stopping and the log, or None; in a random order, as without
             patience only the first 2,000 are looked at.
         objective: the loss.
         settings: epochs, batch size, learning rate, patience, precision. A CPU that has no bfloat16 in hardware takes
@@ -98,7 +98,7 @@ def train(
         ConfigError: patience without held-out samples, a checkpoint of another run, or a loss that is not finite.
         OutOfMemoryError: there is no room for the least part of a batch.
     """
-    if settings.patience and held_out is None:
+    if settings.patience and validation is None:
         raise ConfigError(
             "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
         )
@@ -117,7 +117,7 @@ def train(
             accelerator, model, x.shape[1:], threads, objective, settings, seed, revive_epochs, checkpoint, interrupt,
             told,
         )  # fmt: skip
-        return loop.run(x, held_out, told)
+        return loop.run(x, validation, told)
 
 
 class _Loop:
@@ -157,12 +157,12 @@ class _Loop:
         self.optimizer = FlatAdam(parameters, rate) if flat else torch.optim.Adam(parameters, lr=rate, fused=True)
         self.state = TrainingState()
 
-    def run(self, x: Encoded, held_out: Encoded | None, progress: Progress | None) -> History:
+    def run(self, x: Encoded, validation: Encoded | None, progress: Progress | None) -> History:
         x = x.to(self.accelerator.device)
-        if held_out is not None:
-            held_out = held_out.to(self.accelerator.device)
-            if not self.settings.patience and len(held_out) > HELD_OUT_LOGGED:
-                held_out = held_out[:HELD_OUT_LOGGED]
+        if validation is not None:
+            validation = validation.to(self.accelerator.device)
+            if not self.settings.patience and len(validation) > VALIDATION_LOGGED:
+                validation = validation[:VALIDATION_LOGGED]
         if self.checkpoint and self.checkpoint.exists():
             self.state = restore(self.checkpoint, self.model, self.optimizer, self.accelerator.device)
         state, settings = self.state, self.settings
@@ -172,7 +172,7 @@ class _Loop:
         try:
             with stage(progress, "training", "samples", epochs * len(x), done=before, epochs=epochs) as done:
                 while len(state.records) < epochs and not self._stale():
-                    self._epoch(x, held_out, progress, done)
+                    self._epoch(x, validation, progress, done)
                     if self._anyone(self.interrupt.asked):
                         raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -195,7 +195,7 @@ class _Loop:
         if isinstance(self.optimizer, FlatAdam):
             self.optimizer.release()
 
-    def _epoch(self, x: Encoded, held_out: Encoded | None, progress: Progress | None, done: Done) -> None:
+    def _epoch(self, x: Encoded, validation: Encoded | None, progress: Progress | None, done: Done) -> None:
         epoch = len(self.state.records) + 1
         torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
         started = time.perf_counter()
@@ -207,7 +207,7 @@ class _Loop:
                 f"training diverged: the loss of epoch {epoch} is {loss}; lower train.learning_rate "
                 f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
             )
-        held_out_loss, held_out_terms = (None, {}) if held_out is None else self._held_out_loss(held_out)
+        held_out_loss, held_out_terms = (None, {}) if validation is None else self._validation_loss(validation)
         counts = None if counts is None else self.accelerator.reduce(counts, "sum")
         record = EpochRecord(
             epoch=epoch,
@@ -317,14 +317,14 @@ class _Loop:
         ]
 
     @torch.no_grad()
-    def _held_out_loss(self, held_out: Encoded) -> tuple[float, dict[str, float]]:
+    def _validation_loss(self, validation: Encoded) -> tuple[float, dict[str, float]]:
         """The mean loss, and that of each term of the memory by its name."""
         self.model.eval()
-        sums = defaultdict[str, Tensor](partial(torch.zeros, (), device=held_out.device))
-        start, wanted = 0, min(HELD_OUT_SAMPLES, fitting(held_out, HELD_OUT_BYTES))
-        while start < len(held_out):
-            size = min(self.judging.fit(wanted), len(held_out) - start)
-            batch = held_out[start : start + size]
+        sums = defaultdict[str, Tensor](partial(torch.zeros, (), device=validation.device))
+        start, wanted = 0, min(VALIDATION_SAMPLES, fitting(validation, VALIDATION_BYTES))
+        while start < len(validation):
+            size = min(self.judging.fit(wanted), len(validation) - start)
+            batch = validation[start : start + size]
             try:
                 with self.accelerator.autocast():
                     found = self.objective(self.model, batch)
@@ -335,7 +335,7 @@ class _Loop:
                 sums[name] += value * size
             start += size
         # a random objective gives each process another loss, and all must stop at the same epoch
-        means = {n: float(self.accelerator.reduce(total, "mean")) / len(held_out) for n, total in sums.items()}
+        means = {n: float(self.accelerator.reduce(total, "mean")) / len(validation) for n, total in sums.items()}
         return means.pop("loss"), means
 
     def _finish_epoch(self, record: EpochRecord, x: Encoded, counts: Tensor | None) -> None:

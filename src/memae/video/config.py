@@ -61,9 +61,9 @@ class VideoConfig(KindSettings):
         1, ge=1, description="frames from the start of a training clip to that of the next"
     )
     crop_px: int | None = Field(
-        None, ge=8, description="side of the squares to train on, taken where something moves; unset: whole frames"
+        None, ge=8, description="side of the crops to train on, taken where something moves; unset: whole frames"
     )
-    crops_per_clip: int = Field(4, ge=1, description="squares from each training clip")
+    crops_per_clip: int = Field(4, ge=1, description="crops from each training clip")
     stride: int = Field(
         16,
         ge=1,
