@@ -159,4 +159,5 @@ def score(
         skip_bad=skip_bad,
         progress=console.progress,
     )
-    console.result(found.lines, **found.facts, engine=detector.engine_choice.name)
+    engine, why = detector.engine_choice
+    console.result(found.lines, **found.facts, engine=engine, engine_reason=why)
