@@ -53,7 +53,7 @@ train = partial(training.train, device="cpu")  # where results are promised bit 
 OBJECTIVE = ReconstructionObjective(reduction="sum")
 SETTINGS = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-2)
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def rows(count: int, seed: int, width: int = 6) -> Tensor:
@@ -789,7 +789,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
         env=os.environ
         | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""}
-        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))},
+        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
     )
     try:
         _, errors = process.communicate(timeout=120)

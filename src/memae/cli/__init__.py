@@ -161,8 +161,8 @@ def _run() -> None:
         return
     try:
         code = app(prog_name="memae", standalone_mode=False)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # of Typer's own, for a wrong command line
+    except Exception as error:  # Typer's own, for a wrong command line, have no public name
+        if not hasattr(error, "format_message"):
             raise
         say_error(error.format_message(), code=2)
         code = 2

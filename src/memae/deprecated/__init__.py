@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from memae.errors import ConfigError
 
@@ -44,7 +44,7 @@ def renamed_arguments(**new_names: str) -> Callable[[F], F]:
                 kwargs[new] = _callback(value) if new == "progress" else value
             return function(*args, **kwargs)
 
-        return accepting  # type: ignore[return-value]
+        return cast("F", accepting)
 
     return decorate
 

@@ -178,7 +178,7 @@ def _openvino() -> Any:
     """
     hidden = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
     if hidden:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None forbids an import
     try:
         import openvino
     finally:

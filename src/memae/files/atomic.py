@@ -132,7 +132,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield part
         _flush(part)
         part.replace(path)
-    except Exception as error:
+    except Exception as error:  # of whatever kind the library that wrote raises where there is no room
         if no_room(error):  # else the message would name the temporary file, or none
             raise WriteError(unwritten(path, error)) from None
         raise
@@ -171,10 +171,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             if old.exists() and not path.exists():
                 old.rename(path)
             raise
-    except Exception as error:
-        cause = (
-            error.__context__ if isinstance(error, WriteError) else error
-        )  # of a file in it: that has moved away
+    except Exception as error:  # of whatever kind, as above
+        # a WriteError is of a file in it, which has moved away
+        cause = error.__context__ if isinstance(error, WriteError) else error
         if cause and no_room(cause):
             raise WriteError(unwritten(named, cause)) from None
         raise

@@ -63,7 +63,7 @@ class ImageConfig(KindSettings):
         "score.square_px": "patch_px",
         "score.relative": "relative",
     }
-    former_networks = {"thumbnail": "small"}  # noqa: RUF012
+    former_networks = {"thumbnail": "small"}  # noqa: RUF012  as above
 
     size_px: int | None = Field(
         None,

@@ -36,7 +36,8 @@ def collect(source: Any, progress: Progress | None = None) -> Images:
         for part in source.chunks(PART_IMAGES):
             if len(part) == samples.samples:
                 done(len(part))
-                return part  # type: ignore[no-any-return]
+                whole: Images = part
+                return whole
             if not keys:
                 pixels = np.empty((samples.samples, *part.pixels.shape[1:]), part.pixels.dtype)
             pixels[len(keys) : len(keys) + len(part)] = part.pixels

@@ -9,6 +9,7 @@ it, and a call of `register` with the name that `memory.kind` takes.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,13 +162,13 @@ class Editable(Fillable, Protocol):
 class MemorySettings(MemoryConfig):
     """The section [memory] of one family: what is common to all, and the family's own numbers as further fields."""
 
+    @abstractmethod
     def build(self, num_items: int, item_dim: int) -> Memory:
         """A fresh memory; random items come from torch's global generator.
 
         Raises:
             ConfigError: numbers that do not go together.
         """
-        raise NotImplementedError
 
 
 def register(kind: str, settings: type[MemorySettings]) -> None:

@@ -152,11 +152,12 @@ def evaluate(
         estimates = bootstrap(figures, samples, seed=seed, resamples=count, done=done)
     assert all(estimates), "both classes are there"
     names = ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
+    named: dict[str, Any] = dict(zip(names, estimates, strict=True))
     return Evaluation(
         samples=samples,
         anomalies=int(labels.sum()),
         wanted_false_alarm_rate=wanted_false_alarm_rate,
-        **dict(zip(names, estimates, strict=True)),  # type: ignore[arg-type]
+        **named,
     )
 
 

@@ -44,7 +44,7 @@ _EVENTS = [
     "Stage",
     "Warn",
 ]
-__all__ = [*_EVENTS, *_HOME, "several", "stage", "tell"]  # noqa: PLE0604
+__all__ = [*_EVENTS, *_HOME, "several", "stage", "tell"]  # noqa: PLE0604  all are strings
 
 
 class Event:

@@ -20,8 +20,10 @@ def accelerator_for(precision: str, device: Device) -> Any:
     from accelerate.state import AcceleratorState
 
     # All Accelerators of a process share one state, which refuses a second precision or device. A launch of
-    # several processes has its group in the partial state, so that stays.
-    AcceleratorState._reset_state(reset_partial_state="WORLD_SIZE" not in os.environ)
+    # several processes has its group in the partial state, so that stays. Nothing public forgets the state; should
+    # this go, a process can train all the same, but with its first precision and device only.
+    if forget := getattr(AcceleratorState, "_reset_state", None):
+        forget(reset_partial_state="WORLD_SIZE" not in os.environ)
     # said outright, or a launch of several processes on a machine without a GPU would not find together
     cpu = device == "cpu" or not torch.accelerator.is_available()
     half = precision == "bf16" and not (cpu and not fast_bfloat16())  # emulated, it takes twenty times as long

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -63,7 +64,7 @@ class Checkpoint:
             facts = json.loads((self.path / "state.json").read_text())
             fingerprint = facts["fingerprint"]
             tensors = load_file(self.path / "state.safetensors")
-        except Exception as error:
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise ArtifactError(
                 f"{self.path}: this checkpoint cannot be read ({error}); remove it and train anew"
             ) from None

@@ -58,9 +58,9 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Any, device: to
     for name, tensor in parts["adam"].items():
         place, _, moment = name.partition(".")
         like = parameters[int(place)]
-        if tensor.shape == like.shape:  # fused Adam goes by memory and not by strides, and a file knows none
-            tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)  # noqa: PLW2901
-        moments.setdefault(int(place), {})[moment] = tensor
+        # fused Adam goes by memory and not by strides, and a file knows none
+        alike = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
+        moments.setdefault(int(place), {})[moment] = alike
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return TrainingState(
         records=[_record(stored) for stored in facts["records"]],

@@ -82,6 +82,7 @@ class EventRule:
     stay = renamed_attribute("ends_below")
 
 
+# a frozen dataclass writes its own
 EventRule.__init__ = renamed_arguments(enter="on_threshold", leave="off_threshold")(EventRule.__init__)  # type: ignore[method-assign]
 
 

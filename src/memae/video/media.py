@@ -54,7 +54,7 @@ class Output(ExitStack):
             return None
         try:
             return work(*args)
-        except Exception as error:
+        except Exception as error:  # of whatever kind the library that wrote raises where there is no room
             if not (isinstance(error, WriteError) or no_room(error)):
                 raise
             self.failed = self._dropped(error)

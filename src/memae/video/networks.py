@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +110,8 @@ def clip_decoder(layers: Sequence[ClipLayer], fold: int, clip: Sequence[int], no
             for at, to, step in zip(shapes[place + 1], shapes[place], stride, strict=True)
         ]
         kind = ToOneChannel if last and (out, *stride) == (1, 1, 2, 2) else nn.ConvTranspose3d
-        stages.append(kind(into, out, 3, stride, 1, tuple(padding), bias=last or not norm))  # type: ignore[arg-type]
+        out_padding: Any = tuple(padding)  # of three numbers, which is what torch's annotation asks for
+        stages.append(kind(into, out, 3, stride, 1, out_padding, bias=last or not norm))
         if not last:
             stages += _activation(out, norm)
         into = out
@@ -152,4 +153,4 @@ def _activation(channels: int, norm: bool) -> list[nn.Module]:
 
 def _channels_last(stages: nn.Sequential) -> nn.Sequential:
     """The weights in the layout that CPU and GPU convolutions are fastest on."""
-    return stages.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    return stages.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]  # torch has no annotation

@@ -44,7 +44,7 @@ def sparse_read(
 
     Differentiable once in query and items. A threshold of 0 keeps every item.
     """
-    return _SparseRead.apply(  # type: ignore[no-any-return,no-untyped-call]
+    return _SparseRead.apply(  # type: ignore[no-any-return,no-untyped-call]  # torch has no annotation
         query, items, threshold, temperature, cosine, torch.is_grad_enabled()
     )
 
