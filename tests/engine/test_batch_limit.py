@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ print(json.dumps({"said": said, "found": found, "wanted": wanted}))
 """
 
 
-def run(code):
+def run(code: str) -> Any:
     env = os.environ | {
         "MALLOC_ARENA_MAX": "1"
     }  # an arena of a thread reserves 64 MB of addresses and uses little
@@ -128,7 +129,7 @@ needs_limit = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="n
 @pytest.mark.parametrize(
     ("threads", "said"), [(1, "400,000 samples at once; now 200,000"), (2, "200,000 samples at once; now 100,000")]
 )
-def test_scoring_halves_the_batch_says_so_and_finds_the_same_scores(threads, said):
+def test_scoring_halves_the_batch_says_so_and_finds_the_same_scores(threads: int, said: str) -> None:
     found = run(f"torch.set_num_threads({threads})\n{SCORE}")
     assert found["said"][0] == f"out of memory while scoring {said}"
     assert found["most"] < 400_000
@@ -136,7 +137,7 @@ def test_scoring_halves_the_batch_says_so_and_finds_the_same_scores(threads, sai
 
 
 @needs_limit
-def test_training_takes_a_batch_in_parts_whose_gradients_add_up_to_the_same_step():
+def test_training_takes_a_batch_in_parts_whose_gradients_add_up_to_the_same_step() -> None:
     found = run(TRAIN)
     assert found["said"][0] == "out of memory while training on 200,000 samples at once; now 100,000"
     assert found["most"] < 200_000
@@ -146,7 +147,7 @@ def test_training_takes_a_batch_in_parts_whose_gradients_add_up_to_the_same_step
 
 
 @needs_limit
-def test_a_memory_is_started_from_fewer_samples_at_once():
+def test_a_memory_is_started_from_fewer_samples_at_once() -> None:
     found = run(START)
     assert found["said"][0] == "out of memory while starting the memory from 400,000 samples at once; now 200,000"
     assert found["found"] == 400_000
@@ -154,7 +155,7 @@ def test_a_memory_is_started_from_fewer_samples_at_once():
 
 
 @needs_limit
-def test_the_held_out_loss_is_found_of_fewer_samples_at_once():
+def test_the_held_out_loss_is_found_of_fewer_samples_at_once() -> None:
     found = run(HELD_OUT)
     assert (
         found["said"][0] == "out of memory while finding the held-out loss of 400,000 samples at once; now 200,000"
@@ -162,14 +163,14 @@ def test_the_held_out_loss_is_found_of_fewer_samples_at_once():
     assert found["found"] == pytest.approx(found["wanted"], rel=1e-5)
 
 
-def test_what_is_no_lack_of_memory_passes_through():
+def test_what_is_no_lack_of_memory_passes_through() -> None:
     limit = BatchLimit("scoring")
     with pytest.raises(RuntimeError, match="shapes"):
         limit.halve(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8)
     assert limit.most is None
 
 
-def test_the_least_that_does_not_fit_is_an_error_with_the_cure():
+def test_the_least_that_does_not_fit_is_an_error_with_the_cure() -> None:
     limit = BatchLimit("training on", least=2)
     with pytest.raises(
         OutOfMemoryError, match=r"training on 3 samples at once, the least .* close other programs"
@@ -177,7 +178,7 @@ def test_the_least_that_does_not_fit_is_an_error_with_the_cure():
         limit.halve(MemoryError(), 3)
 
 
-def test_a_real_allocation_that_cannot_be_made_is_known():
+def test_a_real_allocation_that_cannot_be_made_is_known() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert ran_out(error.value)
@@ -186,7 +187,7 @@ def test_a_real_allocation_that_cannot_be_made_is_known():
     assert not ran_out(ValueError("out of memory"))
 
 
-def test_what_fits_is_remembered():
+def test_what_fits_is_remembered() -> None:
     limit = BatchLimit("scoring")
     assert limit.fit(100) == 100
     limit.halve(MemoryError(), 100)

@@ -1,16 +1,19 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from memae import engine
-from memae.autoencoder import Autoencoder
+from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import override
-from memae.engine import Rebuilder, choose, fast_bfloat16, scoring_form
+from memae.engine import Engine, Rebuilder, choose, fast_bfloat16, scoring_form
 from memae.errors import ConfigError, MissingExtraError
 from memae.memory.memae import MemAE
 from memae.modality import build, preset_config
@@ -38,7 +41,7 @@ CASES += [(*network, memory) for network in (SHAPES[0], SHAPES[2]) for memory in
 KINDS = {1: "table", 3: "image", 4: "video"}
 
 
-def trained(preset, shape, **memory):
+def trained(preset: str, shape: tuple[int, ...], **memory: float) -> Autoencoder:
     """A network whose BatchNorm statistics, biases and items are no longer those of the start."""
     torch.manual_seed(0)
     config = override(preset_config(preset, KINDS[len(shape)]), {"memory": memory}, "test")
@@ -54,16 +57,16 @@ def trained(preset, shape, **memory):
     return model.eval()
 
 
-def in_openvino(model, shape, callers=1):
+def in_openvino(model: Autoencoder, shape: tuple[int, ...], callers: int = 1) -> Callable[..., Any]:
     return Rebuilder(scoring_form(model, "openvino"))((1, *shape), callers)
 
 
-def scores(x, rebuilt):
+def scores(x: torch.Tensor, rebuilt: Reconstruction) -> torch.Tensor:
     return (rebuilt.x - x).square().flatten(1).mean(dim=1)
 
 
 @pytest.mark.parametrize(("preset", "shape", "memory"), CASES, ids=str)
-def test_openvino_gives_the_scores_of_torch(preset, shape, memory):
+def test_openvino_gives_the_scores_of_torch(preset: str, shape: tuple[int, ...], memory: dict[str, Any]) -> None:
     model, x = trained(preset, shape, **memory), torch.randn(5, *shape)
     x[1] = 0.0
     form = in_openvino(model, shape)
@@ -80,7 +83,7 @@ def test_openvino_gives_the_scores_of_torch(preset, shape, memory):
     torch.testing.assert_close(found.read.weights, expected.read.weights, rtol=1e-4, atol=1e-5)
 
 
-def test_a_query_that_is_as_near_to_every_item_reads_the_first_as_in_torch():
+def test_a_query_that_is_as_near_to_every_item_reads_the_first_as_in_torch() -> None:
     encoder = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.ReLU())
     memory, decoder = MemAE(6, 4, shrinkage=2.0), nn.Conv2d(4, 1, 1)
     model, x = Autoencoder(encoder, memory, decoder).eval(), torch.zeros(1, 1, 5, 5)  # codes of zeros
@@ -91,7 +94,7 @@ def test_a_query_that_is_as_near_to_every_item_reads_the_first_as_in_torch():
     torch.testing.assert_close(found.x, expected.x)
 
 
-def test_the_read_of_the_memory_can_be_asked_for_later():
+def test_the_read_of_the_memory_can_be_asked_for_later() -> None:
     model, x = trained("image", (3, 70, 101)), torch.randn(2, 3, 70, 101)
     with torch.inference_mode():
         found = in_openvino(model, (3, 70, 101))(x)
@@ -99,7 +102,7 @@ def test_the_read_of_the_memory_can_be_asked_for_later():
     assert found.read is found.read
 
 
-def test_the_layout_of_a_batch_does_not_matter():
+def test_the_layout_of_a_batch_does_not_matter() -> None:
     form, x = in_openvino(trained("image", (3, 70, 101)), (3, 70, 101)), torch.randn(4, 3, 70, 101)
     with torch.inference_mode():
         expected = form(x).x
@@ -107,13 +110,13 @@ def test_the_layout_of_a_batch_does_not_matter():
         assert torch.equal(form(x.repeat_interleave(2, dim=0)[::2]).x, expected)
 
 
-def test_threads_share_nothing_that_changes():
+def test_threads_share_nothing_that_changes() -> None:
     form = in_openvino(trained("mnist", (1, 28, 28)), (1, 28, 28), callers=4)
     batches = [torch.randn(150, 1, 28, 28) for _ in range(12)]
     with torch.inference_mode():
         expected = [form(batch).x for batch in batches]
 
-    def rebuilt(batch):
+    def rebuilt(batch: torch.Tensor) -> Any:
         with torch.inference_mode():
             return form(batch).x
 
@@ -142,14 +145,14 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_works_after_another_thread_has_let_a_model_go():
+def test_ctrl_c_works_after_another_thread_has_let_a_model_go() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LET_GO_IN_A_THREAD], capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
-def test_the_model_and_the_random_numbers_are_left_as_they_were():
+def test_the_model_and_the_random_numbers_are_left_as_they_were() -> None:
     model, x = trained("image", (3, 70, 67)), torch.randn(2, 3, 70, 67)
     before, random = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
     form = scoring_form(model, "openvino")
@@ -160,7 +163,7 @@ def test_the_model_and_the_random_numbers_are_left_as_they_were():
     assert all(torch.equal(value, before[name]) for name, value in form.state_dict().items())
 
 
-def test_a_network_in_training_is_left_to_torch():
+def test_a_network_in_training_is_left_to_torch() -> None:
     form = scoring_form(trained("mnist", (1, 28, 28)), "openvino").train()
     form(torch.randn(4, 1, 28, 28)).x.sum().backward()
     assert form.memory.items.grad is not None
@@ -169,7 +172,7 @@ def test_a_network_in_training_is_left_to_torch():
 # Which engine
 
 
-def test_auto_takes_openvino_when_there_is_enough_to_score(monkeypatch):
+def test_auto_takes_openvino_when_there_is_enough_to_score(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = trained("mnist", (1, 28, 28)), torch.randn(50, 1, 28, 28)
     form = scoring_form(model)
     monkeypatch.setattr(engine, "WORTH_FLOP", 100 * form.flop((1, 28, 28)))
@@ -183,12 +186,13 @@ def test_auto_takes_openvino_when_there_is_enough_to_score(monkeypatch):
             torch.testing.assert_close(found, by_torch, rtol=1e-4, atol=1e-5)
 
 
-def test_work_is_counted_in_operations():
+def test_work_is_counted_in_operations() -> None:
     form = scoring_form(Autoencoder(nn.Conv2d(1, 4, 3, padding=1), None, nn.Conv2d(4, 1, 1)))
     assert form.flop((1, 10, 20)) == 2 * 200 * (9 * 4 + 4)
 
 
-def test_rows_and_what_is_asked_so_are_left_to_torch():
+def test_rows_and_what_is_asked_so_are_left_to_torch() -> None:
+    asked: Engine
     for model, asked in ((trained("table", (12,)), "auto"), (trained("mnist", (1, 28, 28)), "torch")):
         assert choose(model, asked).name == "torch"
         assert scoring_form(model, asked) is model
@@ -196,7 +200,7 @@ def test_rows_and_what_is_asked_so_are_left_to_torch():
     assert str(choose(model, "torch")) == "torch: asked for"
 
 
-def test_without_openvino_torch_scores_and_says_what_to_install(monkeypatch):
+def test_without_openvino_torch_scores_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     model = trained("mnist", (1, 28, 28))
     assert scoring_form(model) is model
@@ -205,26 +209,28 @@ def test_without_openvino_torch_scores_and_says_what_to_install(monkeypatch):
         scoring_form(model, "openvino")
 
 
-def test_a_model_on_another_device_is_left_to_torch():
+def test_a_model_on_another_device_is_left_to_torch() -> None:
     model = trained("mnist", (1, 28, 28)).to("meta")
     assert choose(model) == ("torch", "the model is on meta")
     with pytest.raises(ConfigError, match=r"`engine='openvino'` scores on the CPU, and the model is on meta"):
         choose(model, "openvino")
 
 
-def test_an_unknown_engine_is_an_error():
+def test_an_unknown_engine_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"`engine='onnx'`: give 'auto', 'torch', 'openvino'"):
-        choose(trained("mnist", (1, 28, 28)), "onnx")
+        choose(trained("mnist", (1, 28, 28)), "onnx")  # type: ignore[arg-type]  # which is what the test is about
 
 
 class Stubborn(nn.Conv2d):
     """Asks for a number in the middle, which no graph has."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x) * (2.0 if float(x.sum()) > 0 else 3.0)
 
 
-def test_a_network_that_cannot_be_converted_is_left_to_torch_or_said_to_be_so(monkeypatch):
+def test_a_network_that_cannot_be_converted_is_left_to_torch_or_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(engine, "WORTH_FLOP", 1)
     model, x = Autoencoder(Stubborn(1, 2, 1), None, nn.Conv2d(2, 1, 1)).eval(), torch.rand(2, 1, 4, 4)
     form = scoring_form(model)
@@ -235,7 +241,7 @@ def test_a_network_that_cannot_be_converted_is_left_to_torch_or_said_to_be_so(mo
         in_openvino(model, (1, 4, 4))
 
 
-def test_bfloat16_is_fast_where_the_processor_has_it(monkeypatch):
+def test_bfloat16_is_fast_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, fast in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
         assert fast_bfloat16() == fast
@@ -268,7 +274,7 @@ print(sum(others) < most / 20, "openvino_telemetry" in sys.modules)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
-def test_one_thread_is_one_thread_and_nothing_is_told_to_anyone(tmp_path):
+def test_one_thread_is_one_thread_and_nothing_is_told_to_anyone(tmp_path: Path) -> None:
     limited = os.environ | {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", ALONE], env=limited, capture_output=True, text=True,

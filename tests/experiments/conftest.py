@@ -1,4 +1,6 @@
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +9,7 @@ from tests.small_data import write_cifar10, write_kddcup99, write_mnist, write_p
 
 
 @pytest.fixture
-def fresh():
+def fresh() -> Iterator[None]:
     """Forgets the data sets that the protocols have read, before and after."""
     caches = images._mnist, images._cifar10, kddcup.features, kddcup._kinds, ped2.labels
     for cache in caches:
@@ -18,7 +20,7 @@ def fresh():
 
 
 @pytest.fixture(scope="session")
-def stand_ins(tmp_path_factory):
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_mnist(root)
     write_cifar10(root)
@@ -27,7 +29,7 @@ def stand_ins(tmp_path_factory):
 
 
 @pytest.fixture
-def small_data(stand_ins, tmp_path, monkeypatch, fresh):
+def small_data(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> Path:
     """Stand-ins for MNIST, CIFAR-10 and KDDCUP99 in place of the real files; the folder that holds them."""
     root = tmp_path / "data"
     shutil.copytree(stand_ins, root)
@@ -36,7 +38,7 @@ def small_data(stand_ins, tmp_path, monkeypatch, fresh):
 
 
 @pytest.fixture
-def small_ped2(small_data):
+def small_ped2(small_data: Path) -> Path:
     """A stand-in for Ped2 as well."""
     write_ped2(small_data)
     return small_data / "ucsd_ped2"

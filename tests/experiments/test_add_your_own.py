@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "add-your-own.md"
 BLOCK = re.compile(r"<!-- (file|line): (\S+) -->\n```python\n(.*?)```", re.DOTALL)
 
 
-def blocks(kind):
+def blocks(kind: str) -> dict[str, str]:
     return {name: code for found, name, code in BLOCK.findall(PAGE.read_text(encoding="utf-8")) if found == kind}
 
 
 @pytest.fixture
-def added(monkeypatch):
+def added(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The files of the page are modules of the project, and its lines stand in the registries."""
     found = {}
     for name, code in blocks("file").items():
@@ -44,7 +45,7 @@ def added(monkeypatch):
     return found
 
 
-def test_the_page_adds_one_data_set_and_one_method_in_a_file_and_a_line_each():
+def test_the_page_adds_one_data_set_and_one_method_in_a_file_and_a_line_each() -> None:
     files = blocks("file")
     assert [name.rsplit("/", 1)[0] for name in files] == ["experiments/protocols", "experiments/methods"]
     assert {*blocks("line")} == {"DATA", "METHODS"}
@@ -56,8 +57,8 @@ def test_the_page_adds_one_data_set_and_one_method_in_a_file_and_a_line_each():
         assert len(line.splitlines()) == 1
 
 
-def test_the_new_data_set_and_the_new_method_are_run_and_summed_up(added, tmp_path):
-    said = []
+def test_the_new_data_set_and_the_new_method_are_run_and_summed_up(added: dict[str, Any], tmp_path: Path) -> None:
+    said: list[Any] = []
     jobs, count = plan("others", tmp_path, data="digits", methods=["mean-distance"], seeds=2)
     assert count == len(jobs) == 2
     assert run_all(jobs, tmp_path, float("inf"), said.append) == []
@@ -77,16 +78,17 @@ def test_the_new_data_set_and_the_new_method_are_run_and_summed_up(added, tmp_pa
     assert {*found["digits"]} == {"mean-distance"}
 
 
-def test_the_split_of_the_page_is_a_fair_one(added):
-    split = DATA["digits"].split("1", 0)
+def test_the_split_of_the_page_is_a_fair_one(added: dict[str, Any]) -> None:
+    digits: Any = DATA["digits"]
+    split = digits.split("1", 0)
     fitted, tested = ({row.tobytes() for row in images} for images in (split.fit, split.test))
     assert not fitted & tested
     assert len(split.fit) + len(split.test) == 1797
     assert 100 < len(split.fit) == pytest.approx(2 * (~split.labels).sum(), abs=2)
-    other = DATA["digits"].split("1", 1)
+    other = digits.split("1", 1)
     assert fitted != {row.tobytes() for row in other.fit}
 
 
-def test_the_new_row_that_the_page_names_is_a_row(added):
+def test_the_new_row_that_the_page_names_is_a_row(added: dict[str, Any]) -> None:
     row = eval(re.search(r"`(Row\(.*?\))`", PAGE.read_text())[1], vars(tables))
     assert row.method in methods.METHODS

@@ -1,4 +1,7 @@
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +11,10 @@ from experiments.methods import METHODS, Fitted
 from experiments.protocols import images, kddcup
 from memae.metrics import auroc
 
+MNIST: Any = DATA["mnist"]
 
-def test_the_registry_has_the_data_sets_of_the_paper():
+
+def test_the_registry_has_the_data_sets_of_the_paper() -> None:
     assert {*DATA} == {"mnist", "cifar10", "kddcup99", "kddcup99-attacks", "ped2", "tables"}
     assert DATA["mnist"].parts == DATA["cifar10"].parts == tuple("0123456789")
     assert DATA["kddcup99"].parts == DATA["kddcup99-attacks"].parts == DATA["ped2"].parts == WHOLE
@@ -24,7 +29,9 @@ def test_the_registry_has_the_data_sets_of_the_paper():
         ("kddcup99-attacks", "all", lambda: kddcup.attacks(1), kddcup.judge_attacks),
     ],
 )
-def test_a_data_set_judges_its_own_split_by_its_own_rule(small_data, name, part, split, judge):
+def test_a_data_set_judges_its_own_split_by_its_own_rule(
+    small_data: Path, name: str, part: str, split: Callable[..., Any], judge: Callable[..., Any]
+) -> None:
     found = DATA[name].compute("pca-3", part, 1)
     expected = split()
     fitted = METHODS["pca-3"](expected.fit, 1)
@@ -41,9 +48,9 @@ def test_a_data_set_judges_its_own_split_by_its_own_rule(small_data, name, part,
     assert {*found.seconds} == {"fit", "score"}
 
 
-def scoring(score):
+def scoring(score: Callable[..., Any]) -> Any:
     method = lambda fit, seed: Fitted(score)  # noqa: E731
-    return dataclasses.replace(DATA["mnist"], methods={"mine": method})
+    return dataclasses.replace(MNIST, methods={"mine": method})
 
 
 @pytest.mark.parametrize(
@@ -55,13 +62,15 @@ def scoring(score):
         (lambda x: np.zeros(len(x) - 1), r"scores of shape \(99,\) for 100 samples"),
     ],
 )
-def test_scores_that_no_ranking_can_hold_are_refused(small_data, score, complaint):
+def test_scores_that_no_ranking_can_hold_are_refused(
+    small_data: Path, score: Callable[..., Any], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         scoring(score).compute("mine", "8", 0)
 
 
-def test_training_rows_are_checked_as_well(small_data):
-    def score(x):
+def test_training_rows_are_checked_as_well(small_data: Path) -> None:
+    def score(x: np.ndarray) -> np.ndarray:
         return np.full(len(x), np.nan) if len(x) != 150 else np.zeros(150)
 
     data = ArrayData(
@@ -71,21 +80,21 @@ def test_training_rows_are_checked_as_well(small_data):
         data.compute("m", "all", 0)
 
 
-def test_a_method_sees_the_normal_samples_and_the_seed(small_data):
+def test_a_method_sees_the_normal_samples_and_the_seed(small_data: Path) -> None:
     seen = []
 
-    def method(fit, seed):
+    def method(fit: np.ndarray, seed: int) -> Fitted:
         seen.append((fit, seed))
         return Fitted(lambda x: x.reshape(len(x), -1).mean(axis=1))
 
-    data = dataclasses.replace(DATA["mnist"], methods={"mine": method})
+    data = dataclasses.replace(MNIST, methods={"mine": method})
     data.compute("mine", "4", 7)
     (fit, seed), split = seen[0], images.mnist(4, 7)
     assert np.array_equal(fit, split.fit)
     assert seed == 7
 
 
-def test_the_untrained_network_is_untrained(small_data):
+def test_the_untrained_network_is_untrained(small_data: Path) -> None:
     found = DATA["mnist"].compute("untrained", "8", 0)
     assert (found.facts["kept_epoch"], found.facts["last_epoch"]) == (0, None)
     assert found.settings["network"] == "small"
@@ -93,13 +102,13 @@ def test_the_untrained_network_is_untrained(small_data):
     assert found.metrics["full"] != found.metrics["paper"]
 
 
-def test_the_same_seed_gives_the_same_figures(small_data):
+def test_the_same_seed_gives_the_same_figures(small_data: Path) -> None:
     first, again = (DATA["kddcup99"].compute("memae-paper", "all", 2) for _ in range(2))
     assert first.metrics == again.metrics
 
 
 @pytest.mark.parametrize("method", ["1-nn-l2", "exact-match", "isolation-forest", "pca-30"])
-def test_look_ups_find_the_easy_anomalies_of_kddcup(small_data, method):
+def test_look_ups_find_the_easy_anomalies_of_kddcup(small_data: Path, method: str) -> None:
     split = kddcup.paper(0)
     scores = METHODS[method](split.fit, 0).score(split.test)
     if method == "exact-match":
@@ -111,11 +120,11 @@ def test_look_ups_find_the_easy_anomalies_of_kddcup(small_data, method):
 
 
 @pytest.mark.parametrize("method", ["1-nn-l2", "1-nn-cosine", "1-nn-centred-cosine"])
-def test_look_ups_find_the_easy_anomalies_of_images(small_data, method):
+def test_look_ups_find_the_easy_anomalies_of_images(small_data: Path, method: str) -> None:
     assert DATA["cifar10"].compute(method, "3", 0).metrics["full"]["auroc"] > 0.99
 
 
-def test_a_fit_that_another_method_paid_for_says_what_it_takes(small_data):
+def test_a_fit_that_another_method_paid_for_says_what_it_takes(small_data: Path) -> None:
     fitted = Fitted(lambda x: x.reshape(len(x), -1).mean(axis=1), fit_seconds=1234.5)
-    data = dataclasses.replace(DATA["mnist"], methods={"mine": lambda fit, seed: fitted})
+    data = dataclasses.replace(MNIST, methods={"mine": lambda fit, seed: fitted})
     assert data.compute("mine", "8", 0).seconds["fit"] == 1234.5

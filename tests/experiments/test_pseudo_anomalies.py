@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from experiments.pseudo_anomalies import pseudo_anomalies
 
 
 @pytest.mark.real
-def test_synthetic_anomalies_are_the_same_each_time_and_leave_the_rest_alone(tmp_path):
+def test_synthetic_anomalies_are_the_same_each_time_and_leave_the_rest_alone(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     first, second = (pseudo_anomalies(tmp_path / name, each=1) for name in ("one", "two"))

@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ SETTINGS = {"train": {"epochs": 3, "noise": 0.0}, "network": "mnist", "size": (1
 RESULT = {"metrics": {"full": {"auroc": 0.9}}, "seconds": {"fit": 1.0, "score": 2.0}}
 
 
-def add(root, part="8", settings=SETTINGS, cell=CELL):
+def add(root: Path, part: str = "8", settings: dict[str, Any] = SETTINGS, cell: Cell = CELL) -> None:
     cell.add(root, part, "python -m experiments run ...", settings, RESULT)
 
 
-def test_a_cell_is_written_with_all_that_it_takes_to_run_it_again(tmp_path):
+def test_a_cell_is_written_with_all_that_it_takes_to_run_it_again(tmp_path: Path) -> None:
     add(tmp_path)
     path = tmp_path / "mnist" / "memae" / "seed-1.json"
     found = json.loads(path.read_text())
@@ -39,7 +40,7 @@ def test_a_cell_is_written_with_all_that_it_takes_to_run_it_again(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_parts_are_added_to_those_that_are_there(tmp_path):
+def test_parts_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     assert CELL.parts(tmp_path) == set()
     add(tmp_path, "8")
     first = CELL.read(tmp_path)["parts"]["8"]
@@ -50,12 +51,12 @@ def test_parts_are_added_to_those_that_are_there(tmp_path):
     assert CELL.parts(tmp_path) == {"2", "8"}
 
 
-def test_a_file_is_strict_json_whatever_a_method_says_of_itself(tmp_path):
+def test_a_file_is_strict_json_whatever_a_method_says_of_itself(tmp_path: Path) -> None:
     facts = {"loss": [1.0, float("nan"), -math.inf], "best": np.float32(0.5), "shape": np.array([1, 2])}
     CELL.add(tmp_path, "8", "", {**SETTINGS, "width": np.int64(3)}, {**RESULT, "facts": facts})
     CELL.add(tmp_path, "2", "", {**SETTINGS, "width": 3}, RESULT)
 
-    def never(constant):
+    def never(constant: Any) -> NoReturn:
         raise AssertionError(constant)
 
     found = json.loads(CELL.path(tmp_path).read_text(), parse_constant=never)
@@ -78,7 +79,9 @@ def test_a_file_is_strict_json_whatever_a_method_says_of_itself(tmp_path):
         ({**SETTINGS, "image": {"pool": "max"}}, r"image\.pool was mean, is max"),
     ],
 )
-def test_a_cell_of_other_settings_is_refused_and_stays_as_it_is(tmp_path, changed, said):
+def test_a_cell_of_other_settings_is_refused_and_stays_as_it_is(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
     add(tmp_path, "8")
     before = CELL.path(tmp_path).read_bytes()
     with pytest.raises(
@@ -97,13 +100,15 @@ def test_a_cell_of_other_settings_is_refused_and_stays_as_it_is(tmp_path, change
         {**SETTINGS, "new": {"deep": None, "also": False}},
     ],
 )
-def test_a_setting_that_came_or_went_and_is_off_makes_no_difference(tmp_path, changed):
+def test_a_setting_that_came_or_went_and_is_off_makes_no_difference(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
     add(tmp_path, "8")
     add(tmp_path, "2", changed)
     assert CELL.parts(tmp_path) == {"2", "8"}
 
 
-def test_a_cell_that_was_made_under_the_old_name_of_its_network_is_that_of_the_present_one(tmp_path):
+def test_a_cell_that_was_made_under_the_old_name_of_its_network_is_that_of_the_present_one(tmp_path: Path) -> None:
     add(tmp_path, "8", {**SETTINGS, "network": "thumbnail"})
     add(tmp_path, "2", {**SETTINGS, "network": "small"})
     assert CELL.parts(tmp_path) == {"2", "8"}
@@ -118,7 +123,7 @@ def test_a_cell_that_was_made_under_the_old_name_of_its_network_is_that_of_the_p
         ('{"data": "mnist", "method": "memae", "seed": 1}', "is not the file of"),
     ],
 )
-def test_a_file_that_is_no_such_cell_is_named(tmp_path, content, complaint):
+def test_a_file_that_is_no_such_cell_is_named(tmp_path: Path, content: str, complaint: str) -> None:
     path = CELL.path(tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text(content)
@@ -126,7 +131,7 @@ def test_a_file_that_is_no_such_cell_is_named(tmp_path, content, complaint):
         CELL.read(tmp_path)
 
 
-def test_all_cells_of_a_folder_in_order_of_their_seeds(tmp_path):
+def test_all_cells_of_a_folder_in_order_of_their_seeds(tmp_path: Path) -> None:
     for seed in (10, 9, 0):
         add(tmp_path, cell=Cell("mnist", "memae", seed))
     add(tmp_path, cell=Cell("kddcup99", "kde", 3))

@@ -3,62 +3,74 @@ import json
 import runpy
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
+import torch
 
-from experiments import data, records, runner
+from experiments import data, records
 from experiments.data import DATA
 from experiments.methods import METHODS, Fitted
 from experiments.records import Cell, CellError
 from experiments.runner import Job, compute, plan, run_all, seconds_of
 from memae.metrics import auroc
 
+MNIST: Any = DATA["mnist"]
+
 FOREVER = float("inf")
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of cells, empty."""
     monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
     return tmp_path / "results" / "cells"
 
 
 @pytest.fixture
-def methods(monkeypatch):
+def methods(monkeypatch: pytest.MonkeyPatch) -> tuple[Callable[..., None], list[Any]]:
     """Puts methods of its own on MNIST; they score by the mean of an image. The seeds and classes that were fitted."""
-    fitted = []
+    fitted: list[Any] = []
 
-    def put(name, settings=None, before=lambda: None, facts=None):
-        def method(fit, seed):
+    def put(
+        name: str,
+        settings: dict[str, int] | None = None,
+        before: Callable[..., Any] = lambda: None,
+        facts: dict[str, bool] | None = None,
+    ) -> None:
+        def method(fit: np.ndarray, seed: int) -> Fitted:
             before()
             fitted.append((name, seed, len(fitted)))
             mean = lambda x: x.reshape(len(x), -1).mean(axis=1)  # noqa: E731
             return Fitted(mean, settings=settings or {}, facts=facts or {})
 
         known = {**DATA["mnist"].methods, name: method}
-        monkeypatch.setitem(data.DATA, "mnist", dataclasses.replace(DATA["mnist"], methods=known))
+        monkeypatch.setitem(data.DATA, "mnist", dataclasses.replace(MNIST, methods=known))
 
     return put, fitted
 
 
-def job(method, *parts, seed=0):
+def job(method: str, *parts: str, seed: int = 0) -> Job:
     return Job(Cell("mnist", method, seed), parts or DATA["mnist"].parts, "the command")
 
 
 @pytest.mark.parametrize(
     ("budget", "seconds"), [("90s", 90), ("60m", 3600), ("2h", 7200), ("1.5h", 5400), (" 3 m ", 180)]
 )
-def test_budgets_are_durations(budget, seconds):
+def test_budgets_are_durations(budget: str, seconds: int) -> None:
     assert seconds_of(budget) == seconds
 
 
 @pytest.mark.parametrize("budget", ["60", "h", "1d", "-5m", "1h30m", ""])
-def test_a_budget_without_its_unit_is_refused(budget):
+def test_a_budget_without_its_unit_is_refused(budget: str) -> None:
     with pytest.raises(ValueError, match="give a number and s, m or h"):
         seconds_of(budget)
 
 
-def test_the_plan_goes_seed_by_seed_and_then_as_the_table(root):
+def test_the_plan_goes_seed_by_seed_and_then_as_the_table(root: Path) -> None:
     found, count = plan("table3", root, data="kddcup99", seeds=2)
     order = [(job.cell.seed, job.cell.method) for job in found]
     rows = [method for seed, method in order if seed == 0]
@@ -71,7 +83,7 @@ def test_the_plan_goes_seed_by_seed_and_then_as_the_table(root):
     assert {job.cell.seed for job in plan("table1", root)[0]} == set(range(3))
 
 
-def test_only_what_is_asked_for_and_not_there_is_planned(root, small_data):
+def test_only_what_is_asked_for_and_not_there_is_planned(root: Path, small_data: Path) -> None:
     found, count = plan("table1", root, "mnist", ["pca-30"], 1, ["8", "2"])
     assert (count, [(job.cell, job.parts) for job in found]) == (1, [(Cell("mnist", "pca-30", 0), ("2", "8"))])
     assert found[0].command == "python -m experiments run table1 --data mnist --method pca-30 --seeds 1"
@@ -93,30 +105,32 @@ def test_only_what_is_asked_for_and_not_there_is_planned(root, small_data):
         ({"name": "table1", "data": "mnist", "parts": ["8", "x"]}, "'x': no such part of mnist; there is 0, 1, 2"),
     ],
 )
-def test_a_wrong_word_is_named_with_the_right_ones(root, words, complaint):
+def test_a_wrong_word_is_named_with_the_right_ones(root: Path, words: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         plan(root=root, **words)
 
 
-def test_slow_methods_run_only_when_named_and_those_for_a_gpu_where_there_is_one(root, monkeypatch):
-    said = []
+def test_slow_methods_run_only_when_named_and_those_for_a_gpu_where_there_is_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
     found, _ = plan("table1", root, seeds=1, say=said.append)
     assert "pixelcnn" not in {job.cell.method for job in found}
     assert "mnist pixelcnn: left out, it takes hours; name it with --method pixelcnn" in said
     found, _ = plan("table1", root, methods=["pixelcnn"], seeds=1)
     assert [job.cell.data for job in found] == ["mnist", "cifar10"]
 
-    monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said.clear()
     found, _ = plan("table4", root, methods=["memae-paper"], seeds=1, say=said.append)
     assert [job.cell.data for job in found] == ["mnist", "kddcup99"]  # only the video network takes a GPU
     assert said == ["ped2 memae-paper: left out, it needs a GPU"]
-    monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found, _ = plan("table2", root, methods=["memae-paper"], seeds=1)
     assert [job.cell.data for job in found] == ["ped2"]
 
 
-def test_a_cell_has_the_figures_of_each_part(root, small_data):
+def test_a_cell_has_the_figures_of_each_part(root: Path, small_data: Path) -> None:
     assert compute(job("pca-30", "8", "2", seed=1), root, FOREVER, lambda _: None)
     found = json.loads((root / "mnist" / "pca-30" / "seed-1.json").read_text())
     assert (found["data"], found["method"], found["seed"]) == ("mnist", "pca-30", 1)
@@ -128,15 +142,17 @@ def test_a_cell_has_the_figures_of_each_part(root, small_data):
     assert part["samples"] == {"fit": 100, "test": 100, "anomalies": 90}
     assert part["stored"] == 30
     assert {*part["metrics"]} == {"full", "paper"}
-    split = DATA["mnist"].split("8", 1)
+    split = MNIST.split("8", 1)
     scores = METHODS["pca-30"](split.fit, 1).score(split.test)
     assert part["metrics"]["full"]["auroc"] == pytest.approx(auroc(split.labels, scores), abs=1e-6)
 
 
-def test_each_part_is_kept_before_the_next_begins(root, small_data, methods):
+def test_each_part_is_kept_before_the_next_begins(
+    root: Path, small_data: Path, methods: tuple[Callable[..., None], list[Any]]
+) -> None:
     put, fitted = methods
 
-    def third_time_is_ctrl_c():
+    def third_time_is_ctrl_c() -> None:
         if len(fitted) == 2:
             raise KeyboardInterrupt
 
@@ -153,25 +169,31 @@ def test_each_part_is_kept_before_the_next_begins(root, small_data, methods):
     assert {part: after[part] for part in before} == before
 
 
-def test_a_training_that_ctrl_c_ended_early_is_no_result(root, small_data, methods):
+def test_a_training_that_ctrl_c_ended_early_is_no_result(
+    root: Path, small_data: Path, methods: tuple[Callable[..., None], list[Any]]
+) -> None:
     methods[0]("mine", facts={"interrupted": True})
     with pytest.raises(KeyboardInterrupt):
         compute(job("mine", "8"), root, FOREVER, lambda _: None)
     assert not root.exists()
 
 
-def test_no_part_is_begun_after_the_deadline(root, small_data, methods):
+def test_no_part_is_begun_after_the_deadline(
+    root: Path, small_data: Path, methods: tuple[Callable[..., None], list[Any]]
+) -> None:
     put, fitted = methods
     put("mine")
     assert not compute(job("mine"), root, time.time() - 1, lambda _: None)
     assert fitted == []
-    said = []
+    said: list[Any] = []
     assert run_all([job("mine"), job("mine", seed=1)], root, time.time() - 1, said.append) == []
     assert said == ["budget spent; 2 cells are left"]
     assert not root.exists()
 
 
-def test_a_part_that_another_process_has_written_is_left_to_it(root, small_data, methods):
+def test_a_part_that_another_process_has_written_is_left_to_it(
+    root: Path, small_data: Path, methods: tuple[Callable[..., None], list[Any]]
+) -> None:
     put, fitted = methods
     put("mine")
     compute(job("mine", "8"), root, FOREVER, lambda _: None)
@@ -179,7 +201,9 @@ def test_a_part_that_another_process_has_written_is_left_to_it(root, small_data,
     assert len(fitted) == 2
 
 
-def test_a_cell_of_other_settings_is_refused(root, small_data, methods):
+def test_a_cell_of_other_settings_is_refused(
+    root: Path, small_data: Path, methods: tuple[Callable[..., None], list[Any]]
+) -> None:
     put, _ = methods
     put("mine", settings={"width": 3})
     compute(job("mine", "8"), root, FOREVER, lambda _: None)
@@ -189,15 +213,17 @@ def test_a_cell_of_other_settings_is_refused(root, small_data, methods):
     assert Cell("mnist", "mine", 0).parts(root) == {"8"}
 
 
-def test_a_cell_that_fails_is_named_and_the_others_go_on(root, small_data, methods):
+def test_a_cell_that_fails_is_named_and_the_others_go_on(
+    root: Path, small_data: Path, methods: tuple[Callable[..., None], list[Any]]
+) -> None:
     put, _ = methods
 
-    def fail():
+    def fail() -> NoReturn:
         raise ZeroDivisionError("by nought")
 
     put("broken", before=fail)
     put("mine")
-    said = []
+    said: list[Any] = []
     failed = run_all([job("broken", "8"), job("mine", "8")], root, FOREVER, said.append)
     assert len(failed) == 1
     assert failed[0].startswith("mnist broken seed 0: ZeroDivisionError: by nought (test_runner.py:")
@@ -208,10 +234,12 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(root, small_data, metho
 
 
 @pytest.fixture
-def experiments(root, monkeypatch, capfd):
+def experiments(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
     """Runs `python -m experiments` in this process: its exit code, stdout and stderr."""
 
-    def run(*words):
+    def run(*words: str) -> tuple[Any, str, str]:
         monkeypatch.setattr(sys, "argv", ["experiments", *words])
         capfd.readouterr()
         monkeypatch.delitem(sys.modules, "experiments.__main__", raising=False)  # another test may have loaded it
@@ -222,7 +250,9 @@ def experiments(root, monkeypatch, capfd):
     return run
 
 
-def test_the_command_computes_what_is_missing_and_then_nothing(small_data, root, experiments):
+def test_the_command_computes_what_is_missing_and_then_nothing(
+    small_data: Path, root: Path, experiments: Callable[..., tuple[int, str, str]]
+) -> None:
     words = ("run", "table1", "--data", "mnist", "--method", "pca-30", "--seeds", "2", "--parts", "8,2")
     code, out, err = experiments(*words)
     assert (code, out) == (0, "")
@@ -240,7 +270,9 @@ def test_the_command_computes_what_is_missing_and_then_nothing(small_data, root,
     assert experiments(*words) == (0, "", "table1: 2 cells, 0 incomplete, 0 parts to compute\n")
 
 
-def test_the_command_ends_with_1_if_a_cell_failed(small_data, root, experiments):
+def test_the_command_ends_with_1_if_a_cell_failed(
+    small_data: Path, root: Path, experiments: Callable[..., tuple[int, str, str]]
+) -> None:
     (small_data / "mnist" / "train-images-idx3-ubyte.gz").unlink()
     code, _, err = experiments("run", "table1", "--method", "pca-30", "--seeds", "1", "--parts", "8")
     assert code == 1
@@ -257,14 +289,18 @@ def test_the_command_ends_with_1_if_a_cell_failed(small_data, root, experiments)
         (("table1", "--parts", "12"), "'12': no such part"),
     ],
 )
-def test_a_wrong_word_ends_the_command_with_2(root, experiments, words, complaint):
+def test_a_wrong_word_ends_the_command_with_2(
+    root: Path, experiments: Callable[..., tuple[int, str, str]], words: tuple[str, ...], complaint: str
+) -> None:
     code, out, err = experiments("run", *words)
     assert (code, out) == (2, "")
     assert complaint in err
     assert len(err.splitlines()) == 1
 
 
-def test_a_spent_budget_is_no_failure(small_data, root, experiments):
+def test_a_spent_budget_is_no_failure(
+    small_data: Path, root: Path, experiments: Callable[..., tuple[int, str, str]]
+) -> None:
     code, _, err = experiments("run", "table1", "--method", "pca-30", "--seeds", "1", "--budget", "0s")
     assert code == 0
     assert err.endswith("budget spent; 2 cells are left\n")

@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 from experiments.speed import BENCHMARKS, speed_tables
 
 
-def test_every_committed_benchmark_has_its_table_with_the_figures_of_its_file():
+def test_every_committed_benchmark_has_its_table_with_the_figures_of_its_file() -> None:
     found = speed_tables()
     names = {path.stem for path in BENCHMARKS.glob("*.json")}
     assert {f"{name}-speed" for name in names} <= set(found)
@@ -16,5 +17,5 @@ def test_every_committed_benchmark_has_its_table_with_the_figures_of_its_file():
         assert len(widths) == 1, table
 
 
-def test_a_benchmark_that_was_not_run_has_no_table(tmp_path):
+def test_a_benchmark_that_was_not_run_has_no_table(tmp_path: Path) -> None:
     assert speed_tables(tmp_path) == {}

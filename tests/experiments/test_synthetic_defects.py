@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from experiments.synthetic_defects import DEFECTS, KINDS, auroc_by_extent, norma
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_normal_images_differ_a_little_and_stay_in_range(kind):
+def test_normal_images_differ_a_little_and_stay_in_range(kind: Any) -> None:
     first, second, again = (normal_image(kind, 96, np.random.default_rng(seed)) for seed in (0, 1, 0))
     assert first.shape == (96, 96)
     assert np.array_equal(first, again)
@@ -15,7 +17,7 @@ def test_normal_images_differ_a_little_and_stay_in_range(kind):
 
 
 @pytest.mark.parametrize("extent", DEFECTS)
-def test_a_defect_changes_as_much_of_an_image_as_it_says(extent):
+def test_a_defect_changes_as_much_of_an_image_as_it_says(extent: Any) -> None:
     least, most = {"small": (0.001, 0.02), "large": (0.005, 0.09), "whole": (0.5, 1)}[extent]
     for defect in DEFECTS[extent]:
         grey = normal_image("part", 96, np.random.default_rng(0))
@@ -23,7 +25,7 @@ def test_a_defect_changes_as_much_of_an_image_as_it_says(extent):
         assert least < changed.mean() < most, defect
 
 
-def test_ways_to_pool_are_held_against_the_same_maps(monkeypatch):
+def test_ways_to_pool_are_held_against_the_same_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = np.full((4, 96, 96), 1.0)
     anomalous = maps * 0.95
     anomalous[:, 40:44, 40:44] = 9

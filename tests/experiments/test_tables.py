@@ -23,18 +23,18 @@ REPORTED = {
 }
 
 
-def row(table, method):
+def row(table: str, method: str) -> tables.Row:
     return next(row for row in TABLES[table].rows if row.method == method)
 
 
 @pytest.mark.parametrize(("table", "method"), REPORTED)
-def test_the_numbers_of_the_paper(table, method):
+def test_the_numbers_of_the_paper(table: str, method: str) -> None:
     found = row(table, method).reported
     assert {key: value.value for key, value in found.items()} == REPORTED[table, method]
     assert {value.status for value in found.values()} == {"paper"}
 
 
-def test_what_was_recalled_only_is_marked():
+def test_what_was_recalled_only_is_marked() -> None:
     unconfirmed = ["one-class-svm", "kde", "vae", "pixelcnn", "dsebm-e", "dsebm-r"]
     for method in unconfirmed:
         assert {value.status for value in row("table1", method).reported.values()} == {"unconfirmed"}
@@ -47,14 +47,14 @@ def test_what_was_recalled_only_is_marked():
 
 
 @pytest.mark.parametrize("table", ["table1", "table3"])
-def test_every_row_has_a_method_of_its_own(table):
+def test_every_row_has_a_method_of_its_own(table: str) -> None:
     methods = [row.method for row in TABLES[table].rows]
     assert len(set(methods)) == len(methods)
     assert set(methods) <= METHODS.keys()
 
 
 @pytest.mark.parametrize("table", list(TABLES))
-def test_every_table_can_be_computed(table):
+def test_every_table_can_be_computed(table: str) -> None:
     found = TABLES[table]
     assert {block.data for block in found.blocks} <= DATA.keys()
     cells = [(block.data, method) for block, _, method in found.cells()]
@@ -66,7 +66,7 @@ def test_every_table_can_be_computed(table):
     assert {row.method for row in found.rows if row.method} == computed
 
 
-def test_the_three_readings_of_the_paper_are_rows_of_their_own():
+def test_the_three_readings_of_the_paper_are_rows_of_their_own() -> None:
     for table in ("table1", "table2", "table3"):
         methods = [row.method for row in TABLES[table].rows]
         assert {"memae", "memae-paper", "memae-released", "untrained"} <= set(methods)
@@ -74,7 +74,7 @@ def test_the_three_readings_of_the_paper_are_rows_of_their_own():
         assert methods.index("untrained") > methods.index("memae-released") > methods.index("memae")
 
 
-def test_the_papers_runs_are_twenty_on_kddcup_and_three_seeds_elsewhere():
+def test_the_papers_runs_are_twenty_on_kddcup_and_three_seeds_elsewhere() -> None:
     assert {name: table.seeds for name, table in TABLES.items()} == {
         "table1": 3,
         "table2": 3,
@@ -84,10 +84,10 @@ def test_the_papers_runs_are_twenty_on_kddcup_and_three_seeds_elsewhere():
     }
 
 
-def test_what_stands_in_no_table_is_in_others(monkeypatch):
+def test_what_stands_in_no_table_is_in_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all_tables()["others"].blocks == ()
     monkeypatch.setitem(data.DATA, "mine", ArrayData(lambda part, seed: images.mnist(1, seed), images.judge))
-    monkeypatch.setitem(tables.METHODS, "my-method", METHODS["pca-3"])
+    monkeypatch.setitem(METHODS, "my-method", METHODS["pca-3"])
     found = all_tables()["others"]
     assert [block.data for block in found.blocks] == ["mine"]
     methods = [method for *_, method in found.cells()]

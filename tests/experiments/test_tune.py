@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -6,6 +8,7 @@ from typer.testing import CliRunner
 from experiments import __main__ as main
 from experiments import tune
 from experiments.tune import log_table
+from experiments.variants import VARIANTS
 
 BRIEF = {"train": {"epochs": 1}}
 
@@ -18,10 +21,15 @@ BRIEF = {"train": {"epochs": 1}}
     ],
 )
 def test_variants_are_judged_on_validation_data_and_kept(
-    small_data, tmp_path, monkeypatch, data, preset_settings, parts
-):
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: str,
+    preset_settings: dict[str, Any],
+    parts: list[str],
+) -> None:
     variants = {"one": preset_settings, "two": {**preset_settings, "train": {"epochs": 2}}}
-    monkeypatch.setitem(tune.VARIANTS, data, lambda: variants)
+    monkeypatch.setitem(VARIANTS, data, lambda: variants)
     for file in (small_data / "mnist").glob("t10k*"):
         file.unlink()
     results = dict(tune.tune(data, tmp_path))
@@ -37,7 +45,7 @@ def test_variants_are_judged_on_validation_data_and_kept(
     assert log_table(data, tmp_path / "none") == "No committed runs."
 
 
-def test_results_that_were_written_under_old_names_are_shown_under_the_present_ones():
+def test_results_that_were_written_under_old_names_are_shown_under_the_present_ones() -> None:
     shown = "\n".join(log_table(data) for data in ("mnist", "cifar10", "defects", "defects-256"))
     assert "network `small`" in shown
     assert "multiples of the mean training error" in shown
@@ -46,9 +54,14 @@ def test_results_that_were_written_under_old_names_are_shown_under_the_present_o
         assert old not in shown
 
 
-def test_the_old_command_is_accepted_with_a_warning(monkeypatch):
+def test_the_old_command_is_accepted_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(main, "tune", lambda data: asked.append(data) or [])
+
+    def tuned(data: str) -> list[Any]:
+        asked.append(data)
+        return []
+
+    monkeypatch.setattr(main, "tune", tuned)
     found = CliRunner().invoke(main.app, ["choose", "--data", "mnist"])
     assert found.exit_code == 0
     assert "choose is now called tune; the old name is accepted until memae 0.2.0" in found.output

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -5,19 +8,19 @@ from experiments.data import DATA
 from experiments.protocols import ped2
 from experiments.video_methods import METHODS, _sparse_code, _trained
 
-TINY = {
+TINY: dict[str, Any] = {
     "video": {"height": 32, "width": 48, "crop_px": 16, "place_px": 8, "training_stride": 4, "crops_per_clip": 2},
     "train": {"epochs": 1},
     "memory": {"num_items": 12, "warmup_epochs": 0},
 }
 
 
-def test_names_have_dashes_like_those_of_the_other_methods():
+def test_names_have_dashes_like_those_of_the_other_methods() -> None:
     assert all(name == name.lower() and " " not in name for name in METHODS)
 
 
 @pytest.mark.parametrize("name", ["block-difference", "background-difference"])
-def test_the_trivial_scores_see_a_flash(small_ped2, name):
+def test_the_trivial_scores_see_a_flash(small_ped2: Path, name: str) -> None:
     fitted = METHODS[name](ped2.training(), 0)
     scores = fitted.score(ped2.testing())
     assert {*scores} == {"01", "02"}
@@ -29,7 +32,7 @@ def test_the_trivial_scores_see_a_flash(small_ped2, name):
     assert fitted.more(ped2.testing()) == {}
 
 
-def test_a_detector_scores_under_every_protocol(small_ped2):
+def test_a_detector_scores_under_every_protocol(small_ped2: Path) -> None:
     fitted = _trained("video", **TINY)(ped2.training(), 0)
     assert fitted.stored == 12
     assert fitted.settings["train"]["validation_share"] == 0
@@ -44,7 +47,7 @@ def test_a_detector_scores_under_every_protocol(small_ped2):
     assert np.flatnonzero(given).tolist() == list(range(8, 17))
 
 
-def test_a_penalised_code_is_shorter_and_without_a_penalty_it_is_the_plain_autoencoder(small_ped2):
+def test_a_penalised_code_is_shorter_and_without_a_penalty_it_is_the_plain_autoencoder(small_ped2: Path) -> None:
     plain = _trained("video", **{**TINY, "memory": {"enabled": False}})(ped2.training(), 3)
     free, short = (_sparse_code("video", share, **TINY)(ped2.training(), 3) for share in (0.0, 0.5))
     expected, found = plain.score(ped2.testing()), free.score(ped2.testing())
@@ -56,7 +59,7 @@ def test_a_penalised_code_is_shorter_and_without_a_penalty_it_is_the_plain_autoe
     assert short.settings["share"] == 0.5
 
 
-def test_the_cell_of_a_video_method_has_all_of_its_figures(small_ped2):
+def test_the_cell_of_a_video_method_has_all_of_its_figures(small_ped2: Path) -> None:
     found = DATA["ped2"].compute("block-difference", "all", 0)
     assert {*found.metrics} == {"served", "served min-max"}
     assert found.metrics["served"]["auroc"] > 0.95
@@ -65,8 +68,8 @@ def test_the_cell_of_a_video_method_has_all_of_its_figures(small_ped2):
 
 
 @pytest.mark.real
-def test_trivial_scores_are_those_of_the_spec(fresh):
-    def metrics(name):
+def test_trivial_scores_are_those_of_the_spec(fresh: Any) -> None:
+    def metrics(name: Any) -> Any:
         return DATA["ped2"].compute(name, "all", 0).metrics
 
     assert metrics("background-difference")["served"]["auroc"] == pytest.approx(0.650, abs=0.005)

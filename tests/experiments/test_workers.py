@@ -3,6 +3,8 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +15,11 @@ from experiments.workers import run_in_processes
 FOREVER = float("inf")
 
 
-def jobs(*names):
+def jobs(*names: str) -> list[Job]:
     return [Job(Cell("data", name, 0), ("all",), "command") for name in names]
 
 
-def pretend(job, root, deadline, say):
+def pretend(job: Any, root: Any, deadline: Any, say: Any) -> Any:
     """Stands for `runner.compute`; a spawned process imports it from here. What it does is the name of the method."""
     import torch
 
@@ -36,9 +38,11 @@ def pretend(job, root, deadline, say):
     return True
 
 
-def test_jobs_are_shared_by_two_processes_of_one_thread_each(tmp_path, monkeypatch):
+def test_jobs_are_shared_by_two_processes_of_one_thread_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    said = []
+    said: list[Any] = []
     names = "abcdef"
     assert run_in_processes(jobs(*names), tmp_path, FOREVER, said.append, 2, pretend) == []
     done = [(tmp_path / name).read_text().split() for name in names]
@@ -50,8 +54,8 @@ def test_jobs_are_shared_by_two_processes_of_one_thread_each(tmp_path, monkeypat
     assert multiprocessing.active_children() == []
 
 
-def test_failed_and_killed_jobs_are_named_and_the_others_go_on_until_the_budget_is_spent(tmp_path):
-    said = []
+def test_failed_and_killed_jobs_are_named_and_the_others_go_on_until_the_budget_is_spent(tmp_path: Path) -> None:
+    said: list[Any] = []
     names = ("fails", "a", "dies", "b", "spent", "c")
     failed = run_in_processes(jobs(*names), tmp_path, FOREVER, said.append, 1, pretend)
     assert len(failed) == 2
@@ -62,17 +66,19 @@ def test_failed_and_killed_jobs_are_named_and_the_others_go_on_until_the_budget_
     assert not (tmp_path / "c").exists()
 
 
-def test_no_jobs_are_no_processes(tmp_path):
+def test_no_jobs_are_no_processes(tmp_path: Path) -> None:
     assert run_in_processes([], tmp_path, FOREVER, print, 2, pretend) == []
 
 
-def test_ctrl_c_ends_the_processes_at_once(tmp_path):
+def test_ctrl_c_ends_the_processes_at_once(tmp_path: Path) -> None:
     sleeping, until = tmp_path / "sleeping", time.monotonic() + 60
 
-    def press():
+    def press() -> None:
         while not (sleeping.exists() and sleeping.read_text()) and time.monotonic() < until:
             time.sleep(0.05)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # another thread would hear of it first
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)  # another thread would hear of it first
 
     pressing = threading.Thread(target=press)
     pressing.start()
@@ -86,15 +92,15 @@ def test_ctrl_c_ends_the_processes_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sleeping"]
 
 
-def test_the_parts_of_one_cell_are_shared_too(tmp_path):
+def test_the_parts_of_one_cell_are_shared_too(tmp_path: Path) -> None:
     cell = Job(Cell("data", "keep", 0), tuple("abcdef"), "command")
-    said = []
+    said: list[Any] = []
     assert run_in_processes([cell], tmp_path, FOREVER, said.append, 2, add_part) == []
     assert sorted(said) == [f"did {part}" for part in "abcdef"]
     assert cell.cell.parts(tmp_path) == set("abcdef")
 
 
-def add_part(job, root, deadline, say):
+def add_part(job: Any, root: Any, deadline: Any, say: Any) -> Any:
     """Adds the one part that it is given, as `runner.compute` would, next to another process that does the same."""
     (part,) = job.parts
     job.cell.add(root, part, job.command, {}, {})

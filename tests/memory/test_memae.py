@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from torch.testing import assert_close
 
 from memae.memory.base import Editable
 from memae.memory.memae import MemAE
-from memae.memory.ops import read_memory
+from memae.memory.ops import Similarity, read_memory
 
 
 def source(seed: int = 0) -> torch.Generator:
@@ -45,7 +47,7 @@ def test_items_start_within_one_over_root_c() -> None:
         ({"num_items": 3, "item_dim": 4, "shrinkage": -1.0}, r"\[0, 3\); got -1.0"),
     ],
 )
-def test_sizes_and_settings_out_of_range_are_refused(arguments: dict, message: str) -> None:
+def test_sizes_and_settings_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MemAE(**arguments)
 
@@ -68,7 +70,7 @@ def test_the_loss_is_the_mean_entropy_with_its_weight() -> None:
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
-def test_the_nearest_item_and_its_distance_are_those_of_all_items_compared(similarity: str) -> None:
+def test_the_nearest_item_and_its_distance_are_those_of_all_items_compared(similarity: Similarity) -> None:
     memory = MemAE(9, 4, similarity=similarity, temperature=0.1)
     queries = torch.randn(5, 3, 4, generator=source(), requires_grad=True)
     read = memory.read(queries)

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 import memae
+from memae.config import Query
 from memae.memory.ops import read_memory
 
 
 @pytest.mark.parametrize(
     ("query", "width", "order"), [("position", 4, (0, 2, 3, 1)), ("whole", 4 * 3 * 5, (0, 1, 2, 3))]
 )
-def test_the_old_name_takes_encodings_and_warns(query: str, width: int, order: tuple[int, ...]) -> None:
+def test_the_old_name_takes_encodings_and_warns(query: Query, width: int, order: tuple[int, ...]) -> None:
     with pytest.warns(FutureWarning, match=r"MemoryModule is memae\.MemAE now.* 0\.2\.0"):
         memory = memae.MemoryModule(9, width, query=query, temperature=0.1)
     encoding = torch.randn(2, 4, 3, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from memae.memory.ops import blocked, read_memory
+from memae.memory.ops import Similarity, blocked, read_memory
 from memae.memory.ops.reference import literal_read
 
 
@@ -22,7 +23,7 @@ def drawn(rows: int, items: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
     return query.requires_grad_(), memory.requires_grad_()
 
 
-def clear_rows(query: Tensor, items: Tensor, least: float = 0.01, **kind: object) -> Tensor:
+def clear_rows(query: Tensor, items: Tensor, least: float = 0.01, **kind: Any) -> Tensor:
     """The queries that keep an item, and none of whose plain softmax weights lies within `least` of lambda."""
     shrinkage = float(kind.pop("shrinkage"))
     weights = literal_read(query, items, shrinkage=0, **kind)[1]
@@ -146,7 +147,9 @@ def test_large_logits_stay_finite() -> None:
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 @pytest.mark.parametrize("shrinkage", [0.0, 0.9, 1.1, 3.0])
-def test_a_zero_query_reads_something_finite_and_has_finite_gradients(similarity: str, shrinkage: float) -> None:
+def test_a_zero_query_reads_something_finite_and_has_finite_gradients(
+    similarity: Similarity, shrinkage: float
+) -> None:
     items = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     query = torch.zeros(1, 4, requires_grad=True)
     read = read_memory(query, items, similarity=similarity, shrinkage=shrinkage)
@@ -180,7 +183,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_values_and_gradients_are_those_of_the_literal_formulas(kind: dict[str, object]) -> None:
+def test_values_and_gradients_are_those_of_the_literal_formulas(kind: dict[str, Any]) -> None:
     query, items = drawn(400, 12, 5, seed=1)
     query = clear_rows(query, items, **kind)
     assert len(query) >= 30
@@ -219,7 +222,7 @@ def test_values_and_gradients_are_those_of_the_literal_formulas(kind: dict[str, 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 @pytest.mark.parametrize("shrinkage", [0.0, 1.0, 2.0, 4.5])
 @pytest.mark.parametrize("wanted", ["value", "weights", "entropy"])
-def test_gradients_are_those_of_finite_differences(similarity: str, shrinkage: float, wanted: str) -> None:
+def test_gradients_are_those_of_finite_differences(similarity: Similarity, shrinkage: float, wanted: str) -> None:
     temperature = 0.3 if similarity == "cosine" else 1.0
     query, items = drawn(12, 5, 2, seed=3)
     plain = literal_read(query, items, similarity=similarity, temperature=temperature, shrinkage=0)[1]
@@ -251,7 +254,7 @@ def test_only_the_inputs_that_want_a_gradient_need_one() -> None:
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
-def test_dropped_items_get_exactly_no_gradient(similarity: str) -> None:
+def test_dropped_items_get_exactly_no_gradient(similarity: Similarity) -> None:
     query, items = drawn(6, 40, 4, seed=5)
     read = read_memory(query, items, similarity=similarity, temperature=0.3, shrinkage=4.0)
     dropped = (read.weights == 0).all(dim=0)
@@ -296,11 +299,20 @@ def test_a_read_of_one_item_passes_exactly_no_gradient_to_the_query() -> None:
     share=st.floats(0, 0.999),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_every_read_is_a_sparse_mixture(rows, items, dim, seed, similarity, temperature, share, dtype) -> None:
+def test_every_read_is_a_sparse_mixture(
+    rows: int,
+    items: int,
+    dim: int,
+    seed: int,
+    similarity: str,
+    temperature: float,
+    share: float,
+    dtype: torch.dtype,
+) -> None:
     query, memory = (part.detach().to(dtype) for part in drawn(rows, items, dim, seed))
-    kind = {"similarity": similarity, "temperature": temperature, "shrinkage": share * items}
+    kind: dict[str, Any] = {"similarity": similarity, "temperature": temperature, "shrinkage": share * items}
     read = read_memory(query, memory, **kind)
-    near = {"rtol": 0, "atol": 1e-5 if dtype is torch.float32 else 1e-12}
+    near: dict[str, Any] = {"rtol": 0, "atol": 1e-5 if dtype is torch.float32 else 1e-12}
     assert read.value.dtype == read.weights.dtype == read.entropy.dtype == dtype
     assert (read.weights >= 0).all()
     assert_close(read.weights.sum(dim=1), torch.ones(rows, dtype=dtype), **near)
@@ -322,9 +334,9 @@ def test_every_read_is_a_sparse_mixture(rows, items, dim, seed, similarity, temp
     similarity=st.sampled_from(["cosine", "dot", "euclidean"]),
     share=st.floats(0, 0.9),
 )
-def test_permuted_items_permute_the_weights(items, seed, similarity, share) -> None:
+def test_permuted_items_permute_the_weights(items: int, seed: int, similarity: str, share: float) -> None:
     query, memory = (part.detach() for part in drawn(5, items, 4, seed))
-    kind = {"similarity": similarity, "temperature": 0.3, "shrinkage": share * items}
+    kind: dict[str, Any] = {"similarity": similarity, "temperature": 0.3, "shrinkage": share * items}
     order = torch.randperm(items, generator=torch.Generator().manual_seed(seed))
     read, moved = read_memory(query, memory, **kind), read_memory(query, memory[order], **kind)
     assert_close(moved.weights, read.weights[:, order])
@@ -343,7 +355,9 @@ def test_cosine_does_not_see_the_length_of_query_or_item() -> None:
 
 @pytest.mark.parametrize("elements", [1, 11, 25, 64, 10**6])
 @pytest.mark.parametrize("shrinkage", [0.0, 2.0, 8.0])
-def test_the_size_of_a_block_changes_nothing(monkeypatch, elements: int, shrinkage: float) -> None:
+def test_the_size_of_a_block_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, elements: int, shrinkage: float
+) -> None:
     query, items = drawn(17, 11, 3, seed=7)
 
     def everything() -> list[Tensor]:
@@ -362,7 +376,9 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch, elements: int, shrinka
 
 @pytest.mark.parametrize("elements", [25, 10**6])
 @pytest.mark.parametrize("chosen", ["value", "entropy", "all"])
-def test_wide_items_have_the_gradients_of_narrow_ones(monkeypatch, chosen: str, elements: int) -> None:
+def test_wide_items_have_the_gradients_of_narrow_ones(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, elements: int
+) -> None:
     query, items = drawn(200, 12, 40, seed=11)
     monkeypatch.setattr(blocked, "BLOCK_ELEMENTS", elements)
     monkeypatch.setattr(blocked, "BLOCK_ROWS", 1)
@@ -407,7 +423,7 @@ def test_autocast_leaves_the_read_and_its_gradients_in_float32() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_half_precision_is_lifted_to_float32(dtype: torch.dtype, similarity: str) -> None:
+def test_half_precision_is_lifted_to_float32(dtype: torch.dtype, similarity: Similarity) -> None:
     query, items = (part.detach().float() for part in drawn(9, 7, 6, seed=9))
     query = query.to(dtype).requires_grad_()
     read = read_memory(query, items, similarity=similarity, temperature=0.1)
@@ -463,7 +479,9 @@ def test_a_temperature_of_one_fortieth_makes_the_same_memory_sparse(shrinkage: f
     ("query", "items"),
     [((3,), (2, 3)), ((1, 3), (3,)), ((1, 3), (2, 4)), ((1, 2, 3), (2, 3)), ((2, 3), (1, 2, 3))],
 )
-def test_shapes_that_do_not_fit_are_refused_with_both_named(query: tuple, items: tuple) -> None:
+def test_shapes_that_do_not_fit_are_refused_with_both_named(
+    query: tuple[Any, ...], items: tuple[Any, ...]
+) -> None:
     with pytest.raises(ValueError, match=r"\(T, C\).*\(N, C\)") as caught:
         read_memory(torch.zeros(query), torch.zeros(items))
     assert str(query) in str(caught.value)

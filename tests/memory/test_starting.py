@@ -7,6 +7,7 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from memae.config import Initialisation
 from memae.memory.starting import random_items, starting_items
 
 
@@ -19,7 +20,7 @@ def distinct(rows: Tensor) -> int:
 
 
 @pytest.mark.parametrize("how", ["data", "kmeans"])
-def test_a_start_from_encodings_follows_the_generator_alone(how: str) -> None:
+def test_a_start_from_encodings_follows_the_generator_alone(how: Initialisation) -> None:
     encodings = torch.randn(60, 4, generator=source())
     started = []
     for generator in (source(1), source(1), source(2)):
@@ -45,7 +46,7 @@ def test_the_data_start_takes_different_encodings() -> None:
 
 @pytest.mark.parametrize("how", ["data", "kmeans"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_fewer_encodings_than_items_make_no_exact_repeats(how: str, count: int) -> None:
+def test_fewer_encodings_than_items_make_no_exact_repeats(how: Initialisation, count: int) -> None:
     encodings = torch.randn(count, 4, generator=source())
     items = starting_items(encodings, 10, how, source(1))
     assert distinct(items) == 10
@@ -65,7 +66,7 @@ def test_encodings_that_are_all_alike_make_no_exact_repeats(width: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["data", "kmeans"])
-def test_encodings_of_a_few_kinds_make_no_exact_repeats(how: str) -> None:
+def test_encodings_of_a_few_kinds_make_no_exact_repeats(how: Initialisation) -> None:
     # tables such as KDDCUP hold the same row thousands of times
     encodings = torch.randn(3, 4, generator=source()).repeat(100, 1)
     items = starting_items(encodings, 10, how, source(1))

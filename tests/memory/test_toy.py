@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +77,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module", params=["image", "table"])
-def data(request):
+def data(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if request.param == "table":
         found = load_breast_cancer(as_frame=True)
         return found.data.iloc[:, :6][found.target == 1], found.data.iloc[:, :6], found.target == 0
@@ -85,11 +87,13 @@ def data(request):
 
 
 @pytest.fixture(scope="module")
-def trained(data):
+def trained(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Detector:
     return Detector(settings=SETTINGS).fit(data[0])
 
 
-def test_it_is_trained_and_finds_anomalies(trained, data):
+def test_it_is_trained_and_finds_anomalies(
+    trained: Detector, data: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
     _, some, anomalous = data
     assert type(trained.model.memory) is Nearest
     assert trained.model.memory.decay == 0.8
@@ -102,7 +106,7 @@ def test_it_is_trained_and_finds_anomalies(trained, data):
     assert 1 < health.items_used <= 9
 
 
-def test_it_learns_by_observing_after_each_step(data):
+def test_it_learns_by_observing_after_each_step(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     still, moved = (
         Detector(settings={**SETTINGS, "memory": SETTINGS["memory"] | {"decay": decay}}).fit(data[0])
         for decay in (1.0, 0.8)
@@ -111,20 +115,27 @@ def test_it_learns_by_observing_after_each_step(data):
     assert changed.sum() > 1
 
 
-def test_it_is_explained_by_its_nearest_item(trained, data):
+def test_it_is_explained_by_its_nearest_item(
+    trained: Detector, data: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
     for one in trained.explain(data[1][:5]):
         assert sum(use.weight for use in one.items) == pytest.approx(1)
     items = trained.items()
     assert items.usage_counts.shape == (9,)
-    assert len(items.rows if items.pictures is None else items.pictures) == 9
+    decoded = items.rows if items.pictures is None else items.pictures
+    assert decoded is not None
+    assert len(decoded) == 9
 
 
-def test_it_is_saved_loaded_and_inspected(trained, data, tmp_path):
+def test_it_is_saved_loaded_and_inspected(
+    trained: Detector, data: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / "toy.model"
     trained.save(path)
     loaded = Detector.load(path)
     assert loaded.config.memory == trained.config.memory
-    assert loaded.config.memory.decay == 0.8
+    config: Any = loaded.config
+    assert config.memory.decay == 0.8
     assert np.array_equal(loaded.score(data[1]).values, trained.score(data[1]).values)
     shown = CliRunner().invoke(app, ["inspect", str(path), "--json"])
     assert shown.exit_code == 0, shown.output
@@ -134,12 +145,12 @@ def test_it_is_saved_loaded_and_inspected(trained, data, tmp_path):
     assert CliRunner().invoke(app, ["inspect", str(path)]).exit_code == 0
 
 
-def test_a_key_of_another_family_is_an_error():
+def test_a_key_of_another_family_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"memory\.temperature: unknown key"):
         Detector(settings={"memory": {"kind": "nearest", "temperature": 0.1}})
 
 
-def test_it_is_read_at_every_position_of_clips(tmp_path):
+def test_it_is_read_at_every_position_of_clips(tmp_path: Path) -> None:
     settings = parse_words([*BRIEF, "memory.kind=nearest", "memory.initialisation=data"])
     folder = write_footage(tmp_path)
     detector = Detector(settings=settings).fit(folder / "normal")

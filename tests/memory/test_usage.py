@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
+from memae.memory.ops import Similarity
 from memae.memory.usage import MemoryHealth, duplicate_count, duplicate_pairs, memory_health, use_counts
 
 
@@ -37,7 +39,9 @@ def test_duplicates_are_the_pairs_that_point_the_same_way() -> None:
 
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
 @pytest.mark.parametrize("pairs", [1, 40])  # compared at a time: one row, three rows and a last one of one
-def test_duplicates_are_found_over_blocks(monkeypatch, similarity: str, pairs: int) -> None:
+def test_duplicates_are_found_over_blocks(
+    monkeypatch: pytest.MonkeyPatch, similarity: Similarity, pairs: int
+) -> None:
     memory = MemAE(10, 3, similarity=similarity, shrinkage=0.0)
     with torch.no_grad():
         memory.items[[4, 9]] = memory.items[[0, 7]] * 1.001
@@ -49,9 +53,9 @@ def test_duplicates_are_found_over_blocks(monkeypatch, similarity: str, pairs: i
 
 
 def made_up_read(
-    weights: list[list[float]] | None, fallback: list[bool] | None, nearest: list[int] = ()
+    weights: list[list[float]] | None, fallback: list[bool] | None, nearest: Sequence[int] = ()
 ) -> MemoryRead:
-    count = len(nearest or weights)
+    count = len(nearest or weights or ())
     queries, items = torch.zeros(1, count, 2), torch.zeros(4, 2)
     return MemoryRead(
         queries,
@@ -93,12 +97,12 @@ def test_health_agrees_with_the_reads_of_a_real_memory() -> None:
     memory = MemAE(12, 3, temperature=0.2, shrinkage=4.0)
     memory.initialise(torch.randn(12, 3, generator=source(2)))
     reads = [memory.read(torch.randn(8, 2, 3, generator=source(seed))) for seed in (0, 1)]
-    weights = torch.cat([read.weights for read in reads])
+    weights = torch.cat([read.weights for read in reads if read.weights is not None])
     health = memory_health(memory, use_counts(reads[0]) + use_counts(reads[1]))
     assert health.items_used == int((weights > 0).any(dim=(0, 1)).sum())
     assert health.items_per_query == pytest.approx(float((weights > 0).sum()) / 32)
     assert health.fallback_share == pytest.approx(
-        float(torch.cat([read.fallback for read in reads]).float().mean())
+        float(torch.cat([read.fallback for read in reads if read.fallback is not None]).float().mean())
     )
     assert 0 < health.fallback_share < 1
 

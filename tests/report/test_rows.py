@@ -1,5 +1,8 @@
 import csv
 import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.csv as pacsv
@@ -8,15 +11,14 @@ import pytest
 
 from memae.detector import Verdicts
 from memae.report.rows import explanation_lines, write_verdicts
-from memae.table.schema import Cell
-from memae.types import Explanation, ItemUse
+from memae.types import Cell, Explanation, ItemUse
 from memae.video.frames import FrameKey
 
 THRESHOLD = 0.5
 
 
-def chunk(keys, scores):
-    scores = np.array(scores, dtype=np.float64)
+def chunk(keys: Sequence[Any], of_keys: list[float]) -> Verdicts:
+    scores = np.array(of_keys, dtype=np.float64)
     return Verdicts(keys, scores, 1 / (1 + scores), scores > THRESHOLD, THRESHOLD)
 
 
@@ -25,11 +27,11 @@ NAMES = ["a.png", 'with "quotes", and comma', "two\nlines", "ümlaut/ß.png", ""
 NAMED = [chunk(NAMES[:4], [0.1, 0.7, 0.2, 0.9]), chunk(NAMES[4:], [0.3, 0.6])]
 
 
-def rows_of(chunks):
+def rows_of(chunks: list[Verdicts]) -> list[tuple[Any, ...]]:
     return [tuple(verdict) for part in chunks for verdict in part]
 
 
-def read(path):
+def read(path: Path) -> list[tuple[int | str, float, float, bool]]:
     if path.suffix == ".parquet":
         return [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
     if path.suffix == ".jsonl":
@@ -44,14 +46,16 @@ def read(path):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 @pytest.mark.parametrize("chunks", [NUMBERED, NAMED], ids=["numbers", "names"])
-def test_every_chunk_is_written_in_order_and_bit_for_bit(tmp_path, chunks, suffix):
+def test_every_chunk_is_written_in_order_and_bit_for_bit(
+    tmp_path: Path, chunks: list[Verdicts], suffix: str
+) -> None:
     path = tmp_path / f"scores.{suffix}"
     assert write_verdicts(iter(chunks), path) == (6, sum(row[3] for row in rows_of(chunks)))
     assert read(path) == rows_of(chunks)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_csv_file_starts_with_plain_names_and_ends_with_a_line(tmp_path):
+def test_a_csv_file_starts_with_plain_names_and_ends_with_a_line(tmp_path: Path) -> None:
     write_verdicts(iter(NUMBERED), tmp_path / "scores.csv")
     text = (tmp_path / "scores.csv").read_text()
     assert text.startswith("key,score,p_value,is_anomaly\n0,0.1,")
@@ -59,7 +63,9 @@ def test_a_csv_file_starts_with_plain_names_and_ends_with_a_line(tmp_path):
     assert pacsv.read_csv(tmp_path / "scores.csv").num_rows == 6
 
 
-def test_csv_goes_to_stdout_without_a_file(capfdbinary, tmp_path, monkeypatch):
+def test_csv_goes_to_stdout_without_a_file(
+    capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_verdicts(iter(NAMED), None)
     out, err = capfdbinary.readouterr()
@@ -75,7 +81,9 @@ FRAMES = [
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_a_frame_has_its_video_its_number_and_its_time_in_columns_of_their_own(tmp_path, suffix):
+def test_a_frame_has_its_video_its_number_and_its_time_in_columns_of_their_own(
+    tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"frames.{suffix}"
     assert write_verdicts(iter(FRAMES), path) == (4, 2)
     names = ["video", "frame", "time_s", "score", "p_value", "is_anomaly"]
@@ -114,8 +122,10 @@ def test_a_frame_has_its_video_its_number_and_its_time_in_columns_of_their_own(t
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 @pytest.mark.parametrize("good", [0, 2])
 @pytest.mark.parametrize("old", [None, "old"])
-def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path, error, suffix, good, old):
-    def failing():
+def test_a_failure_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, error: type[BaseException], suffix: str, good: int, old: str | None
+) -> None:
+    def failing() -> Iterator[Verdicts]:
         yield from NUMBERED[:good]
         raise error
 
@@ -128,8 +138,8 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path, error, suffix, go
     assert not old or path.read_text() == old
 
 
-def test_a_failure_in_the_first_chunk_leaves_stdout_empty(capfd):
-    def failing():
+def test_a_failure_in_the_first_chunk_leaves_stdout_empty(capfd: pytest.CaptureFixture[str]) -> None:
+    def failing() -> Iterator[Verdicts]:
         raise RuntimeError
         yield
 
@@ -138,18 +148,18 @@ def test_a_failure_in_the_first_chunk_leaves_stdout_empty(capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_any_key_that_is_no_row_number_becomes_text(tmp_path):
+def test_any_key_that_is_no_row_number_becomes_text(tmp_path: Path) -> None:
     write_verdicts(iter([chunk([("a", 1), 2.5, None], [0, 0, 0])]), tmp_path / "scores.jsonl")
     assert [row[0] for row in read(tmp_path / "scores.jsonl")] == ["('a', 1)", "2.5", "None"]
 
 
-def test_bytes_of_a_file_name_that_are_not_utf_8_are_shown(tmp_path):
+def test_bytes_of_a_file_name_that_are_not_utf_8_are_shown(tmp_path: Path) -> None:
     for suffix in ("csv", "parquet", "jsonl"):
         write_verdicts(iter([chunk(["caf\udce9.png"], [0])]), tmp_path / f"scores.{suffix}")
         assert read(tmp_path / f"scores.{suffix}")[0][0] == r"caf\xe9.png"
 
 
-def test_explanations_are_one_json_line_each(tmp_path):
+def test_explanations_are_one_json_line_each(tmp_path: Path) -> None:
     cells = (Cell("weight [kg]", 3.5, 2.0, 0.75), Cell("kind", "new", "old", 0.25))
     of_row = Explanation(7, 1.0, 0.01, (ItemUse(3, 0.9), ItemUse(1, 0.1)), cells, None, None, None)
     image = np.zeros((1, 2, 2), np.float32)

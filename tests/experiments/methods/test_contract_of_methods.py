@@ -20,7 +20,7 @@ MEASURES, BENIGN = load_breast_cancer(return_X_y=True)
 ROWS = MEASURES.astype(np.float32)
 
 
-def colour(x):
+def colour(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x, x // 2, 255 - x], axis=1)
 
 
@@ -57,7 +57,7 @@ SMALL = {
 
 
 @pytest.fixture
-def short_training(monkeypatch):
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """The presets' epochs are for thousands of samples."""
     short = {"epochs": 5, "batch_size": 16, "learning_rate": 3e-3}
     for network in ("mnist", "cifar10"):
@@ -67,5 +67,5 @@ def short_training(monkeypatch):
 
 @pytest.mark.usefixtures("short_training")
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_every_method_keeps_the_contract(name, kind):
+def test_every_method_keeps_the_contract(name: str, kind: str) -> None:
     check_method(SMALL.get(name, METHODS[name]), *DATA[kind], ranks=(name, kind) not in CANNOT_RANK)

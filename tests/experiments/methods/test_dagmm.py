@@ -9,21 +9,21 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from experiments.methods.dagmm import DIAGONAL, Mixture, MixtureNetwork, dagmm, likelihood, mixture_of
 
 
-def a_mixture(components=4, dims=3):
+def a_mixture(components: int = 4, dims: int = 3) -> Mixture:
     torch.manual_seed(0)
     root = torch.randn(components, dims, dims, dtype=torch.float64)
     covariances = root @ root.mT + 0.1 * torch.eye(dims)
     return Mixture(torch.rand(components).double().softmax(0), torch.randn(components, dims).double(), covariances)
 
 
-def test_the_energy_is_the_negative_log_likelihood_of_the_mixture():
+def test_the_energy_is_the_negative_log_likelihood_of_the_mixture() -> None:
     mixture = a_mixture()
     z = 3 * torch.randn(50, 3, dtype=torch.float64)
     oracle = MixtureSameFamily(Categorical(mixture.shares), MultivariateNormal(mixture.means, mixture.covariances))
     assert torch.allclose(mixture.energies(z), -oracle.log_prob(z), rtol=1e-10)
 
 
-def test_the_moments_by_hand():
+def test_the_moments_by_hand() -> None:
     z = torch.tensor([[0.0, 0.0], [2.0, 2.0], [10.0, 0.0]])
     membership = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     found = mixture_of(z, membership)
@@ -34,7 +34,7 @@ def test_the_moments_by_hand():
     assert torch.equal(found.covariances[1], eye)
 
 
-def test_soft_memberships_weigh_as_numpy_does():
+def test_soft_memberships_weigh_as_numpy_does() -> None:
     torch.manual_seed(0)
     z, membership = torch.randn(40, 3), torch.randn(40, 2).softmax(dim=1)
     found = mixture_of(z, membership)
@@ -43,7 +43,7 @@ def test_soft_memberships_weigh_as_numpy_does():
         assert found.covariances[k].numpy() == pytest.approx(expected + DIAGONAL * np.eye(3))
 
 
-def test_an_empty_component_and_one_of_equal_rows_leave_finite_energies():
+def test_an_empty_component_and_one_of_equal_rows_leave_finite_energies() -> None:
     z = torch.ones(20, 3)
     membership = torch.zeros(20, 2)
     membership[:, 0] = 1
@@ -54,7 +54,7 @@ def test_an_empty_component_and_one_of_equal_rows_leave_finite_energies():
 
 
 @torch.no_grad()
-def test_z_is_code_relative_distance_and_cosine():
+def test_z_is_code_relative_distance_and_cosine() -> None:
     torch.manual_seed(0)
     model = MixtureNetwork(8, 4).eval()
     x = torch.randn(5, 8)
@@ -68,7 +68,7 @@ def test_z_is_code_relative_distance_and_cosine():
 
 
 @torch.no_grad()
-def test_the_loss_adds_the_three_published_terms():
+def test_the_loss_adds_the_three_published_terms() -> None:
     torch.manual_seed(0)
     model = MixtureNetwork(8, 4).eval()
     x = torch.randn(30, 8)
@@ -81,14 +81,14 @@ def test_the_loss_adds_the_three_published_terms():
     assert float(likelihood(0.1, 0.005)(model, x).loss) == pytest.approx(error + 0.1 * energy + 0.005 * singular)
 
 
-def test_every_weight_gets_a_gradient():
+def test_every_weight_gets_a_gradient() -> None:
     torch.manual_seed(0)
     model = MixtureNetwork(8, 4)
     likelihood(0.1, 0.005)(model, torch.randn(64, 8)).loss.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
 
 
-def test_the_published_numbers_are_the_defaults():
+def test_the_published_numbers_are_the_defaults() -> None:
     widths = [
         (m.in_features, m.out_features) for m in MixtureNetwork(120, 4).modules() if isinstance(m, nn.Linear)
     ]

@@ -7,12 +7,12 @@ from experiments.methods.dcn import FIRST_COUNT, ClusteringNetwork, clustering, 
 from memae import Autoencoder
 
 
-def a_network(centres):
+def a_network(centres: list[list[float]]) -> ClusteringNetwork:
     torch.manual_seed(0)
     return ClusteringNetwork(Autoencoder(nn.Linear(4, 2), None, nn.Linear(2, 4)), torch.tensor(centres))
 
 
-def test_centres_move_as_the_published_formula_says_code_by_code():
+def test_centres_move_as_the_published_formula_says_code_by_code() -> None:
     model = a_network([[0.0, 0.0], [5.0, 5.0], [9.0, 9.0]])
     code = torch.randn(30, 2)
     nearest = torch.randint(0, 2, (30,))
@@ -27,7 +27,7 @@ def test_centres_move_as_the_published_formula_says_code_by_code():
     assert model.counts[2] == FIRST_COUNT
 
 
-def test_each_code_goes_to_its_nearest_centre():
+def test_each_code_goes_to_its_nearest_centre() -> None:
     model = a_network([[0.0, 0.0], [3.0, 4.0]])
     code = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 1.0]])
     distances = model.distances(code)
@@ -35,7 +35,7 @@ def test_each_code_goes_to_its_nearest_centre():
 
 
 @torch.no_grad()
-def test_the_loss_pulls_codes_to_their_centres_and_leaves_the_centres_fixed():
+def test_the_loss_pulls_codes_to_their_centres_and_leaves_the_centres_fixed() -> None:
     model = a_network([[0.0, 0.0], [3.0, 4.0]]).eval()
     x = torch.randn(6, 4)
     out = model(x)
@@ -45,7 +45,7 @@ def test_the_loss_pulls_codes_to_their_centres_and_leaves_the_centres_fixed():
     assert float(clustering(0.5)(model, x).loss) == pytest.approx(float(rebuilt + 0.25 * apart))
 
 
-def test_only_training_moves_the_centres():
+def test_only_training_moves_the_centres() -> None:
     model = a_network([[0.0, 0.0], [3.0, 4.0]])
     x = torch.randn(6, 4)
     before = model.centres.clone()
@@ -56,7 +56,7 @@ def test_only_training_moves_the_centres():
     assert model.counts.sum() == 2 * FIRST_COUNT + 6
 
 
-def test_a_step_of_the_network_is_taken_with_the_centres_of_the_batch():
+def test_a_step_of_the_network_is_taken_with_the_centres_of_the_batch() -> None:
     model = a_network([[0.0, 0.0], [3.0, 4.0]])
     out = model(torch.randn(6, 4))  # the centres move before the loss
     assert torch.equal(out.centre, model.centres[model.distances(out.code).argmin(dim=1)])
@@ -65,7 +65,7 @@ def test_a_step_of_the_network_is_taken_with_the_centres_of_the_batch():
     assert model.autoencoder.encoder.weight.grad.abs().max() > 0
 
 
-def test_rows_between_the_clusters_score_high():
+def test_rows_between_the_clusters_score_high() -> None:
     rng = np.random.default_rng(0)
     corners = np.array([[0, 0, 0, 0, 0], [1, 1, 0, 0, 1], [0, 1, 1, 1, 0], [1, 0, 1, 0, 1]])
     fit = (corners[rng.integers(4, size=600)] + 0.02 * rng.normal(size=(600, 5))).astype(np.float32)

@@ -1,4 +1,5 @@
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,17 +8,18 @@ from torch import nn
 
 from experiments.methods.dsebm import EnergyModel, denoising, dsebm, softplus_units
 from memae.modality import build, preset_config
+from memae.training import History
 from memae.training.loop import train
 
 
-def a_model(kind, dtype=torch.float64):
+def a_model(kind: str, dtype: torch.dtype = torch.float64) -> tuple[EnergyModel, tuple[int, ...]]:
     torch.manual_seed(0)
     network, shape = {"rows": ("kddcup", (6,)), "images": ("cifar10", (3, 4, 4))}[kind]
     return EnergyModel(softplus_units(network, shape), torch.randn(shape)).to(dtype).eval(), shape
 
 
 @pytest.mark.parametrize("kind", ["rows", "images"])
-def test_the_reconstruction_is_x_less_the_slope_of_the_energy_by_finite_differences(kind):
+def test_the_reconstruction_is_x_less_the_slope_of_the_energy_by_finite_differences(kind: str) -> None:
     model, shape = a_model(kind)
     x = torch.randn(3, *shape, dtype=torch.float64)
     slope = x - model(x)
@@ -30,7 +32,7 @@ def test_the_reconstruction_is_x_less_the_slope_of_the_energy_by_finite_differen
         assert torch.allclose(slope[(slice(None), *place)], expected, rtol=1e-5, atol=1e-8)
 
 
-def test_one_layer_is_the_autoencoder_with_tied_weights():
+def test_one_layer_is_the_autoencoder_with_tied_weights() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(6, 4).double()
     model = EnergyModel(nn.Sequential(layer, nn.Softplus()), torch.randn(6).double())
@@ -40,7 +42,7 @@ def test_one_layer_is_the_autoencoder_with_tied_weights():
     assert torch.allclose(model(x), tied)
 
 
-def test_the_energy_by_hand():
+def test_the_energy_by_hand() -> None:
     model, shape = a_model("rows")
     x = h = torch.randn(3, *shape, dtype=torch.float64)
     for layer in model.features[::2]:
@@ -52,8 +54,8 @@ def test_the_energy_by_hand():
 @pytest.mark.parametrize(
     ("network", "shape"), [("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32)), ("kddcup", (120,))]
 )
-def test_the_layers_are_those_of_the_autoencoders_encoder(network, shape):
-    def weights(module):
+def test_the_layers_are_those_of_the_autoencoders_encoder(network: str, shape: tuple[int, ...]) -> None:
+    def weights(module: nn.Module) -> list[torch.Size]:
         return [p.shape for name, p in module.named_parameters() if p.ndim > 1]
 
     config = preset_config(f"{network}-paper", "table" if network == "kddcup" else "image")
@@ -65,7 +67,7 @@ def test_the_layers_are_those_of_the_autoencoders_encoder(network, shape):
 
 
 @pytest.mark.parametrize("kind", ["rows", "images"])
-def test_training_differentiates_through_the_slope(kind):
+def test_training_differentiates_through_the_slope(kind: str) -> None:
     model, shape = a_model(kind)
     model.train()
     x = torch.randn(4, *shape, dtype=torch.float64)
@@ -84,9 +86,9 @@ def test_training_differentiates_through_the_slope(kind):
         assert found == pytest.approx((more - less) / (2 * step), rel=1e-4)
 
 
-def test_the_target_of_the_noisy_sample_is_the_clean_one():
+def test_the_target_of_the_noisy_sample_is_the_clean_one() -> None:
     class Seen(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             self.x = x
             return x
 
@@ -97,14 +99,14 @@ def test_the_target_of_the_noisy_sample_is_the_clean_one():
     assert float(loss) == pytest.approx(3 * 0.25, rel=0.05)
 
 
-def test_a_sample_has_its_energy_whatever_is_beside_it():
+def test_a_sample_has_its_energy_whatever_is_beside_it() -> None:
     model, shape = a_model("images")
     model.train()
     x = torch.randn(4, *shape, dtype=torch.float64)
     assert torch.allclose(model(x)[:1], model(x[:1]))
 
 
-def test_the_two_criteria_are_two_scores_of_one_training():
+def test_the_two_criteria_are_two_scores_of_one_training() -> None:
     rows = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
     energy, error = (dsebm(criterion, epochs=2)(rows, 0) for criterion in ("energy", "reconstruction"))
     assert energy.facts == error.facts
@@ -112,10 +114,10 @@ def test_the_two_criteria_are_two_scores_of_one_training():
     assert error.score(rows).min() >= 0
 
 
-def test_both_scores_of_the_same_samples_and_seed_come_from_one_training(monkeypatch):
+def test_both_scores_of_the_same_samples_and_seed_come_from_one_training(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings = []
 
-    def noted(*given, **named):
+    def noted(*given: Any, **named: Any) -> History:
         trainings.append(named["seed"])
         return train(*given, **named)
 

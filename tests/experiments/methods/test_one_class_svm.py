@@ -7,7 +7,7 @@ from experiments.methods.one_class_svm import one_class_svm
 RNG = np.random.default_rng(0)
 
 
-def test_distinct_rows_with_weights_are_the_problem_of_all_rows():
+def test_distinct_rows_with_weights_are_the_problem_of_all_rows() -> None:
     distinct = RNG.random((60, 4), dtype=np.float32)
     distinct[0], distinct[1] = 0, 1  # the ranges, so that rows are scaled to themselves
     rows = distinct[RNG.integers(0, 60, 400)]
@@ -21,7 +21,7 @@ def test_distinct_rows_with_weights_are_the_problem_of_all_rows():
     assert fitted.score(test) == pytest.approx(-plain.score_samples(test), rel=2e-3)
 
 
-def test_at_most_a_share_of_nu_lies_outside_and_at_least_that_share_is_stored():
+def test_at_most_a_share_of_nu_lies_outside_and_at_least_that_share_is_stored() -> None:
     fit = RNG.integers(0, 256, (200, 1, 4, 4), dtype=np.uint8)
     offset = OneClassSVM(nu=0.2, gamma="scale").fit(fit.reshape(200, -1) / 255).offset_[0]
     fitted = one_class_svm(nu=0.2)(fit, 0)

@@ -15,12 +15,12 @@ ROWS = np.random.default_rng(0).normal(size=(150, 6)).astype(np.float32)
 EPOCHS = 3
 
 
-def of_network(network):
+def of_network(network: str) -> str:
     return network
 
 
 @pytest.mark.parametrize("fit", [IMAGES, ROWS], ids=["images", "rows"])
-def test_without_a_penalty_it_is_the_plain_autoencoder(fit):
+def test_without_a_penalty_it_is_the_plain_autoencoder(fit: np.ndarray) -> None:
     plain = detector(of_network, memory={"enabled": False}, train={"epochs": EPOCHS})(fit, 3)
     # the gradients are from compiled code for the one and from autograd for the other
     assert sparse_code(0.0, epochs=EPOCHS)(fit, 3).score(fit) == pytest.approx(plain.score(fit), rel=1e-3)
@@ -29,7 +29,7 @@ def test_without_a_penalty_it_is_the_plain_autoencoder(fit):
 
 @pytest.mark.parametrize("fit", [IMAGES, ROWS], ids=["images", "rows"])
 @torch.no_grad()
-def test_the_weight_makes_the_penalty_its_share_of_the_first_loss(fit):
+def test_the_weight_makes_the_penalty_its_share_of_the_first_loss(fit: np.ndarray) -> None:
     problem = Problem.of(fit, 0, of_network)
     model, training = problem.autoencoder(), problem.prepared.training
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -42,7 +42,7 @@ def test_the_weight_makes_the_penalty_its_share_of_the_first_loss(fit):
 
 
 @torch.no_grad()
-def test_the_penalty_by_hand():
+def test_the_penalty_by_hand() -> None:
     problem = Problem.of(ROWS, 0, of_network)
     model, x = problem.autoencoder(), problem.prepared.training[:]
     norm = np.abs(model.encoder(x).numpy()).sum(axis=1).mean()
@@ -50,8 +50,8 @@ def test_the_penalty_by_hand():
     assert with_it - without == pytest.approx(0.5 * norm, rel=1e-4)
 
 
-def test_the_penalty_makes_codes_smaller():
-    def norm(weight):
+def test_the_penalty_makes_codes_smaller() -> None:
+    def norm(weight: float) -> float:
         problem = Problem.of(ROWS, 0, of_network, epochs=30)
         model, training = problem.autoencoder(), problem.prepared.training
         train(model, training, None, objective=penalised(weight, "sum"), settings=problem.config.train, seed=0)

@@ -1,3 +1,7 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
 import numpy as np
 import pytest
 
@@ -10,12 +14,14 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-def rows_of(samples):
+def rows_of(samples: np.ndarray) -> set[bytes]:
     return {row.tobytes() for row in samples.reshape(len(samples), -1)}
 
 
 @BOTH
-def test_one_class_of_the_training_file_is_fitted_and_the_official_test_is_tested(small_data, split, load, folder):
+def test_one_class_of_the_training_file_is_fitted_and_the_official_test_is_tested(
+    small_data: Path, split: Callable[..., Any], load: Callable[..., Any], folder: str
+) -> None:
     found = split(8, seed=0)
     train, labels = load("train")
     test, test_labels = load("test")
@@ -26,13 +32,17 @@ def test_one_class_of_the_training_file_is_fitted_and_the_official_test_is_teste
 
 
 @BOTH
-def test_the_full_protocol_judges_every_test_image_once(small_data, split, load, folder):
+def test_the_full_protocol_judges_every_test_image_once(
+    small_data: Path, split: Callable[..., Any], load: Callable[..., Any], folder: str
+) -> None:
     found = split(8, seed=0)
     assert np.array_equal(found.judged["full"], np.arange(len(found.test)))
 
 
 @BOTH
-def test_the_papers_mix_has_all_normal_images_and_three_tenths_anomalies(small_data, split, load, folder):
+def test_the_papers_mix_has_all_normal_images_and_three_tenths_anomalies(
+    small_data: Path, split: Callable[..., Any], load: Callable[..., Any], folder: str
+) -> None:
     found = split(8, seed=0)
     rows = found.judged["paper"]
     usual = (~found.labels).sum()
@@ -43,17 +53,19 @@ def test_the_papers_mix_has_all_normal_images_and_three_tenths_anomalies(small_d
 
 
 @BOTH
-def test_the_seed_draws_other_anomalies_and_the_same_seed_the_same(small_data, split, load, folder):
+def test_the_seed_draws_other_anomalies_and_the_same_seed_the_same(
+    small_data: Path, split: Callable[..., Any], load: Callable[..., Any], folder: str
+) -> None:
     first, same, other = (split(8, seed).judged["paper"] for seed in (0, 0, 1))
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
 
 
-def test_each_protocol_ranks_its_own_rows_and_no_training_image_is_scored(small_data):
+def test_each_protocol_ranks_its_own_rows_and_no_training_image_is_scored(small_data: Path) -> None:
     split = mnist(8, seed=0)
     scores = np.random.default_rng(0).random(len(split.test))
 
-    def never():
+    def never() -> NoReturn:
         raise AssertionError
 
     found = judge(split, scores, never)
@@ -66,7 +78,9 @@ def test_each_protocol_ranks_its_own_rows_and_no_training_image_is_scored(small_
     ("tuning", "load", "folder", "fitted", "held_out"),
     [(mnist_tuning, known.mnist, "mnist", 66, 34), (cifar10_tuning, known.cifar10, "cifar10", 26, 14)],
 )
-def test_settings_are_chosen_without_the_test_file(small_data, tuning, load, folder, fitted, held_out):
+def test_settings_are_chosen_without_the_test_file(
+    small_data: Path, tuning: Any, load: Callable[..., Any], folder: str, fitted: int, held_out: int
+) -> None:
     for file in (small_data / folder).glob("t10k*"):
         file.unlink()
     for file in (small_data / folder).glob("test*"):
@@ -83,7 +97,7 @@ def test_settings_are_chosen_without_the_test_file(small_data, tuning, load, fol
 
 
 @pytest.mark.real
-def test_the_real_mnist_has_the_sizes_of_the_paper(fresh):
+def test_the_real_mnist_has_the_sizes_of_the_paper(fresh: Any) -> None:
     for normal, fitted, usual in ((8, 5851, 974), (2, 5958, 1032)):
         split = mnist(normal, seed=0)
         assert split.fit.shape == (fitted, 1, 28, 28)
@@ -95,7 +109,7 @@ def test_the_real_mnist_has_the_sizes_of_the_paper(fresh):
 
 
 @pytest.mark.real
-def test_the_real_cifar10_has_the_sizes_of_the_paper(fresh):
+def test_the_real_cifar10_has_the_sizes_of_the_paper(fresh: Any) -> None:
     split = cifar10(3, seed=0)
     assert split.fit.shape == (5_000, 3, 32, 32)
     assert split.test.shape == (10_000, 3, 32, 32)

@@ -1,3 +1,7 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,12 +12,12 @@ from experiments.protocols.split import Split
 from memae import datasets as known
 
 
-def rows_of(samples):
+def rows_of(samples: np.ndarray) -> set[bytes]:
     return {row.tobytes() for row in samples.reshape(len(samples), -1)}
 
 
 @pytest.fixture
-def with_duplicates(monkeypatch, fresh):
+def with_duplicates(monkeypatch: pytest.MonkeyPatch, fresh: None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """40 kinds of rows, some of them often; the first 30 kinds are attacks, and kind 29 is normal traffic too."""
     kinds = np.random.default_rng(0).integers(0, 40, 400)
     rows = np.repeat(kinds[:, None].astype(np.float32), 120, axis=1)
@@ -25,7 +29,7 @@ def with_duplicates(monkeypatch, fresh):
     kddcup._kinds.cache_clear()
 
 
-def test_rows_become_120_numbers(small_data):
+def test_rows_become_120_numbers(small_data: Path) -> None:
     found, normal = features()
     rows, labels = known.kddcup99()
     assert found.shape == (300, 120)
@@ -43,8 +47,8 @@ def test_rows_become_120_numbers(small_data):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("rule", "anomaly_is_normal_traffic"), [(paper, True), (attacks, False)])
 def test_one_half_is_fitted_without_its_anomalies_and_the_other_tested(
-    small_data, rule, anomaly_is_normal_traffic, seed
-):
+    small_data: Path, rule: Callable[..., Any], anomaly_is_normal_traffic: bool, seed: int
+) -> None:
     split = rule(seed)
     found, normal = features()
     anomalous = normal if anomaly_is_normal_traffic else ~normal
@@ -57,14 +61,16 @@ def test_one_half_is_fitted_without_its_anomalies_and_the_other_tested(
     assert np.array_equal(split.judged[protocol], np.arange(150))
 
 
-def test_both_ways_round_halve_alike_and_halves_follow_the_seed(small_data):
+def test_both_ways_round_halve_alike_and_halves_follow_the_seed(small_data: Path) -> None:
     assert np.array_equal(paper(0).test, attacks(0).test)
     assert np.array_equal(paper(0).labels, ~attacks(0).labels)
     assert rows_of(paper(0).test) != rows_of(paper(1).test)
 
 
 @pytest.mark.parametrize("rule", [paper, attacks])
-def test_distinct_rows_equal_no_training_row_and_stand_there_once(with_duplicates, rule):
+def test_distinct_rows_equal_no_training_row_and_stand_there_once(
+    with_duplicates: tuple[np.ndarray, np.ndarray], rule: Callable[..., Any]
+) -> None:
     split = rule(3)
     rows = split.judged["distinct"]
     taken, trained = split.test[rows, 0], set(split.fit[:, 0])
@@ -76,7 +82,7 @@ def test_distinct_rows_equal_no_training_row_and_stand_there_once(with_duplicate
     assert np.array_equal(rows, np.sort(rows))
 
 
-def test_the_paper_flags_a_fifth_and_the_variants_what_they_say():
+def test_the_paper_flags_a_fifth_and_the_variants_what_they_say() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(200) < 0.3
     scores = rng.random(200) + 0.5 * labels
@@ -91,7 +97,7 @@ def test_the_paper_flags_a_fifth_and_the_variants_what_they_say():
     assert found["training threshold"] == above(labels, scores, float(np.quantile(fitted, 0.95)))
 
 
-def test_with_attacks_as_the_anomaly_so_many_are_flagged_as_there_are():
+def test_with_attacks_as_the_anomaly_so_many_are_flagged_as_there_are() -> None:
     labels = np.array([1, 1, 1, 0, 0], dtype=bool)
     scores = np.array([5.0, 4, 1, 3, 2])
     split = Split(np.zeros((4, 2)), np.zeros((5, 2)), labels, {"distinct": np.arange(5)})
@@ -103,7 +109,7 @@ def test_with_attacks_as_the_anomaly_so_many_are_flagged_as_there_are():
     assert found["training threshold"]["false_alarm_rate"] == 0
 
 
-def test_the_training_threshold_takes_nothing_from_the_test():
+def test_the_training_threshold_takes_nothing_from_the_test() -> None:
     labels = np.arange(100) < 50
     split = Split(np.zeros((10, 2)), np.zeros((100, 2)), labels, {"distinct": np.arange(100)})
     fitted = np.linspace(0, 1, 10)
@@ -112,7 +118,7 @@ def test_the_training_threshold_takes_nothing_from_the_test():
     assert high["false_alarm_rate"] == 1
 
 
-def test_settings_are_chosen_on_rows_that_the_test_of_the_seed_does_not_hold(small_data):
+def test_settings_are_chosen_on_rows_that_the_test_of_the_seed_does_not_hold(small_data: Path) -> None:
     chosen, tested = tuning(0), rows_of(paper(0).test)
     assert not rows_of(chosen.fit) & rows_of(chosen.test)
     assert not (rows_of(chosen.fit) | rows_of(chosen.test)) & tested
@@ -120,7 +126,7 @@ def test_settings_are_chosen_on_rows_that_the_test_of_the_seed_does_not_hold(sma
 
 
 @pytest.mark.real
-def test_the_real_kddcup99_has_the_sizes_of_the_paper(fresh):
+def test_the_real_kddcup99_has_the_sizes_of_the_paper(fresh: Any) -> None:
     found, normal = features()
     assert found.shape == (494_021, 120)
     assert normal.sum() == 97_278

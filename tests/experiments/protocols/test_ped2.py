@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -9,11 +12,11 @@ from memae.video.evaluate import evaluate_videos
 from memae.video.events import EventRule
 
 
-def test_the_paper_network_costs_what_the_spec_counts():
+def test_the_paper_network_costs_what_the_spec_counts() -> None:
     assert clip_flop() / 1e9 == pytest.approx(65.4, abs=0.05)
 
 
-def test_protocols_judge_what_they_score():
+def test_protocols_judge_what_they_score() -> None:
     truth = {"a": np.array([0, 0, 1, 1], bool), "b": np.array([0, 1, 1, 0], bool)}
     nan = np.nan
     scored = {
@@ -31,13 +34,13 @@ def test_protocols_judge_what_they_score():
     assert found["paper"]["auroc"] == 1.0
 
 
-def test_a_video_of_one_kind_counts_for_micro_and_not_for_macro():
+def test_a_video_of_one_kind_counts_for_micro_and_not_for_macro() -> None:
     truth = {"a": np.array([0, 1], bool), "b": np.array([1, 1], bool)}
     found = ped2.judge({"served": {"a": np.array([1.0, 2]), "b": np.array([0.0, 3])}}, truth)
     assert found["served"] == {"auroc": pytest.approx(2 / 3), "auroc_macro": 1.0}
 
 
-def test_labels_and_videos_are_those_of_the_folder(small_ped2):
+def test_labels_and_videos_are_those_of_the_folder(small_ped2: Path) -> None:
     assert {video: np.flatnonzero(marks).tolist() for video, marks in ped2.labels().items()} == {
         "01": list(range(8, 16)),
         "02": list(range(8, 16)),
@@ -49,14 +52,14 @@ def test_labels_and_videos_are_those_of_the_folder(small_ped2):
 
 
 @pytest.mark.real
-def test_the_frame_ranges_of_the_authors(fresh):
+def test_the_frame_ranges_of_the_authors(fresh: Any) -> None:
     truth = ped2.labels()
     assert len(truth) == 12
     assert sum(marks.sum() for marks in truth.values()) == 1648
 
 
 @pytest.mark.real
-def test_a_brief_training_judged_by_masks_agrees_with_the_frame_ranges(fresh):
+def test_a_brief_training_judged_by_masks_agrees_with_the_frame_ranges(fresh: Any) -> None:
     settings = {
         "train": {"epochs": 2},
         "memory": {"warmup_epochs": 1, "num_items": 200},

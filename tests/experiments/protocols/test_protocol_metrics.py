@@ -5,7 +5,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from experiments.protocols.metrics import above, ranking, top
 
 
-def test_the_highest_are_flagged_by_hand():
+def test_the_highest_are_flagged_by_hand() -> None:
     labels = np.array([1, 0, 1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
     scores = np.array([9, 8, 7, 1, 2, 3, 4, 5, 6, 0], dtype=float)
     found = top(labels, scores, 2)
@@ -18,7 +18,7 @@ def test_the_highest_are_flagged_by_hand():
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("count", [1, 17, 300])
-def test_exactly_so_many_are_flagged_ties_or_not(count, tied):
+def test_exactly_so_many_are_flagged_ties_or_not(count: int, tied: bool) -> None:
     rng = np.random.default_rng(0)
     scores = np.zeros(1000) if tied else rng.random(1000)
     labels = rng.random(1000) < 0.5
@@ -26,7 +26,7 @@ def test_exactly_so_many_are_flagged_ties_or_not(count, tied):
     assert top(labels, scores, count)["recall"] == labels[first[:count]].sum() / labels.sum()
 
 
-def test_the_figures_do_not_depend_on_scale_and_are_perfect_for_perfect_scores():
+def test_the_figures_do_not_depend_on_scale_and_are_perfect_for_perfect_scores() -> None:
     labels = np.arange(100) < 20
     perfect = {"precision": 1, "recall": 1, "f1": pytest.approx(1), "auroc": 1}
     assert top(labels, labels * 1e-9, 20) == perfect
@@ -34,7 +34,7 @@ def test_the_figures_do_not_depend_on_scale_and_are_perfect_for_perfect_scores()
     assert ranking(labels, labels * 1e-9) == {"auroc": 1.0, "average_precision": 1.0}
 
 
-def test_a_threshold_flags_what_lies_above_it_and_not_on_it():
+def test_a_threshold_flags_what_lies_above_it_and_not_on_it() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1], dtype=bool)
     scores = np.array([0.1, 0.2, 0.5, 0.9, 0.5, 0.8])
     assert above(labels, scores, 0.5) == {
@@ -47,7 +47,7 @@ def test_a_threshold_flags_what_lies_above_it_and_not_on_it():
     assert nothing == {"precision": 0, "recall": 0, "f1": 0, "false_alarm_rate": 0}
 
 
-def test_the_figures_are_those_of_scikit_learn_and_of_counts():
+def test_the_figures_are_those_of_scikit_learn_and_of_counts() -> None:
     rng = np.random.default_rng(1)
     labels = rng.random(500) < 0.3
     scores = labels + rng.normal(0, 1, 500)
