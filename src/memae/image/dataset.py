@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.progress import Progress, stage
-from memae.types import Key, Skipped, count
+from memae.types import Key, Skipped, Source, count
 
-__all__ = ["MEMORY_BYTES", "StoredImages", "collect", "store"]
+__all__ = ["MEMORY_BYTES", "StoredImages", "collect", "store", "write"]
 
 MEMORY_BYTES = 256 << 20  # of decoded pixels; training in memory takes about ten times as much
 PART_IMAGES = 1024
@@ -49,33 +50,55 @@ def collect(source: Any, progress: Progress | None = None) -> Images:
     return Images(pixels[: len(keys)], keys, source.origin, unreadable)
 
 
-def store(source: ImageSource, progress: Progress | None = None) -> tuple[Images, tuple[Skipped, ...]]:
-    """All images of a source that can be read, and the others, if they may be skipped.
+class Written(NamedTuple):
+    """Images that lie one behind the other in a file."""
 
-    The pixels are in a nameless temporary file that the system maps into memory. It lies where TMPDIR says, takes as
-    much room as they do, and goes with them. `progress` is told how far the reading is.
+    pixels: np.ndarray
+    """Of all images, flat and mapped into memory."""
+    keys: list[Key]
+    """(S,) of those that could be read."""
+    shapes: list[tuple[int, ...]]
+    """(S,) of each (C, H, W)."""
+    skipped: tuple[Skipped, ...]
+    """The others, if they may be skipped."""
+
+
+def write(
+    source: Source, progress: Progress | None, see: Callable[[Key, np.ndarray], None] | None = None
+) -> Written:
+    """Writes all images of a source that can be read to a nameless temporary file that the system maps into memory.
+
+    The file lies where TMPDIR says, takes as much room as the pixels do, and goes with them. `progress` is told how
+    far the reading is, and `see` is given each image (C, H, W).
 
     Raises:
-        DataError: an image that cannot be read.
+        DataError: there are no images, or one that cannot be read.
     """
-    keys: list[Key] = []
-    skipped: list[Skipped] = []
-    shape: tuple[int, ...] = ()
-    with tempfile.TemporaryFile() as file, stage(progress, "reading", "images", source.count()) as done:
+    keys, shapes, skipped = list[Key](), list[tuple[int, ...]](), list[Skipped]()
+    dtype = getattr(source, "dtype", None)
+    with tempfile.TemporaryFile() as file, stage(progress, "reading", "images", count(source)) as done:
         for images in source.chunks(PART_IMAGES):
-            skipped += (Skipped(images.keys[row], why) for row, why in images.unreadable.items())
-            good = [row for row in range(len(images)) if row not in images.unreadable]
-            if good:
-                pixels = images.pixels[good] if images.unreadable else images.pixels
-                file.write(np.ascontiguousarray(pixels, source.dtype).data)
-            keys += (images.keys[row] for row in good)
-            shape = images.pixels.shape[1:]
+            for row, (key, pixels) in enumerate(zip(images.keys, images.pixels, strict=True)):
+                if row in images.unreadable:
+                    skipped.append(Skipped(key, images.unreadable[row]))
+                    continue
+                dtype = dtype or pixels.dtype
+                file.write(np.ascontiguousarray(pixels, dtype).data)
+                keys.append(key)
+                shapes.append(pixels.shape)
+                if see:
+                    see(key, pixels)
             done(len(images))
         if not keys:
             raise DataError(f"{source.origin}: holds no samples")
         file.flush()
-        stored = np.memmap(file, dtype=source.dtype, mode="r+", shape=(len(keys), *shape))
-    return Images(stored, keys, source.origin), tuple(skipped)
+        return Written(np.memmap(file, dtype=dtype or np.uint8, mode="r+"), keys, shapes, tuple(skipped))
+
+
+def store(source: ImageSource, progress: Progress | None = None) -> tuple[Images, tuple[Skipped, ...]]:
+    """All images of a source in a file, and those that were skipped; see `write`."""
+    pixels, keys, shapes, skipped = write(source, progress)
+    return Images(pixels.reshape(len(keys), *shapes[0]), keys, source.origin), skipped
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,23 @@ look alike.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from memae.config import Config
 from memae.errors import DataError
-from memae.image.config import ImageConfig
+from memae.image.arrays import Images
+from memae.image.config import ImageConfig, ImageScale
 from memae.image.dataset import MEMORY_BYTES, StoredImages, collect, store
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
-from memae.image.tiles import store_own_size
+from memae.image.tiles import OwnSizeImages, store_own_size
 from memae.modality import FitOptions, Prepared
 from memae.progress import Progress, Warn, stage, tell
 from memae.training.loop import local_seed
-from memae.training.split import counted, split
-from memae.types import readable
+from memae.training.split import Split, counted, split
+from memae.types import Encoded, readable
 
 __all__ = ["prepare"]
 
@@ -36,29 +37,26 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         source = source.own_size() if settings.tile_px else source.sized(settings.size_px)
         for note in source.notes:
             tell(progress, Warn(note))  # such as another size: before a long training, and not behind it alone
+    on_disk = isinstance(source, ImageSource) and not settings.tile_px and source.bytes > MEMORY_BYTES
+    images: Any
     if settings.tile_px:
-        return _tiled(source, config, seed, progress)
-    if isinstance(source, ImageSource) and source.bytes > MEMORY_BYTES:
-        return _stored(source, config, seed, progress)
-    return _in_memory(source, config, seed, progress)
-
-
-def _in_memory(source: Any, config: Config, seed: int, progress: Progress | None) -> Prepared:
-    images, skipped = readable(collect(source, progress))
+        images, skipped = store_own_size(source, progress)
+    elif on_disk:
+        images, skipped = store(source, progress)
+    else:
+        images, skipped = readable(collect(source, progress))
     parts = split(len(images), config, seed, images.origin)
-    with stage(progress, "fitting scales", "images", len(parts.train)) as done:
-        preprocess = ImagePreprocess.fit(images, ImageConfig.of(config).scale, parts.train.numpy())
-        done(len(parts.train))
-    with stage(progress, "encoding", "images", len(images)) as done:
-        encoded = preprocess.encode(images)
-        done(len(images))
-    training = encoded[parts.train]
+    if settings.tile_px:
+        preprocess, encoded = _tiles(images, parts, settings, seed)
+    else:
+        preprocess, encoded = _whole_images(images, parts, settings.scale, on_disk, progress)
+    training, validation, calibration = encoded
     return Prepared(
         preprocess=preprocess,
         training=training,
         whole=training,
-        validation=encoded[parts.validation] if len(parts.validation) else None,
-        calibration=encoded[parts.calibration],
+        validation=validation,
+        calibration=calibration,
         counts=counted(*map(len, parts)),
         origin=images.origin,
         skipped=skipped,
@@ -66,30 +64,33 @@ def _in_memory(source: Any, config: Config, seed: int, progress: Progress | None
     )
 
 
-def _stored(source: ImageSource, config: Config, seed: int, progress: Progress | None) -> Prepared:
-    images, skipped = store(source, progress)
-    parts = split(len(images), config, seed, images.origin)
-    with stage(progress, "fitting scales", "images"):
-        preprocess = ImagePreprocess.fit(images, ImageConfig.of(config).scale, parts.train.numpy())
-    training, validation, calibration = (StoredImages(images, rows, preprocess) for rows in parts)
-    return Prepared(
-        preprocess=preprocess,
-        training=training,
-        whole=training,
-        validation=validation if len(validation) else None,
-        calibration=calibration,
-        counts=counted(*map(len, parts)),
-        origin=images.origin,
-        skipped=skipped,
-        notes=source.notes,
+_Parts: TypeAlias = tuple[Encoded, Encoded | None, Any]
+"""Encoded images to train on, to stop early on where there are any, and to set the threshold on."""
+
+
+def _whole_images(
+    images: Images, parts: Split, scale: ImageScale, on_disk: bool, progress: Progress | None
+) -> tuple[ImagePreprocess, _Parts]:
+    with stage(progress, "fitting scales", "images", len(parts.train)) as done:
+        preprocess = ImagePreprocess.fit(images, scale, parts.train.numpy())
+        done(len(parts.train))
+    if on_disk:
+        train, validation, calibration = (StoredImages(images, rows, preprocess) for rows in parts)
+        return preprocess, (train, validation if len(validation) else None, calibration)
+    with stage(progress, "encoding", "images", len(images)) as done:
+        x = preprocess.encode(images)
+        done(len(images))
+    return preprocess, (
+        x[parts.train],
+        x[parts.validation] if len(parts.validation) else None,
+        x[parts.calibration],
     )
 
 
-def _tiled(source: Any, config: Config, seed: int, progress: Progress | None) -> Prepared:
-    settings = ImageConfig.of(config)
+def _tiles(
+    images: OwnSizeImages, parts: Split, settings: ImageConfig, seed: int
+) -> tuple[ImagePreprocess, _Parts]:
     assert settings.tile_px is not None
-    images, skipped = store_own_size(source, progress)
-    parts = split(len(images), config, seed, images.origin)
     sizes = np.array([pixels.shape[1:] for pixels in images.images])
     if not (sizes >= settings.tile_px).any():
         height, width = sizes.max(axis=0)
@@ -109,14 +110,5 @@ def _tiled(source: Any, config: Config, seed: int, progress: Progress | None) ->
     )
     generator = np.random.default_rng(local_seed(seed, 4))
     training = train.tiles(preprocess, settings.tiles_per_image, generator)
-    return Prepared(
-        preprocess=preprocess,
-        training=training,
-        whole=training,
-        validation=validation.tiles(preprocess, settings.tiles_per_image, generator) if len(validation) else None,
-        calibration=calibration,  # whole images, as they will be scored
-        counts=counted(*map(len, parts)),
-        origin=images.origin,
-        skipped=skipped,
-        notes=getattr(source, "notes", ()),
-    )
+    held_out = validation.tiles(preprocess, settings.tiles_per_image, generator) if len(validation) else None
+    return preprocess, (training, held_out, calibration)  # the last as whole images, as they will be scored

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from memae.errors import DataError
@@ -26,11 +26,7 @@ ENCODED_BYTES = 1 << 20  # and encoded at a time: each of the steps would go thr
 LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
 
 
-class _Fitted(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImagePreprocess(_Fitted):
+class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
     """Pixels (S, C, H, W) to x = (pixels - low) / (high - low), then scaled image by image.
 
     scale "unit" divides each image by its root mean square, "centred" subtracts its mean first: brightness and
@@ -68,22 +64,19 @@ class ImagePreprocess(_Fitted):
         """
         pixels = images.pixels
         rows = np.arange(len(pixels)) if rows is None else rows
+        level = float(pixels[rows[0]].flat[0])
         if pixels.dtype == np.uint8:
             low, high = 0.0, 255.0
-            first = pixels[rows[0]]
-            constant = bool((first == first.flat[0]).all()) and all(
-                (part == first.flat[0]).all() for part in _pieces(pixels, rows)
-            )
-            least = float(first.flat[0])
+            constant = all((part == level).all() for part in _pieces(pixels, rows))
         else:
             low, high = np.inf, -np.inf
             for part in _pieces(pixels, rows):
                 low, high = float(np.minimum(low, part.min())), float(np.maximum(high, part.max()))
             if not np.isfinite(high - low):
                 _check_finite(images)
-            constant, least = low == high, low
+            constant = low == high
         if constant:
-            raise DataError(_constant(images.origin, least))
+            raise DataError(_constant(images.origin, level))
         _, channels, height, width = pixels.shape
         bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
         some = _pieces(pixels, rows[:: max(1, len(rows) // 10_000)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import os
 import struct
@@ -219,9 +220,9 @@ class ImageSource:
             )
 
     def _like(self, **changes: Any) -> ImageSource:
-        other = object.__new__(ImageSource)
-        other.__dict__ |= {**self.__dict__, **changes}
-        other.__dict__.pop("_plan", None)
+        other = copy.copy(self)
+        vars(other).update(changes)
+        vars(other).pop("_plan", None)  # which may be another for them
         return other
 
     def _images(self, part: list[tuple[ImageFile, np.ndarray | UnreadableError]]) -> Images:

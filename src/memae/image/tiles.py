@@ -7,7 +7,6 @@ is continued by reflection, and its map is cut back.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,15 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.errors import DataError
-from memae.image.arrays import Images
+from memae.image.dataset import write
 from memae.image.preprocess import ImagePreprocess, levels_of
-from memae.progress import Progress, stage
-from memae.types import Skipped, Source, count
+from memae.progress import Progress
+from memae.types import Key, Skipped, Source
 
 __all__ = ["OwnSizeImages", "Tiles", "Tiling", "store_own_size"]
-
-PART_IMAGES = 64  # of arrays; files come one by one
 
 
 @dataclass(frozen=True)
@@ -181,34 +177,17 @@ class OwnSizeImages:
 
 
 def store_own_size(source: Source, progress: Progress | None = None) -> tuple[OwnSizeImages, tuple[Skipped, ...]]:
-    """All images of a source that can be read, at their own size, and the others, if they may be skipped.
-
-    The pixels are in a nameless temporary file, as those of `memae.image.dataset.store`.
+    """All images of a source at their own size in a file, and those that were skipped.
 
     Raises:
-        DataError: an image that cannot be read, or with NaN or infinite pixels; images of 8 bits among deeper ones are
-            none.
+        DataError: as `memae.image.dataset.write`, or an image with NaN or infinite pixels.
     """
-    shapes: list[tuple[int, ...]] = []
     levels: list[np.ndarray] = []
-    skipped: list[Skipped] = []
-    dtype = getattr(source, "dtype", None)
-    with tempfile.TemporaryFile() as file, stage(progress, "reading", "images", count(source)) as done:
-        for part in source.chunks(PART_IMAGES):
-            assert isinstance(part, Images)
-            for row, (key, pixels) in enumerate(zip(part.keys, part.pixels, strict=True)):
-                if row in part.unreadable:
-                    skipped.append(Skipped(key, part.unreadable[row]))
-                    continue
-                dtype = dtype or pixels.dtype
-                file.write(np.ascontiguousarray(pixels, dtype).data)
-                shapes.append(pixels.shape)
-                levels.append(levels_of(pixels, f"{part.origin}: image {key}"))
-            done(len(part))
-        if not shapes:
-            raise DataError(f"{source.origin}: holds no samples")
-        file.flush()
-        flat = np.memmap(file, dtype=dtype or np.uint8, mode="r+")
+
+    def see(key: Key, pixels: np.ndarray) -> None:
+        levels.append(levels_of(pixels, f"{source.origin}: image {key}"))
+
+    flat, _, shapes, skipped = write(source, progress, see)
     ends = np.cumsum([prod(shape) for shape in shapes])
     images = [pixels.reshape(shape) for pixels, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
-    return OwnSizeImages(images, np.stack(levels), source.origin), tuple(skipped)
+    return OwnSizeImages(images, np.stack(levels), source.origin), skipped

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 
 from memae.errors import DataError
@@ -41,11 +41,7 @@ HEAVY = 20.0  # from here on a scaled number is said to have a heavy tail
 NO_VALUE, UNSEEN = "(missing)", "(unseen)"  # shown in place of a value
 
 
-class _Fitted(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Column(_Fitted):
+class Column(BaseModel, frozen=True, extra="forbid"):
     """One column of the fitted schema and its place in the encoded row."""
 
     name: str
@@ -149,7 +145,7 @@ class EncodedRows(NamedTuple):
     """Rows that cannot be encoded, and why, in order."""
 
 
-class TablePreprocess(_Fitted):
+class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
     """Rows to (S, features): column by column in the fitted order."""
 
     kind: Literal["table"] = "table"
