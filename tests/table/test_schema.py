@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -6,10 +8,9 @@ import pytest
 import torch
 
 from memae.errors import DataError
-from memae.image.preprocess import ImagePreprocess
 from memae.modality import collect, modality_named, open_source
 from memae.table.fit_schema import TableSummary, hints, survey
-from memae.table.schema import column_kind
+from memae.table.schema import TablePreprocess, column_kind
 from memae.table.source import Table
 from tests.small_tables import fit_table
 
@@ -28,11 +29,8 @@ def samples(x):
     return collect(open_source(x))
 
 
-def fit(x, image_scale="none", number_scale="standard", dropped=()):
-    found = samples(x)
-    if isinstance(found, Table):
-        return fit_table(found, number_scale, dropped=dropped)
-    return ImagePreprocess.fit(found, image_scale)
+def fit(x, number_scale="standard", dropped=()):
+    return fit_table(samples(x), number_scale, dropped=dropped)
 
 
 def encode(preprocess, x):
@@ -51,6 +49,13 @@ def test_numbers_are_scaled_and_categories_one_hot_with_a_place_for_the_unseen()
     assert torch.allclose(encoded, torch.tensor(expected, dtype=torch.float32))
     assert encoded.dtype == torch.float32
     assert fit(FRAME).shape == (9,)
+
+
+def test_a_schema_survives_being_written_as_json():
+    fitted = fit(FRAME, dropped=("id",))
+    loaded = TablePreprocess.model_validate(json.loads(json.dumps(fitted.model_dump())))
+    assert loaded == fitted
+    assert torch.equal(encode(loaded, FRAME), encode(fitted, FRAME))
 
 
 def test_minmax_scaling_takes_least_to_greatest_to_0_to_1():
