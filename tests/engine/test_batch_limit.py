@@ -73,15 +73,13 @@ print(json.dumps({**facts, "off": off, "loss": loss, "rate": settings.learning_r
 
 START = """
 import memae.training.phases as phases
-from memae.modality import build, preset_config
 
 x = torch.randn(400_000, 64)
 order = torch.arange(len(x))
 
 def encodings(some, progress):
-    initial = phases.Initial(len(x), len(x))
-    config = preset_config("table", "table")  # whose memory is filled when the network is trained
-    return phases._Phases(model, config, x, None, 0, initial, "cpu", 0, progress)._encodings(some)
+    # as of the preset "table", whose memory is filled when the network is trained
+    return phases._encodings(model, x, some, len(x), False, progress)
 
 wanted = encodings(order[:1000], None)
 phases.INITIAL_BYTES = 1 << 40  # all at once

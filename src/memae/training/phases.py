@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,14 +28,6 @@ CHECKPOINTS = "warmup", "main"  # the phases that are resumed
 INITIAL_BYTES = 256 << 20  # of input per forward pass that the memory is started from
 
 
-class Initial(NamedTuple):
-    """What a memory is started from."""
-
-    samples: int
-    batch: int
-    """Of these that go through the encoder at once, at most."""
-
-
 def train_phases(
     model: Autoencoder,
     config: Config,
@@ -43,7 +35,8 @@ def train_phases(
     validation: Encoded | None,
     seed: int,
     *,
-    initial: tuple[int, int],
+    initial_samples: int,
+    initial_batch: int,
     small_step: int = 0,
     device: Device = "auto",
     checkpoint: str | Path | None = None,
@@ -58,7 +51,8 @@ def train_phases(
         training: (S, ...) encoded samples.
         validation: (V, ...) for early stopping and the log.
         seed: of all randomness.
-        initial: how many samples a memory is started from, and how many of these go through the encoder at once.
+        initial_samples: how many samples a memory is started from, at most.
+        initial_batch: how many of these go through the encoder at once, at most.
         small_step: see `memae.training.loop.train`.
         device: "auto" takes the accelerator.
         checkpoint: a directory for the state after every epoch.
@@ -69,119 +63,63 @@ def train_phases(
         ConfigError: nothing to resume, or a checkpoint of another run.
         KeyboardInterrupt: before the memory was started.
     """
-    saved = _checkpoints(checkpoint, config, seed, training, resume)
-    return _Phases(model, config, training, validation, seed, Initial(*initial), device, small_step, progress).run(
-        *saved
-    )
+    warm, main = _checkpoints(checkpoint, config, seed, training, resume)
+    memory, plain = model.memory, Autoencoder(model.encoder, None, model.decoder)
+    objective = ReconstructionObjective(reduction=config.train.reduction, noise=config.train.noise)
+    run = partial(train, objective=objective, device=device, small_step=small_step, progress=progress)
+    run_main = partial(run, x=training, held_out=validation, settings=config.train, seed=seed, checkpoint=main)
 
-
-class _Phases:
-    """What the phases of one training share."""
-
-    def __init__(
-        self,
-        model: Autoencoder,
-        config: Config,
-        training: Encoded,
-        validation: Encoded | None,
-        seed: int,
-        initial: Initial,
-        device: Device,
-        small_step: int,
-        progress: Progress | None,
-    ) -> None:
-        self._model, self._memory, self._settings = model, config.memory, config.train
-        self._training, self._validation, self._seed, self._initial = training, validation, seed, initial
-        self._device, self._small_step, self._progress = device, small_step, progress
-        self._objective = ReconstructionObjective(reduction=config.train.reduction, noise=config.train.noise)
-
-    def run(self, warm: Checkpoint | None, main: Checkpoint | None) -> History:
-        """All phases; `warm` and `main` are where the state of the two trainings is saved."""
-        memory = self._model.memory
-        if memory is not None and not self._memory.trained:
-            history = self._train(self._plain, main)
-            self._model.eval().to(next(self._model.encoder.parameters()).device)
-            self._start(memory)
-            return history
-        if memory is not None and not (main and main.exists()):
-            if (
-                self._memory.warmup_epochs and self._settings.epochs != 0
-            ):  # no epochs at all: the untrained network
-                self._warm_up(warm)
-            self._start(memory)
-        return self._train(self._model, main, revive_epochs=self._memory.revive_epochs)
-
-    @property
-    def _plain(self) -> Autoencoder:
-        return Autoencoder(self._model.encoder, None, self._model.decoder)
-
-    def _train(self, model: Autoencoder, checkpoint: Checkpoint | None, revive_epochs: int = 0) -> History:
-        return train(
-            model,
-            self._training,
-            self._validation,
-            objective=self._objective,
-            settings=self._settings,
-            seed=self._seed,
-            device=self._device,
-            small_step=self._small_step,
-            revive_epochs=revive_epochs,
-            checkpoint=checkpoint,
-            progress=self._progress,
-        )
-
-    def _warm_up(self, checkpoint: Checkpoint | None) -> None:
-        epochs = self._memory.warmup_epochs
-        brief = {"epochs": epochs, "patience": 0, "decay_share": 0.0}
-        with stage(self._progress, "warming up", "epochs", epochs):
-            warmed = train(
-                self._plain,
-                self._training,
-                None,
-                objective=self._objective,
-                settings=self._settings.model_copy(update=brief),
-                seed=local_seed(self._seed, 1),
-                device=self._device,
-                small_step=self._small_step,
-                checkpoint=checkpoint,
-                progress=self._progress,
-            )
-        if warmed.interrupted:
-            raise KeyboardInterrupt  # a memory that never started is nothing to keep
-
-    def _start(self, items: Memory) -> None:
+    def start(memory: Memory) -> None:
         """Starts the memory from the queries of training samples; "uniform" leaves it as it was made."""
-        how = self._memory.initialisation
-        if how == "uniform" or not isinstance(items, Fillable):
+        how = config.memory.initialisation
+        if how == "uniform" or not isinstance(memory, Fillable):
             return
-        generator = torch.Generator().manual_seed(local_seed(self._seed, 2))
-        order = torch.randperm(len(self._training), generator=generator)
-        encodings = self._encodings(order[: self._initial.samples])
-        with stage(self._progress, f"starting the memory ({how})", "items"):
-            items.initialise(starting_items(encodings, items.num_items, how, generator, self._progress))
+        generator = torch.Generator().manual_seed(local_seed(seed, 2))
+        some = torch.randperm(len(training), generator=generator)[:initial_samples]
+        encodings = _encodings(model, training, some, initial_batch, config.memory.trained, progress)
+        with stage(progress, f"starting the memory ({how})", "items"):
+            memory.initialise(starting_items(encodings, memory.num_items, how, generator, progress))
 
-    @torch.no_grad()
-    def _encodings(self, some: Tensor) -> Tensor:
-        """(S, C) the queries that some training samples make.
+    if memory is not None and not config.memory.trained:
+        history = run_main(plain)
+        model.eval().to(next(model.encoder.parameters()).device)
+        start(memory)
+        return history
+    if memory is not None and not (main and main.exists()):
+        warmup_epochs = config.memory.warmup_epochs
+        if warmup_epochs and config.train.epochs != 0:  # no epochs at all: the untrained network
+            brief = config.train.model_copy(update={"epochs": warmup_epochs, "patience": 0, "decay_share": 0.0})
+            with stage(progress, "warming up", "epochs", warmup_epochs):
+                warmed = run(plain, training, None, settings=brief, seed=local_seed(seed, 1), checkpoint=warm)
+            if warmed.interrupted:
+                raise KeyboardInterrupt  # a memory that never started is nothing to keep
+        start(memory)
+    return run_main(model, revive_epochs=config.memory.revive_epochs)
 
-        They are as scoring will see them where the network is trained; else BatchNorm takes the batch's own
-        statistics, as it has no others yet.
-        """
-        model = self._model
-        was_training, device = model.training, next(model.parameters()).device
-        buffers = {name: value.clone() for name, value in model.named_buffers()}
-        model.train(self._memory.trained)
-        limit = BatchLimit("starting the memory from", self._progress, least=2)
-        found = []
-        with stage(self._progress, "encoding for the memory", "samples", len(some)) as done:
-            for part in torch.split(some, min(self._initial.batch, fitting(self._training, INITIAL_BYTES))):
-                found.append(_in_parts(model, self._training, part, device, limit))
-                done(len(part))
-        encodings = torch.cat(found) if len(found) > 1 else found[0]  # a copy takes as much memory again
-        for name, value in model.named_buffers():
-            value.copy_(buffers[name])
-        model.train(was_training)
-        return encodings
+
+@torch.no_grad()
+def _encodings(
+    model: Autoencoder, training: Encoded, some: Tensor, batch: int, trained: bool, progress: Progress | None
+) -> Tensor:
+    """(S, C) the queries that some training samples make, `batch` of them at once.
+
+    They are as scoring will see them where the network is trained before its memory starts; else, where the two
+    are `trained` together, BatchNorm takes the batch's own statistics, as it has no others yet.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    model.train(trained)
+    limit = BatchLimit("starting the memory from", progress, least=2)
+    found = []
+    with stage(progress, "encoding for the memory", "samples", len(some)) as done:
+        for part in torch.split(some, min(batch, fitting(training, INITIAL_BYTES))):
+            found.append(_in_parts(model, training, part, device, limit))
+            done(len(part))
+    encodings = torch.cat(found) if len(found) > 1 else found[0]  # a copy takes as much memory again
+    for name, value in model.named_buffers():
+        value.copy_(buffers[name])
+    model.train(was_training)
+    return encodings
 
 
 def _in_parts(
