@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -113,66 +113,64 @@ def train(
         Interrupt() as interrupt,
     ):
         told = progress if accelerator.is_main_process else None
-        loop = _Loop(
-            accelerator, model, x.shape[1:], threads, objective, settings, seed, revive_epochs, checkpoint, interrupt,
-            told,
-        )  # fmt: skip
-        return loop.run(x, validation, told)
+        return _Loop(
+            accelerator, model, x, validation, objective, settings, seed, revive_epochs, checkpoint, told, threads,
+            interrupt,
+        ).run()  # fmt: skip
 
 
+@dataclass(eq=False)
 class _Loop:
-    """One call of `train`: the pieces that every epoch shares."""
+    """One call of `train`: its arguments, and what every epoch shares."""
 
-    def __init__(
-        self,
-        accelerator: Any,
-        model: nn.Module,
-        shape: Sequence[int],
-        threads: int,
-        objective: Objective,
-        settings: TrainConfig,
-        seed: int,
-        revive_epochs: int,
-        checkpoint: Checkpoint | None,
-        interrupt: Interrupt,
-        progress: Progress | None,
-    ) -> None:
+    accelerator: Any
+    model: nn.Module
+    x: Encoded
+    validation: Encoded | None
+    objective: Objective
+    settings: TrainConfig
+    seed: int
+    revive_epochs: int
+    checkpoint: Checkpoint | None
+    progress: Progress | None
+    threads: int
+    interrupt: Interrupt
+
+    def __post_init__(self) -> None:
+        model, accelerator = self.model, self.accelerator
         norms = any(isinstance(part, BATCH_NORMS) for part in model.modules())  # one sample has no statistics
-        self.limit = BatchLimit("training on", progress, least=2 if norms else 1)
-        self.judging = BatchLimit("finding the held-out loss of", progress)
-        self.interrupt, self.progress = interrupt, progress
-        self.accelerator, self.objective, self.settings, self.seed = accelerator, objective, settings, seed
-        self.revive_epochs, self.checkpoint = revive_epochs, checkpoint
-        self.model = model.to(accelerator.device)
+        self.limit = BatchLimit("training on", self.progress, least=2 if norms else 1)
+        self.judging = BatchLimit("finding the held-out loss of", self.progress)
+        model.to(accelerator.device)
+        self.x = self.x.to(accelerator.device)
+        if self.validation is not None:
+            self.validation = self.validation.to(accelerator.device)
+            if not self.settings.patience and len(self.validation) > VALIDATION_LOGGED:
+                self.validation = self.validation[:VALIDATION_LOGGED]
         self.memory: Memory | None = getattr(model, "memory", None)
         self.reads: list[MemoryRead] = []  # of this step, for a memory that learns from them
         # alone and in float32 there is nothing to wrap; to see that takes Accelerate two seconds of imports
         self.plain = accelerator.num_processes == 1 and accelerator.mixed_precision == "no"
-        self.wrapped = self.model if self.plain else accelerator.prepare(self.model)
+        self.wrapped = model if self.plain else accelerator.prepare(model)
         # Not prepared: Accelerate's wrapper is for loss scaling and accumulated gradients, of which there are none
         # here, and it searches the import path at every step, for a quarter of the time of a step on a table.
-        parameters, rate = self.model.parameters(), settings.learning_rate
-        self.compiled = compiled_gradients(self.model, objective, tuple(shape), threads) if self.plain else None
-        flat = self.compiled or (self.plain and _flat(self.model, objective))
+        parameters, rate, shape = model.parameters(), self.settings.learning_rate, tuple(self.x.shape[1:])
+        self.compiled = compiled_gradients(model, self.objective, shape, self.threads) if self.plain else None
+        flat = self.compiled or (self.plain and _flat(model, self.objective))
         self.optimizer = FlatAdam(parameters, rate) if flat else torch.optim.Adam(parameters, lr=rate, fused=True)
         self.state = TrainingState()
 
-    def run(self, x: Encoded, validation: Encoded | None, progress: Progress | None) -> History:
-        x = x.to(self.accelerator.device)
-        if validation is not None:
-            validation = validation.to(self.accelerator.device)
-            if not self.settings.patience and len(validation) > VALIDATION_LOGGED:
-                validation = validation[:VALIDATION_LOGGED]
+    def run(self) -> History:
+        """All epochs, or those that an interruption or patience leaves; the model then has the weights to keep."""
         if self.checkpoint and self.checkpoint.exists():
             self.state = restore(self.checkpoint, self.model, self.optimizer, self.accelerator.device)
-        state, settings = self.state, self.settings
-        epochs = settings.epochs or 0
+        state, samples, epochs = self.state, len(self.x), self.settings.epochs or 0
         interrupted = False
-        before = len(state.records) * len(x)
+        before = len(state.records) * samples
         try:
-            with stage(progress, "training", "samples", epochs * len(x), done=before, epochs=epochs) as done:
+            with stage(self.progress, "training", "samples", epochs * samples, done=before, epochs=epochs) as done:
                 while len(state.records) < epochs and not self._stale():
-                    self._epoch(x, validation, progress, done)
+                    self._epoch(done)
                     if self._anyone(self.interrupt.asked):
                         raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -181,7 +179,7 @@ class _Loop:
             interrupted = True
         finally:
             self._hand_back()
-        keep_best = bool(state.best) and (bool(settings.patience) or interrupted)
+        keep_best = bool(state.best) and (bool(self.settings.patience) or interrupted)
         if keep_best:
             self.model.load_state_dict(state.best)
         self.model.eval()
@@ -195,11 +193,11 @@ class _Loop:
         if isinstance(self.optimizer, FlatAdam):
             self.optimizer.release()
 
-    def _epoch(self, x: Encoded, validation: Encoded | None, progress: Progress | None, done: Done) -> None:
+    def _epoch(self, done: Done) -> None:
         epoch = len(self.state.records) + 1
         torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
         started = time.perf_counter()
-        loss, counts = self._pass_over(x, epoch, done)
+        loss, counts = self._pass_over(epoch, done)
         self._share_buffers()
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
@@ -207,41 +205,54 @@ class _Loop:
                 f"training diverged: the loss of epoch {epoch} is {loss}; lower train.learning_rate "
                 f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
             )
-        held_out_loss, held_out_terms = (None, {}) if validation is None else self._validation_loss(validation)
+        held_out_loss, held_out_terms = self._validation_loss()
         counts = None if counts is None else self.accelerator.reduce(counts, "sum")
         record = EpochRecord(
             epoch=epoch,
             loss=loss,
             held_out_loss=held_out_loss,
             seconds=seconds,
-            samples_per_second=len(x) / seconds,
+            samples_per_second=len(self.x) / seconds,
             memory=memory_health(self.memory, counts) if self.memory and counts is not None else None,
             held_out_terms=held_out_terms,
         )
-        self._finish_epoch(record, x, counts)
+        self._keep_best(record)
+        if counts is not None and epoch <= self.revive_epochs:
+            self._revive(counts[:-2], epoch)
         try:  # the log first: a resume can cut lines beyond the checkpoint, and not add a missing one
-            tell(progress, record)
+            tell(self.progress, record)
         finally:
-            if self.checkpoint and self.accelerator.is_main_process:
-                try:
-                    save(self.checkpoint, self.model, self.optimizer, self.state)
-                except (OSError, SafetensorError, WriteError) as error:  # the training itself is worth more
-                    message = (
-                        str(error) if isinstance(error, WriteError) else unwritten(self.checkpoint.path, error)
-                    )
-                    self._warn(f"no checkpoint of epoch {epoch}: {message}; the training goes on")
+            self._save(epoch)
 
-    def _pass_over(self, x: Encoded, epoch: int, done: Done) -> tuple[float, Tensor | None]:
+    def _keep_best(self, record: EpochRecord) -> None:
+        state = self.state
+        state.records.append(record)
+        loss = record.loss if record.held_out_loss is None else record.held_out_loss
+        if loss < state.best_loss or not state.best:
+            state.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            state.best_loss, state.best_epoch = loss, record.epoch
+
+    def _save(self, epoch: int) -> None:
+        """Writes the checkpoint; where that fails there is a warning, as the training itself is worth more."""
+        if not (self.checkpoint and self.accelerator.is_main_process):
+            return
+        try:
+            save(self.checkpoint, self.model, self.optimizer, self.state)
+        except (OSError, SafetensorError, WriteError) as error:
+            why = str(error) if isinstance(error, WriteError) else unwritten(self.checkpoint.path, error)
+            tell(self.progress, Warn(f"no checkpoint of epoch {epoch}: {why}; the training goes on"))
+
+    def _pass_over(self, epoch: int, done: Done) -> tuple[float, Tensor | None]:
         """The mean loss of an epoch, and the `use_counts` of this process."""
         self.model.train()
         total: Tensor | float = 0.0
         seen, world = 0, self.accelerator.num_processes
         counts: Tensor | None = None
-        for place, index in enumerate(orders := self._batches(x, epoch)):
+        for place, index in enumerate(orders := self._batches(epoch)):
             size = index.numel()  # len() of a tensor takes its time
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.settings, epoch - 1 + place / len(orders))
-            loss, used = self._gradients(x, index, size)
+            loss, used = self._gradients(index, size)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self._observe()
@@ -254,16 +265,16 @@ class _Loop:
                 self.interrupt.check()
         return _mean(self.accelerator.reduce(torch.as_tensor(total), "sum"), seen * world), counts
 
-    def _gradients(self, x: Encoded, index: Tensor, size: int) -> tuple[Tensor | float, Tensor | None]:
+    def _gradients(self, index: Tensor, size: int) -> tuple[Tensor | float, Tensor | None]:
         """Loss and `use_counts` of a batch, its gradients left in the parameters; in parts where memory runs out."""
         while True:
             most = self.limit.fit(size)
             try:
                 if most == size:
-                    return self._part(x, index, 1.0)
+                    return self._part(index, 1.0)
                 # rounded down, so that no part is smaller than the least
                 parts = index.tensor_split(max(-(-size // most), 2))
-                losses, used = zip(*(self._part(x, part, len(part) / size) for part in parts), strict=True)
+                losses, used = zip(*(self._part(part, len(part) / size) for part in parts), strict=True)
                 return sum(losses), None if used[0] is None else torch.stack(used).sum(dim=0)
             except (MemoryError, RuntimeError) as error:
                 self.optimizer.zero_grad(set_to_none=True)
@@ -272,8 +283,8 @@ class _Loop:
                     raise
                 self.limit.halve(error, most)
 
-    def _part(self, x: Encoded, index: Tensor, share: float) -> tuple[Tensor | float, Tensor | None]:
-        batch = _take(x, index.to(x.device))
+    def _part(self, index: Tensor, share: float) -> tuple[Tensor | float, Tensor | None]:
+        batch = _take(self.x, index.to(self.x.device))
         if self.compiled:
             return self.compiled(batch, share)
         with self.accelerator.autocast():
@@ -300,16 +311,16 @@ class _Loop:
         for buffer in self.model.buffers():
             broadcast(buffer)
 
-    def _batches(self, x: Encoded, epoch: int) -> list[Tensor]:
+    def _batches(self, epoch: int) -> list[Tensor]:
         """This process's part of every batch of an epoch: equal batches, equal parts, in a seeded order.
 
         Where a batch would be a single sample, and BatchNorm finds no statistics in one, there are fewer, larger ones.
         """
-        samples = len(x)
+        samples = len(self.x)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(self.seed, epoch)))
         steps = steps_of(samples, self.settings)
-        if samples // steps < 2 * world and not learns_from_one(self.model, x):
+        if samples // steps < 2 * world and not learns_from_one(self.model, self.x):
             steps = max(1, samples // (2 * world))
         return [
             batch[: len(batch) // world * world][rank::world] if len(batch) >= world else batch
@@ -317,8 +328,10 @@ class _Loop:
         ]
 
     @torch.no_grad()
-    def _validation_loss(self, validation: Encoded) -> tuple[float, dict[str, float]]:
+    def _validation_loss(self) -> tuple[float | None, dict[str, float]]:
         """The mean loss, and that of each term of the memory by its name."""
+        if (validation := self.validation) is None:
+            return None, {}
         self.model.eval()
         sums = defaultdict[str, Tensor](partial(torch.zeros, (), device=validation.device))
         start, wanted = 0, min(VALIDATION_SAMPLES, fitting(validation, VALIDATION_BYTES))
@@ -338,34 +351,22 @@ class _Loop:
         means = {n: float(self.accelerator.reduce(total, "mean")) / len(validation) for n, total in sums.items()}
         return means.pop("loss"), means
 
-    def _finish_epoch(self, record: EpochRecord, x: Encoded, counts: Tensor | None) -> None:
-        state = self.state
-        state.records.append(record)
-        loss = record.loss if record.held_out_loss is None else record.held_out_loss
-        if loss < state.best_loss or not state.best:
-            state.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-            state.best_loss, state.best_epoch = loss, record.epoch
-        if counts is not None and record.epoch <= self.revive_epochs:
-            self._revive(x, counts[:-2], record.epoch)
-
     @torch.no_grad()
-    def _revive(self, x: Encoded, uses: Tensor, epoch: int) -> None:
+    def _revive(self, uses: Tensor, epoch: int) -> None:
+        """Replaces items that no query of the epoch has read by encodings drawn at random."""
         dead = (uses == 0).nonzero().squeeze(1)
         if not isinstance(self.memory, Editable) or not len(dead):
             return
         generator = torch.Generator().manual_seed(local_seed(self.seed, epoch, 0xDEAD))
-        some = torch.randperm(len(x), generator=generator)
-        some = some[: min(REVIVAL_SAMPLES, fitting(x, REVIVAL_BYTES))].to(x.device)
+        count = min(REVIVAL_SAMPLES, fitting(self.x, REVIVAL_BYTES))
+        some = torch.randperm(len(self.x), generator=generator)[:count].to(self.x.device)
         self.model.eval()
         assert isinstance(self.model, Autoencoder), "a memory lies in an autoencoder"
-        queries = self.model.queries(self.model.encode(x[some])).flatten(0, 1)
+        queries = self.model.queries(self.model.encode(self.x[some])).flatten(0, 1)
         self.memory.replace(dead, random_items(queries, len(dead), generator))
         moments = self.optimizer.state.get(self.memory.items, {})  # none for items that no gradient moves
         for moment in moments.keys() & {"exp_avg", "exp_avg_sq"}:  # a new item has none of the old one's momentum
             moments[moment][dead] = 0
-
-    def _warn(self, message: str) -> None:
-        tell(self.progress, Warn(message))
 
     def _anyone(self, wish: bool) -> bool:
         """Whether any process of a launch wishes it, so that all do the same."""

@@ -67,7 +67,7 @@ def train_phases(
     memory, plain = model.memory, Autoencoder(model.encoder, None, model.decoder)
     objective = ReconstructionObjective(reduction=config.train.reduction, noise=config.train.noise)
     run = partial(train, objective=objective, device=device, small_step=small_step, progress=progress)
-    run_main = partial(run, x=training, held_out=validation, settings=config.train, seed=seed, checkpoint=main)
+    run_main = partial(run, x=training, validation=validation, settings=config.train, seed=seed, checkpoint=main)
 
     def start(memory: Memory) -> None:
         """Starts the memory from the queries of training samples; "uniform" leaves it as it was made."""
