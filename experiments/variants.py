@@ -228,13 +228,13 @@ def _ped2_size() -> dict[str, Settings]:
             brief, video={"channels": [24, 48]}, train={"epochs": 7}
         ),
         "96 and 192 channels": _with(brief, video={"channels": [96, 192]}),
-        "96 x 144 px, squares of 32 and places of 12 px": _with(
+        "96 x 144 px, crops of 32 and places of 12 px": _with(
             brief, video={"height": 96, "width": 144, "crop_px": 32, "place_px": 12}
         ),
-        "192 x 288 px, squares of 72 and places of 24 px": _with(
+        "192 x 288 px, crops of 72 and places of 24 px": _with(
             brief, video={"height": 192, "width": 288, "crop_px": 72, "place_px": 24}
         ),
-        "whole frames instead of squares, every 8th clip": _with(
+        "whole frames instead of crops, every 8th clip": _with(
             brief, video={"crop_px": None, "training_stride": 8}, train={"batch_size": 2}
         ),
     }

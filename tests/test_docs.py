@@ -1,7 +1,7 @@
-import ast
 import importlib.util
 import re
 import shlex
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 
+from memae import Detector
 from memae.cli import app
+from tests.small_footage import BRIEF, INTRUDER, write_footage
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -59,6 +62,9 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
+WITH_CODE = [page for page in PAGES if python_blocks(page)]
+
+
 def commands(page: Path) -> list[list[str]]:
     """The words behind `memae` of each command on a page, without redirections and pipes."""
     lines = re.findall(r"^(?:\$ |    )memae (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -73,23 +79,74 @@ def test_the_command_line_knows_every_command_of_a_page(page: Path) -> None:
         verbs[verb].make_context(verb, options)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "video.md"], ids=lambda page: page.name)
-def test_the_imports_of_a_page_work(page: Path) -> None:
-    for block in python_blocks(page):
-        imports: list[ast.stmt] = [
-            node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)
-        ]
-        exec(compile(ast.Module(imports, []), str(page), "exec"), {})
-
-
-def test_the_example_of_the_readme_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def flows(folder: Path) -> None:
+    """A file of normal rows, and one whose last row is an anomaly."""
     rows = np.random.default_rng(0).normal(size=(300, 4))
     titles = "timestamp,bytes,packets,seconds"
-    np.savetxt("flows_normal.csv", rows, delimiter=",", header=titles, comments="")
-    np.savetxt("flows_today.csv", [*rows[:5], [0.0, 9.0, -9.0, 9.0]], delimiter=",", header=titles, comments="")
-    (block,) = python_blocks(ROOT / "README.md")
-    exec(compile(block, "README.md", "exec"), {})
-    assert re.match(r"row 5: (bytes|packets|seconds) is ", capsys.readouterr().out)
+    np.savetxt(folder / "flows_normal.csv", rows, delimiter=",", header=titles, comments="")
+    odd = [*rows[:5], [0.0, 9.0, -9.0, 9.0]]
+    np.savetxt(folder / "flows_today.csv", odd, delimiter=",", header=titles, comments="")
+
+
+def parts(folder: Path) -> None:
+    """A model of dark images, and a folder in which one image has a bright spot."""
+    images = np.random.default_rng(0).integers(0, 60, (40, 16, 16), dtype=np.uint8)
+    brief = {"train": {"epochs": 2}, "memory": {"warmup_epochs": 1}, "threshold": {"false_alarm_rate": 0.2}}
+    Detector(seed=0, settings=brief).fit(images).save(folder / "parts.model")
+    images[0, 4:12, 4:12] = 255
+    (folder / "today").mkdir()
+    for name, image in zip(("bad", "good"), images, strict=False):
+        Image.fromarray(image).save(folder / "today" / f"{name}.png")
+
+
+def camera(folder: Path) -> None:
+    """Normal video, a video with an intruder, its labels, a mask, and settings of a brief training."""
+    write_footage(folder)
+    (folder / "normal").rename(folder / "normal_videos")
+    (folder / "test_videos").mkdir()
+    for name, to in (("clip", "today"), ("clip", "test_videos/clip"), ("calm", "test_videos/calm")):
+        shutil.copy(folder / f"{name}.mp4", folder / f"{to}.mp4")
+    segment = f"clip,{INTRUDER.start},{INTRUDER.stop - 1}"
+    (folder / "labels.csv").write_text(f"video,start,end\n{segment}\n")
+    Image.new("L", (72, 48), 255).save(folder / "mask.png")
+    (folder / "camera.toml").write_text("\n".join(BRIEF))  # dotted keys are TOML
+
+
+def after_readme(said: str, folder: Path) -> None:
+    assert re.match(r"row 5: (bytes|packets|seconds) is ", said)
+
+
+def after_images(said: str, folder: Path) -> None:
+    assert (folder / "bad.png.map.png").exists()
+    assert not (folder / "good.png.map.png").exists()
+
+
+def after_video(said: str, folder: Path) -> None:
+    assert said.splitlines()[0].startswith("today.mp4 ")  # an event
+    assert 0.5 < float(said.splitlines()[-1]) <= 1
+    for name in ("frames.csv", "events.jsonl", "overlay.mp4", "camera.model"):
+        assert (folder / name).exists()
+
+
+RUN = {"README.md": (flows, after_readme), "images.md": (parts, after_images), "video.md": (camera, after_video)}
+"""By page: what prepares the folder in which its code runs, and what must be true then."""
+
+RUN_ELSEWHERE = {"add-your-own.md"}  # tests/experiments/test_add_your_own.py
+
+
+def test_the_code_of_every_page_is_run() -> None:
+    assert {page.name for page in WITH_CODE} == {*RUN, *RUN_ELSEWHERE}
+
+
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if page.name in RUN], ids=lambda page: page.name)
+def test_the_code_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare, check = RUN[page.name]
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    names: dict[str, object] = {}
+    for block in python_blocks(page):
+        exec(compile(block, page.name, "exec"), names)
+    check(capsys.readouterr().out, tmp_path)
