@@ -34,7 +34,7 @@ def test_a_label_for_each_frame_in_any_order_and_spelling(tmp_path):
         "b": [False, True],
     }
     assert all(labels.dtype == bool for labels in truth.labels.values())
-    assert truth.mask("b", 0) is None
+    assert truth.mask_values("b", 0) is None
     assert not truth.has_track_ids
 
 
@@ -102,9 +102,7 @@ def test_masks_lie_in_a_folder_named_as_the_video_in_natural_order(tmp_path, suf
     (tmp_path / "north/cam/._m2.png").write_bytes(b"x")
     truth = read_truth(tmp_path, {"north/cam.mp4": 4})
     assert truth.labels["north/cam.mp4"].tolist() == [False, True, False, True]
-    mask = truth.mask("north/cam.mp4", 1)
-    assert mask.dtype == bool
-    assert mask.tolist() == [[False, True, False]]
+    assert truth.mask_values("north/cam.mp4", 1).tolist() == [[0, 255, 0]]
     assert not truth.has_track_ids
 
 
@@ -145,9 +143,9 @@ def test_masks_may_be_one_array_a_video(tmp_path):
     assert truth.videos == ("c", "b", "a.avi")
     assert set(truth.masks) == {"a.avi", "c"}
     assert [truth.labels[video].tolist() for video in ("a.avi", "b")] == [[False, True, False], [False, True]]
-    np.testing.assert_array_equal(truth.mask("a.avi", 1), masks[1])
-    np.testing.assert_array_equal(truth.mask("c", 1), masks[1])
-    assert truth.mask("b", 1) is None
+    np.testing.assert_array_equal(truth.mask_values("a.avi", 1) != 0, masks[1])
+    np.testing.assert_array_equal(truth.mask_values("c", 1) != 0, masks[1])
+    assert truth.mask_values("b", 1) is None
     assert not truth.has_track_ids
 
 
@@ -155,7 +153,7 @@ def test_masks_are_read_when_they_are_asked_for(tmp_path):
     save(tmp_path / "a/0.png", np.ones((2, 2), np.uint8))
     truth = read_truth(tmp_path, {"a": 1})
     save(tmp_path / "a/0.png", np.zeros((2, 2), np.uint8))
-    assert not truth.mask("a", 0).any()
+    assert not truth.mask_values("a", 0).any()
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ Networks: `video-paper` is the paper's; `video` trains on a CPU too, and is our 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from memae.config import PUBLISHED, KindSettings
+from memae.config import PUBLISHED, Config, KindSettings
+from memae.errors import ConfigError
 from memae.video.networks import ClipLayer
 from memae.video.preprocess import ClipInput
 
@@ -22,6 +25,8 @@ __all__ = [
     "NUM_ITEMS",
     "PATCH_PX",
     "VideoConfig",
+    "check_sides",
+    "layers_of",
     "preset",
 ]
 
@@ -118,3 +123,43 @@ def preset(network: str, variant: str) -> dict[str, Any]:
     if network == "video":
         settings |= {"memory": DEFAULT["memory"], "video": {**FRAMES[network], **DEFAULT["video"]}}
     return settings
+
+
+def layers_of(network: str, settings: VideoConfig) -> tuple[ClipLayer, ...]:
+    """The layers of the encoder, with the channels that the settings name.
+
+    Raises:
+        ConfigError: as many channels as there are no layers.
+    """
+    layers, channels = CLIP_LAYERS[network], settings.channels
+    if channels is None:
+        return layers
+    if len(channels) != len(layers):
+        raise ConfigError(
+            f"video.channels = {channels}: network {network!r} has {len(layers)} layers; give a number for each, such "
+            "as " + str([layer.channels for layer in layers])
+        )
+    return tuple(replace(layer, channels=wide) for layer, wide in zip(layers, channels, strict=True))
+
+
+def check_sides(config: Config, clip: tuple[int, ...], layers: tuple[ClipLayer, ...], query: str) -> None:
+    """Makes sure that patches fit into clips (T, H, W), and crops and whole frames into one network.
+
+    Raises:
+        ConfigError: they do not, or items of whole frames are to be learnt from crops.
+    """
+    network, settings = config.network, VideoConfig.of(config)
+    patch = PATCH_PX[network]
+    sides, step = {"height": clip[1], "width": clip[2]}, patch
+    crop = settings.crop_px and min(settings.crop_px, *clip[1:])
+    if crop and clip[1:] != (crop, crop):
+        # one decoder rebuilds crops and whole frames: all of them must halve without a rest
+        sides["crop_px"], step = crop, patch * prod(layer.stride[1] for layer in layers)
+        if query == "whole":
+            raise ConfigError(
+                f"memory.query = 'whole': items of whole frames cannot be learnt from crops of {crop} px "
+                "(video.crop_px); use 'position'"
+            )
+    for name, size in sides.items():
+        if size % step:
+            raise ConfigError(f"video.{name} = {size}: network {network!r} takes multiples of {step} here")

@@ -24,6 +24,7 @@ from memae.progress import Progress, stage
 from memae.types import count
 from memae.video.events import EventFinder, EventRule
 from memae.video.figures import (
+    TrueRegions,
     VideoCounts,
     event_figures,
     frame_figures,
@@ -36,7 +37,6 @@ from memae.video.ground_truth import VideoTruth, listed_videos, read_truth
 from memae.video.pipeline import videos_of
 from memae.video.regions import find_regions
 from memae.video.source import VideoSource
-from memae.video.tracks import TrueRegions
 
 __all__ = ["VideoEvaluation", "VideoMeter", "evaluate_videos", "per_video_min_max"]
 
@@ -297,11 +297,8 @@ class VideoMeter:
                 f"{self._truth.origin}: video {missing[0]!r} is labelled and none of its frames was scored; score "
                 "it, or leave it out of the labels"
             )
-        truth, videos, events = (
-            self._truth,
-            [self._videos[video] for video in self._truth.videos],
-            self._all_events(),
-        )
+        truth, events = self._truth, self._all_events()
+        videos = [self._videos[video] for video in truth.videos]
         scored = list(zip(truth.labels.values(), videos, strict=True))
         labels = [of_video[np.array(video.frames)] for of_video, video in scored]
         masked = np.array([video in truth.masks for video in truth.videos])

@@ -6,15 +6,15 @@ import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from memae.metrics.curves import Curves, ScoreHistogram, area_share
 from memae.metrics.intervals import RESAMPLES, Estimate, Figures, bootstrap
 from memae.video.frames import FrameKey
-from memae.video.tracks import TrueRegions, overlaps
 
 __all__ = ["VideoCounts", "event_figures", "frame_figures", "per_video_min_max", "pixel_figures", "segments_of"]
 
@@ -22,6 +22,8 @@ OVERLAP = 0.1  # beta of Street Scene: least IoU of a detected and a true region
 TRACK_SHARE = 0.1  # alpha of Street Scene: least share of a track's regions
 FEWEST_RESAMPLES = 200
 SORTED_CELLS = 1 << 25  # region scores times resamples that are worth sorting through: seconds
+
+TOUCHING = np.ones((3, 3), dtype=bool)  # by a side or a corner
 
 K = TypeVar("K")
 
@@ -59,7 +61,7 @@ class VideoCounts:
 
     def add_regions(self, boxes: np.ndarray, values: np.ndarray, frame: int) -> None:
         """Matches detected boxes (D, 5) with the true regions of the values (H, W) of a mask."""
-        matches = overlaps(self.true_regions.add(values, frame), boxes[:, :4]) >= OVERLAP
+        matches = _overlaps(self.true_regions.add(values, frame), boxes[:, :4]) >= OVERLAP
         self.region_scores.extend(np.where(matches, boxes[:, 4], -np.inf).max(axis=1, initial=-np.inf).tolist())
         self.false_scores.extend(boxes[~matches.any(axis=0), 4].tolist())
 
@@ -225,3 +227,72 @@ def _event_counts(labels: Mapping[str, np.ndarray], events: Sequence[tuple[str, 
         overlap = (spans[:, None, 0] <= segments[:, 1]) & (segments[:, 0] <= spans[:, None, 1])
         counts.append([len(spans), overlap.any(axis=1).sum(), len(segments), overlap.any(axis=0).sum()])
     return np.array(counts)
+
+
+# True regions, the tracks that they belong to, and how much boxes overlap
+
+
+class _Frame(NamedTuple):
+    number: int
+    regions: np.ndarray
+    """(H, W) the region at each pixel, from 1 on; 0 for none."""
+    first: int
+    """The id of region 1."""
+
+
+class TrueRegions:
+    """The true regions of one video, given frame by frame.
+
+    Masks with track ids have one region for each positive value. In other masks a region is a connected component,
+    and regions of consecutive frames that share a pixel belong to one track.
+    """
+
+    def __init__(self, *, has_track_ids: bool) -> None:
+        self._has_track_ids = has_track_ids
+        self._ids: list[int] = []
+        self._links: list[tuple[int, int]] = []
+        self._last = _Frame(-2, np.empty((0, 0)), 0)
+
+    def add(self, values: np.ndarray, frame: int) -> np.ndarray:
+        """The boxes (K, 4) of the regions of a mask (H, W): left, top, right, bottom; the last two lie outside."""
+        if not values.any():
+            return np.empty((0, 4))
+        if self._has_track_ids:
+            ids, numbered = np.unique(np.append(values, 0), return_inverse=True)  # the 0 makes normal pixels 0
+            self._ids += ids[1:].tolist()
+            return _boxes(numbered[:-1].reshape(values.shape))
+        numbered, count = ndimage.label(values, structure=TOUCHING)
+        first = len(self._ids)  # the id of this frame's region 1, and one more for each after it
+        if frame == self._last.number + 1:
+            both = (numbered > 0) & (self._last.regions > 0)
+            pairs = {*zip(numbered[both].tolist(), self._last.regions[both].tolist(), strict=True)}
+            self._links += [(first + now - 1, self._last.first + before - 1) for now, before in pairs]
+        self._ids += range(first, first + count)
+        self._last = _Frame(frame, numbered, first)
+        return _boxes(numbered)
+
+    def tracks(self) -> np.ndarray:
+        """(N,) the track of each region so far, as a number."""
+        from scipy.cluster.hierarchy import DisjointSet
+
+        tracks = DisjointSet(self._ids)
+        for now, before in self._links:
+            tracks.merge(now, before)
+        return np.array([tracks[region] for region in self._ids], dtype=np.int64)
+
+
+def _overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """(K, D) intersection over union of boxes (K, 4) and (D, 4)."""
+    true, detected = true[:, None], detected[None]
+    sides = np.minimum(true[..., 2:], detected[..., 2:]) - np.maximum(true[..., :2], detected[..., :2])
+    shared = sides.clip(min=0).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (true, detected)]
+    shares: np.ndarray = shared / (areas[0] + areas[1] - shared)
+    return shares
+
+
+def _boxes(numbered: np.ndarray) -> np.ndarray:
+    """(K, 4) left, top, right, bottom of the regions 1 ... K in (H, W)."""
+    return np.array(
+        [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(numbered)], dtype=np.float64
+    )

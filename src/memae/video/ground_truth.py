@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -17,11 +17,13 @@ from memae.files.image import UnreadableError, read_values
 __all__ = ["Masks", "VideoTruth", "listed_videos", "read_truth"]
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+FRAME_COLUMNS, SEGMENT_COLUMNS = ("video", "frame", "label"), ("video", "start", "end")
 MOST_VALUES = 64  # positive values in one mask: more are shades of grey, and not track ids
 LABELS = {"0": False, "false": False, "normal": False, "1": True, "true": True, "anomaly": True}
 
 Lengths: TypeAlias = Mapping[str, int]
 """How many frames each video has."""
+_Row: TypeAlias = tuple[str, str, int, str]
 
 
 class Masks(Protocol):
@@ -52,13 +54,8 @@ class VideoTruth:
         """The videos, in the order that `read_truth` was given them."""
         return tuple(self.labels)
 
-    def mask(self, video: str, frame: int) -> np.ndarray | None:
-        """(H, W) bool, True = anomalous, read afresh; None where this video has no pixel masks."""
-        values = self.mask_values(video, frame)
-        return None if values is None else values != 0
-
     def mask_values(self, video: str, frame: int) -> np.ndarray | None:
-        """(H, W) whole numbers, 0 = normal, track ids if `has_track_ids`; None where there are no pixel masks."""
+        """(H, W) whole numbers read afresh, 0 = normal, track ids if `has_track_ids`; None without pixel masks."""
         masks = self.masks.get(video)
         return None if masks is None else masks.read(frame)
 
@@ -120,22 +117,12 @@ def _check_count(where: str, found: int, frames: int, what: str) -> None:
 # CSV files
 
 
-class _Row(NamedTuple):
-    where: str
-    """Place in the file, for messages."""
-    video: str
-    frame: int
-    """The second column."""
-    text: str
-    """The third column."""
-
-
 def _read_csv(path: Path, frames: Lengths) -> dict[str, np.ndarray]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             rows.fieldnames = columns = [name.strip().lower() for name in rows.fieldnames or ()]
-            for wanted, read in _READERS.items():
+            for wanted, read in ((FRAME_COLUMNS, _frame_labels), (SEGMENT_COLUMNS, _segment_labels)):
                 if set(wanted) <= set(columns):
                     return read(path, frames, _rows(path, frames, rows, wanted))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -148,6 +135,7 @@ def _read_csv(path: Path, frames: Lengths) -> dict[str, np.ndarray]:
 
 
 def _rows(path: Path, frames: Lengths, rows: csv.DictReader[str], wanted: Sequence[str]) -> Iterator[_Row]:
+    """The place of each row in the file, for messages, its video, the number in the second column, and the third."""
     names = _names(frames)
     for row in rows:
         where = f"{path}: line {rows.line_num}"
@@ -158,7 +146,7 @@ def _rows(path: Path, frames: Lengths, rows: csv.DictReader[str], wanted: Sequen
         name, number, text = (value.strip() for value in values)
         if name not in names:
             raise DataError(f"{where}: unknown video {name!r}; the videos are {listed_videos(frames)}")
-        yield _Row(where, names[name], _frame_number(number, where), text)
+        yield where, names[name], _frame_number(number, where), text
 
 
 def _frame_number(text: str, where: str) -> int:
@@ -198,13 +186,6 @@ def _segment_labels(path: Path, frames: Lengths, rows: Iterator[_Row]) -> dict[s
             )
         labels[video][start : end + 1] = True
     return labels
-
-
-_Reader: TypeAlias = Callable[[Path, Lengths, Iterator[_Row]], dict[str, np.ndarray]]
-_READERS: dict[tuple[str, ...], _Reader] = {
-    ("video", "frame", "label"): _frame_labels,
-    ("video", "start", "end"): _segment_labels,
-}
 
 
 # Folders of masks

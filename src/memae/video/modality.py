@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import ConfigError, DataError, MemaeError
+from memae.memory.build import memory_of
 from memae.modality import (
     Artifact,
     Description,
@@ -25,10 +28,10 @@ from memae.modality import (
 )
 from memae.progress import Progress
 from memae.types import Skipped, Source
-from memae.video.build import build
-from memae.video.config import NETWORKS, VideoConfig, preset
+from memae.video.config import NETWORKS, NORMS, NUM_ITEMS, PATCH_PX, VideoConfig, check_sides, layers_of, preset
 from memae.video.evaluate import evaluate_videos
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
+from memae.video.networks import clip_decoder, clip_encoder, encoded_clip
 from memae.video.paths import VIDEO_SUFFIXES, holds_videos
 from memae.video.pipeline import Outputs, score_videos
 from memae.video.predict import VideoReference, calibrate, predict, region_level, scored_frames
@@ -67,7 +70,6 @@ class VideoModality(Modality):
 
     # each is explained where it is written
     preset = staticmethod(preset)
-    build = staticmethod(build)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
     map_level = staticmethod(region_level)
@@ -98,6 +100,16 @@ class VideoModality(Modality):
             settings = VideoConfig.of(config)
             source = source.resized(settings.height, settings.width)
         return prepare_clips(source, config, seed, progress)
+
+    def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
+        """A fresh model for encoded clips (1, T, H, W)."""
+        network, clip, query = config.network, shape[1:], config.memory.query or "position"
+        layers, patch, norm = layers_of(network, VideoConfig.of(config)), PATCH_PX[network], NORMS[network]
+        check_sides(config, clip, layers, query)
+        code = encoded_clip(layers, patch, clip)
+        memory = memory_of(config, prod(code) if query == "whole" else code[0], NUM_ITEMS[network], samples)
+        decoder = clip_decoder(layers, patch, clip, norm)
+        return Autoencoder(clip_encoder(layers, patch, norm), memory, decoder, query)
 
     def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> VideoReference:
         """Scores of normal video."""

@@ -40,8 +40,6 @@ class Region(NamedTuple):
     box: Box
     peak: float
     """The highest error in it."""
-    area_share: float
-    """Its share of all places of the error map."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +95,9 @@ def find_regions(error_map: np.ndarray, threshold: float, height: int, width: in
     if not count:
         return ()
     peaks = ndimage.maximum(error_map, labels, np.arange(1, count + 1))
-    sizes = np.bincount(labels.ravel())[1:]
     places = ndimage.find_objects(labels)
     strongest = np.argsort(-peaks, kind="stable")[:MAX_REGIONS]
-    return tuple(
-        Region(_scaled(places[i], labels.shape, height, width), float(peaks[i]), float(sizes[i]) / labels.size)
-        for i in strongest
-    )
+    return tuple(Region(_scaled(places[i], labels.shape, height, width), float(peaks[i])) for i in strongest)
 
 
 def watched_pixels(path: Path, videos: Iterable[tuple[int, int]], height: int, width: int) -> np.ndarray:

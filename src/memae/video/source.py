@@ -23,7 +23,7 @@ from memae.video.paths import local, unique_names, usual_rate, videos_at
 __all__ = ["VideoSource"]
 
 CHUNK_BYTES = 16 << 20  # pixels in one chunk
-AHEAD_BYTES = 16 << 20  # pixels decoded ahead of the reader
+AHEAD_BYTES, AHEAD_FRAMES = 16 << 20, 128  # at most, decoded ahead of the reader
 PICTURE_BYTES = 2  # of a pixel of a picture as most files hold it: 1.5 in H.264, 4 at most
 
 T = TypeVar("T")
@@ -133,7 +133,8 @@ class VideoSource:
             size = max(1, min(size, CHUNK_BYTES // frame_bytes))
         batch: list[DecodedFrame] = []
         name = ""
-        with closing(_ahead(self._all_frames(), max(2, AHEAD_BYTES // frame_bytes))) as frames:
+        ahead = min(AHEAD_FRAMES, max(2, AHEAD_BYTES // frame_bytes))
+        with closing(_ahead(self._all_frames(), ahead)) as frames:
             try:
                 for video, frame in frames:
                     if batch and (len(batch) == size or video != name):
