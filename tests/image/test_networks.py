@@ -10,26 +10,33 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from memae.autoencoder import Autoencoder
-from memae.image.networks import ConvLayer, Fold, Unfold, conv_decoder, conv_encoder, encoded_shape
+from memae.image.networks import (
+    ChannelsToPatches,
+    ConvLayer,
+    PatchesToChannels,
+    conv_decoder,
+    conv_encoder,
+    encoded_shape,
+)
 
 LAYERS = (ConvLayer(1, 2, 4), ConvLayer(3, 2, 6), ConvLayer(3, 2, 8))
 SIZES = [(4, 4), (5, 7), (8, 4), (27, 28), (28, 28), (32, 32), (33, 64), (100, 37), (1, 1), (1, 9)]
 
 
-def rebuilt(layers: tuple[ConvLayer, ...], channels: int, height: int, width: int, fold: int = 1) -> None:
+def rebuilt(layers: tuple[ConvLayer, ...], channels: int, height: int, width: int, patch_px: int = 1) -> None:
     x = torch.zeros(2, channels, height, width)
-    encoder = conv_encoder(channels, layers, fold).eval()
-    decoder = conv_decoder(channels, layers, height, width, fold).eval()
+    encoder = conv_encoder(channels, layers, patch_px).eval()
+    decoder = conv_decoder(channels, layers, height, width, patch_px).eval()
     encoding = encoder(x)
-    assert encoding.shape[1:] == encoded_shape(layers, height, width, fold)
+    assert encoding.shape[1:] == encoded_shape(layers, height, width, patch_px)
     assert decoder(encoding).shape == x.shape
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("fold", [1, 4])
-def test_the_rebuilt_image_has_the_exact_size(fold: int, channels: int, height: int, width: int) -> None:
-    rebuilt(LAYERS, channels, height, width, fold)
+@pytest.mark.parametrize("patch_px", [1, 4])
+def test_the_rebuilt_image_has_the_exact_size(patch_px: int, channels: int, height: int, width: int) -> None:
+    rebuilt(LAYERS, channels, height, width, patch_px)
 
 
 @settings(max_examples=40, deadline=None)
@@ -42,31 +49,31 @@ def test_the_rebuilt_image_has_the_exact_size(fold: int, channels: int, height: 
     channels=st.sampled_from([1, 2, 3]),
     height=st.integers(1, 70),
     width=st.integers(1, 70),
-    fold=st.integers(1, 5),
+    patch_px=st.integers(1, 5),
 )
-def test_any_stack_of_strides_one_and_two_is_undone(layers, channels, height, width, fold) -> None:
-    rebuilt(tuple(layers), channels, height, width, fold)
+def test_any_stack_of_strides_one_and_two_is_undone(layers, channels, height, width, patch_px) -> None:
+    rebuilt(tuple(layers), channels, height, width, patch_px)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(8, 12), (9, 14), (1, 3)])
-def test_folding_keeps_every_pixel_of_a_square_in_its_place(channels: int, size: tuple[int, int]) -> None:
+def test_every_pixel_of_a_patch_keeps_its_place(channels: int, size: tuple[int, int]) -> None:
     x = torch.rand(2, channels, *size)
-    folded = Fold(4)(x)
-    assert folded.shape == (2, 16 * channels, -(-size[0] // 4), -(-size[1] // 4))
-    assert torch.equal(folded[:, :, 0, 0].view(2, channels, 4, 4)[:, :, 0, :2], x[:, :, 0, :2])
-    restored = Unfold(4, *size)(folded)
+    patched = PatchesToChannels(4)(x)
+    assert patched.shape == (2, 16 * channels, -(-size[0] // 4), -(-size[1] // 4))
+    assert torch.equal(patched[:, :, 0, 0].view(2, channels, 4, 4)[:, :, 0, :2], x[:, :, 0, :2])
+    restored = ChannelsToPatches(4, *size)(patched)
     assert torch.equal(restored, x)
     assert restored.is_contiguous()
 
 
-def test_sides_that_do_not_fold_are_continued_by_their_last_line() -> None:
+def test_sides_that_are_no_multiple_are_continued_by_their_last_line() -> None:
     x = torch.arange(30.0).view(1, 1, 5, 6)
-    last = Fold(4)(x)[0, :, 1, 1].view(4, 4)
+    last = PatchesToChannels(4)(x)[0, :, 1, 1].view(4, 4)
     assert torch.equal(last, torch.tensor([28.0, 29, 29, 29]).expand(4, 4))
 
 
-def test_a_folded_image_is_seen_whole() -> None:
+def test_an_image_of_patches_is_seen_whole() -> None:
     torch.manual_seed(0)
     encoder = conv_encoder(1, (ConvLayer(3, 2, 8), ConvLayer(3, 2, 8)), 4).eval()
     x = torch.rand(1, 1, 37, 41, requires_grad=True)
@@ -121,9 +128,9 @@ def test_the_plain_autoencoder_passes_the_encoding_on_as_it_is() -> None:
     assert torch.equal(made.x, decoder(encoder(x)))
 
 
-@pytest.mark.parametrize("fold", [1, 4])
-def test_channels_lie_last_before_every_layer(fold: int) -> None:
-    encoder, decoder = conv_encoder(3, LAYERS, fold), conv_decoder(3, LAYERS, 28, 28, fold)
+@pytest.mark.parametrize("patch_px", [1, 4])
+def test_channels_lie_last_before_every_layer(patch_px: int) -> None:
+    encoder, decoder = conv_encoder(3, LAYERS, patch_px), conv_decoder(3, LAYERS, 28, 28, patch_px)
     seen: list[Tensor] = []
     for layer in (*encoder, *decoder):
         layer.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))

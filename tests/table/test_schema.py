@@ -91,10 +91,10 @@ def test_readable_undoes_encode(number_scale):
     assert found["flag"].tolist() == [str(flag).lower() for flag in frame["flag"]]
 
 
-def test_fold_adds_up_the_features_of_each_column():
+def test_sum_columns_adds_up_the_features_of_each_column():
     preprocess = fit(FRAME)
     features = torch.arange(18.0).view(2, 9)
-    folded = preprocess.fold(features)
+    folded = preprocess.sum_columns(features)
     assert folded.tolist() == [[0, 10, 5, 21], [9, 46, 14, 48]]
     assert torch.equal(folded.sum(dim=1), features.sum(dim=1))
 

@@ -278,6 +278,12 @@ def watched():
     return model
 
 
+def without_its_private_hooks():
+    model = network()
+    vars(model.encoder[0]).pop("_forward_hooks")
+    return model
+
+
 def tied():
     model = Autoencoder(nn.Linear(12, 12), None, nn.Linear(12, 12))
     model.decoder.weight = model.encoder.weight
@@ -303,6 +309,7 @@ def tied():
         (with_an_order_of_its_own, ROW, False),
         (with_a_weight_made_of_others, ROW, False),
         (watched, ROW, False),
+        (without_its_private_hooks, ROW, False),
         (tied, ROW, False),
         (lambda: conv_network((3, 400, 300)), (3, 400, 300), False),
         (lambda: build(preset_config("image", "image"), (3, 128, 128)), (3, 128, 128), False),

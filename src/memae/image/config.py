@@ -1,8 +1,8 @@
 """The settings of images and every number of their networks and presets.
 
-Networks: `mnist` and `cifar10` are the paper's; `image` fits any image, `scene` is the same up to 64 px and folds
-larger ones for a ninth of the work, `small` makes a narrow code of a small image. Our default takes `small`
-for MNIST and CIFAR-10, and `scene` for any other images.
+Networks: `mnist` and `cifar10` are the paper's; `image` fits any image; `scene` is the same up to 64 px and makes
+channels of the patches of larger images, for a ninth of the work; `small` makes a narrow code of a small image. Our
+default takes `small` for MNIST and CIFAR-10, and `scene` for any other images.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "scene": 100, "small": 
 SMALL_PX = 64
 """Up to this longest side an image shows one object as a whole, above it a scene or a texture."""
 SCENE_PATCH_PX = 4
-"""Side of the patches of a larger image that become channels before the first layer. The map of an image has one
-number for each such patch, so a score needs no unfolding."""
+"""Side of the patches of a larger image that become channels before the first layer, and of those that its anomaly map
+has a number for."""
 
 MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))

@@ -1,7 +1,7 @@
 """Convolutional encoders and decoders for images of any size, channel count and aspect.
 
-Most of the work of such a network is where its maps are largest. One that folds leaves those out: squares of pixels are
-channels from the start (pixel unshuffle), and a layer on them is a large matrix product.
+Most of the work of such a network is where its maps are largest. Where patches of pixels become channels first (pixel
+unshuffle), there are no such maps, and a layer is a large matrix product.
 """
 
 from __future__ import annotations
@@ -44,52 +44,52 @@ class ChannelsLast(nn.Sequential):
         return x
 
 
-class Fold(nn.PixelUnshuffle):
-    """(B, C, H, W) to (B, C side^2, H / side, W / side), rounded up: squares of side x side px become channels.
+class PatchesToChannels(nn.PixelUnshuffle):
+    """(B, C, H, W) to (B, C side^2, H / side, W / side), rounded up: patches of side x side px become channels.
 
-    Sides that do not divide are continued by their last line.
+    An image whose sides are no multiples of the patch is continued by its last row and column.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Folds a batch."""
+        """The channels of a batch."""
         side = self.downscale_factor
         beyond = (0, -x.shape[3] % side, 0, -x.shape[2] % side)
-        folded = super().forward(F.pad(x, beyond, "replicate") if any(beyond) else x)
-        return folded.contiguous(memory_format=torch.channels_last)  # torch gives them first
+        channels = super().forward(F.pad(x, beyond, "replicate") if any(beyond) else x)
+        return channels.contiguous(memory_format=torch.channels_last)  # torch gives them first
 
 
-class Unfold(nn.Module):
-    """The inverse of `Fold` for images of height x width px."""
+class ChannelsToPatches(nn.Module):
+    """The inverse of `PatchesToChannels` for images of height x width px."""
 
     def __init__(self, side: int, height: int, width: int) -> None:
         super().__init__()
         self.side, self.height, self.width = side, height, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Unfolds a batch; the result is contiguous."""
+        """The images of a batch, contiguous."""
         # what `nn.PixelShuffle` gives, in half of its time where channels lie last
-        squares = x.view(len(x), -1, self.side, self.side, *x.shape[2:]).permute(0, 1, 4, 2, 5, 3)
-        return squares.flatten(4, 5).flatten(2, 3)[:, :, : self.height, : self.width].contiguous()
+        patches = x.view(len(x), -1, self.side, self.side, *x.shape[2:]).permute(0, 1, 4, 2, 5, 3)
+        return patches.flatten(4, 5).flatten(2, 3)[:, :, : self.height, : self.width].contiguous()
 
 
-def encoded_shape(layers: Sequence[ConvLayer], height: int, width: int, fold: int = 1) -> tuple[int, int, int]:
-    """(C, H, W) of the encoding of a height x width image that is folded first."""
-    height, width = -(-height // fold), -(-width // fold)
+def encoded_shape(layers: Sequence[ConvLayer], height: int, width: int, patch_px: int = 1) -> tuple[int, int, int]:
+    """(C, H, W) of the encoding of a height x width image whose patches become channels first."""
+    height, width = -(-height // patch_px), -(-width // patch_px)
     for layer in layers:
         height, width = layer.shrink(height), layer.shrink(width)
     return layers[-1].channels, height, width
 
 
-def conv_encoder(channels: int, layers: Sequence[ConvLayer], fold: int = 1) -> nn.Sequential:
+def conv_encoder(channels: int, layers: Sequence[ConvLayer], patch_px: int = 1) -> nn.Sequential:
     """Convolutions, each with BatchNorm and ReLU behind it (paper, section 4.1).
 
     Args:
         channels: of the image.
         layers: in the order of the data.
-        fold: px of each side that become channels first; see `Fold`.
+        patch_px: side of the patches that become channels first; 1 is none.
     """
-    stages: list[nn.Module] = [Fold(fold)] if fold > 1 else []
-    channels *= fold * fold
+    stages: list[nn.Module] = [PatchesToChannels(patch_px)] if patch_px > 1 else []
+    channels *= patch_px * patch_px
     for layer in layers:
         stages += [
             nn.Conv2d(channels, layer.channels, layer.kernel, layer.stride, layer.padding, bias=False),
@@ -101,7 +101,7 @@ def conv_encoder(channels: int, layers: Sequence[ConvLayer], fold: int = 1) -> n
 
 
 def conv_decoder(
-    channels: int, encoder: Sequence[ConvLayer], height: int, width: int, fold: int = 1
+    channels: int, encoder: Sequence[ConvLayer], height: int, width: int, patch_px: int = 1
 ) -> nn.Sequential:
     """Transposed 3 x 3 convolutions that undo the encoder layer by layer; nothing behind the last one.
 
@@ -110,16 +110,16 @@ def conv_decoder(
         encoder: the encoder's layers, in the order of the data; strides of 1 or 2.
         height: of the image, px.
         width: of the image, px.
-        fold: the encoder's.
+        patch_px: the encoder's.
     """
-    sizes = [(-(-height // fold), -(-width // fold))]
+    sizes = [(-(-height // patch_px), -(-width // patch_px))]
     for layer in encoder[:-1]:
         sizes.append((layer.shrink(sizes[-1][0]), layer.shrink(sizes[-1][1])))
-    # The paper mirrors the list of widths and not the layers: 16-32-64 is undone by 64-32-1, not by 32-16-1. Behind a
-    # fold that would be most of all work, and it brings nothing.
+    # The paper mirrors the list of widths and not the layers: 16-32-64 is undone by 64-32-1, not by 32-16-1. Where
+    # patches are channels that would be most of all work, and it brings nothing.
     widths = [layer.channels for layer in encoder]
-    outputs = [channels * fold * fold] + (widths[:-1] if fold > 1 else widths[1:])
-    into, *here = encoded_shape(encoder, height, width, fold)
+    outputs = [channels * patch_px * patch_px] + (widths[:-1] if patch_px > 1 else widths[1:])
+    into, *here = encoded_shape(encoder, height, width, patch_px)
     stages: list[nn.Module] = []
     for left, layer, target, out in zip(
         range(len(encoder), 0, -1), reversed(encoder), reversed(sizes), reversed(outputs), strict=True
@@ -133,6 +133,6 @@ def conv_decoder(
         if not last:
             stages += [nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
         into, here = out, list(target)
-    if fold > 1:
-        stages.append(Unfold(fold, height, width))
+    if patch_px > 1:
+        stages.append(ChannelsToPatches(patch_px, height, width))
     return ChannelsLast(*stages)

@@ -95,7 +95,7 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
         *,
         deep: bool,
     ) -> ImagePreprocess:
-        """For squares that images are cut into: learns from the levels (S, 4) of those to train on, as `fit`.
+        """As `fit`, for images that are cut into square tiles; learns from the levels (S, 4) of those to train on.
 
         Args:
             levels: of each image; see `levels_of`.

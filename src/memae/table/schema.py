@@ -193,7 +193,7 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
             x[list(bad)] = 0.0
         return EncodedRows(torch.from_numpy(x), dict(sorted(bad.items())))
 
-    def fold(self, features: Tensor) -> Tensor:
+    def sum_columns(self, features: Tensor) -> Tensor:
         """Sums (S, features) over the features of each column: (S, columns)."""
         return torch.stack([part.sum(dim=1) for part in self._by_column(features)], dim=1)
 
@@ -206,7 +206,7 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
     def cells(self, table: Table, row: int, expected: Tensor, errors: Tensor) -> list[Cell]:
         """One row's columns, most surprising first; `expected` and `errors` (features,) of that row."""
         one = table.take(np.array([row]))
-        wanted, shares = self.readable(expected[None])[0], self.fold(errors[None])[0].tolist()
+        wanted, shares = self.readable(expected[None])[0], self.sum_columns(errors[None])[0].tolist()
         cells = [
             Cell(column.name, column.value(one), want, share)
             for column, want, share in zip(self.columns, wanted, shares, strict=True)
