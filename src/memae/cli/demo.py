@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from memae.cli import options
 from memae.cli.allocator import keep_large_blocks
 from memae.cli.console import Console, print_json
-from memae.cli.options import Json, LogJson, Quiet, option
+from memae.cli.options import option
 
 __all__ = ["demo"]
 
@@ -31,9 +32,9 @@ def demo(
         option("--out/-o FOLDER", "Write the images here. Default: memae-demo."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split and the models.")] = 0,
-    json: Json = False,
-    quiet: Quiet = False,
-    log_json: LogJson = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    log_json: options.LogJson = False,
 ) -> None:
     """Train MemAE, the plain autoencoder and an untrained network on real data, and compare them.
 

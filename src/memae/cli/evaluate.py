@@ -5,29 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+from memae.cli import options
 from memae.cli.console import Console, print_json
-from memae.cli.options import (
-    CoolDown,
-    Device,
-    Drop,
-    Engine,
-    FrameRate,
-    Gap,
-    Json,
-    Least,
-    LogJson,
-    Mask,
-    Model,
-    OffThreshold,
-    OnThreshold,
-    PerHour,
-    Quiet,
-    SkipBad,
-    Source,
-    check_device,
-    check_rate,
-    option,
-)
+from memae.cli.options import option
 
 if TYPE_CHECKING:
     from memae.metrics import ResultTable
@@ -36,8 +16,8 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Model,
-    source: Source,
+    model: options.Model,
+    source: options.Source,
     label_column: Annotated[
         str | None,
         option(
@@ -57,21 +37,21 @@ def evaluate(
             "A folder of masks (docs/images.md, docs/video.md); for video also a CSV of frames or of segments.",
         ),
     ] = None,
-    per_hour: PerHour = None,
-    on_threshold: OnThreshold = None,
-    off_threshold: OffThreshold = None,
-    least_s: Least = 0.0,
-    merge_gap_s: Gap = 1.0,
-    cool_down_s: CoolDown = 0.0,
-    mask: Mask = None,
-    frame_rate: FrameRate = None,
-    drop: Drop = None,
-    skip_bad: SkipBad = False,
-    json: Json = False,
-    device: Device = "auto",
-    engine: Engine = "auto",
-    quiet: Quiet = False,
-    log_json: LogJson = False,
+    per_hour: options.PerHour = None,
+    on_threshold: options.OnThreshold = None,
+    off_threshold: options.OffThreshold = None,
+    least_s: options.Least = 0.0,
+    merge_gap_s: options.Gap = 1.0,
+    cool_down_s: options.CoolDown = 0.0,
+    mask: options.Mask = None,
+    frame_rate: options.FrameRate = None,
+    drop: options.Drop = None,
+    skip_bad: options.SkipBad = False,
+    json: options.Json = False,
+    device: options.Device = "auto",
+    engine: options.Engine = "auto",
+    quiet: options.Quiet = False,
+    log_json: options.LogJson = False,
 ) -> None:
     """Measure how well MODEL separates normal samples of SOURCE from anomalies, with 95 % bootstrap intervals.
 
@@ -92,10 +72,10 @@ def evaluate(
     from memae.detector import Detector
 
     console = Console(quiet=quiet, log_json=log_json)
-    detector = Detector.load(model, device=check_device(device), engine=cast("Any", engine))
+    detector = Detector.load(model, device=options.check_device(device), engine=cast("Any", engine))
     from memae.report.runs import check_options
 
-    options = {
+    given = {
         "label_column": label_column,
         "normal": normal,
         "labels": labels,
@@ -104,8 +84,8 @@ def evaluate(
         "off_threshold": off_threshold,
         "mask": mask,
     }
-    options = {name: value for name, value in options.items() if value}
-    check_options(detector, model, options, "evaluate")
+    given = {name: value for name, value in given.items() if value}
+    check_options(detector, model, given, "evaluate")
     always = {
         "drop": drop or (),
         "root": Path(source),
@@ -114,8 +94,8 @@ def evaluate(
         "merge_gap_s": merge_gap_s,
         "cool_down_s": cool_down_s,
     }
-    opened = detector.open(source, frame_rate=check_rate(frame_rate))
-    found = detector.modality.evaluate(detector, opened, options | always, console.progress)
+    opened = detector.open(source, frame_rate=options.check_rate(frame_rate))
+    found = detector.modality.evaluate(detector, opened, given | always, console.progress)
     if found.left_out:
         for line in detector.modality.skipped_lines(len(found.left_out), found.left_out):
             console.note(line)

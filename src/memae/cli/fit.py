@@ -11,28 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
+from memae.cli import options
 from memae.cli.allocator import keep_large_blocks
 from memae.cli.console import Console
-from memae.cli.options import (
-    Device,
-    Drop,
-    FrameRate,
-    LogJson,
-    Quiet,
-    SkipBad,
-    Sources,
-    check_device,
-    check_rate,
-    option,
-    settings_from,
-    x_from,
-)
+from memae.cli.options import option
 
 __all__ = ["fit"]
 
 
 def fit(
-    sources: Sources,
+    sources: options.Sources,
     out: Annotated[Path, option("--out/-o MODEL", "The model directory to write.")],
     preset: Annotated[
         str | None,
@@ -42,7 +30,7 @@ def fit(
             "in mnist-paper. Default: by the data. video reads folders of images as videos.",
         ),
     ] = None,
-    drop: Drop = None,
+    drop: options.Drop = None,
     categorical: Annotated[
         list[str] | None,
         option(
@@ -93,11 +81,11 @@ def fit(
             "Write DIR/train.jsonl, one line for each epoch, and TensorBoard events if TensorBoard is installed.",
         ),
     ] = None,
-    skip_bad: SkipBad = False,
-    frame_rate: FrameRate = None,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    log_json: LogJson = False,
+    skip_bad: options.SkipBad = False,
+    frame_rate: options.FrameRate = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+    log_json: options.LogJson = False,
 ) -> None:
     """Train a model on the normal samples of SOURCE and write it.
 
@@ -117,10 +105,10 @@ def fit(
     keep_large_blocks()
     main_process = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=quiet or not main_process, log_json=log_json and main_process)
-    settings = settings_from(config, words, false_alarm_rate, size_px=size, tile_px=tile)
+    settings = options.settings_from(config, words, false_alarm_rate, size_px=size, tile_px=tile)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
-    detector = Detector(preset, seed=seed, settings=settings, device=check_device(device))
+    detector = Detector(preset, seed=seed, settings=settings, device=options.check_device(device))
     check_place(out)  # before the training, not after it
     check_writable(out)
     if log:
@@ -129,11 +117,11 @@ def fit(
     checkpoint = place.with_name(f"{place.name}.checkpoint")
     with _checkpointed(checkpoint, console if main_process else None):
         detector.fit(
-            x_from(sources),
+            options.x_from(sources),
             drop=drop or (),
             categorical=categorical or (),
             skip_bad=skip_bad,
-            frame_rate=check_rate(frame_rate),
+            frame_rate=options.check_rate(frame_rate),
             checkpoint=checkpoint,
             resume=resume,
             progress=_followers(log, console) if main_process else None,

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from memae.cli import options
 from memae.cli.console import print_json
-from memae.cli.options import Json, Model, option
+from memae.cli.options import option
 
 __all__ = ["inspect"]
 
@@ -18,7 +19,7 @@ SHOWN_COLUMNS = 20
 
 
 def inspect(
-    model: Model,
+    model: options.Model,
     out: Annotated[
         Path | None,
         option(
@@ -26,7 +27,7 @@ def inspect(
             "Draw the memory items of a model of images or video into this file.",
         ),
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Show the data, training, threshold and memory of MODEL.
 
@@ -38,9 +39,7 @@ def inspect(
     from memae.detector import Detector
 
     if out:
-        from memae.cli.options import check_output
-
-        check_output(out, (".png",))
+        options.check_output(out, (".png",))
     detector = Detector.load(model, device="cpu")
     items = detector.items()
     if out:

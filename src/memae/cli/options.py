@@ -13,35 +13,6 @@ import typer
 from memae.cli.console import LOG_JSON
 from memae.errors import ConfigError
 
-__all__ = [
-    "CoolDown",
-    "Device",
-    "Drop",
-    "Engine",
-    "FrameRate",
-    "Gap",
-    "Json",
-    "Least",
-    "LogJson",
-    "Mask",
-    "Model",
-    "OffThreshold",
-    "OnThreshold",
-    "PerHour",
-    "Quiet",
-    "SkipBad",
-    "Source",
-    "Sources",
-    "check_device",
-    "check_output",
-    "check_rate",
-    "named",
-    "option",
-    "settings_from",
-    "video_option",
-    "x_from",
-]
-
 
 def option(spec: str, help: str, panel: str | None = None) -> Any:
     """An option with a value, for `Annotated`: `spec` is what help shows of it, such as "--out/-o FILE"."""

@@ -6,32 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+from memae.cli import options
 from memae.cli.console import Console
-from memae.cli.options import (
-    CoolDown,
-    Device,
-    Drop,
-    Engine,
-    FrameRate,
-    Gap,
-    Least,
-    LogJson,
-    Mask,
-    Model,
-    OffThreshold,
-    OnThreshold,
-    PerHour,
-    Quiet,
-    SkipBad,
-    Sources,
-    check_device,
-    check_output,
-    check_rate,
-    named,
-    option,
-    video_option,
-    x_from,
-)
+from memae.cli.options import option, video_option
 from memae.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,8 +18,8 @@ __all__ = ["score"]
 
 
 def score(
-    model: Model,
-    sources: Sources,
+    model: options.Model,
+    sources: options.Sources,
     out: Annotated[
         Path | None,
         option("--out/-o FILE", "Write the rows here: .csv, .parquet or .jsonl. Default: CSV on stdout."),
@@ -74,12 +51,12 @@ def score(
             "Write the video with its anomaly map drawn over it, and boxes around anomalies.",
         ),
     ] = None,
-    per_hour: PerHour = None,
-    on_threshold: OnThreshold = None,
-    off_threshold: OffThreshold = None,
-    least_s: Least = 0.0,
-    merge_gap_s: Gap = 1.0,
-    cool_down_s: CoolDown = 0.0,
+    per_hour: options.PerHour = None,
+    on_threshold: options.OnThreshold = None,
+    off_threshold: options.OffThreshold = None,
+    least_s: options.Least = 0.0,
+    merge_gap_s: options.Gap = 1.0,
+    cool_down_s: options.CoolDown = 0.0,
     before_s: Annotated[
         float,
         video_option("--before SECONDS", "Length of video in a clip before its event."),
@@ -88,14 +65,14 @@ def score(
         float,
         video_option("--after SECONDS", "Length of video in a clip after its event."),
     ] = 3.0,
-    mask: Mask = None,
-    frame_rate: FrameRate = None,
-    drop: Drop = None,
-    skip_bad: SkipBad = False,
-    device: Device = "auto",
-    engine: Engine = "auto",
-    quiet: Quiet = False,
-    log_json: LogJson = False,
+    mask: options.Mask = None,
+    frame_rate: options.FrameRate = None,
+    drop: options.Drop = None,
+    skip_bad: options.SkipBad = False,
+    device: options.Device = "auto",
+    engine: options.Engine = "auto",
+    quiet: options.Quiet = False,
+    log_json: options.LogJson = False,
 ) -> None:
     """Score every sample of SOURCE: one row for each, in order, with its path or row number.
 
@@ -113,19 +90,19 @@ def score(
     from memae.detector import Detector
 
     if out:
-        check_output(out, (".csv", ".parquet", ".jsonl"))
+        options.check_output(out, (".csv", ".parquet", ".jsonl"))
     if explain:
-        check_output(explain, (".jsonl",), "--explain")
+        options.check_output(explain, (".jsonl",), "--explain")
     if events:
-        check_output(events, (".jsonl",), "--events")
+        options.check_output(events, (".jsonl",), "--events")
     from memae.report.runs import check_options, score_to_files
 
     if maps_of not in ("all", "anomalies"):
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
     console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
-    detector = Detector.load(model, device=check_device(device), engine=cast("Any", engine))
-    options = {
+    detector = Detector.load(model, device=options.check_device(device), engine=cast("Any", engine))
+    given = {
         "explain": explain,
         "maps": maps,
         "events": events,
@@ -135,14 +112,14 @@ def score(
         "off_threshold": off_threshold,
         "mask": mask,
     }
-    options = {name: value for name, value in options.items() if value is not None}
-    check_options(detector, model, options, "score")
+    given = {name: value for name, value in given.items() if value is not None}
+    check_options(detector, model, given, "score")
     if maps:
         from memae.image.render import check_maps_folder
 
-        with named("--maps"):
+        with options.named("--maps"):
             check_maps_folder(maps, sources)
-    opened = detector.open(x_from(sources), skip_bad=skip_bad, frame_rate=check_rate(frame_rate))
+    opened = detector.open(options.x_from(sources), skip_bad=skip_bad, frame_rate=options.check_rate(frame_rate))
     always = {
         "maps_of": maps_of,
         "least_s": least_s,
@@ -155,7 +132,7 @@ def score(
         detector,
         opened.without(drop) if drop else opened,
         out,
-        options | always,
+        given | always,
         skip_bad=skip_bad,
         progress=console.progress,
     )
