@@ -450,7 +450,7 @@ def test_without_calibration_there_are_scores_and_no_verdicts(tapes: Path, tmp_p
         assert each.explain(tapes / "calm.mkv")[0].p_value is None
         with pytest.raises(MemaeError, match=r"no threshold, .*calibration_share = 0"):
             each.detect(tapes / "calm.mkv")
-        with pytest.raises(MemaeError, match=r"no scores of normal footage .*calibration_share above 0"):
+        with pytest.raises(MemaeError, match=r"no scores of normal video .*calibration_share above 0"):
             each.event_threshold(1)
 
 

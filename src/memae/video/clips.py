@@ -67,10 +67,10 @@ class Windows:
         return (self.length - self.stride) // 2
 
     def training_clips(self, spans: Iterable[tuple[int, int]]) -> np.ndarray:
-        """(S, length) frame numbers of the clips that lie wholly within one of several pieces of footage.
+        """(S, length) frame numbers of the clips that lie wholly within one of several spans of video.
 
         Args:
-            spans: first frame and the one behind the last of each piece. A piece that is shorter than a clip gives
+            spans: first frame and the one behind the last of each span. A span that is shorter than a clip gives
                 a single mirrored one.
         """
         found = []

@@ -21,8 +21,8 @@ from memae.video.preprocess import VideoPreprocess
 
 __all__ = ["Clips", "Span", "StoredFrames"]
 
-MOTION_PX = 16  # side of the places that motion is measured at
-STILL_WEIGHT = 0.2  # grey levels: how often a square is taken where nothing moves
+MOTION_PX = 16  # side of the patches that motion is measured on
+STILL_WEIGHT = 0.2  # grey levels: weight of a patch in which nothing moves
 PART_FRAMES = 256
 
 
@@ -37,8 +37,8 @@ class Span(NamedTuple):
 class StoredFrames:
     """Frames of one or more videos, laid end to end.
 
-    They lie in a nameless temporary file that the system keeps in memory as far as there is room, so hours of
-    video fit on a small machine.
+    They lie in a nameless temporary file. The system keeps it in memory as far as there is space, so hours of video
+    fit on a small machine.
     """
 
     pixels: Tensor
@@ -99,9 +99,9 @@ class Clips:
     """(S, T) the frames of each clip."""
     preprocess: VideoPreprocess
     corners: Tensor | None = None
-    """(S, 2) top and left, px, of the square that is cut from each clip; None is whole frames."""
+    """(S, 2) top and left, px, of the crop of each clip; None is whole frames."""
     side: int = 0
-    """Of the square, px."""
+    """Of the crop, px."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -135,7 +135,7 @@ class Clips:
         return replace(self, pixels=self.pixels.to(device), frames=self.frames.to(device), corners=corners)
 
     def crops(self, side: int, each: int, generator: torch.Generator, progress: Progress | None = None) -> Clips:
-        """`each` squares of `side` px from every clip, mostly where something moves.
+        """`each` crops of `side` px from every clip, mostly where something moves.
 
         Most of what a fixed camera sees stands still, and teaches nothing after the first minute.
         """
@@ -164,6 +164,6 @@ class Clips:
 
 
 def _motion(pixels: Tensor) -> Tensor:
-    """(F - 1, h, w) mean absolute difference to the next frame over squares of MOTION_PX, grey levels."""
+    """(F - 1, h, w) mean absolute difference to the next frame over patches of MOTION_PX, grey levels."""
     moved = pixels.float().diff(dim=0).abs()
     return F.avg_pool2d(moved[:, None], MOTION_PX, ceil_mode=True, count_include_pad=False)[:, 0]

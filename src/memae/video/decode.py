@@ -13,7 +13,7 @@ import numpy as np
 
 from memae.errors import DataError, MissingExtraError
 from memae.video.ends import cut_short
-from memae.video.frames import Picture
+from memae.video.frames import FrameKey, Picture
 
 if TYPE_CHECKING:
     from av import FFmpegError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-__all__ = ["DecodedFrame", "Video", "VideoFile"]
+__all__ = ["DecodedFrame", "Video", "VideoFile", "pyav"]
 
 # FFmpeg goes by the content, whatever the suffix says. Its readers of playlists (hls, concat, dash, ...) open the
 # files and addresses that stand in there, so only these readers are allowed, and these only to open local files.
@@ -38,10 +38,7 @@ _CURE = "copy the file again, or make one of what is there:  ffmpeg -i BROKEN -c
 class DecodedFrame(NamedTuple):
     """One frame of one video."""
 
-    number: int
-    """Counted from 0, in the order of presentation."""
-    time_s: float
-    """Presentation time, from the first frame."""
+    key: FrameKey
     grey: np.ndarray
     """(H, W) uint8, at the size that was asked for."""
     picture: Picture | None
@@ -65,10 +62,11 @@ class Video(Protocol):
         """
         ...
 
-    def frames(self, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
+    def frames(self, name: str, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
         """All frames in order, each decoded once.
 
         Args:
+            name: of the video, in the keys.
             size: (height, width) in px of the grey frames.
             pictures: give each frame as it was decoded, too.
 
@@ -115,11 +113,11 @@ class VideoFile:
         if cut_short(self.path, self._container):
             raise DataError(f"{self.path}: was cut short, as its last part is not whole; {_CURE}")
 
-    def frames(self, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
+    def frames(self, name: str, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
         """All frames, resized and turned upright; see `Video`."""
         from av.video.reformatter import VideoReformatter
 
-        # one for all frames, as it keeps its tables between them, and one more for who draws, maybe in another thread
+        # each keeps its tables between frames; pictures take one of their own, as another thread may draw them
         scaler, painter = VideoReformatter(), VideoReformatter()
         height, width = self._turn.of_size(size)
         with _opened(self.path) as (container, stream):
@@ -127,7 +125,7 @@ class VideoFile:
                 # the scaler takes AREA as bilinear where it enlarges
                 scaled = scaler.reformat(decoded, width, height, "gray", interpolation="AREA")
                 picture = _DecodedPicture(decoded, painter, self._turn) if pictures else None
-                yield DecodedFrame(number, time_s, self._turn(scaled.to_ndarray()), picture)
+                yield DecodedFrame(FrameKey(name, number, time_s), self._turn(scaled.to_ndarray()), picture)
 
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, float]]:
         """With seconds from the first frame; by the average rate where there is no time or one that goes back."""
@@ -218,13 +216,23 @@ class _DecodedPicture(NamedTuple):
         )
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream; PyAV is silent about what FFmpeg finds odd, unless told otherwise."""
+def pyav(what: str) -> Any:
+    """The package of the extra `video`; `what` needs it, for the message.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import av
     except ImportError:
-        raise MissingExtraError("reading video files", "video") from None
+        raise MissingExtraError(what, "video") from None
+    return av
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream; PyAV is silent about what FFmpeg finds odd, unless told otherwise."""
+    av = pyav("reading video files")
     try:
         # file: so that nothing in the name is taken for a protocol
         container = av.open(f"file:{path}", "r", options=_OPTIONS, metadata_errors="replace")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memae.errors import ConfigError, DataError, MissingExtraError
+from memae.errors import ConfigError, DataError
 from memae.files.atomic import atomic_file
+from memae.video.decode import pyav
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -39,10 +40,7 @@ def encoded_video(path: Path) -> Iterator[VideoEncoder]:
     kind = _CONTAINERS.get(path.suffix.lower())  # named, because the name of the file in progress does not tell it
     if kind is None:
         raise ConfigError(f"{path}: cannot write a video with the suffix {path.suffix!r}; give .mp4 or .mkv")
-    try:
-        import av
-    except ImportError:
-        raise MissingExtraError("writing video", "video") from None
+    av = pyav("writing video")
     with atomic_file(path) as part, av.open(str(part), "w", format=kind) as container:
         encoder = VideoEncoder(container)
         yield encoder

@@ -1,4 +1,4 @@
-"""Whether a video file ends where its container says; FFmpeg reads a cut one as far as it goes, without a word.
+"""Whether a video file ends where its container says; FFmpeg reads a truncated one up to the cut without an error.
 
 Containers consist of boxes, chunks or packets that state their own sizes, and a file that was cut ends within one. A
 cut between two of them leaves a file that is whole by all that it says. The duration that a header states is no
@@ -44,7 +44,7 @@ def cut_short(path: Path, container: str) -> bool:
 def _iso_boxes(file: BinaryIO, size: int) -> bool:
     """MP4 and MOV: boxes follow each other up to the end; ISO/IEC 14496-12, 4.2."""
     place = 0
-    while place + 8 <= size:  # fewer bytes behind the last box are nobody's
+    while place + 8 <= size:  # fewer bytes behind the last box belong to none
         file.seek(place)
         length, kind, long = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
         length = long if length == 1 else length

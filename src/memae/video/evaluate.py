@@ -67,7 +67,7 @@ def evaluate_videos(
     """
     source, watched = videos_of(detector, x, mask)
     meter = VideoMeter(_labels_of(source, labels, progress), rule=rule)
-    # what half of the normal frames reach somewhere: lower, and all places run together
+    # the median of held-out normal frames: at a lower level, regions join into one
     level = detector.map_level(float(np.median(detector.threshold.calibration)))
     with stage(progress, "scoring", "frames", count(source)) as done:
         for frame in detector.watch(source, watched=watched):

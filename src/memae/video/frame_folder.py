@@ -15,6 +15,7 @@ from PIL import Image
 from memae.errors import DataError
 from memae.files.image import UnreadableError, is_deep, open_image
 from memae.video.decode import DecodedFrame
+from memae.video.frames import FrameKey
 from memae.video.paths import frames_in
 
 __all__ = ["FrameFolder"]
@@ -48,11 +49,11 @@ class FrameFolder:
     def check_whole(self) -> None:
         """Accepts every folder: nothing in it says where it should end."""
 
-    def frames(self, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
+    def frames(self, name: str, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
         """All images, each decoded when it is asked for; see `memae.video.decode.Video`."""
         for number, file in enumerate(self._files):
             grey, picture = _read(file, size, pictures)
-            yield DecodedFrame(number, number / self._rate, grey, picture)
+            yield DecodedFrame(FrameKey(name, number, number / self._rate), grey, picture)
 
 
 class _FilePicture(NamedTuple):

@@ -26,7 +26,7 @@ class FrameKey(NamedTuple):
 
 
 class Picture(Protocol):
-    """A frame as it was decoded, at its own size; it becomes pixels only if somebody draws it."""
+    """A frame as it was decoded, at its own size; it becomes pixels only if it is drawn."""
 
     @property
     def nbytes(self) -> int:

@@ -44,7 +44,7 @@ __all__ = ["MODALITY", "VideoModality"]
 
 TIMES = ("least_s", "merge_gap_s", "cool_down_s")
 EVENT_OPTIONS = frozenset({"false_alarms_per_hour", "on_threshold", "off_threshold", "mask", *TIMES})
-FALSE_ALARMS_PER_HOUR = 1.0  # where nobody names a rate
+FALSE_ALARMS_PER_HOUR = 1.0  # the default
 SHOWN_SKIPPED = 5
 ITEM_POSITIONS = 4  # on each side of the map that an item is decoded on
 ITEM_BATCH = 32
@@ -197,7 +197,7 @@ class VideoModality(Modality):
         return lines + [f"  and {count - SHOWN_SKIPPED:,} more"] * (count > SHOWN_SKIPPED)
 
     def summary_of_events(self, detector: Any) -> tuple[str, Mapping[str, Any]] | None:
-        """When events begin where nobody says; None without held-out video."""
+        """When events begin by default; None without held-out video."""
         try:
             found: EventThreshold = detector.event_threshold(FALSE_ALARMS_PER_HOUR)
         except MemaeError:
@@ -228,7 +228,7 @@ class VideoModality(Modality):
         normal = artifact.reference.series
         if not normal:
             raise MemaeError(
-                "this model holds no scores of normal footage to set a threshold for events from; train a model of "
+                "this model holds no scores of normal video to set a threshold for events from; train a model of "
                 "video with threshold.calibration_share above 0"
             )
         return fit_event_threshold(normal, false_alarms_per_hour, rule or EventRule)

@@ -28,7 +28,7 @@ class ClipLayer:
 
 
 class Fold(nn.Module):
-    """(B, 1, T, H, W) to (B, side^2, T, H / side, W / side): each side x side block of pixels becomes channels.
+    """(B, 1, T, H, W) to (B, side^2, T, H / side, W / side): side x side patches become channels (pixel unshuffle).
 
     A convolution on one channel starves the matrix units; on 16 it feeds them.
     """

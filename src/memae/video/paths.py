@@ -46,7 +46,7 @@ def holds_videos(path: Path) -> bool:
 
 
 def usual_rate(folder: Path) -> float:
-    """Frames per second of a folder of frames, where nobody says: UCSD's cameras took 10."""
+    """Frames per second of a folder of frames by default: 10 of UCSD's cameras, else 25."""
     return 10.0 if _UCSD_FOLDER.fullmatch(folder.name) else 25.0
 
 

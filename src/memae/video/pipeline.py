@@ -210,10 +210,9 @@ def video_writers(
     """
     files = _overlay_files(outputs.overlay, source) if outputs.overlay else {}
     _check_outputs(outputs, files.values(), source)
-    with (
-        Overlays(files, levels.on, rule.on_threshold) as overlays,
-        EventMedia(outputs.media, rule, levels.on, outputs.before_s, outputs.after_s) as media,
-    ):
+    overlays = Overlays(files, levels.on, rule.on_threshold)
+    media = EventMedia(outputs.media, rule, levels.on, outputs.before_s, outputs.after_s)
+    with overlays, media:
         writers = VideoWriters(source, rule, levels, overlays, media)
         yield writers
         writers.finish()

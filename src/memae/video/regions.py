@@ -1,4 +1,4 @@
-"""Places of a video: where the error stands above a threshold, and where nobody wants to look.
+"""Regions of a frame whose error is above a threshold, and masks that exclude parts of a video from every score.
 
 Sizes are given as height, width; a box counts in px of the video as displayed.
 """
@@ -44,7 +44,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Mask:
-    """Which places of a video are watched."""
+    """Which parts of a video are scored."""
 
     origin: str
     """The file that it came from, for messages."""

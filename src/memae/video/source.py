@@ -17,7 +17,7 @@ from memae.progress import Count
 from memae.types import EVERYTHING, Skipped
 from memae.video.decode import DecodedFrame, Video, VideoFile
 from memae.video.frame_folder import FrameFolder
-from memae.video.frames import FrameKey, Frames
+from memae.video.frames import Frames
 from memae.video.paths import local, unique_names, usual_rate, videos_at
 
 __all__ = ["VideoSource"]
@@ -108,7 +108,7 @@ class VideoSource:
         return other
 
     def with_pictures(self) -> VideoSource:
-        """The same videos; each frame comes with its `Picture`, for who may draw it."""
+        """The same videos; each frame comes with its `Picture`, which can be drawn."""
         other = copy.copy(self)
         other._pictures = True
         return other
@@ -132,22 +132,20 @@ class VideoSource:
         if size < EVERYTHING:
             size = max(1, min(size, CHUNK_BYTES // frame_bytes))
         batch: list[DecodedFrame] = []
-        name = ""
         ahead = min(AHEAD_FRAMES, max(2, AHEAD_BYTES // frame_bytes))
         with closing(_ahead(self._all_frames(), ahead)) as frames:
             try:
-                for video, frame in frames:
-                    if batch and (len(batch) == size or video != name):
-                        yield self._chunk(name, batch)
+                for frame in frames:
+                    if batch and (len(batch) == size or frame.key.video != batch[0].key.video):
+                        yield self._chunk(batch)
                         batch = []
-                    name = video
                     batch.append(frame)
             except DataError:
                 if batch:
-                    yield self._chunk(name, batch)
+                    yield self._chunk(batch)
                 raise
         if batch:
-            yield self._chunk(name, batch)
+            yield self._chunk(batch)
 
     def labels(self, name: str) -> np.ndarray:
         """Raises an error: videos carry no labels.
@@ -174,11 +172,10 @@ class VideoSource:
         pictures = max(height * width for height, width in self.sizes.values()) if self._pictures else 0
         return self.size[0] * self.size[1] + PICTURE_BYTES * pictures
 
-    def _all_frames(self) -> Generator[tuple[str, DecodedFrame]]:
+    def _all_frames(self) -> Generator[DecodedFrame]:
         for name, video in self._videos.items():
             with self._noting(name, video.path):
-                for frame in video.frames(self.size, self._pictures):
-                    yield name, frame
+                yield from video.frames(name, self.size, self._pictures)
 
     @contextmanager
     def _noting(self, name: str, path: Path) -> Iterator[None]:
@@ -190,10 +187,10 @@ class VideoSource:
                 raise
             self._bad[name] = str(error).removeprefix(f"{path}: ")
 
-    def _chunk(self, name: str, batch: list[DecodedFrame]) -> Frames:
-        keys = [FrameKey(name, frame.number, frame.time_s) for frame in batch]
+    def _chunk(self, batch: list[DecodedFrame]) -> Frames:
+        keys, origin = [frame.key for frame in batch], str(self._videos[batch[0].key.video].path)
         pictures = [frame.picture for frame in batch if frame.picture]
-        return Frames(np.stack([frame.grey for frame in batch]), keys, str(self._videos[name].path), pictures)
+        return Frames(np.stack([frame.grey for frame in batch]), keys, origin, pictures)
 
 
 def _ahead(items: Generator[T], depth: int) -> Generator[T]:
