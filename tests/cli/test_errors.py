@@ -108,6 +108,19 @@ def write_bad_files(folder, benign, digits):
     (folder / "syntax.toml").write_text("[train\nepochs = 3\n")
 
 
+@pytest.fixture(scope="session")
+def bad_files(tmp_path_factory, benign, rows, digits) -> Path:
+    """A folder with one file of each kind of trouble, written once."""
+    path = tmp_path_factory.mktemp("bad") / "files"
+    path.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        benign.to_csv("ok.csv", index=False)
+        rows.to_csv("all.csv", index=False)
+        write_bad_files(path, benign, digits)
+    return path
+
+
 def case(name, words, *message, code=1):
     return pytest.param(words.split(), message, code, id=name)
 
@@ -579,9 +592,9 @@ SCORING = [
 
 @pytest.mark.parametrize(("words", "message", "code"), SOURCES + SETTINGS + OUTPUTS + SCORING)
 def test_one_message_names_the_input_and_the_cure_and_nothing_changes(
-    memae, place, benign, digits, tree, words, message, code
+    memae, place, bad_files, tree, words, message, code
 ):
-    write_bad_files(place, benign, digits)
+    shutil.copytree(bad_files, place, dirs_exist_ok=True)
     (place / "full.csv").mkdir()
     before = tree()
     done = memae(*words)
@@ -1109,8 +1122,8 @@ def test_the_version_is_that_of_the_package(memae):
         ("fit", 2, "Missing argument 'SOURCE'"),
     ],
 )
-def test_a_real_process_shows_no_traceback(real_memae, place, benign, digits, tree, words, code, message):
-    write_bad_files(place, benign, digits)
+def test_a_real_process_shows_no_traceback(real_memae, place, bad_files, tree, words, code, message):
+    shutil.copytree(bad_files, place, dirs_exist_ok=True)
     before = tree()
     done = real_memae(*words.split())
     assert (done.code, done.out) == (code, "")
