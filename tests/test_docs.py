@@ -1,4 +1,5 @@
 import importlib.util
+import pydoc
 import re
 import shlex
 import shutil
@@ -11,8 +12,11 @@ import pytest
 import typer
 from PIL import Image
 
+from experiments.__main__ import app as experiments
 from memae import Detector
 from memae.cli import app
+from memae.config import ThresholdConfig, TrainConfig, memory_sections
+from memae.modality import modalities
 from tests.small_footage import BRIEF, INTRUDER, write_footage
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +66,12 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
+def code(page: Path) -> list[str]:
+    """What stands between backticks in the sentences of a page, but for commands of the benchmarks."""
+    found = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+    return [text for text in found if not text.startswith("python -m benchmarks")]
+
+
 WITH_CODE = [page for page in PAGES if python_blocks(page)]
 
 
@@ -77,6 +87,34 @@ def test_the_command_line_knows_every_command_of_a_page(page: Path) -> None:
     verbs = group.commands
     for verb, *options in commands(page):
         verbs[verb].make_context(verb, options)
+
+
+def options(app: typer.Typer) -> set[str]:
+    """All options of all commands, with their dashes."""
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    return {option for command in commands for param in command.params for option in param.opts}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_options_that_a_page_names_exist(page: Path) -> None:
+    known = options(app) | options(experiments) | {"--help", "--version"}
+    named = {option for text in code(page) for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", text)}
+    assert named - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_settings_that_a_page_names_exist(page: Path) -> None:
+    sections: dict[str, Any] = {modality.name: modality.Settings for modality in modalities()}
+    sections |= {"memory": memory_sections()["memae"], "train": TrainConfig, "threshold": ThresholdConfig}
+    setting = re.compile(rf"(?<![\w./])({'|'.join(sections)})\.([a-z_]+)\b(?![./])")
+    named = {found for text in code(page) for found in setting.findall(text)}
+    assert [(section, key) for section, key in named if key not in sections[section].model_fields] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_names_of_a_page_exist(page: Path) -> None:
+    named = {name for text in code(page) for name in re.findall(r"(?<![\w./])memae(?:\.\w+)+", text)}
+    assert [name for name in named if pydoc.locate(name) is None] == []
 
 
 def flows(folder: Path) -> None:
