@@ -23,12 +23,12 @@ __all__ = [
     "EngineChoice",
     "Rebuild",
     "Rebuilder",
-    "beside",
     "check_engine",
     "choose",
     "fast_bfloat16",
     "one_thread",
     "scoring_form",
+    "yielding_threads",
 ]
 
 Engine: TypeAlias = Literal["auto", "torch", "openvino"]
@@ -147,9 +147,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def beside(rebuild: Rebuild) -> AbstractContextManager[None]:
-    """A block around what is done with torch beside OpenVINO: torch's threads, which wait for work awake, would take
-    the processors from OpenVINO's. It is as any other block where torch itself rebuilds."""
+def yielding_threads(rebuild: Rebuild) -> AbstractContextManager[None]:
+    """A block in which torch uses one thread while OpenVINO rebuilds; where torch rebuilds, it changes nothing.
+
+    Torch's threads spin while they wait for work, and would take the processors from OpenVINO's.
+    """
     return nullcontext() if isinstance(rebuild, nn.Module) else one_thread()
 
 

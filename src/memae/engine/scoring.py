@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
-from memae.engine import Rebuild, Rebuilder, beside, one_thread
+from memae.engine import Rebuild, Rebuilder, one_thread, yielding_threads
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import DataError
 from memae.memory.base import MemoryRead
@@ -106,7 +106,7 @@ class Scorer(Generic[M]):
         while start < stop:
             size = min(self.limit.fit(wanted), stop - start)
             try:
-                with beside(rebuild):
+                with yielding_threads(rebuild):
                     batch = x[start : start + size].to(self._device)
                     part = self.measure(batch, rebuild(batch))
             except (MemoryError, RuntimeError) as error:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 __all__ = ["anomaly_map", "map_maximum", "patch_means", "smoothed"]
 
-SMOOTHING = (
-    1 / 64
-)  # of the longer side of an image: standard deviation of what smooths an error map to an anomaly map
+# Standard deviation of the Gaussian that smooths an error map to an anomaly map, as a share of the longer side.
+SMOOTHING = 1 / 64
 BLOCK_LINES = 64  # of a map that are smoothed in one product
 
 

@@ -238,9 +238,9 @@ def _tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.require(pixels, requirements="W"))  # torch warns about what cannot be written to
 
 
-def _floor(usual: float) -> float:
-    """The least divisor of an image, by the usual one."""
-    return max(1e-3, 0.05 * usual)
+def _floor(median: float) -> float:
+    """The least divisor of an image: a twentieth of the median divisor, and at least 0.001."""
+    return max(1e-3, 0.05 * median)
 
 
 def _constant(origin: str, level: float) -> str:

@@ -1,4 +1,4 @@
-"""Images: from a reconstruction to an error map, an anomaly map and one score; and one pass over images.
+"""Images: from a reconstruction to an error map, an anomaly map and one score.
 
 The residual may be smoothed before it is squared; the error map is averaged over patches, may be taken as multiples of
 the mean training error of each patch, and is smoothed to the anomaly map, whose maximum is the score "max".
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 SMALLEST = 1e-12  # mean training error that is divided by
-FLOOR = 0.1  # of the mean training error: where next to nothing is usual, rounding is no anomaly
+FLOOR = 0.1  # of the mean training error: where training left almost no error, rounding is no anomaly
 FORMER_MAP_THRESHOLD = 4.0  # thresholds of an image: the map threshold of models that were saved without one
 
 
@@ -65,12 +65,12 @@ class MapSettings:
         found = squared_error(*first)
         for channel in others:  # plane by plane: the library's mean goes through the channels px by px
             found += squared_error(*channel)
-        usual = self._divisor
-        if usual is None:
+        divisor = self._divisor
+        if divisor is None:
             return found.div_(x.shape[1])
         for axis, size in enumerate(found.shape[1:]):
-            usual = usual.repeat_interleave(self.patch_px, axis).narrow(axis, 0, size)
-        return found.div_((usual * x.shape[1]).to(found))
+            divisor = divisor.repeat_interleave(self.patch_px, axis).narrow(axis, 0, size)
+        return found.div_((divisor * x.shape[1]).to(found))
 
     def patches(self, errors: Tensor) -> Tensor:
         """(B, h, w): the means of error maps (B, H, W) over patches, at their ends over the px that are left."""
@@ -135,8 +135,8 @@ class ImageReference:
 def map_settings(artifact: Artifact) -> MapSettings:
     """How a fitted model scores images."""
     settings, reference = ImageConfig.of(artifact.config), artifact.reference
-    usual = reference.training_error if reference else None
-    return MapSettings(settings.smooth_px, settings.pool, settings.patch_px or 1, usual)
+    training_error = reference.training_error if reference else None
+    return MapSettings(settings.smooth_px, settings.pool, settings.patch_px or 1, training_error)
 
 
 def map_threshold(artifact: Artifact) -> float:

@@ -186,13 +186,13 @@ class ImageSource:
         found = [header for _, header in self._read_all(read_header, 16 * THREADS)]
         headers = [header for header in found if isinstance(header, Header)]
         sizes = Counter(header.size for header in headers)
-        usual = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
-        size = self._size or _shrunk(usual, self._longest)
+        commonest = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
+        size = self._size or _shrunk(commonest, self._longest)
         return _Plan(
             size,
             self._channels or (3 if any(header.colour for header in headers) else 1),
             np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
-            None if self._own_size else _note(sizes, usual, size),
+            None if self._own_size else _note(sizes, commonest, size),
         )
 
     def _read(self, read: Callable[[Path], T], key: Key) -> T:
@@ -319,11 +319,11 @@ def _shrunk(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
     return height, width
 
 
-def _note(sizes: Counter[tuple[int, int]], usual: tuple[int, int], size: tuple[int, int]) -> str | None:
-    if len(sizes) == 1 and usual == size:
+def _note(sizes: Counter[tuple[int, int]], commonest: tuple[int, int], size: tuple[int, int]) -> str | None:
+    if len(sizes) == 1 and commonest == size:
         return None
-    several = f"images of {len(sizes)} sizes, most of {_shape(usual)} px" if len(sizes) > 1 else ""
-    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (image.size_px)"
+    several = f"images of {len(sizes)} sizes, most of {_shape(commonest)} px" if len(sizes) > 1 else ""
+    return f"{several or f'images of {_shape(commonest)} px'}: all become {_shape(size)} px (image.size_px)"
 
 
 def _shape(size: tuple[int, int]) -> str:

@@ -110,7 +110,6 @@ class ScoreHistogram:
 
 def _bins(scores: np.ndarray) -> np.ndarray:
     """From 0 up, the bits of float32 numbers are in the order of their values; below 0 in the opposite one."""
-    bits: np.ndarray = (np.asarray(scores, np.float32) + np.float32(0)).view(
-        np.uint32
-    )  # -0.0 + 0.0 has no sign bit
+    unsigned_zero = np.asarray(scores, np.float32) + np.float32(0)  # -0.0 + 0.0 has no sign bit
+    bits: np.ndarray = unsigned_zero.view(np.uint32)
     return (np.where(bits & SIGN_BIT, ~bits, bits | SIGN_BIT) >> BIN_SHIFT).astype(np.int64)

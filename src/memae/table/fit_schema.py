@@ -256,7 +256,7 @@ def check_varied(preprocess: TablePreprocess, origin: str) -> None:
     Raises:
         DataError: no column held two values in training.
     """
-    if all(column.says_nothing for column in preprocess.columns):
+    if all(column.is_constant for column in preprocess.columns):
         raise DataError(
             f"{origin}: every training row is the same; a model of constant rows has nothing to learn. Check the file, "
             "or drop fewer columns"

@@ -93,7 +93,7 @@ class Column(BaseModel, frozen=True, extra="forbid"):
         return 1 + (self.missing > 0) if self.kind == "number" else len(self.categories) + 1
 
     @property
-    def says_nothing(self) -> bool:
+    def is_constant(self) -> bool:
         """Whether it held one and the same value in all rows, and never none."""
         return (self.constant and not self.missing) if self.kind == "number" else len(self.categories) == 1
 

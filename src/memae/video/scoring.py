@@ -25,7 +25,7 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.deprecated import renamed_attribute
-from memae.engine import Rebuild, Rebuilder, beside
+from memae.engine import Rebuild, Rebuilder, yielding_threads
 from memae.errors import ConfigError
 from memae.losses import squared_error
 from memae.video.clips import Clip, Windows
@@ -169,7 +169,7 @@ class FrameScorer:
     def _scored_clips(self, clips: list[Clip]) -> Iterator[ScoredFrame]:
         pixels = torch.from_numpy(np.stack([clip.pixels for clip in clips])).to(self._device)
         rebuild = self._rebuilder((len(clips), *self._preprocess.shape))
-        with beside(rebuild):
+        with yielding_threads(rebuild):
             x = self._preprocess.encode_clips(pixels)
             rebuilt = rebuild(x)
             maps, scores = self._maps_and_scores(squared_error(x, rebuilt.x)[:, 0])
