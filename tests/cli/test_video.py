@@ -523,10 +523,10 @@ def test_the_python_of_the_page_runs(camera):
     shutil.move("clip.mp4", "test_videos")
     Path("labels.csv").write_text("video,start,end\nclip,40,59\n")
     Image.new("L", (72, 48), "white").save("mask.png")
-    brief = "Detector(seed=0, settings={'train': {'epochs': 0}, 'memory': {'num_items': 12}})"
+    Path("camera.toml").write_text("[train]\nepochs = 0\n[memory]\nnum_items = 12\n")
     names = {}
     for block in blocks:
-        exec(block.replace("Detector(seed=0)", brief), names)
+        exec(block, names)
     assert Path("overlay.mp4").exists() and Path("events.jsonl").exists()
     assert names["scored"].frames == FRAMES
 

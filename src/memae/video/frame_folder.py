@@ -16,7 +16,7 @@ from memae.errors import DataError
 from memae.files.image import UnreadableError, is_deep, open_image
 from memae.video.decode import DecodedFrame
 from memae.video.frames import FrameKey
-from memae.video.paths import frames_in
+from memae.video.paths import images_in
 
 __all__ = ["FrameFolder"]
 
@@ -34,7 +34,7 @@ class FrameFolder:
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self._rate = path, rate
-        self._files = frames_in(path)
+        self._files = images_in(path.iterdir())
         self.about = len(self._files)
         _check_numbers(path, [file.name for file in self._files])
         self.size = _image_size(self._files[0])

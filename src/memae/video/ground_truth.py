@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from memae.errors import DataError
-from memae.files.atomic import folders_below, natural_key
+from memae.files.atomic import folders_below
 from memae.files.image import UnreadableError, read_values
+from memae.video.paths import images_in
 
 __all__ = ["Masks", "VideoTruth", "listed_videos", "read_truth"]
 
@@ -235,7 +236,7 @@ def _all_mask_places(path: Path) -> list[tuple[str, Path]]:
     folders: list[tuple[str, Path]] = []
     arrays: list[tuple[str, Path]] = []
     for folder, files in folders_below(path):
-        if _masks_among(files):
+        if images_in(files, MASK_SUFFIXES):
             if folder == path:
                 raise DataError(
                     f"{path}: masks lie in it directly; put those of each video in a folder named as it"
@@ -249,16 +250,12 @@ def _all_mask_places(path: Path) -> list[tuple[str, Path]]:
     return folders + arrays
 
 
-def _masks_among(files: Iterable[Path]) -> list[Path]:
-    return [file for file in files if file.suffix.lower() in MASK_SUFFIXES and not file.name.startswith(".")]
-
-
 class _Masks:
     """The masks of one video: a folder with one image a frame, in natural order, or an array of all frames."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self._files = sorted(_masks_among(place.iterdir()), key=_by_name) if place.is_dir() else None
+        self._files = images_in(place.iterdir(), MASK_SUFFIXES) if place.is_dir() else None
         shape = (len(self._files), 1, 1) if self._files is not None else self._array().shape
         self._frames = shape[0] if shape else 0
         self.has_pixels = len(shape) == 3
@@ -289,10 +286,6 @@ class _Masks:
         if not isinstance(loaded, np.ndarray):
             raise DataError(f"{self.place}: holds several arrays; save the one of masks with numpy.save")
         return loaded
-
-
-def _by_name(file: Path) -> Any:
-    return natural_key(file.name)
 
 
 def _survey(masks: _Masks) -> tuple[np.ndarray, bool]:

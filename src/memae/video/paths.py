@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from memae.errors import DataError
@@ -12,8 +13,8 @@ from memae.files.atomic import folders_below, natural_key
 __all__ = [
     "FRAME_SUFFIXES",
     "VIDEO_SUFFIXES",
-    "frames_in",
     "holds_videos",
+    "images_in",
     "local",
     "unique_names",
     "usual_rate",
@@ -50,10 +51,10 @@ def usual_rate(folder: Path) -> float:
     return 10.0 if _UCSD_FOLDER.fullmatch(folder.name) else 25.0
 
 
-def frames_in(folder: Path) -> list[Path]:
-    """The images of a folder, in natural order (2 before 10), without hidden ones."""
-    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
-    return sorted(_with_suffix(files, FRAME_SUFFIXES), key=lambda file: natural_key(file.name))
+def images_in(files: Iterable[Path], suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> list[Path]:
+    """The images among files, in natural order (2 before 10), without hidden ones."""
+    shown = [file for file in files if not file.name.startswith(".")]
+    return sorted(_with_suffix(shown, suffixes), key=lambda file: natural_key(file.name))
 
 
 def local(path: Path) -> Path:

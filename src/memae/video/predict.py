@@ -98,7 +98,8 @@ def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) ->
 
 
 def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
-    return FrameScorer.of(artifact.model, artifact.preprocess, VideoConfig.of(artifact.config), watched)
+    model, settings = artifact.model.eval(), VideoConfig.of(artifact.config)
+    return FrameScorer(model, artifact.preprocess, settings, watched, next(model.parameters()).device)
 
 
 def scored_frames(artifact: Artifact, source: Any, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memae.autoencoder import Autoencoder, Reconstruction
+from memae.autoencoder import Reconstruction
 from memae.deprecated import renamed_attribute
 from memae.engine import Rebuild, Rebuilder, yielding_threads
 from memae.errors import ConfigError
@@ -132,17 +132,6 @@ class FrameScorer:
         self._windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
         size = preprocess.height, preprocess.width
         self._watched = self._watch(np.ones(size, dtype=bool) if watched is None else watched)
-
-    @classmethod
-    def of(
-        cls,
-        model: Autoencoder,
-        preprocess: VideoPreprocess,
-        video: VideoConfig,
-        watched: np.ndarray | None = None,
-    ) -> Self:
-        """The scorer of a trained network, on the network's device."""
-        return cls(model.eval(), preprocess, video, watched, next(model.parameters()).device)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
         """Every frame of the videos, in order, with its picture if the chunks hold pictures."""
