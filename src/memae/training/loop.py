@@ -29,13 +29,12 @@ from memae.memory.starting import random_items
 from memae.memory.usage import memory_health, use_counts
 from memae.progress import Done, Progress, Warn, stage, tell
 from memae.training.accelerator import Device, accelerator_for
-from memae.training.checkpoint import Checkpoint
+from memae.training.checkpoint import Checkpoint, TrainingState, restore, save
 from memae.training.compiled_gradients import compiled_gradients
 from memae.training.flat_adam import FlatAdam
 from memae.training.history import EpochRecord, History
 from memae.training.interrupt import Interrupt
 from memae.training.objective import Objective, ReconstructionObjective
-from memae.training.state import TrainingState, restore, save
 from memae.training.steps import epochs_of, few_threads, learning_rate, learns_from_one, steps_of, usual_batch_size
 from memae.types import Encoded, fitting
 
