@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -232,14 +232,6 @@ def _event_counts(labels: Mapping[str, np.ndarray], events: Sequence[tuple[str, 
 # True regions, the tracks that they belong to, and how much boxes overlap
 
 
-class _Frame(NamedTuple):
-    number: int
-    regions: np.ndarray
-    """(H, W) the region at each pixel, from 1 on; 0 for none."""
-    first: int
-    """The id of region 1."""
-
-
 class TrueRegions:
     """The true regions of one video, given frame by frame.
 
@@ -248,10 +240,12 @@ class TrueRegions:
     """
 
     def __init__(self, *, has_track_ids: bool) -> None:
+        from scipy.cluster.hierarchy import DisjointSet  # takes a sixth of a second, and only masks need it
+
         self._has_track_ids = has_track_ids
-        self._ids: list[int] = []
-        self._links: list[tuple[int, int]] = []
-        self._last = _Frame(-2, np.empty((0, 0)), 0)
+        self._ids: list[int] = []  # of each region: its number, or that of its track in the masks
+        self._tracks = DisjointSet()
+        self._last_frame, self._last = -2, np.empty((0, 0), dtype=np.int64)
 
     def add(self, values: np.ndarray, frame: int) -> np.ndarray:
         """The boxes (K, 4) of the regions of a mask (H, W): left, top, right, bottom; the last two lie outside."""
@@ -259,26 +253,27 @@ class TrueRegions:
             return np.empty((0, 4))
         if self._has_track_ids:
             ids, numbered = np.unique(np.append(values, 0), return_inverse=True)  # the 0 makes normal pixels 0
-            self._ids += ids[1:].tolist()
+            self._add(ids[1:].tolist())
             return _boxes(numbered[:-1].reshape(values.shape))
         numbered, count = ndimage.label(values, structure=TOUCHING)
-        first = len(self._ids)  # the id of this frame's region 1, and one more for each after it
-        if frame == self._last.number + 1:
-            both = (numbered > 0) & (self._last.regions > 0)
-            pairs = {*zip(numbered[both].tolist(), self._last.regions[both].tolist(), strict=True)}
-            self._links += [(first + now - 1, self._last.first + before - 1) for now, before in pairs]
-        self._ids += range(first, first + count)
-        self._last = _Frame(frame, numbered, first)
+        first = len(self._ids)
+        self._add(range(first, first + count))
+        regions = np.where(numbered > 0, numbered + (first - 1), -1)
+        if frame == self._last_frame + 1:
+            both = (regions >= 0) & (self._last >= 0)
+            for pair in {*zip(regions[both].tolist(), self._last[both].tolist(), strict=True)}:
+                self._tracks.merge(*pair)
+        self._last_frame, self._last = frame, regions
         return _boxes(numbered)
 
     def tracks(self) -> np.ndarray:
         """(N,) the track of each region so far, as a number."""
-        from scipy.cluster.hierarchy import DisjointSet
+        return np.array([self._tracks[region] for region in self._ids], dtype=np.int64)
 
-        tracks = DisjointSet(self._ids)
-        for now, before in self._links:
-            tracks.merge(now, before)
-        return np.array([tracks[region] for region in self._ids], dtype=np.int64)
+    def _add(self, ids: Iterable[int]) -> None:
+        for region in ids:
+            self._ids.append(region)
+            self._tracks.add(region)
 
 
 def _overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
