@@ -20,8 +20,7 @@ from experiments.protocols.images import mnist_tuning
 from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Split
 from experiments.records import RESULTS, provenance, write_result
-from memae import Detector
-from memae import datasets as known
+from memae import Detector, datasets
 from memae.files.atomic import atomic_file
 from memae.types import Explanation
 
@@ -193,7 +192,7 @@ def _watched(point: Point) -> tuple[dict[str, Any], Pictures]:
 def _pictured(point: Point) -> tuple[dict[str, Any], Pictures]:
     """Trained on fives: the first held-out fives and the first nines, rebuilt; the items of the memory."""
     split = mnist_tuning(TRAINED, seed=0)
-    pixels, labels = known.mnist("train")
+    pixels, labels = datasets.mnist("train")
     nines, fives = pixels[labels == SHOWN][:NINES], split.test[~split.labels]
     detector = _fit(point, split.fit)
     shown = detector.explain(np.concatenate([fives[:EXAMPLES], nines[:EXAMPLES]]))

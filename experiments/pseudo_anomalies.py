@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from experiments.protocols import ped2
 from experiments.video_methods import by_video, detector
-from memae import datasets as known
+from memae import datasets
 from memae.video.frames import FrameKey
 from memae.video.source import VideoSource
 
@@ -164,5 +164,5 @@ def _walked(videos: list[np.ndarray]) -> np.ndarray:
 
 def _objects() -> list[np.ndarray]:
     """1,000 grey CIFAR-10 training images."""
-    sheet = np.asarray(Image.open(known.data_root() / "cifar10" / "train_00.webp").convert("L"))
+    sheet = np.asarray(Image.open(datasets.data_root() / "cifar10" / "train_00.webp").convert("L"))
     return [sheet[32 * r : 32 * r + 32, 32 * c : 32 * c + 32] for r in range(25) for c in range(40)]

@@ -9,8 +9,7 @@ from PIL import Image
 from pyarrow.lib import Table
 from scipy.spatial.distance import cdist
 
-from memae import Detector, demo
-from memae import datasets as known
+from memae import Detector, datasets, demo
 from memae.demo import DATA_SETS, run_demo
 from memae.errors import DataError
 from memae.metrics import auroc
@@ -121,7 +120,7 @@ def test_it_measures_three_models_and_draws(small_root: None, tmp_path: Path) ->
 
 
 def test_the_untrained_network_has_seen_no_step_of_a_warm_up_either() -> None:
-    images, labels = known.digits()
+    images, labels = datasets.digits()
     listener = Counter()
     detector = Detector(settings={"train": {"epochs": 0}}).fit(images[labels == 0], progress=listener)
     assert detector.config.memory.warmup_epochs > 0
@@ -171,9 +170,9 @@ def test_the_note_on_the_table_is_true_distance_from_the_centre_ranks_it_and_nea
 
 
 def test_bundled_data_is_what_its_description_says() -> None:
-    images, labels = known.digits()
+    images, labels = datasets.digits()
     assert (images.shape, images.min(), images.max()) == ((1797, 8, 8), 0, 16)
     assert images.dtype == np.float32
     assert set(labels) == set(range(10))
-    rows, malignant = known.breast_cancer()
+    rows, malignant = datasets.breast_cancer()
     assert (rows.num_rows, rows.num_columns, malignant.sum()) == (569, 30, 212)

@@ -12,7 +12,7 @@ from PIL import Image
 from memae import Detector
 from memae.artifact import load_artifact
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.report.writers import Beside
+from memae.report.writers import Writers
 
 BRIEF = {
     "train": {"epochs": 6, "batch_size": 8},
@@ -100,10 +100,10 @@ def test_an_explanation_is_the_worst_tile_and_the_whole_map(detector: Detector, 
 
 
 def test_maps_have_the_size_of_their_images(detector: Detector, root: Path, tmp_path: Path) -> None:
-    beside = Beside(detector, source := detector.open(root), None, tmp_path / "maps", only_anomalies=False)
-    with beside:
-        assert sum(map(len, beside.passed_on(detector.stream(source, explained=beside.explained)))) == 8
-    assert beside.drawn == 8
+    writers = Writers(detector, source := detector.open(root), None, tmp_path / "maps", only_anomalies=False)
+    with writers:
+        assert sum(map(len, writers.passed_on(detector.stream(source, explained=writers.explained)))) == 8
+    assert writers.drawn == 8
     drawn = np.asarray(Image.open(tmp_path / "maps/spot/1.png.png")).astype(int)
     picture = np.asarray(Image.open(root / "test/spot/1.png")).astype(int)[..., None]
     assert drawn.shape == (75, 95, 3)

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Metrics, Split
-from memae import datasets as known
+from memae import datasets
 
 __all__ = ["CLASSES", "cifar10", "cifar10_tuning", "judge", "mnist", "mnist_tuning"]
 
@@ -19,12 +19,12 @@ ANOMALIES = 0.3  # their share of the paper's test
 
 @lru_cache(maxsize=2)
 def _mnist(part: str) -> tuple[np.ndarray, np.ndarray]:
-    return known.mnist(part)
+    return datasets.mnist(part)
 
 
 @lru_cache(maxsize=2)
 def _cifar10(part: str) -> tuple[np.ndarray, np.ndarray]:
-    return known.cifar10(part)
+    return datasets.cifar10(part)
 
 
 def mnist(normal: int, seed: int) -> Split:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from experiments.protocols.metrics import above, top
 from experiments.protocols.split import Metrics, Split
-from memae import datasets as known
+from memae import datasets
 
 __all__ = ["attacks", "features", "judge", "judge_attacks", "paper", "tuning"]
 
@@ -26,11 +26,11 @@ def features() -> tuple[np.ndarray, np.ndarray]:
     A category of one value (is_host_login) is left out, which makes 34 + 86 = 120. Returns (S, 120) float32 and
     labels (S,) bool, True = the class "normal".
     """
-    rows, labels = known.kddcup99()
+    rows, labels = datasets.kddcup99()
     parts = []
     for name in rows.column_names:
         column = rows[name]
-        if name not in known.KDD_CATEGORIES:
+        if name not in datasets.KDD_CATEGORIES:
             parts.append(column.to_numpy()[:, None])
             continue
         values = pc.unique(column)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from experiments.protocols.split import Metrics
-from memae import datasets as known
+from memae import datasets
 from memae.engine import Rebuild
 from memae.losses import squared_error
 from memae.metrics import auroc
@@ -42,7 +42,7 @@ Scored: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
 
 def root() -> Path:
     """The folder of the data set."""
-    return known.data_root() / "ucsd_ped2"
+    return datasets.data_root() / "ucsd_ped2"
 
 
 def videos(part: str) -> list[Path]:

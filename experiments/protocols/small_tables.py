@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Metrics, Split
-from memae import datasets as known
+from memae import datasets
 from memae.errors import DataError
 
 __all__ = ["CHOSEN_ON", "CONFIRM", "TABLES", "judge", "load", "split"]
@@ -26,7 +26,7 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: the file is not there.
     """
-    path = known.data_root() / "tables" / f"{name}.npz"
+    path = datasets.data_root() / "tables" / f"{name}.npz"
     if not path.exists():
         raise DataError(f"{path}: no such file; set MEMAE_DATA to the folder that holds tables/")
     with np.load(path, allow_pickle=False) as loaded:

@@ -1,4 +1,4 @@
-"""First light: MemAE beside the plain autoencoder and the untrained net on real data, with pictures.
+"""The demo: MemAE, the plain autoencoder and an untrained network compared on real data, with figures.
 
 Every figure is of samples that no part of the training saw; the threshold comes from normal samples only.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memae import datasets as known
+from memae import datasets
 from memae.detector import Detector
 from memae.metrics import auroc
 from memae.plots.figures import draw_cells, draw_items, draw_reconstructions
@@ -22,7 +22,7 @@ from memae.progress import Progress, stage
 __all__ = ["DATA_SETS", "NOTES", "FalseAlarms", "Result", "run_demo"]
 
 WANTED_RATE = 0.05
-SHOWN = 3  # normal and anomalous samples in a picture, each
+SHOWN = 3  # normal samples in a figure, and as many anomalies
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class _Task:
 
 def _digits(seed: int) -> _Task:
     """Handwritten zeros are normal; nine other digits are not."""
-    images, labels = known.digits()
+    images, labels = datasets.digits()
     fit, held_out = _halves(np.flatnonzero(labels == 0), seed, share=2 / 3)
     return _Task("scikit-learn's digits: 0 is normal", images[fit], images[held_out], images[labels != 0])
 
 
 def _breast_cancer(seed: int) -> _Task:
     """Benign measurements are normal; malignant ones are not."""
-    rows, malignant = known.breast_cancer()
+    rows, malignant = datasets.breast_cancer()
     fit, held_out = _halves(np.flatnonzero(~malignant), seed, share=2 / 3)
     take: Callable[[np.ndarray], pa.Table] = rows.take
     return _Task(
@@ -74,14 +74,14 @@ def _breast_cancer(seed: int) -> _Task:
 
 def _mnist(seed: int) -> _Task:
     """The official split: a model of the training eights, held against the whole test file."""
-    train, train_labels = known.mnist("train")
-    test, labels = known.mnist("test")
+    train, train_labels = datasets.mnist("train")
+    test, labels = datasets.mnist("test")
     return _Task("MNIST: 8 is normal", train[train_labels == 8], test[labels == 8], test[labels != 8], "mnist")
 
 
 def _kddcup99(seed: int) -> _Task:
     """As the paper has it: attacks, the majority, are the normal data; half of the rows are held out."""
-    rows, labels = known.kddcup99()
+    rows, labels = datasets.kddcup99()
     first, second = _halves(np.arange(len(labels)), seed, share=1 / 2)
     attack = labels != "normal"
     return _Task(
@@ -118,14 +118,14 @@ def run_demo(
     announce: Callable[[str], None],
     progress: Progress | None = None,
 ) -> dict[str, Result]:
-    """Runs the one or two tasks of a data set and writes the pictures into `folder`.
+    """Runs the one or two tasks of a data set and draws the figures into `folder`.
 
     Args:
         data: one of `DATA_SETS`.
-        folder: for the pictures; made if need be.
+        folder: of the figures; made if it is not there.
         seed: of the split and the models.
-        announce: told what starts, in words.
-        progress: told how far the work is.
+        announce: called with the name of each step.
+        progress: called with each event; see `memae.progress`.
 
     Raises:
         DataError: the data set is not on this machine.

@@ -50,7 +50,7 @@ def fit_artifact(
     started, shape = time.perf_counter(), prepared.preprocess.shape
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
         torch.manual_seed(local_seed(seed))
-        config = modality.settle(config, shape)
+        config = modality.resolve(config, shape)
         model = modality.build(config, shape, len(prepared.training))
     if progress is not None:
         counts = prepared.counts

@@ -415,15 +415,15 @@ def test_larger_images_are_scored_by_their_worst_place(
     name: str | None, shape: tuple[int, ...], pool: str
 ) -> None:
     config = preset_config(name, "image")
-    settled = ImageConfig.of(modality_of("image").settle(config, shape))
-    assert settled.pool == pool
-    assert settled.relative is (pool == "max")
-    assert settled.patch_px == (4 if pool == "max" else 1)
+    resolved = ImageConfig.of(modality_of("image").resolve(config, shape))
+    assert resolved.pool == pool
+    assert resolved.relative is (pool == "max")
+    assert resolved.patch_px == (4 if pool == "max" else 1)
     whole = override(config, {"image": {"pool": "mean", "patch_px": 1, "relative": False}}, "test")
-    assert modality_of("image").settle(whole, shape) == whole
+    assert modality_of("image").resolve(whole, shape) == whole
 
 
 def test_a_small_tile_is_a_place_and_no_thing() -> None:
     config = override(preset_config(None, "image"), {"image": {"tile_px": 32}}, "test")
-    assert ImageConfig.of(modality_of("image").settle(config, (1, 32, 32))).pool == "max"
+    assert ImageConfig.of(modality_of("image").resolve(config, (1, 32, 32))).pool == "max"
     assert build(config, (1, 32, 32)).query == "position"

@@ -50,7 +50,7 @@ def demo(
         raise ConfigError(f"--data {data}: unknown; take one of {', '.join(DATA_SETS)}")
     folder = out or Path("memae-demo" if data == "bundled" else f"memae-demo-{data}")
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder}: is a file; name a folder for the pictures")
+        raise ConfigError(f"--out {folder}: is a file; name a folder for the images")
     started = time.perf_counter()
     results = run_demo(data, folder, seed=seed, announce=console.task, progress=console.progress)
     seconds = time.perf_counter() - started

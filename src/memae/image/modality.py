@@ -74,7 +74,7 @@ class ImageModality(Modality):
         source = _open_files(x if isinstance(x, list) else [x], preprocess)
         return source.skipping() if skip_bad else source
 
-    def settle(self, config: Config, shape: tuple[int, ...]) -> Config:
+    def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
         """How images of this shape (C, H, W) are scored, where the preset left it open."""
         settings, large = ImageConfig.of(config), not _is_small(config, shape)
         left: dict[str, object] = {}

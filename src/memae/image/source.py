@@ -282,10 +282,10 @@ def open_idx(path: Path) -> ArraySource:
     pixels = read_idx(path)
     if pixels.ndim != 3:
         raise DataError(f"{path}: holds {pixels.ndim} axes; a file of images has 3 (count, height, width)")
-    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
-    labels = read_idx(beside) if beside != path and beside.exists() else None
+    label_file = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    labels = read_idx(label_file) if label_file != path and label_file.exists() else None
     if labels is not None and len(labels) != len(pixels):
-        raise DataError(f"{beside}: holds {len(labels)} labels for the {len(pixels)} images of {path}")
+        raise DataError(f"{label_file}: holds {len(labels)} labels for the {len(pixels)} images of {path}")
     return ArraySource(Images(pixels[:, None], range(len(pixels)), str(path)), labels)
 
 

@@ -100,7 +100,7 @@ class Modality(ABC):
     def preset(self, network: str, variant: str) -> Mapping[str, Any]:
         """The nested settings of one of its networks in a variant: "default", "paper" or "released"."""
 
-    def settle(self, config: Config, shape: tuple[int, ...]) -> Config:
+    def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
         """The config with what the preset left open to the shape of an encoded sample."""
         return config
 

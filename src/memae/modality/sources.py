@@ -82,8 +82,8 @@ def _plain(x: Any) -> tuple[Any, str, Mapping[str, np.ndarray] | None]:
             raise DataError(f"{x}: is an address, and only local files are read; download it first")
         path = Path(x)
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-            array, beside = _read_numpy(path)
-            return _numbers(array, str(path)), str(path), beside
+            array, others = _read_numpy(path)
+            return _numbers(array, str(path)), str(path), others
         return path, str(path), None
     if isinstance(x, list | tuple) and x and all(isinstance(path, str | Path) for path in x):
         return [Path(path) for path in x], ", ".join(map(str, x)), None
@@ -158,8 +158,8 @@ def _read_numpy(path: Path) -> tuple[np.ndarray, Mapping[str, np.ndarray] | None
 class _Labelled:
     """An array source with further arrays of the same npz file beside it, which can be asked for as labels."""
 
-    def __init__(self, source: Source, beside: Mapping[str, np.ndarray]) -> None:
-        self._source, self._beside = source, beside
+    def __init__(self, source: Source, others: Mapping[str, np.ndarray]) -> None:
+        self._source, self._others = source, others
         self.origin, self.modality = source.origin, source.modality
 
     def chunks(self, size: int) -> Iterator[Any]:
@@ -169,9 +169,9 @@ class _Labelled:
         return count(self._source)
 
     def labels(self, name: str) -> np.ndarray:
-        if name not in self._beside:
-            raise DataError(f"{self.origin}: holds no array {name!r}; it has {', '.join(self._beside)} beside X")
-        return self._beside[name].astype(str)
+        if name not in self._others:
+            raise DataError(f"{self.origin}: holds no array {name!r}; it has {', '.join(self._others)} beside X")
+        return self._others[name].astype(str)
 
     def without(self, names: Sequence[str]) -> Source:
-        return _Labelled(self._source.without([n for n in names if n not in self._beside]), self._beside)
+        return _Labelled(self._source.without([n for n in names if n not in self._others]), self._others)

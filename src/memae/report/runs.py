@@ -13,7 +13,7 @@ from memae.modality import Summary, modalities
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Progress
 from memae.report.rows import write_verdicts
-from memae.report.writers import Beside
+from memae.report.writers import Writers
 from memae.types import Skipped, Source
 
 __all__ = ["check_options", "score_to_files"]
@@ -69,13 +69,13 @@ def score_to_files(
         return own
     explain, maps = options.get("explain"), options.get("maps")
     noted = _Noted()
-    beside = Beside(detector, source, explain, maps, only_anomalies=options.get("maps_of") == "anomalies")
-    parts = detector.stream(source, explained=beside.explained, skip_bad=skip_bad, progress=progress)
+    writers = Writers(detector, source, explain, maps, only_anomalies=options.get("maps_of") == "anomalies")
+    parts = detector.stream(source, explained=writers.explained, skip_bad=skip_bad, progress=progress)
     # closed, so that its stage ends before an error is said
-    with beside, closing(parts):
-        total, flagged = write(beside.passed_on(noted.passed_on(parts)))
-    if beside.failed:
-        raise beside.failed
+    with writers, closing(parts):
+        total, flagged = write(writers.passed_on(noted.passed_on(parts)))
+    if writers.failed:
+        raise writers.failed
     lines = [f"note: {note}" for note in getattr(source, "notes", ())]
     if noted.skipped:
         lines += detector.modality.skipped_lines(noted.skipped, noted.first_skipped)
@@ -83,12 +83,12 @@ def score_to_files(
     lines.append(
         f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {value:.6g}"
         + (f"; {out}" if out else "")
-        + (f"; {beside.drawn:,} maps in {maps}" if maps else "")
+        + (f"; {writers.drawn:,} maps in {maps}" if maps else "")
     )
     files = {"out": out, "explain": explain, "maps": maps}
     facts: dict[str, Any] = {"samples": total, "anomalies": flagged, "skipped": noted.skipped, "threshold": value}
     facts |= {name: str(path) for name, path in files.items() if path}
-    return Summary(lines, facts | ({"drawn": beside.drawn} if maps else {}))
+    return Summary(lines, facts | ({"drawn": writers.drawn} if maps else {}))
 
 
 class _Noted:

@@ -14,10 +14,10 @@ from memae.image.render import map_path, save_map
 from memae.report.rows import explanation_lines
 from memae.types import Explained, Explanation, Source
 
-__all__ = ["Beside"]
+__all__ = ["Writers"]
 
 
-class Beside:
+class Writers:
     """Writes explanations of verdicts as these pass by; a context, within which they do.
 
     Where there is no room for the lines or for a map, the rows go on without, being worth more; `failed` says why.
@@ -47,7 +47,7 @@ class Beside:
             return "all"
         return "anomalies" if self._maps or self._lines else "none"
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> Writers:
         self._write = self._stack.enter_context(explanation_lines(self._lines)) if self._lines else None
         return self
 

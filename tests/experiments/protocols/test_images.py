@@ -7,10 +7,10 @@ import pytest
 
 from experiments.protocols.images import cifar10, cifar10_tuning, judge, mnist, mnist_tuning
 from experiments.protocols.metrics import ranking
-from memae import datasets as known
+from memae import datasets
 
 BOTH = pytest.mark.parametrize(
-    ("split", "load", "folder"), [(mnist, known.mnist, "mnist"), (cifar10, known.cifar10, "cifar10")]
+    ("split", "load", "folder"), [(mnist, datasets.mnist, "mnist"), (cifar10, datasets.cifar10, "cifar10")]
 )
 
 
@@ -76,7 +76,7 @@ def test_each_protocol_ranks_its_own_rows_and_no_training_image_is_scored(small_
 
 @pytest.mark.parametrize(
     ("tuning", "load", "folder", "fitted", "held_out"),
-    [(mnist_tuning, known.mnist, "mnist", 66, 34), (cifar10_tuning, known.cifar10, "cifar10", 26, 14)],
+    [(mnist_tuning, datasets.mnist, "mnist", 66, 34), (cifar10_tuning, datasets.cifar10, "cifar10", 26, 14)],
 )
 def test_settings_are_chosen_without_the_test_file(
     small_data: Path, tuning: Any, load: Callable[..., Any], folder: str, fitted: int, held_out: int

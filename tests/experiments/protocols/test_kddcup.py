@@ -9,7 +9,7 @@ from experiments.protocols import kddcup
 from experiments.protocols.kddcup import attacks, features, judge, judge_attacks, paper, tuning
 from experiments.protocols.metrics import above, top
 from experiments.protocols.split import Split
-from memae import datasets as known
+from memae import datasets
 
 
 def rows_of(samples: np.ndarray) -> set[bytes]:
@@ -31,7 +31,7 @@ def with_duplicates(monkeypatch: pytest.MonkeyPatch, fresh: None) -> Iterator[tu
 
 def test_rows_become_120_numbers(small_data: Path) -> None:
     found, normal = features()
-    rows, labels = known.kddcup99()
+    rows, labels = datasets.kddcup99()
     assert found.shape == (300, 120)
     assert found.dtype == np.float32
     assert np.array_equal(normal, labels == "normal")
