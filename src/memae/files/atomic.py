@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -121,14 +122,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
             behind.
     """
     _make_folder_of(path)
+    part = _part_of(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        part.touch(exist_ok=False)
     except OSError as error:  # would name the temporary file
         raise WriteError(unwritten(path, error)) from None
-    os.close(handle)
-    part = Path(name)
     try:
-        part.chmod(0o666 & ~_umask())  # mkstemp's 0600 would surprise whoever shares the folder
         yield part
         _flush(part)
         part.replace(path)
@@ -152,16 +151,16 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     named, path = path, path.resolve()  # a link stays, and what it points to is replaced
     _make_folder_of(path)
+    part = _part_of(path)
     try:
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        part.mkdir()
     except OSError as error:
         raise WriteError(unwritten(named, error)) from None
     old = part.with_suffix(".old")
     try:
-        part.chmod(0o777 & ~_umask())
         yield part
         for file in part.iterdir():
-            file.chmod(0o666 & ~_umask())  # safetensors writes 0600
+            file.chmod(part.stat().st_mode & 0o666)  # safetensors writes 0600
             _flush(file)
         try:
             if path.exists():
@@ -182,6 +181,11 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def _part_of(path: Path) -> Path:
+    """A new name beside `path`; what is made there has the rights that the user gives to new files and folders."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
 def _make_folder_of(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,9 +203,3 @@ def _existing_folder(path: Path) -> Path:
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
