@@ -80,13 +80,13 @@ class KindSettings(_Section):
 class MemoryConfig(_Section):
     """The memory between encoder and decoder; what is common to all families of `memae.memory`."""
 
-    enabled: bool = Field(True, description="false: the plain autoencoder")
-    kind: str = Field("memae", description="the family, each of which has further keys of its own")
+    enabled: bool = Field(True, description="false: a plain autoencoder without a memory")
+    kind: str = Field("memae", description="the family of memories; each family has further keys")
     num_items: int | None = Field(
         None,
         ge=1,
-        description="N; unset: the network's own number. A memory that is not trained has no more than there are "
-        "training samples",
+        description="N; unset: the network's own number. A memory that is not trained has at most as many items as "
+        "there are training samples",
     )
     query: Query | None = Field(None, description="'whole' encoding or each 'position'; unset: the network's own")
     initialisation: Initialisation = Field(
@@ -147,18 +147,16 @@ class TrainConfig(_Section):
     epochs: int | None = Field(
         100,
         ge=0,
-        description="0: the untrained network; unset: by the data, at least 10, and more where that is less than 500 "
-        "steps",
+        description="0: the untrained network; unset: 10, or more if that is less than 500 steps",
     )
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="samples per step, over all processes; unset: by the data, for about 32 to 64 steps an epoch, "
-        "from 32 to 2048",
+        description="samples per step, over all processes; unset: 32 to 2048, for about 32 to 64 steps an epoch",
     )
     learning_rate: float = Field(1e-4, gt=0, description="of Adam")
     decay_share: float = Field(
-        0.0, ge=0, le=1, description="of the training, at its end: the learning rate falls in a line to zero"
+        0.0, ge=0, le=1, description="share of the training, at its end, in which the rate falls linearly to zero"
     )
     reduction: Reduction = Field(
         "sum", description="error of a sample: 'sum' over its elements (paper) or 'mean' (released code)"
@@ -168,11 +166,11 @@ class TrainConfig(_Section):
     patience: int = Field(
         0,
         ge=0,
-        description="stop after so many epochs without a better held-out loss and keep the best epoch; "
+        description="stop after this many epochs without a lower validation loss and keep the best epoch; "
         "0: run all epochs and keep the last",
     )
     precision: Literal["float32", "bf16"] = Field(
-        "float32", description="of the layers; 'bf16' is float32 on a CPU that has no bfloat16 in hardware"
+        "float32", description="of the layers; 'bf16' means float32 on a CPU without bfloat16 hardware"
     )
 
 
@@ -183,7 +181,7 @@ class ThresholdConfig(_Section):
         None,
         gt=0,
         lt=1,
-        description="wanted share of normal samples flagged; unset: 0.01, or more if data is short",
+        description="wanted share of normal samples flagged; unset: 0.01, or the lowest rate that the data allows",
     )
     calibration_share: float = Field(
         0.2, ge=0, lt=1, description="of the samples, held out from all training to set the threshold"

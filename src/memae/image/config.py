@@ -68,17 +68,17 @@ class ImageConfig(KindSettings):
     size_px: int | None = Field(
         None,
         ge=4,
-        description="longest side of images in files, px, which are resized to it; unset: as most of them are, and 256 "
-        "at most. Arrays stay as they are",
+        description="longest side, px, that images of files are resized to; unset: the most common size, at most 256. "
+        "Arrays are not resized",
     )
     tile_px: int | None = Field(
         None,
         ge=16,
-        description="side of the tiles, px, that images are cut into at their own size and scored in; unset: an image "
-        "is resized and seen at once",
+        description="side of the tiles, px, that images are cut into at their own resolution; unset: no tiles, images "
+        "are resized",
     )
     tile_overlap_px: int | None = Field(
-        None, ge=0, description="px that neighbouring tiles share at least; unset: a quarter of a tile"
+        None, ge=0, description="least overlap of neighbouring tiles, px; unset: a quarter of a tile"
     )
     tiles_per_image: int | None = Field(
         None, ge=1, description="tiles of each training image, drawn by the seed; unset: all"
@@ -95,20 +95,20 @@ class ImageConfig(KindSettings):
     )
     pool: Pool | None = Field(
         "mean",
-        description="score of an image: 'mean' of its squared error (paper), or 'max', the maximum of its anomaly map, "
-        "which finds defects however small: the greatest squared error, smoothed by 1/64 of the longer side; unset: "
-        "'max' where an image is larger than 64 px",
+        description="score of an image: 'mean' of its squared error (paper), or 'max', the maximum of its anomaly map: "
+        "the squared error, smoothed by 1/64 of the longer side. 'max' finds small defects; unset: 'max' if an image "
+        "is larger than 64 px",
     )
     patch_px: int | None = Field(
         1,
         ge=1,
-        description="side of the patches of an anomaly map, px: its numbers are the mean errors of patches; unset: 4 "
-        "where an image is larger than 64 px, else 1",
+        description="side of the patches whose mean errors make up an anomaly map, px; unset: 4 if an image is larger "
+        "than 64 px, else 1",
     )
     relative: bool | None = Field(
         False,
-        description="divide the error in each patch of a map by the mean error that the training images have there, so "
-        "that what is hard to rebuild does not outshine what is unusual; unset: where an image is larger than 64 px",
+        description="divide the error of each patch by the mean training error of that patch, so that places that are "
+        "always hard to rebuild do not hide an anomaly; unset: true if an image is larger than 64 px",
     )
 
     @model_validator(mode="after")
@@ -116,7 +116,7 @@ class ImageConfig(KindSettings):
         if self.tile_px is None:
             if self.tile_overlap_px is not None or self.tiles_per_image is not None:
                 raise ValueError(
-                    "tile_overlap_px and tiles_per_image are of tiles; set tile_px, or leave them out"
+                    "tile_overlap_px and tiles_per_image are for tiles; set tile_px, or leave them out"
                 )
             return self
         if self.size_px is not None:
@@ -136,7 +136,7 @@ class ImageConfig(KindSettings):
         return (self.tile_px or 0) // 4 if self.tile_overlap_px is None else self.tile_overlap_px
 
 
-# Ours, chosen on validation data; every trial stands in docs/trials.
+# Ours, tuned on validation data; every trial is in docs/trials.
 DEFAULT: Mapping[str, Mapping[str, Any]] = {
     "memory": {
         "similarity": "cosine",
@@ -152,7 +152,7 @@ LARGE: Mapping[str, Mapping[str, Any]] = {
     "image": {"scale": "unit", "pool": None, "patch_px": None, "relative": None},
 }
 SMALL: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "unit", "smooth_px": 1.0}}
-# what tells a car from a lorry of its brightness is its shape; and photographs never fit to the px
+# a car and a lorry of equal brightness differ in shape; and reconstructed photographs never align to the px
 CIFAR10: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "centred", "smooth_px": 2.0}}
 DEFAULTS = {"mnist": SMALL, "cifar10": CIFAR10, "image": LARGE, "scene": LARGE, "small": SMALL}
 # The paper's networks for MNIST and CIFAR-10 make 1,024 numbers, which lets a plain autoencoder rebuild any digit.

@@ -39,12 +39,12 @@ class TableConfig(KindSettings):
     )
     duplicates: Literal["keep", "drop"] = Field(
         "keep",
-        description="equal rows: 'drop' trains and stops early on each once, so that a frequent row does not drown a "
-        "rare one; thresholds are set from all rows",
+        description="equal rows: 'drop' trains and validates on each distinct row once, so that frequent rows do not "
+        "outweigh rare ones; thresholds are set from all rows",
     )
 
 
-# Ours, chosen on validation data; every trial stands in docs/trials.
+# Ours, tuned on validation data; every trial is in docs/trials.
 DEFAULT: Mapping[str, Mapping[str, Any]] = {
     "memory": {
         "similarity": "euclidean",

@@ -55,8 +55,8 @@ class VideoConfig(KindSettings):
     kind = "video"
     plural = "videos"
 
-    height: int = Field(256, ge=8, description="px, that every frame is resized to")
-    width: int = Field(256, ge=8, description="px")
+    height: int = Field(256, ge=8, description="of the frames that the network sees, px")
+    width: int = Field(256, ge=8, description="the same, px")
     channels: list[PositiveInt] | None = Field(
         None, description="of each layer of the encoder, mirrored by the decoder; unset: the network's own"
     )
@@ -72,21 +72,21 @@ class VideoConfig(KindSettings):
     stride: int = Field(
         16,
         ge=1,
-        description="from clip to clip while scoring, frames: 1 scores each frame in the middle of a clip of its own, "
+        description="frames from clip to clip while scoring: 1 scores each frame in the middle of a clip of its own, "
         "clip_length is fastest",
     )
     input: ClipInput = Field(
-        "frames", description="what is rebuilt: 'frames', or 'differences' of consecutive ones"
+        "frames", description="what is reconstructed: 'frames', or 'differences' of consecutive frames"
     )
     score: FrameScore = Field(
         "mean",
-        description="of a frame: 'mean' of its squared error (paper), or 'place', the root mean squared error "
-        "where it is largest",
+        description="score of a frame: 'mean' of its squared error (paper), or 'place', the root mean squared error "
+        "of the worst place",
     )
     place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
 
 
-# Ours, chosen on validation data; every trial stands in docs/trials.
+# Ours, tuned on validation data; every trial is in docs/trials.
 DEFAULT: Mapping[str, Mapping[str, Any]] = {
     "memory": {
         "similarity": "cosine",
