@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from memae import Detector
 from memae.image.dataset import StoredImages, store
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
+from memae.progress import EpochRecord
 from memae.types import batches
 from tests.listening import Listener
 
@@ -17,7 +19,7 @@ BRIEF = {"train": {"epochs": 2}, "memory": {"num_items": 8, "warmup_epochs": 1},
 
 
 @pytest.fixture(scope="module", params=["uint8", "deep"])
-def root(request, tmp_path_factory):
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     generator = np.random.default_rng(0)
     for place in range(60):
@@ -28,7 +30,7 @@ def root(request, tmp_path_factory):
     return folder
 
 
-def test_stored_images_are_what_the_source_gives(root):
+def test_stored_images_are_what_the_source_gives(root: Path) -> None:
     source = ImageSource([root])
     (whole,) = source.chunks(1 << 62)
     images, skipped = store(source)
@@ -40,7 +42,7 @@ def test_stored_images_are_what_the_source_gives(root):
     assert source.bytes == whole.pixels.nbytes
 
 
-def test_encoded_batch_by_batch_they_are_what_they_are_at_once(root):
+def test_encoded_batch_by_batch_they_are_what_they_are_at_once(root: Path) -> None:
     images, _ = store(ImageSource([root]))
     preprocess = ImagePreprocess.fit(images, "unit")
     rows = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:40]
@@ -52,7 +54,7 @@ def test_encoded_batch_by_batch_they_are_what_they_are_at_once(root):
     assert stored.to(torch.device("cpu"))[:2].device.type == "cpu"
 
 
-def test_without_rows_they_are_all_images(root):
+def test_without_rows_they_are_all_images(root: Path) -> None:
     images, _ = store(ImageSource([root]))
     preprocess = ImagePreprocess.fit(images, "unit")
     stored, whole = StoredImages(images, None, preprocess), preprocess.encode(images)
@@ -61,7 +63,9 @@ def test_without_rows_they_are_all_images(root):
     assert torch.equal(stored[torch.tensor([3, 1])], whole[[3, 1]])
 
 
-def test_training_from_the_disk_is_training_from_memory_to_the_bit(root, monkeypatch):
+def test_training_from_the_disk_is_training_from_memory_to_the_bit(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detectors = []
     for limit in (1 << 40, 0):
         monkeypatch.setattr(memae.image.prepare, "MEMORY_BYTES", limit)
@@ -74,7 +78,9 @@ def test_training_from_the_disk_is_training_from_memory_to_the_bit(root, monkeyp
     assert np.array_equal(memory.threshold.calibration, disk.threshold.calibration)
 
 
-def test_what_cannot_be_read_is_not_stored_and_trains_no_other_model(root, monkeypatch, tmp_path):
+def test_what_cannot_be_read_is_not_stored_and_trains_no_other_model(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(root, mixed)
     (mixed / "07a.png").write_bytes(b"")
@@ -93,14 +99,14 @@ def test_what_cannot_be_read_is_not_stored_and_trains_no_other_model(root, monke
         assert np.array_equal(plain.threshold.calibration, detector.threshold.calibration)
 
 
-def test_training_from_the_disk_resumes(root, monkeypatch, tmp_path):
+def test_training_from_the_disk_resumes(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memae.image.prepare, "MEMORY_BYTES", 0)
 
     class Stop(Listener):
-        def begin(self, epochs, samples, done):
+        def begin(self, epochs: int, samples: int, done: int) -> None:
             self.epochs = epochs
 
-        def epoch(self, record):
+        def epoch(self, record: EpochRecord) -> None:
             if self.epochs == 2:
                 raise KeyboardInterrupt
 

@@ -1,4 +1,7 @@
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,18 +10,18 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from memae.errors import ConfigError, DataError
-from memae.image.evaluate import ImageEvaluation, ImageMeter, PixelMeter, read_masks
+from memae.image.evaluate import ImageEvaluation, ImageMeter, PixelEvaluation, PixelMeter, read_masks
 from memae.image.source import ImageSource
 
 
-def measured(maps, masks, **options):
+def measured(maps: list[np.ndarray], masks: list[np.ndarray], **options: Any) -> PixelEvaluation:
     meter = PixelMeter()
     for errors, mask in zip(maps, masks, strict=True):
         meter.add(np.asarray(errors, np.float32), np.asarray(mask, bool))
     return meter.result(**options)
 
 
-def literal_aupro(maps, masks, most=0.3):
+def literal_aupro(maps: list[np.ndarray], masks: list[np.ndarray], most: float = 0.3) -> float:
     """By the definition: every threshold, every region, no histogram."""
     regions = []
     for place, mask in enumerate(masks):
@@ -40,7 +43,7 @@ def literal_aupro(maps, masks, most=0.3):
     return area / most
 
 
-def test_a_case_by_hand():
+def test_a_case_by_hand() -> None:
     # ten normal pixels; a region of two pixels found at once and, at a third false pixel, one of one pixel
     errors = np.array([[9, 9, 8, 7, 6, 1, 5, 1, 1, 1, 1, 1, 1]])
     mask = np.array([[1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]])
@@ -52,14 +55,14 @@ def test_a_case_by_hand():
     assert found.pixel_auroc.value == pytest.approx((10 + 10 + 7) / 30)
 
 
-def test_half_way_to_the_limit_is_cut_between_two_points():
+def test_half_way_to_the_limit_is_cut_between_two_points() -> None:
     # one step from (0, 0) to a false share of .6 with all of the region: at .3 it is half way up
     errors = np.array([[5, 5, 5, 5, 1, 1]])
     mask = np.array([[1, 0, 0, 0, 0, 0]])
     assert measured([errors], [mask]).aupro.value == pytest.approx(0.25)
 
 
-def test_perfect_maps_are_1_and_blind_ones_half_of_the_limit():
+def test_perfect_maps_are_1_and_blind_ones_half_of_the_limit() -> None:
     mask = np.zeros((20, 30), bool)
     mask[5:9, 10:14] = True
     assert measured([mask * 3.0], [mask]).aupro.value == pytest.approx(1)
@@ -68,12 +71,12 @@ def test_perfect_maps_are_1_and_blind_ones_half_of_the_limit():
     assert blind.pixel_auroc.value == pytest.approx(0.5)
 
 
-def test_pixels_that_touch_by_a_corner_are_one_region():
+def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
     assert measured([np.eye(4)], [np.eye(4)]).regions == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_is_what_the_definition_says(seed):
+def test_it_is_what_the_definition_says(seed: int) -> None:
     generator = np.random.default_rng(seed)
     masks = [ndimage.gaussian_filter(generator.normal(size=(24, 30)), 2) > 0.15 for _ in range(4)]
     masks.append(np.zeros((24, 30), bool))
@@ -87,7 +90,7 @@ def test_it_is_what_the_definition_says(seed):
     assert found.aupro == measured(maps, masks).aupro  # the bootstrap has a seed
 
 
-def test_each_region_counts_the_same_whatever_its_size():
+def test_each_region_counts_the_same_whatever_its_size() -> None:
     mask = np.zeros((40, 40), bool)
     mask[:20] = True
     mask[30, 30] = True
@@ -96,7 +99,7 @@ def test_each_region_counts_the_same_whatever_its_size():
     assert 0.5 < found.aupro.value < 0.6  # one region of two
 
 
-def test_maps_are_brought_to_the_size_of_the_mask():
+def test_maps_are_brought_to_the_size_of_the_mask() -> None:
     mask = np.zeros((40, 60), bool)
     mask[:20, :30] = True
     found = measured([np.array([[1.0, 0.0], [0.0, 0.0]])], [mask])
@@ -104,15 +107,15 @@ def test_maps_are_brought_to_the_size_of_the_mask():
 
 
 @pytest.mark.parametrize("marked", [False, True])
-def test_masks_of_one_kind_are_refused(marked):
+def test_masks_of_one_kind_are_refused(marked: bool) -> None:
     with pytest.raises(DataError, match="the masks mark no pixel, or every one"):
         measured([np.ones((4, 4))], [np.full((4, 4), marked)])
 
 
 class TestMasks:
     @pytest.fixture
-    def folder(self, tmp_path):
-        def write(*names, size=(8, 6), value=255):
+    def folder(self, tmp_path: Path) -> Callable[..., Path]:
+        def write(*names: str, size: tuple[int, int] = (8, 6), value: int = 255) -> Path:
             for name in names:
                 (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
                 Image.new("L", size, value).save(tmp_path / name)
@@ -124,14 +127,16 @@ class TestMasks:
     ANOMALOUS = np.array([True, True, False])
 
     @pytest.mark.parametrize("names", [("crack/1_mask.png", "crack/2_mask.bmp"), ("crack/1.png", "crack/2.tif")])
-    def test_they_are_found_by_both_names_in_any_format(self, folder, names, tmp_path):
+    def test_they_are_found_by_both_names_in_any_format(
+        self, folder: Callable[..., Path], names: tuple[str, str], tmp_path: Path
+    ) -> None:
         masks = read_masks(folder(*names), self.KEYS, self.ANOMALOUS)
         assert masks.read("crack/2.jpg", (6, 8)).all()
         assert not masks.read("good/1.jpg", (6, 8)).any()
         assert masks.labels(self.KEYS, tmp_path).anomalous.tolist() == [True, True, False]
 
     @pytest.mark.parametrize("value", [1, 255])
-    def test_anything_but_black_is_marked(self, folder, value):
+    def test_anything_but_black_is_marked(self, folder: Callable[..., Path], value: int) -> None:
         assert read_masks(folder("a.png", value=value), ["a.jpg"]).read("a.jpg", (6, 8)).all()
 
     @pytest.mark.parametrize(
@@ -143,20 +148,22 @@ class TestMasks:
             ((), "holds no .png"),
         ],
     )
-    def test_missing_extra_and_double_ones_are_refused(self, folder, names, message):
+    def test_missing_extra_and_double_ones_are_refused(
+        self, folder: Callable[..., Path], names: tuple[str, ...], message: str
+    ) -> None:
         with pytest.raises(DataError, match=message):
             read_masks(folder(*names), self.KEYS, self.ANOMALOUS)
 
-    def test_a_name_for_two_images_is_refused(self, folder):
+    def test_a_name_for_two_images_is_refused(self, folder: Callable[..., Path]) -> None:
         with pytest.raises(DataError, match=r"could be the mask of a\.jpg and of a\.png; rename one"):
             read_masks(folder("a.png"), ["a.jpg", "a.png"])
 
-    def test_another_size_is_refused(self, folder):
+    def test_another_size_is_refused(self, folder: Callable[..., Path]) -> None:
         masks = read_masks(folder("a.png"), ["a.jpg"])
         with pytest.raises(DataError, match=r"a\.png: the mask has 8 x 6 px, and its image a\.jpg 9 x 6"):
             masks.read("a.jpg", (6, 9))
 
-    def test_a_broken_one_is_refused(self, folder):
+    def test_a_broken_one_is_refused(self, folder: Callable[..., Path]) -> None:
         root = folder("a.png")
         (root / "a.png").write_bytes(b"")
         with pytest.raises(DataError, match=r"a\.png: not a readable mask \(the file is empty\)"):
@@ -165,7 +172,7 @@ class TestMasks:
 
 class TestMeter:
     @pytest.fixture
-    def root(self, tmp_path):
+    def root(self, tmp_path: Path) -> Path:
         """Four images in the layout of MVTec AD; the two in test/crack have a mask of their left half."""
         generator = np.random.default_rng(0)
         for name in ("train/good/1", "test/good/1", "test/good/2", "test/crack/1", "test/crack/2"):
@@ -179,11 +186,11 @@ class TestMeter:
             Image.fromarray(left).save(tmp_path / f"ground_truth/crack/{number}_mask.png")
         return tmp_path
 
-    def test_folders_and_masks_of_mvtec_are_found(self, root):
+    def test_folders_and_masks_of_mvtec_are_found(self, root: Path) -> None:
         source = ImageSource([root / "test"])  # crack/1, crack/2, good/1, good/2
         scores = np.array([9.0, 1.0, 8.0, 2.0])
 
-        def recall(**options):
+        def recall(**options: Any) -> tuple[bool, float]:
             meter = ImageMeter.of(source, **options)
             meter.add(source.keys, scores, scores > 8.5, maps=[(key, np.ones((1, 2))) for key in source.keys])
             found = meter.result(wanted_false_alarm_rate=0.1)
@@ -194,14 +201,14 @@ class TestMeter:
         assert recall(labels=root / "ground_truth") == (True, 0.5)
         assert recall(label_column="folder", normal=["crack"]) == (False, 0)
 
-    def test_images_without_a_word_on_their_labels_are_refused(self, root):
+    def test_images_without_a_word_on_their_labels_are_refused(self, root: Path) -> None:
         source = ImageSource([root / "test"])
         with pytest.raises(ConfigError, match="say which labels: `label_column"):
             ImageMeter.of(source)
         with pytest.raises(ConfigError, match=r"`labels` .*: is no folder; the masks of images lie in one"):
             ImageMeter.of(source, labels=root / "none")
 
-    def test_scores_and_maps_are_compared_with_the_truth(self, root):
+    def test_scores_and_maps_are_compared_with_the_truth(self, root: Path) -> None:
         source = ImageSource([root / "test"])
         meter = ImageMeter.of(source, root=root)
         assert meter.takes_maps
@@ -218,7 +225,7 @@ class TestMeter:
         assert found.figures()["pixels"]["aupro"]["value"] == found.pixels.aupro.value
         assert [row[0] for row in found.table().rows][-2:] == ["pixel AUROC", "AUPRO"]
 
-    def test_without_masks_there_are_no_figures_of_pixels(self, root):
+    def test_without_masks_there_are_no_figures_of_pixels(self, root: Path) -> None:
         source = ImageSource([root / "test"])
         meter = ImageMeter.of(source, label_column="folder", normal=["good"])
         assert not meter.takes_maps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -51,7 +53,9 @@ def test_the_rebuilt_image_has_the_exact_size(patch_px: int, channels: int, heig
     width=st.integers(1, 70),
     patch_px=st.integers(1, 5),
 )
-def test_any_stack_of_strides_one_and_two_is_undone(layers, channels, height, width, patch_px) -> None:
+def test_any_stack_of_strides_one_and_two_is_undone(
+    layers: list[ConvLayer], channels: int, height: int, width: int, patch_px: int
+) -> None:
     rebuilt(tuple(layers), channels, height, width, patch_px)
 
 
@@ -82,7 +86,7 @@ def test_an_image_of_patches_is_seen_whole() -> None:
 
 
 def test_the_encoder_is_convolution_batchnorm_relu_throughout() -> None:
-    stages = list(conv_encoder(3, LAYERS))
+    stages: list[Any] = list(conv_encoder(3, LAYERS))
     kinds = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 3
     assert all(type(stage) is kind for stage, kind in zip(stages, kinds, strict=True))
     convolutions = stages[::3]
@@ -93,7 +97,7 @@ def test_the_encoder_is_convolution_batchnorm_relu_throughout() -> None:
 
 
 def test_the_decoder_has_batchnorm_and_relu_on_all_but_the_last_layer() -> None:
-    stages = list(conv_decoder(3, LAYERS, 28, 28))
+    stages: list[Any] = list(conv_decoder(3, LAYERS, 28, 28))
     kinds = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU] * 2 + [nn.ConvTranspose2d]
     assert all(type(stage) is kind for stage, kind in zip(stages, kinds, strict=True))
     layers = stages[::3]

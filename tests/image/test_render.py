@@ -12,22 +12,22 @@ from memae.types import Explanation
 GREY = np.full((60, 80, 3), 128, np.uint8)
 
 
-def explanation(error_map, x=None):
+def explanation(error_map: np.ndarray, x: np.ndarray | None = None) -> Explanation:
     return Explanation("a", 0.1, 0.5, x=x, reconstruction=x, error_map=error_map, anomaly_map=heat(error_map))
 
 
-def drawn(path):
+def drawn(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(int)
 
 
 @pytest.fixture
-def spot():
+def spot() -> np.ndarray:
     errors = np.zeros((30, 40), np.float32)
     errors[10:16, 20:26] = 4
     return errors
 
 
-def test_heat_lies_where_the_error_is_and_the_rest_stays_as_it_is(tmp_path, spot):
+def test_heat_lies_where_the_error_is_and_the_rest_stays_as_it_is(tmp_path: Path, spot: np.ndarray) -> None:
     save_map(explanation(spot), 1.0, tmp_path / "deep" / "a.png", GREY)
     found = drawn(tmp_path / "deep" / "a.png")
     assert found.shape == GREY.shape
@@ -40,14 +40,14 @@ def test_heat_lies_where_the_error_is_and_the_rest_stays_as_it_is(tmp_path, spot
     assert np.array_equal(found[:10], GREY[:10])
 
 
-def test_all_maps_have_one_scale(tmp_path, spot):
+def test_all_maps_have_one_scale(tmp_path: Path, spot: np.ndarray) -> None:
     for name, factor in (("weak", 0.1), ("hot", 1.0), ("hotter", 50.0)):
         save_map(explanation(spot * factor), 1.0, tmp_path / name, GREY)
     assert np.array_equal(drawn(tmp_path / "weak"), GREY)  # below half the threshold
     assert np.abs(drawn(tmp_path / "hot") - drawn(tmp_path / "hotter"))[25, 45].max() < 3  # twice it and above
 
 
-def test_without_a_picture_it_is_drawn_on_what_the_network_saw(tmp_path, spot):
+def test_without_a_picture_it_is_drawn_on_what_the_network_saw(tmp_path: Path, spot: np.ndarray) -> None:
     x = np.linspace(-1, 1, 30 * 40, dtype=np.float32).reshape(1, 30, 40)
     save_map(explanation(np.zeros_like(spot), x), 1.0, tmp_path / "a.png")
     found = drawn(tmp_path / "a.png")
@@ -55,7 +55,7 @@ def test_without_a_picture_it_is_drawn_on_what_the_network_saw(tmp_path, spot):
     assert (found.min(), found.max()) == (0, 255)
 
 
-def test_heat_keeps_the_sum_of_the_error_and_takes_its_peaks(spot):
+def test_heat_keeps_the_sum_of_the_error_and_takes_its_peaks(spot: np.ndarray) -> None:
     lone = np.zeros((128, 128))
     lone[64, 64] = 1
     assert heat(lone).sum() == pytest.approx(1)
@@ -75,11 +75,11 @@ def test_heat_keeps_the_sum_of_the_error_and_takes_its_peaks(spot):
         (17, "17.png"),
     ],
 )
-def test_maps_keep_the_path_of_their_image(key, path):
+def test_maps_keep_the_path_of_their_image(key: int | str, path: str) -> None:
     assert map_path(key) == Path(path)
 
 
-def test_maps_among_images_are_refused(tmp_path):
+def test_maps_among_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "images" / "deep").mkdir(parents=True)
     (tmp_path / "file").touch()
     for folder in ("images", "images/maps", "images/deep/maps"):

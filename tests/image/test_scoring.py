@@ -1,3 +1,6 @@
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
 import numpy as np
 import pytest
 import torch
@@ -23,15 +26,15 @@ from tests.scorers import error_maps, sample_scores, scorer
 
 
 @pytest.fixture
-def halving():
+def halving() -> Autoencoder:
     """Rebuilds x as x / 2."""
-    net = Autoencoder(nn.Linear(4, 4, bias=False), None, nn.Identity())
-    nn.init.eye_(net.encoder.weight).data.mul_(0.5)
-    return net
+    encoder = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(encoder.weight).data.mul_(0.5)
+    return Autoencoder(encoder, None, nn.Identity())
 
 
 @pytest.fixture
-def net():
+def net() -> Autoencoder:
     torch.manual_seed(0)
     return Autoencoder(
         nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)),
@@ -40,13 +43,13 @@ def net():
     )
 
 
-def test_a_score_is_the_mean_squared_error_over_the_sample(halving):
+def test_a_score_is_the_mean_squared_error_over_the_sample(halving: Autoencoder) -> None:
     x = torch.tensor([[2.0, 4.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [-6.0, 0.0, 0.0, 0.0]])
     assert sample_scores(halving, x).tolist() == [(1 + 4) / 4, 0.0, 9 / 4]
     assert sample_scores(halving, x).dtype == np.float64
 
 
-def test_the_error_map_is_that_of_training(halving):
+def test_the_error_map_is_that_of_training(halving: Autoencoder) -> None:
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     (part,) = error_maps(halving, x)
     assert torch.equal(part.errors, squared_error(x, x / 2))
@@ -55,7 +58,7 @@ def test_the_error_map_is_that_of_training(halving):
     assert np.array_equal(part.scores, sample_scores(halving, x))
 
 
-def test_small_batches_give_the_same_scores_in_order(net, monkeypatch):
+def test_small_batches_give_the_same_scores_in_order(net: Autoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(23, 6, generator=torch.Generator().manual_seed(0))
     whole = sample_scores(net, x)
     monkeypatch.setattr(memae.engine.scoring, "BATCH_BYTES", 5 * 6 * 4)
@@ -65,7 +68,9 @@ def test_small_batches_give_the_same_scores_in_order(net, monkeypatch):
     assert sample_scores(net, x) == pytest.approx(whole, rel=1e-5)
 
 
-def test_narrow_rows_do_not_take_more_memory_for_their_weights_than_is_meant(net, monkeypatch):
+def test_narrow_rows_do_not_take_more_memory_for_their_weights_than_is_meant(
+    net: Autoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = torch.randn(23, 6, generator=torch.Generator().manual_seed(0))
     whole = sample_scores(net, x)
     monkeypatch.setattr(memae.engine.scoring, "WEIGHT_BYTES", 7 * 10 * 4)
@@ -73,13 +78,13 @@ def test_narrow_rows_do_not_take_more_memory_for_their_weights_than_is_meant(net
     assert sample_scores(net, x) == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_sample_scores_the_same_alone_and_in_a_batch(net):
+def test_a_sample_scores_the_same_alone_and_in_a_batch(net: Autoencoder) -> None:
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
     alone = np.concatenate([sample_scores(net, row[None]) for row in x])
     assert alone == pytest.approx(sample_scores(net, x), rel=1e-5)
 
 
-def test_scoring_changes_nothing(net):
+def test_scoring_changes_nothing(net: Autoencoder) -> None:
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     net.train()
@@ -89,26 +94,26 @@ def test_scoring_changes_nothing(net):
     assert not any(part.errors.requires_grad for part in error_maps(net, x))
 
 
-def test_no_samples_have_no_scores(net):
+def test_no_samples_have_no_scores(net: Autoencoder) -> None:
     assert sample_scores(net, torch.empty(0, 6)).shape == (0,)
 
 
-def test_the_length_of_scores_is_their_number():
+def test_the_length_of_scores_is_their_number() -> None:
     assert len(Scores(np.zeros(3), ["a", "b", "c"])) == 3
 
 
 @pytest.fixture
-def blind():
+def blind() -> Autoencoder:
     """Rebuilds nothing: all of an image is left over."""
 
     class Nothing(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.zeros_like(x)
 
     return Autoencoder(nn.Sequential(nn.Conv2d(1, 1, 1)), None, Nothing())
 
 
-def test_smoothing_is_a_gaussian_over_the_residual(blind):
+def test_smoothing_is_a_gaussian_over_the_residual(blind: Autoencoder) -> None:
     x = torch.randn(3, 1, 20, 24, generator=torch.Generator().manual_seed(0))
     (part,) = error_maps(blind, x, MapSettings(1.5))
     expected = gaussian_filter(x.numpy(), (0, 0, 1.5, 1.5), truncate=8, mode="constant") ** 2
@@ -116,18 +121,18 @@ def test_smoothing_is_a_gaussian_over_the_residual(blind):
     assert np.array_equal(part.scores, sample_scores(blind, x, MapSettings(1.5)))
 
 
-def test_smoothing_keeps_what_is_everywhere_to_the_edges(blind):
+def test_smoothing_keeps_what_is_everywhere_to_the_edges(blind: Autoencoder) -> None:
     x = torch.full((1, 1, 9, 12), 3.0)
     assert sample_scores(blind, x, MapSettings(2.0)) == pytest.approx(9.0, rel=1e-5)
 
 
-def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind):
+def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind: Autoencoder) -> None:
     there, beside, more = torch.zeros(3, 1, 1, 28, 28)
     there[..., 13], beside[..., 14] = 1, 1
     more[..., 13] = more[..., 20] = 1
     moved, added = there - beside, there - more
 
-    def ratio(smooth_px):
+    def ratio(smooth_px: float) -> Any:
         a, b = sample_scores(blind, torch.stack([moved[0], added[0]]), MapSettings(smooth_px))
         return a / b
 
@@ -135,7 +140,7 @@ def test_smoothing_forgives_a_stroke_beside_its_place_and_not_one_too_many(blind
     assert ratio(1.0) < 0.5
 
 
-def joined_map(model, tiles, patch_px=1):
+def joined_map(model: Any, tiles: Tiles, patch_px: int = 1) -> JoinedMap:
     return JoinedMap.of(scorer(model, tiles, MapSettings(patch_px=patch_px)), tiles, patch_px)
 
 
@@ -165,7 +170,7 @@ def test_each_batch_is_scored_on_one_thread_and_the_setting_comes_back(
 
 
 @pytest.fixture
-def threads():
+def threads() -> Iterator[Callable[..., Any]]:
     """Sets how many threads there are; afterwards they are as many as before."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
@@ -174,11 +179,14 @@ def threads():
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("memory", [True, False])
-def test_rows_score_the_same_and_in_order_by_any_number_of_threads(memory, count, threads, monkeypatch):
+def test_rows_score_the_same_and_in_order_by_any_number_of_threads(
+    memory: bool, count: int, threads: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     items = MemAE(50, 3, temperature=0.1) if memory else None
     model = Autoencoder(fully_connected((6, 5, 3)), items, fully_connected((3, 5, 6))).eval()
-    x, told = torch.randn(5000, 6), []
+    told: list[Any] = []
+    x = torch.randn(5000, 6)
     wanted = np.concatenate([part.scores for part in error_maps(model, x)])
     monkeypatch.setattr(memae.engine.scoring, "BATCH_BYTES", 1000 * 6 * 4)
     threads(count)
@@ -187,9 +195,12 @@ def test_rows_score_the_same_and_in_order_by_any_number_of_threads(memory, count
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 23])
-def test_images_score_the_same_and_in_order_by_any_number_of_threads(size, threads, monkeypatch):
+def test_images_score_the_same_and_in_order_by_any_number_of_threads(
+    size: int, threads: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = torch.randn(23, 2, 12, 16, generator=torch.Generator().manual_seed(0))
-    wanted, told = map_maximum(x.square().mean(dim=1).numpy()), []
+    told: list[Any] = []
+    wanted = map_maximum(x.square().mean(dim=1).numpy())
     monkeypatch.setattr(memae.engine.scoring, "BATCH_BYTES", size * 2 * 12 * 16 * 4)
     for count in (1, 2, 3):
         threads(count)
@@ -200,9 +211,9 @@ def test_images_score_the_same_and_in_order_by_any_number_of_threads(size, threa
         told.clear()
 
 
-def test_what_goes_wrong_in_a_thread_is_said_and_the_setting_comes_back(threads):
+def test_what_goes_wrong_in_a_thread_is_said_and_the_setting_comes_back(threads: Callable[..., Any]) -> None:
     class Spoilt(Dark):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> NoReturn:
             raise DataError("spoilt")
 
     threads(2)
@@ -211,9 +222,11 @@ def test_what_goes_wrong_in_a_thread_is_said_and_the_setting_comes_back(threads)
     assert torch.get_num_threads() == 2
 
 
-def test_threads_take_fewer_images_where_memory_runs_out(threads, monkeypatch):
+def test_threads_take_fewer_images_where_memory_runs_out(
+    threads: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Narrow(Dark):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> Reconstruction:
             if len(x) > 3:
                 raise MemoryError
             return super().forward(x)
@@ -229,15 +242,15 @@ def test_threads_take_fewer_images_where_memory_runs_out(threads, monkeypatch):
 class Dark(nn.Module):
     """Rebuilds every image as zeros, so that its errors are its squares."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> Reconstruction:
         return Reconstruction(x * self.weight, None)
 
 
-def test_the_hottest_place_is_the_score_where_that_is_asked_for():
+def test_the_hottest_place_is_the_score_where_that_is_asked_for() -> None:
     x = torch.randn(3, 2, 64, 96, generator=torch.Generator().manual_seed(0))
     x[1, :, 20:30, 40:50] *= 3
     maps = x.square().mean(dim=1).numpy()
@@ -249,7 +262,7 @@ def test_the_hottest_place_is_the_score_where_that_is_asked_for():
     assert sample_scores(Dark(), x, MapSettings(pool="mean")).tolist() == sample_scores(Dark(), x).tolist()
 
 
-def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
+def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 1, 96, 96, generator=generator) * torch.linspace(0.9, 1.1, 40)[:, None, None, None]
     x[:20, :, 40:46, 40:46] += 4
@@ -260,7 +273,7 @@ def test_the_greatest_place_finds_a_small_defect_that_the_mean_drowns():
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 70), (40, 30), (48, 48)])
-def test_maps_of_tiles_join_to_the_map_of_the_whole(height, width):
+def test_maps_of_tiles_join_to_the_map_of_the_whole(height: int, width: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
     preprocess = ImagePreprocess.fit_tiles(levels_of(pixels, "")[None], 3, 48, 12, "none", "", deep=False)
     joined = joined_map(Dark(), Tiles.of(pixels, preprocess, ""))
@@ -278,11 +291,11 @@ def test_maps_of_tiles_join_to_the_map_of_the_whole(height, width):
     assert squares.anomaly_map[row // 4, column // 4] == squares.anomaly_map.max()
 
 
-def test_tiles_are_scored_batch_by_batch(monkeypatch):
+def test_tiles_are_scored_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     class Watched(Dark):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> Reconstruction:
             seen.append(len(x))
             return super().forward(x)
 
@@ -296,7 +309,7 @@ def test_tiles_are_scored_batch_by_batch(monkeypatch):
     assert max(seen[1:]) == 7
 
 
-def test_errors_are_multiples_of_the_usual_one_and_of_a_tenth_of_its_mean_where_there_is_none():
+def test_errors_are_multiples_of_the_usual_one_and_of_a_tenth_of_its_mean_where_there_is_none() -> None:
     usual = torch.tensor([[0.0, 1.0], [3.0, 4.0]])  # 2 on average
     x = torch.stack([torch.full((2, 2, 2), 2.0), torch.zeros(2, 2, 2)])
     (part,) = error_maps(Dark(), x, MapSettings(training_error=usual))
@@ -307,7 +320,7 @@ def test_errors_are_multiples_of_the_usual_one_and_of_a_tenth_of_its_mean_where_
     assert np.isfinite(nothing).all()
 
 
-def test_the_squares_of_a_map_are_means_over_the_pixels_that_there_are():
+def test_the_squares_of_a_map_are_means_over_the_pixels_that_there_are() -> None:
     errors = torch.rand(3, 10, 13, generator=torch.Generator().manual_seed(0))
     squares = MapSettings(patch_px=4).patches(errors)
     assert squares.shape == (3, 3, 4)
@@ -317,7 +330,7 @@ def test_the_squares_of_a_map_are_means_over_the_pixels_that_there_are():
     assert patch_means(errors[0].numpy(), 4) == pytest.approx(squares[0].numpy())
 
 
-def test_the_hottest_square_is_the_score_of_a_map_of_squares():
+def test_the_hottest_square_is_the_score_of_a_map_of_squares() -> None:
     x = torch.randn(3, 2, 96, 130, generator=torch.Generator().manual_seed(0))
     measure = MapSettings(pool="max", patch_px=4)
     (part,) = error_maps(Dark(), x, measure)
@@ -330,7 +343,7 @@ def test_the_hottest_square_is_the_score_of_a_map_of_squares():
     assert sample_scores(Dark(), x, MapSettings(patch_px=4)).tolist() == sample_scores(Dark(), x).tolist()
 
 
-def test_what_is_usual_in_a_square_is_so_at_each_of_its_pixels():
+def test_what_is_usual_in_a_square_is_so_at_each_of_its_pixels() -> None:
     usual = torch.tensor([[1.0, 2.0], [3.0, 6.0]])  # 3 on average
     x = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
     (plain,) = error_maps(Dark(), x, MapSettings(patch_px=4))
@@ -339,7 +352,7 @@ def test_what_is_usual_in_a_square_is_so_at_each_of_its_pixels():
     assert part.patches.numpy() == pytest.approx((plain.patches / (usual + 0.3)).numpy(), rel=1e-5)
 
 
-def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
+def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps() -> None:
     torch.manual_seed(0)
     model = build(preset_config("image", "image"), (3, 70, 101)).eval()
     x = torch.randn(5, 3, 70, 101)
@@ -357,7 +370,9 @@ def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps():
 
 @pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 72), (np.uint8, 70), (np.uint16, 72)])
 @pytest.mark.parametrize("scale", ["unit", "centred", "none"])
-def test_stored_images_score_as_encoded_ones(dtype, width, scale, threads):
+def test_stored_images_score_as_encoded_ones(
+    dtype: type[np.unsignedinteger], width: int, scale: Any, threads: Callable[..., Any]
+) -> None:
     threads(1)
     torch.manual_seed(0)
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 68, width, 3)).astype(dtype)
@@ -373,7 +388,7 @@ def test_stored_images_score_as_encoded_ones(dtype, width, scale, threads):
 
 @pytest.mark.parametrize("seen", [None, 128])
 @pytest.mark.parametrize("shape", [(3, 65, 256), (2, 7, 5), (1, 1), (64, 33), (1100, 30)])
-def test_heat_is_the_gaussian_of_scipy_at_any_size(shape, seen):
+def test_heat_is_the_gaussian_of_scipy_at_any_size(shape: tuple[int, ...], seen: int | None) -> None:
     errors = np.random.default_rng(0).random(shape).astype(np.float32)
     sigma = (seen or max(shape[-2:])) / 64
     wanted = gaussian_filter(errors, (0,) * (len(shape) - 2) + (sigma, sigma))

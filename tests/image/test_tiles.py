@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +24,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("height", "width", "tile", "overlap"), SIZES)
-def test_tiles_cover_an_image_from_edge_to_edge(height, width, tile, overlap):
+def test_tiles_cover_an_image_from_edge_to_edge(height: int, width: int, tile: int, overlap: int) -> None:
     tiling = Tiling(height, width, tile, overlap)
     covered = np.zeros(tiling.empty().shape, int)
     for row, column in tiling.places:
@@ -34,7 +37,7 @@ def test_tiles_cover_an_image_from_edge_to_edge(height, width, tile, overlap):
 
 
 @pytest.mark.parametrize(("height", "width", "tile", "overlap"), SIZES)
-def test_a_constant_map_joins_to_itself(height, width, tile, overlap):
+def test_a_constant_map_joins_to_itself(height: int, width: int, tile: int, overlap: int) -> None:
     tiling = Tiling(height, width, tile, overlap)
     joined = tiling.empty()
     for row, column in tiling.places:
@@ -43,7 +46,7 @@ def test_a_constant_map_joins_to_itself(height, width, tile, overlap):
     assert tiling.trimmed(joined) == pytest.approx(0.7, rel=1e-5)
 
 
-def test_maps_of_tiles_join_to_the_map_they_were_cut_from():
+def test_maps_of_tiles_join_to_the_map_they_were_cut_from() -> None:
     wanted = np.random.default_rng(0).random((1, 150, 101)).astype(np.float32)
     tiling = Tiling(150, 101, 48, 12)
     joined = tiling.empty()
@@ -52,7 +55,7 @@ def test_maps_of_tiles_join_to_the_map_they_were_cut_from():
     assert np.allclose(joined, wanted[0], rtol=1e-5)
 
 
-def test_tiles_that_disagree_leave_no_edge():
+def test_tiles_that_disagree_leave_no_edge() -> None:
     """Where neighbours differ by 1, the joined map never steps by more than a fade over their overlap has to."""
     tiling = Tiling(48, 48 * 2 - 24, 48, 24)
     joined = tiling.empty()
@@ -63,7 +66,7 @@ def test_tiles_that_disagree_leave_no_edge():
     assert steps.max() < 2.5 / 24
 
 
-def test_a_small_image_is_continued_by_reflection():
+def test_a_small_image_is_continued_by_reflection() -> None:
     pixels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     tiling = Tiling(3, 4, 6, 1)
     assert tiling.places.tolist() == [[0, 0]]
@@ -73,14 +76,14 @@ def test_a_small_image_is_continued_by_reflection():
     assert tile[0].tolist() == [0, 1, 2, 3, 2, 1]
 
 
-def test_the_tile_nearest_to_a_pixel_is_found():
+def test_the_tile_nearest_to_a_pixel_is_found() -> None:
     tiling = Tiling(100, 100, 40, 10)
     assert tiling.places[tiling.nearest(95, 20)].tolist() == [60, 0]
 
 
 @pytest.mark.parametrize("scale", ["none", "unit", "centred"])
 @pytest.mark.parametrize("deep", [False, True])
-def test_an_image_of_one_tile_is_encoded_as_an_image(scale, deep):
+def test_an_image_of_one_tile_is_encoded_as_an_image(scale: Any, deep: bool) -> None:
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (11, 3, 32, 32)).astype(np.float32 if deep else np.uint8)
     images = Images(pixels, range(11), "the array")
@@ -94,7 +97,7 @@ def test_an_image_of_one_tile_is_encoded_as_an_image(scale, deep):
         assert torch.allclose(Tiles.of(image, tiled, "the array")[:][0], x, atol=1e-5)
 
 
-def test_every_tile_is_scaled_by_the_brightness_of_its_whole_image():
+def test_every_tile_is_scaled_by_the_brightness_of_its_whole_image() -> None:
     pixels = np.full((1, 32, 64), 40, np.uint8)
     pixels[..., 32:] = 200
     preprocess = ImagePreprocess.fit_tiles(levels_of(pixels, "")[None], 1, 32, 0, "unit", "", deep=False)
@@ -104,14 +107,14 @@ def test_every_tile_is_scaled_by_the_brightness_of_its_whole_image():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
     for place, (height, width) in enumerate([(40, 60), (33, 33), (100, 20), (64, 64)]):
         Image.fromarray(generator.integers(0, 256, (height, width), np.uint8)).save(tmp_path / f"{place}.png")
     return tmp_path
 
 
-def test_images_of_several_sizes_are_stored_as_they_are(folder):
+def test_images_of_several_sizes_are_stored_as_they_are(folder: Path) -> None:
     images, skipped = store_own_size(ImageSource([folder]).own_size())
     assert (len(images), skipped) == (4, ())
     for place, pixels in enumerate(images.images):
@@ -122,7 +125,7 @@ def test_images_of_several_sizes_are_stored_as_they_are(folder):
         )
 
 
-def test_what_cannot_be_read_is_named_and_left_out_where_asked(folder):
+def test_what_cannot_be_read_is_named_and_left_out_where_asked(folder: Path) -> None:
     (folder / "1.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         store_own_size(ImageSource([folder]).own_size())
@@ -131,7 +134,7 @@ def test_what_cannot_be_read_is_named_and_left_out_where_asked(folder):
     assert [bad.key for bad in skipped] == ["1.png"]
 
 
-def test_tiles_of_many_images_are_indexed_like_a_tensor(folder):
+def test_tiles_of_many_images_are_indexed_like_a_tensor(folder: Path) -> None:
     images, _ = store_own_size(ImageSource([folder]).own_size())
     preprocess = ImagePreprocess.fit_tiles(images.levels, 1, 32, 8, "unit", "", deep=False)
     tiles = images.tiles(preprocess, None, np.random.default_rng(0))
@@ -142,7 +145,7 @@ def test_tiles_of_many_images_are_indexed_like_a_tensor(folder):
     assert torch.equal(tiles.to(torch.device("cpu"))[2:4], alone[2:4])
 
 
-def test_some_tiles_of_each_image_are_drawn_by_the_seed(folder):
+def test_some_tiles_of_each_image_are_drawn_by_the_seed(folder: Path) -> None:
     images, _ = store_own_size(ImageSource([folder]).own_size())
     preprocess = ImagePreprocess.fit_tiles(images.levels, 1, 32, 8, "unit", "", deep=False)
     drawn = [images.tiles(preprocess, 3, np.random.default_rng(seed)).places for seed in (0, 0, 1)]
@@ -152,7 +155,7 @@ def test_some_tiles_of_each_image_are_drawn_by_the_seed(folder):
     assert not np.array_equal(drawn[0], drawn[2])
 
 
-def test_nan_is_refused_by_name():
+def test_nan_is_refused_by_name() -> None:
     pixels = np.zeros((3, 40, 40), np.float32)
     pixels[1, 7, 7] = np.nan
     with pytest.raises(DataError, match="the array: image 1 holds NaN or infinite pixels"):

@@ -4,7 +4,7 @@ from tests.progress.following import Clock
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("memae.progress.work.time.monotonic", clock)
     return clock

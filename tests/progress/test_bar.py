@@ -2,6 +2,8 @@
 
 import io
 import re
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -10,12 +12,12 @@ from rich.console import Console, Group
 from memae import Detector
 from memae.progress import ProgressBar, Warn, stage
 from memae.video.frames import FrameKey
-from tests.progress.following import health, record, screens, terminal
+from tests.progress.following import Clock, health, record, screens, terminal
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))
 
 
-def shown(bar, width=80):
+def shown(bar: ProgressBar, width: int = 80) -> list[str]:
     """The lines that would stand on the screen now."""
     screen = terminal(width)
     screen.print(Group(*bar._display.get_renderables()))
@@ -23,7 +25,7 @@ def shown(bar, width=80):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_stage_is_one_line(clock, width):
+def test_a_stage_is_one_line(clock: Clock, width: int) -> None:
     bar = ProgressBar(terminal(width))
     with stage(bar, "encoding", "rows", 10_000) as done:
         clock.now += 2
@@ -33,7 +35,7 @@ def test_a_stage_is_one_line(clock, width):
         assert width - 2 <= len(line) <= width
 
 
-def test_a_total_that_is_not_known_has_a_bar_without_a_share(clock):
+def test_a_total_that_is_not_known_has_a_bar_without_a_share(clock: Clock) -> None:
     bar = ProgressBar(terminal())
     with stage(bar, "scoring", "frames") as done:
         clock.now += 2
@@ -43,7 +45,7 @@ def test_a_total_that_is_not_known_has_a_bar_without_a_share(clock):
         assert second == "gate [1].mp4 at 2.9 s"
 
 
-def test_a_training_has_a_second_line_of_loss_and_memory_on_a_usual_screen(clock):
+def test_a_training_has_a_second_line_of_loss_and_memory_on_a_usual_screen(clock: Clock) -> None:
     bar = ProgressBar(terminal(80))
     with stage(bar, "training", "samples", 50_000, epochs=5) as done:
         clock.now += 1
@@ -55,7 +57,7 @@ def test_a_training_has_a_second_line_of_loss_and_memory_on_a_usual_screen(clock
     assert max(len(first), len(second)) <= 80
 
 
-def test_of_a_training_a_line_stays(clock):
+def test_of_a_training_a_line_stays(clock: Clock) -> None:
     bar = ProgressBar(terminal(200))
     with stage(bar, "warming up", "epochs", 5), stage(bar, "training", "samples", 500, epochs=5) as done:
         done(100, None, lambda: 0.7)
@@ -64,10 +66,10 @@ def test_of_a_training_a_line_stays(clock):
     assert last == "warming up: 1 of 5 epochs, loss 0.5, held-out 0.625, items 41/50, 4.2 a query"
 
 
-def test_the_loss_is_not_asked_for_at_every_step():
+def test_the_loss_is_not_asked_for_at_every_step() -> None:
     asked = []
 
-    def loss():
+    def loss() -> Any:
         asked.append(1)
         return 0.5
 
@@ -77,7 +79,7 @@ def test_the_loss_is_not_asked_for_at_every_step():
     assert len(asked) <= 20  # each waits for the device
 
 
-def test_a_narrow_screen_cuts_the_facts_and_nothing_breaks(clock):
+def test_a_narrow_screen_cuts_the_facts_and_nothing_breaks(clock: Clock) -> None:
     bar = ProgressBar(terminal(40))
     with stage(bar, "training", "samples", 500, epochs=5) as done:
         clock.now += 1
@@ -91,7 +93,7 @@ def test_a_narrow_screen_cuts_the_facts_and_nothing_breaks(clock):
     assert max(len(first), len(second)) <= 40
 
 
-def test_what_is_over_soon_is_not_shown(clock):
+def test_what_is_over_soon_is_not_shown(clock: Clock) -> None:
     bar = ProgressBar(terminal())
     with stage(bar, "encoding", "rows", 100) as done:
         clock.now += 0.4
@@ -101,7 +103,7 @@ def test_what_is_over_soon_is_not_shown(clock):
         assert len(shown(bar)) == 1
 
 
-def test_the_inner_of_two_stages_is_shown_and_then_the_outer_one_again(clock):
+def test_the_inner_of_two_stages_is_shown_and_then_the_outer_one_again(clock: Clock) -> None:
     bar = ProgressBar(terminal())
     with stage(bar, "outer", "things"):
         clock.now += 1
@@ -114,7 +116,9 @@ def test_the_inner_of_two_stages_is_shown_and_then_the_outer_one_again(clock):
 
 @pytest.mark.parametrize("place", ["gate [1].mp4", "[/b].mp4", "[red]gate.mp4", "x" * 200, "ümlaut 門.mp4"])
 @pytest.mark.parametrize("total", [None, 10])
-def test_any_name_of_a_place_is_shown_as_it_is_and_cut_at_the_edge(clock, place, total):
+def test_any_name_of_a_place_is_shown_as_it_is_and_cut_at_the_edge(
+    clock: Clock, place: str, total: int | None
+) -> None:
     bar = ProgressBar(terminal())
     with stage(bar, "scoring", "frames", total) as done:
         clock.now += 1
@@ -124,14 +128,14 @@ def test_any_name_of_a_place_is_shown_as_it_is_and_cut_at_the_edge(clock, place,
     assert all(len(line) <= 80 for line in lines)
 
 
-def test_a_stage_leaves_nothing_on_the_screen():
+def test_a_stage_leaves_nothing_on_the_screen() -> None:
     console = terminal()
     with stage(ProgressBar(console), "scoring", "rows", 100) as done:
         done(100)
     assert screens(console) == []
 
 
-def test_a_second_stage_draws_on_lines_of_its_own(clock):
+def test_a_second_stage_draws_on_lines_of_its_own(clock: Clock) -> None:
     console, ends = terminal(), []
     bar = ProgressBar(console)
     for name in ("reading", "encoding"):
@@ -140,11 +144,12 @@ def test_a_second_stage_draws_on_lines_of_its_own(clock):
             done(50, "somewhere")
             bar._display.refresh()
         ends.append(console.file.tell())
+    assert isinstance(console.file, io.StringIO)
     second = console.file.getvalue()[ends[0] :]
     assert "\x1b[1A" not in second[: second.index("encoding")], "the cursor would go up into what stands there"
 
 
-def test_a_stage_that_fails_ends_as_well():
+def test_a_stage_that_fails_ends_as_well() -> None:
     bar = ProgressBar(terminal())
     with pytest.raises(ValueError, match="no"), stage(bar, "scoring", "rows"):
         raise ValueError("no")
@@ -156,8 +161,8 @@ def test_a_stage_that_fails_ends_as_well():
     [lambda file: ProgressBar(Console(file=file)), lambda file: ProgressBar(terminal(file=file), silent=True)],
     ids=["off a terminal", "silent"],
 )
-def test_off_a_terminal_or_silent_there_are_only_warnings(bar, clock):
-    def never():
+def test_off_a_terminal_or_silent_there_are_only_warnings(bar: Callable[..., Any], clock: Clock) -> None:
+    def never() -> NoReturn:
         raise AssertionError("it waited for the device")
 
     file = io.StringIO()
@@ -173,14 +178,14 @@ def test_off_a_terminal_or_silent_there_are_only_warnings(bar, clock):
     assert file.getvalue() == "warning: out of memory with 512 [samples] at once\n"
 
 
-def test_no_epochs_leave_no_line():
+def test_no_epochs_leave_no_line() -> None:
     console = terminal()
     with stage(ProgressBar(console), "training", "samples", 0, epochs=0):
         pass
     assert screens(console) == []
 
 
-def test_a_real_training_leaves_the_line_of_its_last_epoch():
+def test_a_real_training_leaves_the_line_of_its_last_epoch() -> None:
     console = terminal(200)
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 0}}
     detector = Detector("table-paper", settings=settings).fit(ROWS, progress=ProgressBar(console))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,13 +31,13 @@ from memae.progress import (
     stage,
 )
 from memae.video.frames import FrameKey
-from tests.progress.following import health, record
+from tests.progress.following import Clock, health, record
 
 ROWS = np.random.default_rng(0).normal(size=(60, 6))
 
 
 class TestProgressLines:
-    def test_a_line_comes_again_and_again_while_nothing_happens(self, caplog):
+    def test_a_line_comes_again_and_again_while_nothing_happens(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "memae")
         lines = ProgressLines(every_s=0.1)
         with stage(lines, "moving the items", "rounds"):
@@ -44,7 +46,9 @@ class TestProgressLines:
         assert said == ["moving the items, 0:00:00"] * len(said)
         assert 2 <= len(said) <= 4
 
-    def test_short_stages_one_after_the_other_are_told_as_a_long_one_is(self, caplog):
+    def test_short_stages_one_after_the_other_are_told_as_a_long_one_is(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.INFO, "memae")
         lines = ProgressLines(every_s=0.2)
         for number in range(10):
@@ -56,14 +60,16 @@ class TestProgressLines:
         assert 1 <= len(said) <= 2
         assert re.match(r"stage \d, ", said[0])
 
-    def test_what_is_over_soon_says_nothing(self, caplog):
+    def test_what_is_over_soon_says_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "memae")
         lines = ProgressLines()
         with stage(lines, "scoring", "rows", 10) as done:
             done(10)
         assert caplog.records == []
 
-    def test_a_training_says_epoch_loss_and_the_time_of_the_whole_job(self, caplog):
+    def test_a_training_says_epoch_loss_and_the_time_of_the_whole_job(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.INFO, "memae")
         lines = ProgressLines(every_s=0.1)
         lines(Plan((Planned("training", 0.1, training=True), Planned("setting the threshold", 100))))
@@ -74,16 +80,16 @@ class TestProgressLines:
         assert re.fullmatch(r"training, epoch 1/2, 50%, 0:0\d:\d\d left, [\d,]+ samples/s, loss 0.5", said)
         assert not said.split(" left")[0].endswith("0:00:00")
 
-    def test_warnings_come_at_once(self, caplog):
+    def test_warnings_come_at_once(self, caplog: pytest.LogCaptureFixture) -> None:
         ProgressLines()(Warn("out of memory"))
         assert [(line.levelname, line.getMessage()) for line in caplog.records] == [("WARNING", "out of memory")]
 
 
-def said(stream):
+def said(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_the_log_for_machines_has_a_line_for_all_that_happens_and_progress_once_a_second(clock):
+def test_the_log_for_machines_has_a_line_for_all_that_happens_and_progress_once_a_second(clock: Clock) -> None:
     stream = io.StringIO()
     log = JsonLog(stream)
     with stage(log, "scoring", "frames", Count(100, exact=False)) as done:
@@ -114,7 +120,7 @@ def test_the_log_for_machines_has_a_line_for_all_that_happens_and_progress_once_
     ]
 
 
-def test_the_log_for_machines_has_the_epochs_of_a_real_training():
+def test_the_log_for_machines_has_the_epochs_of_a_real_training() -> None:
     stream = io.StringIO()
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 2, "initialisation": "data"}}
     detector = Detector("table-paper", settings=settings).fit(ROWS, progress=JsonLog(stream))
@@ -144,21 +150,21 @@ def test_the_log_for_machines_has_the_epochs_of_a_real_training():
     assert begun.count("training") == begun.count("training_end") == 2
 
 
-def test_a_memory_that_is_filled_at_the_end_is_told_after_the_training():
+def test_a_memory_that_is_filled_at_the_end_is_told_after_the_training() -> None:
     stream = io.StringIO()
     Detector(settings={"train": {"epochs": 2}, "memory": {"num_items": 12}}).fit(ROWS, progress=JsonLog(stream))
     told = [line.get("stage", "training") for line in said(stream) if line["event"] in ("stage", "training")]
     assert told[2:6] == ["encoding", "training", "encoding for the memory", "starting the memory (data)"]
 
 
-def test_the_log_for_machines_holds_nothing_that_json_cannot():
+def test_the_log_for_machines_holds_nothing_that_json_cannot() -> None:
     stream = io.StringIO()
     JsonLog(stream).say("result", loss=float("nan"), interval=(1.0, float("inf")), deep={"x": [float("-inf")]})
     (line,) = said(stream)
     assert (line["loss"], line["interval"], line["deep"]) == (None, [1.0, None], {"x": [None]})
 
 
-def test_lines_of_other_loggers_are_json_as_well():
+def test_lines_of_other_loggers_are_json_as_well() -> None:
     stream = io.StringIO()
     handler = JsonLog(stream).handler
     for level in (logging.INFO, logging.WARNING):
@@ -169,7 +175,7 @@ def test_lines_of_other_loggers_are_json_as_well():
     ]
 
 
-def test_a_job_has_its_time_left_beside_that_of_the_stage(clock):
+def test_a_job_has_its_time_left_beside_that_of_the_stage(clock: Clock) -> None:
     stream = io.StringIO()
     log = JsonLog(stream)
     log(Plan((Planned("scoring", 1), Planned("setting the threshold", 3))))
@@ -180,11 +186,11 @@ def test_a_job_has_its_time_left_beside_that_of_the_stage(clock):
     assert (told["left_s"], told["job_left_s"]) == (1.0, 7.0)
 
 
-def training(epochs, done):
+def training(epochs: int, done: int) -> Stage:
     return Stage("training", "samples", Count(100 * epochs), 100 * done, epochs)
 
 
-def test_a_line_holds_the_whole_record(tmp_path):
+def test_a_line_holds_the_whole_record(tmp_path: Path) -> None:
     lines = JsonLines(tmp_path / "deep" / "train.jsonl")
     lines(training(3, 0))
     first, second = record(1, memory=health()), record(2, held_out_loss=None)
@@ -195,12 +201,14 @@ def test_a_line_holds_the_whole_record(tmp_path):
     assert text.endswith("\n")
 
 
-def epochs(path):
+def epochs(path: Path) -> list[int]:
     return [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize(("done", "kept"), [(0, []), (2, [1, 2]), (4, [1, 2, 3, 4]), (6, [1, 2, 3, 4])])
-def test_lines_beyond_a_resumed_epoch_are_dropped_and_a_new_training_starts_anew(tmp_path, done, kept):
+def test_lines_beyond_a_resumed_epoch_are_dropped_and_a_new_training_starts_anew(
+    tmp_path: Path, done: int, kept: list[int]
+) -> None:
     path = tmp_path / "train.jsonl"
     lines = JsonLines(path)
     lines(training(9, 0))
@@ -213,11 +221,11 @@ def test_lines_beyond_a_resumed_epoch_are_dropped_and_a_new_training_starts_anew
     assert epochs(path) == [*kept, done + 1]
 
 
-def points(path, tag="loss/training"):
+def points(path: Path, tag: str = "loss/training") -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in EventAccumulator(str(path)).Reload().Scalars(tag)]
 
 
-def test_tensorboard_gets_loss_speed_and_every_figure_of_the_memory(tmp_path):
+def test_tensorboard_gets_loss_speed_and_every_figure_of_the_memory(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     board(training(3, 0))
     board(record(1, loss=0.5, held_out_loss=0.25, memory=health()))
@@ -232,7 +240,9 @@ def test_tensorboard_gets_loss_speed_and_every_figure_of_the_memory(tmp_path):
 
 
 @pytest.mark.parametrize(("done", "shown"), [(0, [(1, 0.25)]), (2, [(1, 0.5), (2, 0.5), (3, 0.25)])])
-def test_tensorboard_shows_one_curve_after_a_resume_and_after_a_warm_up(tmp_path, done, shown):
+def test_tensorboard_shows_one_curve_after_a_resume_and_after_a_warm_up(
+    tmp_path: Path, done: int, shown: list[tuple[int, float]]
+) -> None:
     board = TensorBoard(tmp_path)
     board(training(9, 0))
     for epoch in (1, 2, 3, 4):
@@ -244,7 +254,7 @@ def test_tensorboard_shows_one_curve_after_a_resume_and_after_a_warm_up(tmp_path
     assert points(tmp_path) == shown
 
 
-def test_tensorboard_reads_trainings_in_their_order(tmp_path):
+def test_tensorboard_reads_trainings_in_their_order(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     for loss in (0.5, 0.25):
         board(training(9, 0))
@@ -255,7 +265,7 @@ def test_tensorboard_reads_trainings_in_their_order(tmp_path):
     assert points(tmp_path) == [(1, 0.25)]
 
 
-def test_logs_of_a_training_with_a_warm_up_hold_the_main_training(tmp_path):
+def test_logs_of_a_training_with_a_warm_up_hold_the_main_training(tmp_path: Path) -> None:
     settings = {"train": {"epochs": 3}, "memory": {"num_items": 12, "warmup_epochs": 5}}
     progress = several(JsonLines(tmp_path / "train.jsonl"), TensorBoard(tmp_path))
     detector = Detector("table-paper", settings=settings).fit(ROWS, progress=progress)
@@ -265,7 +275,7 @@ def test_logs_of_a_training_with_a_warm_up_hold_the_main_training(tmp_path):
     assert [value for _, value in points(tmp_path)] == pytest.approx(losses)
 
 
-def test_without_the_package_the_message_is_the_install_command():
+def test_without_the_package_the_message_is_the_install_command() -> None:
     code = """
 import sys
 sys.modules["tensorboard"] = None  # as if it were not installed

@@ -1,4 +1,6 @@
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from memae.types import batches, fitting
 X = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
 
 
-def test_rows_in_a_file_are_indexed_like_the_tensor():
+def test_rows_in_a_file_are_indexed_like_the_tensor() -> None:
     rows = Rows.write(X.split(13), X.shape, "t.csv")
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))[:30]
     part, expected = rows.part(order), X[order]
@@ -26,11 +28,11 @@ def test_rows_in_a_file_are_indexed_like_the_tensor():
     assert fitting(part, 280) == 10
 
 
-def test_a_disk_without_room_is_said_before_anything_is_written(monkeypatch):
+def test_a_disk_without_room_is_said_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(total=10**9, free=50 * 10**6 + 4 * X.numel() - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
 
-    def never():
+    def never() -> Iterator[Any]:
         raise AssertionError("written")
         yield
 

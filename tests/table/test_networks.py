@@ -12,8 +12,13 @@ from memae.table.networks import fully_connected
 def test_tanh_lies_between_the_layers_and_not_behind_the_last() -> None:
     network = fully_connected((120, 60, 30, 10, 3))
     assert [type(stage) for stage in network] == [nn.Linear, nn.Tanh] * 3 + [nn.Linear]
-    assert [(s.in_features, s.out_features) for s in network[::2]] == [(120, 60), (60, 30), (30, 10), (10, 3)]
-    assert all(stage.bias is not None for stage in network[::2])
+    assert [(s.in_features, s.out_features) for s in network.modules() if isinstance(s, nn.Linear)] == [
+        (120, 60),
+        (60, 30),
+        (30, 10),
+        (10, 3),
+    ]
+    assert all(stage.bias is not None for stage in [*network.children()][::2])
 
 
 def test_one_layer_is_linear() -> None:

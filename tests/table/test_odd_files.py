@@ -1,6 +1,9 @@
 """Files as people have them: what is read of each, or what is said, when training, when scoring and when skipping."""
 
 import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,8 @@ from memae.errors import DataError
 from memae.modality import FitOptions, collect, open_source, prepare, preset_config
 from memae.table.csv import CsvSource
 from memae.table.fit_schema import survey
-from memae.table.schema import column_kind
+from memae.table.schema import ColumnKind, column_kind
+from memae.table.source import Table
 
 PLAIN = "a,b,c\n1,x,true\n2,y,false\n"
 ROWS = [[1, "x", True], [2, "y", False]]
@@ -21,7 +25,7 @@ UMLAUTS = "naïve,b\ngrüße,1\ncafé,2\n"
 CELL = "in the number column"
 
 # a file, the kinds of its columns, and its first rows
-READ = {
+READ: dict[str, tuple[Any, str, list[Any]]] = {
     "CRLF": (PLAIN.replace("\n", "\r\n"), "ncb", ROWS),
     "CR alone": (PLAIN.replace("\n", "\r"), "ncb", ROWS),
     "all ends of lines": ("a,b\r\n1,x\n2,y\r\n3,z\r4,w\n", "nc", [[1, "x"], [2, "y"], [3, "z"], [4, "w"]]),
@@ -126,24 +130,26 @@ SKIPPED = {
     "codes": ("a,b\n" + "".join(f"{i},A{i % 3}\n" for i in range(40)), {}),
 }  # fmt: skip
 
-KINDS = {"n": "number", "c": "category", "b": "boolean"}
+KINDS: dict[str, ColumnKind] = {"n": "number", "c": "category", "b": "boolean"}
 
 
 @pytest.fixture
-def path(tmp_path):
-    def write(content):
+def path(tmp_path: Path) -> Callable[..., Path]:
+    def write(content: str) -> Path:
         (tmp_path / "t.csv").write_bytes(content.encode() if isinstance(content, str) else content)
         return tmp_path / "t.csv"
 
     return write
 
 
-def rows_of(table):
+def rows_of(table: Table) -> list[list[float | str]]:
     return [list(row.values()) for row in table.columns.to_pylist()]
 
 
 @pytest.mark.parametrize("name", READ)
-def test_an_odd_file_is_read_the_same_when_training_when_scoring_and_when_skipping(path, name):
+def test_an_odd_file_is_read_the_same_when_training_when_scoring_and_when_skipping(
+    path: Callable[..., Path], name: str
+) -> None:
     content, kinds, expected = READ[name]
     table = collect(CsvSource(path(content), {}))
     assert "".join(column_kind(kind)[0] for kind in table.columns.schema.types) == kinds
@@ -160,7 +166,9 @@ def test_an_odd_file_is_read_the_same_when_training_when_scoring_and_when_skippi
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_odd_file_that_cannot_be_learnt_from_is_refused_in_one_sentence(path, name, stream):
+def test_an_odd_file_that_cannot_be_learnt_from_is_refused_in_one_sentence(
+    path: Callable[..., Path], name: str, stream: bool
+) -> None:
     content, message = REFUSED[name]
     settings = {"train": {"patience": 0, "validation_share": 0}, "threshold": {"calibration_share": 0}}
     config = override(preset_config("table-paper", "table"), settings, "test")
@@ -169,12 +177,12 @@ def test_an_odd_file_that_cannot_be_learnt_from_is_refused_in_one_sentence(path,
 
 
 @pytest.mark.parametrize("name", SKIPPED)
-def test_bad_rows_of_an_odd_file_are_skipped(path, name):
+def test_bad_rows_of_an_odd_file_are_skipped(path: Callable[..., Path], name: str) -> None:
     content, bad = SKIPPED[name]
     assert dict(collect(CsvSource(path(content), {}).skipping()).unreadable) == bad
 
 
-def test_a_word_among_numbers_is_found_however_late_it_stands():
+def test_a_word_among_numbers_is_found_however_late_it_stands() -> None:
     parts = [pa.table({"a": list(map(str, range(start, start + 5000)))}) for start in range(0, 50_000, 5000)]
     tables = [*parts, pa.table({"a": ["12", "oops", "13"]})]
     with pytest.raises(DataError, match="column 'a' holds 'oops' among numbers"):
@@ -193,7 +201,7 @@ PARQUET = {
 
 
 @pytest.mark.parametrize("name", PARQUET)
-def test_odd_columns_of_parquet_are_read(tmp_path, name):
+def test_odd_columns_of_parquet_are_read(tmp_path: Path, name: str) -> None:
     column, kind = PARQUET[name]
     pq.write_table(pa.table({"a": column}), tmp_path / "t.parquet")
     table = collect(open_source(tmp_path / "t.parquet"))
@@ -201,6 +209,6 @@ def test_odd_columns_of_parquet_are_read(tmp_path, name):
     assert table.columns["a"].to_pylist() == column.to_pylist()
 
 
-def test_an_index_of_pandas_that_is_a_range_hides_no_column(tmp_path):
+def test_an_index_of_pandas_that_is_a_range_hides_no_column(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1.0], "b": [2.0]}, index=pd.RangeIndex(5, 6)).to_parquet(tmp_path / "t.parquet")
     assert collect(open_source(tmp_path / "t.parquet")).columns.column_names == ["a", "b"]

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -6,9 +7,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from pyarrow.lib import DataType
 
 from memae.errors import DataError
 from memae.modality import collect, modality_named, open_source
+from memae.table.config import NumberScale
 from memae.table.fit_schema import TableSummary, hints, survey
 from memae.table.schema import TablePreprocess, column_kind
 from memae.table.source import Table
@@ -25,19 +28,21 @@ FRAME = pd.DataFrame(
 )
 
 
-def samples(x):
+def samples(x: np.ndarray | pd.DataFrame) -> Any:
     return collect(open_source(x))
 
 
-def fit(x, number_scale="standard", dropped=()):
+def fit(
+    x: np.ndarray | pd.DataFrame, number_scale: NumberScale = "standard", dropped: tuple[str, ...] = ()
+) -> TablePreprocess:
     return fit_table(samples(x), number_scale, dropped=dropped)
 
 
-def encode(preprocess, x):
+def encode(preprocess: TablePreprocess, x: np.ndarray | pd.DataFrame | Any) -> torch.Tensor:
     return preprocess.encode(collect(open_source(x, modality_named("table"), preprocess)))
 
 
-def test_numbers_are_scaled_and_categories_one_hot_with_a_place_for_the_unseen():
+def test_numbers_are_scaled_and_categories_one_hot_with_a_place_for_the_unseen() -> None:
     encoded = encode(fit(FRAME), FRAME)
     deviation = np.std([1, 2, 3, 6])
     expected = [
@@ -51,20 +56,20 @@ def test_numbers_are_scaled_and_categories_one_hot_with_a_place_for_the_unseen()
     assert fit(FRAME).shape == (9,)
 
 
-def test_a_schema_survives_being_written_as_json():
+def test_a_schema_survives_being_written_as_json() -> None:
     fitted = fit(FRAME, dropped=("id",))
     loaded = TablePreprocess.model_validate(json.loads(json.dumps(fitted.model_dump())))
     assert loaded == fitted
     assert torch.equal(encode(loaded, FRAME), encode(fitted, FRAME))
 
 
-def test_minmax_scaling_takes_least_to_greatest_to_0_to_1():
+def test_minmax_scaling_takes_least_to_greatest_to_0_to_1() -> None:
     encoded = encode(fit(FRAME, number_scale="minmax"), FRAME)
     assert encoded[:, 0].tolist() == pytest.approx([0, 0.2, 0.4, 1])
     assert encoded[:, 5].tolist() == [0, 0, 1, 1]
 
 
-def test_log_scaling_draws_in_both_tails_and_keeps_the_sign():
+def test_log_scaling_draws_in_both_tails_and_keeps_the_sign() -> None:
     values = np.array([[0.0], [np.expm1(1)], [-np.expm1(1)], [np.expm1(4)], [-np.expm1(4)]])
     preprocess = fit(values, number_scale="log")
     encoded = encode(preprocess, values)[:, 0].numpy()
@@ -73,7 +78,7 @@ def test_log_scaling_draws_in_both_tails_and_keeps_the_sign():
 
 
 @pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
-def test_readable_undoes_encode(number_scale):
+def test_readable_undoes_encode(number_scale: NumberScale) -> None:
     generator = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -91,7 +96,7 @@ def test_readable_undoes_encode(number_scale):
     assert found["flag"].tolist() == [str(flag).lower() for flag in frame["flag"]]
 
 
-def test_sum_columns_adds_up_the_features_of_each_column():
+def test_sum_columns_adds_up_the_features_of_each_column() -> None:
     preprocess = fit(FRAME)
     features = torch.arange(18.0).view(2, 9)
     folded = preprocess.sum_columns(features)
@@ -99,7 +104,7 @@ def test_sum_columns_adds_up_the_features_of_each_column():
     assert torch.equal(folded.sum(dim=1), features.sum(dim=1))
 
 
-def test_cells_stand_in_their_own_units_most_surprising_first():
+def test_cells_stand_in_their_own_units_most_surprising_first() -> None:
     preprocess = fit(FRAME)
     expected = encode(preprocess, FRAME)[0]
     errors = torch.tensor([0.1, 0.2, 0.3, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0])
@@ -114,44 +119,44 @@ def test_cells_stand_in_their_own_units_most_surprising_first():
     assert [cell.error for cell in cells] == pytest.approx([0.5, 0.1, 0.05, 0.0])
 
 
-def test_an_unseen_category_takes_the_last_place_and_reads_as_unseen():
+def test_an_unseen_category_takes_the_last_place_and_reads_as_unseen() -> None:
     preprocess = fit(FRAME)
     encoded = encode(preprocess, FRAME.assign(colour="mauve"))
     assert encoded[:, 1:5].tolist() == [[0, 0, 0, 1]] * 4
     assert [row[1] for row in preprocess.readable(encoded)] == ["(unseen)"] * 4
 
 
-def test_a_truth_value_that_training_never_had_is_unseen():
+def test_a_truth_value_that_training_never_had_is_unseen() -> None:
     preprocess = fit(pd.DataFrame({"on": [False, False, False]}))
     assert encode(preprocess, pd.DataFrame({"on": [True, False]})).tolist() == [[0, 1], [1, 0]]
 
 
-def test_a_number_is_a_category_where_training_had_words():
+def test_a_number_is_a_category_where_training_had_words() -> None:
     preprocess = fit(pd.DataFrame({"code": ["7", "8"]}))
     assert encode(preprocess, pd.DataFrame({"code": [8, 9]})).tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
 @pytest.mark.parametrize("value", [0.0, 5.0, -1e9, 1e-12])
-def test_a_constant_column_stays_finite_and_shows_a_change(number_scale, value):
+def test_a_constant_column_stays_finite_and_shows_a_change(number_scale: NumberScale, value: float) -> None:
     preprocess = fit(np.full((4, 1), value), number_scale=number_scale)
     assert encode(preprocess, np.full((4, 1), value)).abs().max() < 1e-6
     changed = encode(preprocess, np.array([[value + max(1.0, abs(value))]]))
     assert changed.item() == pytest.approx(1.0) if number_scale != "log" else abs(changed.item()) > 0.03
 
 
-def test_a_constant_column_may_be_so_large_that_its_square_is_no_number():
+def test_a_constant_column_may_be_so_large_that_its_square_is_no_number() -> None:
     (column,) = fit(np.full((4, 1), 1e200)).columns
     assert (column.constant, column.centre, column.spread) == (True, 1e200, 1e200)
 
 
-def test_columns_are_found_by_name_in_any_order():
+def test_columns_are_found_by_name_in_any_order() -> None:
     preprocess = fit(FRAME)
     shuffled = FRAME[["sealed", "count", "width", "colour"]]
     assert torch.equal(encode(preprocess, shuffled), encode(preprocess, FRAME))
 
 
-def test_columns_left_out_in_training_may_be_there_or_not():
+def test_columns_left_out_in_training_may_be_there_or_not() -> None:
     preprocess = fit(FRAME.drop(columns="count"), dropped=("count",))
     assert torch.equal(encode(preprocess, FRAME), encode(preprocess, FRAME.drop(columns="count")))
 
@@ -203,7 +208,7 @@ def test_columns_left_out_in_training_may_be_there_or_not():
         "number in truth",
     ],
 )
-def test_rows_that_do_not_fit_the_schema_are_refused_by_column_and_row(given, what):
+def test_rows_that_do_not_fit_the_schema_are_refused_by_column_and_row(given: pd.DataFrame, what: str) -> None:
     with pytest.raises(DataError, match=f"the DataFrame: {what}"):
         encode(fit(FRAME), given)
 
@@ -245,18 +250,20 @@ def test_rows_that_do_not_fit_the_schema_are_refused_by_column_and_row(given, wh
     ],
 )
 @pytest.mark.parametrize("number_scale", ["standard", "minmax"])
-def test_columns_that_cannot_be_learnt_are_refused(given, what, number_scale):
+def test_columns_that_cannot_be_learnt_are_refused(
+    given: pd.DataFrame | pl.DataFrame, what: str, number_scale: NumberScale
+) -> None:
     with pytest.raises(DataError, match=f"the DataFrame: {what}"):
         fit(given, number_scale=number_scale)
 
 
-def test_a_thousand_categories_are_still_categories():
+def test_a_thousand_categories_are_still_categories() -> None:
     (column,) = fit(pd.DataFrame({"town": [f"town {i:03}" for i in range(1000)]})).columns
     assert len(column.categories) == 1000
     assert column.width == 1001
 
 
-def test_duplicate_columns_are_refused_in_training_and_later():
+def test_duplicate_columns_are_refused_in_training_and_later() -> None:
     twice = Table(pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=["a", "a"]), [0], "t.csv")
     with pytest.raises(DataError, match=r"t\.csv: column names must differ; given twice: a"):
         fit_table(twice, "standard")
@@ -264,12 +271,12 @@ def test_duplicate_columns_are_refused_in_training_and_later():
         fit(pd.DataFrame({"a": [1.0, 2.0]})).encode(twice)
 
 
-def test_a_table_without_columns_is_refused():
+def test_a_table_without_columns_is_refused() -> None:
     with pytest.raises(DataError, match=r"t\.csv: no columns are left to learn from; drop fewer"):
         fit_table(Table(pa.table({}), [], "t.csv"), "standard")
 
 
-def test_values_out_of_all_proportion_stay_finite_and_far():
+def test_values_out_of_all_proportion_stay_finite_and_far() -> None:
     preprocess = fit(FRAME)
     encoded = encode(preprocess, FRAME.assign(width=[1.7e308, -1.7e308, 1e30, -1e30]))
     assert torch.isfinite(encoded.square()).all()
@@ -299,7 +306,7 @@ def test_values_out_of_all_proportion_stay_finite_and_far():
     ],
     ids=str,
 )
-def test_the_kind_of_an_arrow_type(kind, expected):
+def test_the_kind_of_an_arrow_type(kind: DataType, expected: str | None) -> None:
     assert column_kind(kind) == expected
 
 
@@ -312,7 +319,7 @@ def test_the_kind_of_an_arrow_type(kind, expected):
         pa.table({"k": pa.array(["b", "a", "b"]).dictionary_encode()}),
     ],
 )
-def test_categorical_columns_are_categories(frame):
+def test_categorical_columns_are_categories(frame: pd.DataFrame | pl.DataFrame | Any) -> None:
     preprocess = fit(frame)
     assert encode(preprocess, frame).tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
 
@@ -327,7 +334,7 @@ HOLES = pd.DataFrame(
 
 
 @pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
-def test_a_missing_number_is_0_and_has_a_feature_and_a_missing_category_is_one(number_scale):
+def test_a_missing_number_is_0_and_has_a_feature_and_a_missing_category_is_one(number_scale: NumberScale) -> None:
     preprocess = fit(HOLES, number_scale=number_scale)
     encoded = encode(preprocess, HOLES)
     assert preprocess.shape == (2 + 4 + 4,)
@@ -345,20 +352,20 @@ def test_a_missing_number_is_0_and_has_a_feature_and_a_missing_category_is_one(n
     assert preprocess.readable(encoded)[1] == ["(missing)", "(missing)", "false"]
 
 
-def test_a_missing_category_that_training_never_had_is_unseen():
+def test_a_missing_category_that_training_never_had_is_unseen() -> None:
     encoded = encode(fit(FRAME), FRAME.assign(colour=["red", None, "red", None]))
     assert encoded[:, 1:5].tolist() == [[0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]]
     assert torch.equal(encode(fit(FRAME), FRAME.assign(colour=None)), encode(fit(FRAME), FRAME.assign(colour="?")))
 
 
-def test_a_column_without_any_value_is_missing_everywhere_whatever_its_type():
+def test_a_column_without_any_value_is_missing_everywhere_whatever_its_type() -> None:
     frame = pd.DataFrame({"a": [1.0, None, 3.0], "b": ["x", "y", None]})
     preprocess = fit(frame)
     void = pa.table({"a": pa.nulls(2), "b": pa.nulls(2)})
     assert encode(preprocess, void).tolist() == [[0, 1, 1, 0, 0, 0]] * 2
 
 
-def test_rows_that_cannot_be_encoded_are_named_and_the_others_are_as_ever():
+def test_rows_that_cannot_be_encoded_are_named_and_the_others_are_as_ever() -> None:
     given = FRAME.assign(width=[1, np.nan, np.inf, 6], count=[10, None, 30, 30])
     x, bad = fit(FRAME).encode_rows(samples(given))
     assert dict(bad) == {1: "has no value in column 'width'", 2: "holds inf in column 'width'"}
@@ -366,14 +373,14 @@ def test_rows_that_cannot_be_encoded_are_named_and_the_others_are_as_ever():
     assert not x[[1, 2]].any()
 
 
-def test_what_is_missing_only_among_the_held_out_rows_has_a_feature_too():
+def test_what_is_missing_only_among_the_held_out_rows_has_a_feature_too() -> None:
     table = samples(FRAME)
     preprocess = fit_table(table, "standard", missing={"width": 0.01})
     assert preprocess.shape == (10,)
     assert encode(preprocess, FRAME.assign(width=np.nan))[:, :2].tolist() == [[0, 1]] * 4
 
 
-def test_cells_and_shares_of_a_missing_value_are_of_its_column():
+def test_cells_and_shares_of_a_missing_value_are_of_its_column() -> None:
     preprocess = fit(HOLES)
     expected = encode(preprocess, HOLES)[0]
     cells = preprocess.cells(samples(HOLES), 1, expected, torch.arange(10.0))
@@ -385,7 +392,7 @@ def test_cells_and_shares_of_a_missing_value_are_of_its_column():
 
 
 @pytest.mark.parametrize("codes", [[80, 443, 80], [80.0, 443.0, 80.0]])
-def test_numbers_that_the_user_calls_categories_are(codes):
+def test_numbers_that_the_user_calls_categories_are(codes: list[float]) -> None:
     frame = pd.DataFrame({"port": codes, "size": [1.0, 2.0, 3.0]})
     preprocess = fit_table(samples(frame), "standard", categorical=["port"])
     assert preprocess.columns[0].categories == ("443", "80")
@@ -396,7 +403,7 @@ def test_numbers_that_the_user_calls_categories_are(codes):
         fit_table(samples(frame), "standard", categorical=["prot"])
 
 
-def test_only_columns_of_few_whole_numbers_are_asked_about():
+def test_only_columns_of_few_whole_numbers_are_asked_about() -> None:
     frame = pd.DataFrame(
         {
             "flag": [0, 1] * 20,
@@ -412,7 +419,7 @@ def test_only_columns_of_few_whole_numbers_are_asked_about():
     assert hints(fit(frame.drop(columns="port"))) == []
 
 
-def test_the_schema_knows_constant_columns_and_how_far_a_column_reaches():
+def test_the_schema_knows_constant_columns_and_how_far_a_column_reaches() -> None:
     frame = pd.DataFrame({"same": [5.0] * 100, "tail": [0.0] * 99 + [1000.0]})
     same, tail = fit(frame).columns
     assert (same.constant, same.spread, same.reach) == (True, 5.0, 0.0)
@@ -423,7 +430,7 @@ def test_the_schema_knows_constant_columns_and_how_far_a_column_reaches():
 
 @pytest.mark.parametrize("number_scale", ["standard", "minmax", "log"])
 @pytest.mark.parametrize("size", [1, 7, 100])
-def test_a_summary_of_chunks_is_that_of_the_whole(number_scale, size):
+def test_a_summary_of_chunks_is_that_of_the_whole(number_scale: NumberScale, size: int) -> None:
     generator = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -432,7 +439,7 @@ def test_a_summary_of_chunks_is_that_of_the_whole(number_scale, size):
             "late": [np.nan] * 200 + [1.0, 2.0] * 50,
             "same": 3.0,
             "code": generator.integers(5, size=300),
-            "word": generator.choice(["a", "b", None], 300),
+            "word": generator.choice(np.array(["a", "b", None], object), 300),
             "flag": generator.random(300) < 0.3,
         }
     )

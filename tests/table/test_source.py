@@ -1,4 +1,6 @@
 import datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,23 +12,24 @@ from pyarrow import feather
 
 from memae.errors import DataError
 from memae.modality import collect
-from memae.table.source import ArrowSource, ParquetSource, TableSource, from_frame, is_frame
+from memae.table.source import ArrowSource, ColumnSource, ParquetSource, Table, TableSource, from_frame, is_frame
 from memae.types import EVERYTHING
 
 
-def everything(source):
-    return collect(source)
+def everything(source: ColumnSource) -> Table:
+    table: Table = collect(source)
+    return table
 
 
-def rows(source, size=EVERYTHING):
+def rows(source: ColumnSource, size: int = EVERYTHING) -> list[dict[str, Any]]:
     return [row for part in source.chunks(size) for row in part.columns.to_pylist()]
 
 
-def keys(source, size):
+def keys(source: ColumnSource, size: int) -> list[Any]:
     return [key for part in source.chunks(size) for key in part.keys]
 
 
-def parquet(path, count=10, row_group_size=3):
+def parquet(path: Path, count: int = 10, row_group_size: int = 3) -> Any:
     table = pa.table(
         {
             "a": [i / 4 for i in range(count)],
@@ -39,7 +42,7 @@ def parquet(path, count=10, row_group_size=3):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 7, 100])
-def test_parquet_chunks_are_the_whole_in_order_across_row_groups(tmp_path, size):
+def test_parquet_chunks_are_the_whole_in_order_across_row_groups(tmp_path: Path, size: int) -> None:
     table = parquet(tmp_path / "t.parquet")
     source = ParquetSource(tmp_path / "t.parquet")
     assert rows(source) == table.to_pylist()
@@ -48,7 +51,7 @@ def test_parquet_chunks_are_the_whole_in_order_across_row_groups(tmp_path, size)
     assert max(len(part) for part in source.chunks(size)) <= size
 
 
-def test_parquet_columns_can_be_left_out_and_asked_for_as_labels(tmp_path):
+def test_parquet_columns_can_be_left_out_and_asked_for_as_labels(tmp_path: Path) -> None:
     parquet(tmp_path / "t.parquet")
     source = ParquetSource(tmp_path / "t.parquet")
     assert source.labels("c").tolist()[:2] == ["true", "false"]
@@ -61,13 +64,13 @@ def test_parquet_columns_can_be_left_out_and_asked_for_as_labels(tmp_path):
 
 
 @pytest.mark.parametrize("name", [None, "serial"])
-def test_a_pandas_index_in_a_parquet_file_is_no_column(tmp_path, name):
+def test_a_pandas_index_in_a_parquet_file_is_no_column(tmp_path: Path, name: str | None) -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0]}, index=pd.Index(["u", "v"], name=name))
     frame.to_parquet(tmp_path / "t.parquet")
     assert everything(ParquetSource(tmp_path / "t.parquet")).columns.column_names == ["a"]
 
 
-def test_damaged_parquet_files_are_refused(tmp_path):
+def test_damaged_parquet_files_are_refused(tmp_path: Path) -> None:
     parquet(tmp_path / "t.parquet")
     content = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "short.parquet").write_bytes(content[:200])
@@ -81,7 +84,7 @@ def test_damaged_parquet_files_are_refused(tmp_path):
             rows(ParquetSource(tmp_path / "bytes.parquet"), size)
 
 
-def test_a_parquet_file_without_rows_yields_nothing(tmp_path):
+def test_a_parquet_file_without_rows_yields_nothing(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": pa.array([], pa.float64())}), tmp_path / "t.parquet")
     assert rows(ParquetSource(tmp_path / "t.parquet"), 5) == []
 
@@ -97,14 +100,14 @@ def test_a_parquet_file_without_rows_yields_nothing(tmp_path):
     ],
     ids=["text", "numbers", "pairs", "dates", "named like a column"],
 )
-def test_a_pandas_index_gives_the_keys_and_no_column(index):
+def test_a_pandas_index_gives_the_keys_and_no_column(index: pd.Index | list[int | str]) -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": ["x", "y", "x"]}, index=index)
     source = from_frame(frame)
     assert keys(source, 2) == list(frame.index)
     assert rows(source, 2) == frame.to_dict("records")
 
 
-def test_polars_and_plain_pandas_frames_are_keyed_by_row_number():
+def test_polars_and_plain_pandas_frames_are_keyed_by_row_number() -> None:
     columns = {"a": [1.0, 2.0, 3.0], "b": ["x", "y", "x"], "c": [True, False, True]}
     for frame in (pd.DataFrame(columns), pl.DataFrame(columns)):
         source = from_frame(frame)
@@ -112,31 +115,31 @@ def test_polars_and_plain_pandas_frames_are_keyed_by_row_number():
         assert everything(source).columns.to_pydict() == columns
 
 
-def test_column_names_that_are_no_text_become_text():
+def test_column_names_that_are_no_text_become_text() -> None:
     frame = pd.DataFrame({0: [1.0, 2.0], "b": [3.0, 4.0]}, index=["u", "v"])
     assert everything(from_frame(frame)).columns.column_names == ["0", "b"]
 
 
-def test_duplicate_column_names_of_a_frame_are_refused():
+def test_duplicate_column_names_of_a_frame_are_refused() -> None:
     for names in (["a", "a"], [0, "0"]):
         with pytest.raises(DataError, match=r"the DataFrame: column names must differ.*(a|0)"):
             from_frame(pd.DataFrame(np.ones((3, 2)), columns=names))
 
 
-def test_a_column_of_mixed_types_is_refused():
+def test_a_column_of_mixed_types_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"the DataFrame: a column mixes types .*column a.*give each column one type"
     ):
         from_frame(pd.DataFrame({"a": [1, "x", 2.5]}))
 
 
-def test_what_is_no_frame_is_left_to_others():
+def test_what_is_no_frame_is_left_to_others() -> None:
     assert not is_frame(np.ones((3, 2)))
     assert not is_frame([[1.0], [2.0]])
     assert is_frame(pd.DataFrame({"a": [1]}))
 
 
-def test_table_labels_are_text_whatever_the_type():
+def test_table_labels_are_text_whatever_the_type() -> None:
     table = pa.table({"n": [1, 2], "f": [1.0, 2.5], "b": [True, False], "d": [datetime.date(2026, 1, 2)] * 2})
     source = TableSource(table, range(2), "the Arrow table")
     assert source.labels("n").tolist() == ["1", "2"]
@@ -151,7 +154,7 @@ def test_table_labels_are_text_whatever_the_type():
 
 @pytest.mark.parametrize("compression", ["uncompressed", "lz4"])
 @pytest.mark.parametrize("size", [1, 4, 100, EVERYTHING])
-def test_arrow_files_are_the_whole_in_order(tmp_path, size, compression):
+def test_arrow_files_are_the_whole_in_order(tmp_path: Path, size: int, compression: str) -> None:
     table = parquet(tmp_path / "t.parquet")
     feather.write_feather(table, tmp_path / "t.feather", compression=compression, chunksize=3)
     source = ArrowSource(tmp_path / "t.feather")
@@ -163,21 +166,21 @@ def test_arrow_files_are_the_whole_in_order(tmp_path, size, compression):
         source.labels("z")
 
 
-def test_what_is_no_arrow_file_is_refused(tmp_path):
+def test_what_is_no_arrow_file_is_refused(tmp_path: Path) -> None:
     for content in (b"ARROW1 and no more", b"hello"):
         (tmp_path / "t.arrow").write_bytes(content)
         with pytest.raises(DataError, match=r"t\.arrow: not a readable Arrow file .*; write it again"):
             ArrowSource(tmp_path / "t.arrow")
 
 
-def test_labels_that_are_missing_are_empty():
+def test_labels_that_are_missing_are_empty() -> None:
     table = pa.table({"y": ["a", None], "n": [1.0, float("nan")]})
     source = TableSource(table, range(2), "the Arrow table")
     assert source.labels("y").tolist() == ["a", ""]
     assert source.labels("n").tolist() == ["1", ""]
 
 
-def test_memory_does_not_grow_with_the_length_of_a_parquet_file(tmp_path):
+def test_memory_does_not_grow_with_the_length_of_a_parquet_file(tmp_path: Path) -> None:
     rows = 400_000
     one = pa.table({f"x{i}": np.random.default_rng(i).normal(size=rows) for i in range(4)})
     with pq.ParquetWriter(tmp_path / "long.parquet", one.schema) as file:

@@ -9,10 +9,11 @@ pytestmark = pytest.mark.skipif(not available(), reason="memae was installed wit
 
 
 @pytest.mark.parametrize("count", [1, 7, 16, 100, 1003])
-def test_the_compiled_step_takes_vectors_of_any_length(count):
+def test_the_compiled_step_takes_vectors_of_any_length(count: int) -> None:
     values, grads, means, squares, steps = (torch.randn(count), *torch.zeros(3, count), torch.zeros(()))
     p = nn.Parameter(values.clone())
     adam, step = torch.optim.Adam([p], lr=0.1), compiled_adam(values, grads, means, squares, steps)
+    assert step is not None
     for _ in range(5):
         p.grad = torch.randn(count)
         grads.copy_(p.grad)
@@ -33,14 +34,14 @@ def test_the_compiled_step_takes_vectors_of_any_length(count):
         (4, torch.zeros((), dtype=torch.int64), "steps: contiguous"),
     ],
 )
-def test_what_the_compiled_step_cannot_take_is_refused(place, wrong, message):
+def test_what_the_compiled_step_cannot_take_is_refused(place: int, wrong: torch.Tensor, message: str) -> None:
     vectors = [*torch.zeros(4, 8), torch.zeros(())]
     vectors[place] = wrong
     with pytest.raises(ValueError, match=message):
         compiled_adam(*vectors)
 
 
-def test_vectors_that_overlap_are_refused():
+def test_vectors_that_overlap_are_refused() -> None:
     whole = torch.zeros(31)
     with pytest.raises(ValueError, match="overlap"):
         compiled_adam(whole[:8], whole[7:15], whole[15:23], whole[23:], torch.zeros(()))

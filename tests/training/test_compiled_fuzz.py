@@ -6,12 +6,14 @@ MEMAE_FUZZ says how many networks; `make sanitize` asks for more than the normal
 import itertools
 import os
 import random
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from memae.autoencoder import Autoencoder
+from memae.config import Query
 from memae.memory.memae import MemAE
 from memae.memory.usage import use_counts
 from memae.training import compiled_gradients as compiled
@@ -23,15 +25,15 @@ pytestmark = pytest.mark.skipif(not available(), reason="memae was installed wit
 NETWORKS = int(os.environ.get("MEMAE_FUZZ", "60"))
 
 
-def stage(rng, layer, channels, images, last):
+def stage(rng: random.Random, layer: nn.Module, channels: int, images: bool, last: bool) -> list[nn.Module]:
     """A layer and what may stand behind it."""
     norm = images and layer.bias is None
-    found = [layer] + ([nn.BatchNorm2d(channels, eps=rng.choice([1e-5, 1e-2]))] if norm else [])
+    found: list[nn.Module] = [layer, *([nn.BatchNorm2d(channels, eps=rng.choice([1e-5, 1e-2]))] if norm else [])]
     activation = rng.choice([nn.ReLU, nn.Tanh, None])
     return found if last or activation is None else [*found, activation()]
 
 
-def row_network(rng):
+def row_network(rng: random.Random) -> Any:
     """(encoder, decoder, shape of a sample, shape of an encoding)."""
     widths = [rng.choice([1, 2, 3, 7, 12, 16, 33, 64, 130]) for _ in range(rng.randint(2, 4))]
     halves = []
@@ -42,10 +44,13 @@ def row_network(rng):
     return *halves, (widths[0],), (widths[-1],)
 
 
-def image_network(rng):
+def image_network(
+    rng: random.Random,
+) -> tuple[nn.Sequential, nn.Sequential, tuple[int, ...], tuple[int, ...]]:
     """The decoder mirrors the encoder, and its output padding makes up for what a stride leaves out."""
     shape = channels, *size = rng.choice([1, 2, 3]), rng.randint(4, 11), rng.randint(4, 11)
-    encoder, decoder = [], []
+    encoder: list[nn.Module] = []
+    decoder: list[nn.Module] = []
     for number in range(rng.randint(1, 3)):
         kernel, stride = rng.randint(1, 4), rng.randint(1, 3)
         padding = rng.randint(0, (kernel - 1) // 2)
@@ -56,17 +61,17 @@ def image_network(rng):
         out = rng.choice([1, 3, 8, 17, 30])
         bias = [rng.random() < 0.5 for _ in range(2)]
         down = nn.Conv2d(channels, out, kernel, stride, padding, bias=bias[0])
-        up = nn.ConvTranspose2d(out, channels, kernel, stride, padding, extra, bias=bias[1])
+        up = nn.ConvTranspose2d(out, channels, kernel, stride, padding, (extra[0], extra[1]), bias=bias[1])
         encoder += stage(rng, down, out, True, False)
         decoder = stage(rng, up, channels, True, number == 0) + decoder
         channels, size = out, after
     return nn.Sequential(*encoder), nn.Sequential(*decoder), shape, (channels, *size)
 
 
-def network(rng):
+def network(rng: random.Random) -> tuple[Autoencoder, tuple[int, ...]]:
     """A network with gradients of kinks, or without, and the shape of its samples."""
     encoder, decoder, shape, code = row_network(rng) if rng.random() < 0.4 else image_network(rng)
-    query = rng.choice(["whole", "position"])
+    query: Query = rng.choice(["whole", "position"])
     memory = None
     if rng.random() < 0.75:
         num_items, size = rng.randint(1, 70), torch.Size(code).numel() if query == "whole" else code[0]
@@ -81,15 +86,15 @@ def network(rng):
     return Autoencoder(encoder, memory, decoder, query), shape
 
 
-def has_kinks(model):
+def has_kinks(model: Autoencoder) -> bool:
     """Where a sum that is rounded otherwise may take another side."""
     return any(isinstance(part, nn.ReLU) for part in model.modules()) or bool(
-        model.memory and model.memory.shrinkage
+        isinstance(model.memory, MemAE) and model.memory.shrinkage
     )
 
 
 @pytest.mark.parametrize("seed", range(NETWORKS))
-def test_random_networks_have_the_gradients_of_autograd(monkeypatch, seed):
+def test_random_networks_have_the_gradients_of_autograd(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     rng = random.Random(seed)
     torch.manual_seed(seed)
     builds = [build for width in library.widths() if (build := library.load(width))]
@@ -103,6 +108,7 @@ def test_random_networks_have_the_gradients_of_autograd(monkeypatch, seed):
     loss, counts = gradients(x)
     assert loss == pytest.approx(expected.loss.item(), rel=1e-3)
     if counts is not None:
+        assert expected.read is not None
         assert counts[-2] == use_counts(expected.read)[-2]
     found = [parameter.grad.flatten().double() for parameter in model.parameters()]
     wanted = [parameter.grad.flatten() for parameter in exact.parameters()]

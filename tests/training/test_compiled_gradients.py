@@ -1,18 +1,21 @@
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from memae.autoencoder import Autoencoder
-from memae.config import TrainConfig
+from memae.autoencoder import Autoencoder, Reconstruction
+from memae.config import Query, TrainConfig
 from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
 from memae.memory.memae import MemAE
 from memae.memory.usage import use_counts
 from memae.modality import build, preset_config
 from memae.table.networks import fully_connected
+from memae.training import BatchLoss
 from memae.training import compiled_gradients as compiled
 from memae.training.compiled_gradients import available, compiled_gradients
 from memae.training.loop import train
@@ -36,14 +39,14 @@ ROW, PICTURE = (12,), (2, 9, 7)
 OBJECTIVE = ReconstructionObjective(reduction="sum")
 
 
-def network(memory="none", widths=(12, 8, 3), alpha=2e-2):
+def network(memory: str = "none", widths: tuple[int, ...] = (12, 8, 3), alpha: float = 2e-2) -> Autoencoder:
     torch.manual_seed(0)
     settings = {**MEMORIES, "euclidean": EUCLIDEAN}[memory]
     items = None if settings is None else MemAE(10, widths[-1], entropy_weight=alpha, **settings)
     return Autoencoder(fully_connected(widths), items, fully_connected(widths[::-1]))
 
 
-def images(preset, memory):
+def images(preset: str, memory: str | None) -> Autoencoder:
     torch.manual_seed(0)
     config = preset_config(preset, "image")
     section = config.memory.model_copy(
@@ -52,7 +55,7 @@ def images(preset, memory):
     return build(config.model_copy(update={"memory": section}), IMAGES[preset])
 
 
-def conv_network(shape=PICTURE):
+def conv_network(shape: tuple[int, int, int] = PICTURE) -> Autoencoder:
     layers = ConvLayer(3, 1, 5), ConvLayer(1, 2, 20), ConvLayer(3, 2, 7)
     torch.manual_seed(0)
     channels, height, width = shape
@@ -63,7 +66,9 @@ def conv_network(shape=PICTURE):
     )
 
 
-def by_compiled_code(model, shape, threads=1, **objective):
+def by_compiled_code(
+    model: Autoencoder, shape: tuple[int, ...], threads: int = 1, **objective: Any
+) -> compiled.CompiledGradients:
     """Its gradients, which start at 0."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
@@ -73,7 +78,7 @@ def by_compiled_code(model, shape, threads=1, **objective):
     return found
 
 
-def by_autograd(model, x, **objective):
+def by_autograd(model: Autoencoder, x: torch.Tensor, **objective: Any) -> tuple[BatchLoss, Autoencoder]:
     """Loss, read and a network that has the gradients, in float64."""
     exact = copy.deepcopy(model).double()
     for parameter in exact.parameters():
@@ -83,7 +88,7 @@ def by_autograd(model, x, **objective):
     return terms, exact
 
 
-def same_gradients(model, exact, off=1e-4):
+def same_gradients(model: Autoencoder, exact: Autoencoder, off: float = 1e-4) -> None:
     for name, parameter in model.named_parameters():
         expected = exact.get_parameter(name).grad
         # BatchNorm and a sharp read double what rounding leaves; the largest gradient says what is small
@@ -94,8 +99,11 @@ def same_gradients(model, exact, off=1e-4):
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("alpha", [2e-2, 0.0])
 @pytest.mark.parametrize("widths", [(12, 8, 3), (5, 2), (40, 33, 5, 4, 3)])
-def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, widths):
-    model, terms = network(memory, widths, alpha), {"reduction": reduction}
+def test_the_gradients_of_rows_are_those_of_autograd(
+    memory: str, reduction: str, alpha: float, widths: tuple[int, ...]
+) -> None:
+    model = network(memory, widths, alpha)
+    terms: dict[str, Any] = {"reduction": reduction}
     gradients = by_compiled_code(model, widths[:1], **terms)
     for batch in (16, 33, 1, 100):
         x = torch.randn(batch, widths[0])
@@ -106,13 +114,14 @@ def test_the_gradients_of_rows_are_those_of_autograd(memory, reduction, alpha, w
         same_gradients(model, exact)
         assert (counts is None) == (expected.read is None)
         if counts is not None:
+            assert expected.read is not None
             assert torch.equal(counts, use_counts(expected.read))
 
 
 @pytest.mark.parametrize("query", [None, "whole", "position"])
 @pytest.mark.parametrize("preset", IMAGES)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
+def test_the_gradients_of_images_are_those_of_autograd(preset: str, query: Query | None, threads: int) -> None:
     model = images(preset, query).train()
     gradients = by_compiled_code(model, IMAGES[preset], threads)
     for batch in (40, 64):
@@ -124,12 +133,13 @@ def test_the_gradients_of_images_are_those_of_autograd(preset, query, threads):
         # ReLU and shrinkage have kinks, where a sum that is rounded otherwise takes another side
         same_gradients(model, exact, off=0.1)
         if counts is not None:
+            assert expected.read is not None
             assert counts[-2] == use_counts(expected.read)[-2]
         for name, buffer in model.named_buffers():
             assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-3, atol=1e-5)
 
 
-def smooth_network(query):
+def smooth_network(query: Query | None) -> Autoencoder:
     """One without ReLU and shrinkage, which have kinks: BatchNorm and reads of both kinds as exact as anything."""
     torch.manual_seed(0)
     places = {"whole": 4 * 3, "position": 1, None: 0}[query]
@@ -144,6 +154,7 @@ def smooth_network(query):
         nn.ConvTranspose2d(6, 2, 3, 1, 1),
     )  # fmt: skip
     for norm in (encoder[1], decoder[1]):
+        assert isinstance(norm, nn.BatchNorm2d)
         nn.init.uniform_(norm.weight, 0.5, 2)
         nn.init.uniform_(norm.bias, -1, 1)
     return Autoencoder(encoder, memory, decoder, query)
@@ -152,7 +163,9 @@ def smooth_network(query):
 @pytest.mark.parametrize("query", [None, "whole", "position"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [3, 32, 200])
-def test_where_there_are_no_kinks_gradients_are_exact(monkeypatch, query, threads, batch):
+def test_where_there_are_no_kinks_gradients_are_exact(
+    monkeypatch: pytest.MonkeyPatch, query: Query | None, threads: int, batch: int
+) -> None:
     monkeypatch.setattr(compiled, "WORK_PER_THREAD", 1)
     model, shape = smooth_network(query).train(), (2, 7, 6)
     x = torch.randn(batch, *shape) + 2
@@ -160,13 +173,15 @@ def test_where_there_are_no_kinks_gradients_are_exact(monkeypatch, query, thread
     loss, counts = by_compiled_code(model, shape, threads)(x)
     assert loss == pytest.approx(expected.loss.item(), rel=1e-6)
     same_gradients(model, exact, off=2e-5)
-    assert query is None or torch.equal(counts, use_counts(expected.read))
+    if query is not None:
+        assert counts is not None and expected.read is not None
+        assert torch.equal(counts, use_counts(expected.read))
     for name, buffer in model.named_buffers():
         assert_close(buffer.double(), exact.get_buffer(name).double(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [2, 31, 70])
-def test_convolutions_of_any_kernel_stride_and_width(batch):
+def test_convolutions_of_any_kernel_stride_and_width(batch: int) -> None:
     model = conv_network().train()
     x = torch.randn(batch, 2, 9, 7)
     expected, exact = by_autograd(model, x)
@@ -175,7 +190,7 @@ def test_convolutions_of_any_kernel_stride_and_width(batch):
     same_gradients(model, exact, off=1e-2)
 
 
-def test_threads_that_meet_in_every_layer_never_disturb_each_other(monkeypatch):
+def test_threads_that_meet_in_every_layer_never_disturb_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "WORK_PER_THREAD", 1)
     # sums of BatchNorm just before the way back, which begins with other sums
     model = Autoencoder(
@@ -194,7 +209,7 @@ def test_threads_that_meet_in_every_layer_never_disturb_each_other(monkeypatch):
             assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-3 * float(grad.abs().max()))
 
 
-def test_noise_is_on_the_input_and_not_on_the_target():
+def test_noise_is_on_the_input_and_not_on_the_target() -> None:
     model, x = network(widths=(6, 4)), torch.randn(20, 6)
     torch.manual_seed(1)
     loss, _ = by_compiled_code(model, (6,), noise=0.3)(x)
@@ -204,7 +219,7 @@ def test_noise_is_on_the_input_and_not_on_the_target():
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
-def test_shares_of_a_batch_add_up_to_it(memory):
+def test_shares_of_a_batch_add_up_to_it(memory: str) -> None:
     model = network(memory)
     other, x = copy.deepcopy(model), torch.randn(30, 12)
     whole, _ = by_compiled_code(model, ROW)(x)
@@ -216,14 +231,14 @@ def test_shares_of_a_batch_add_up_to_it(memory):
 
 
 @pytest.mark.parametrize("name", ["encoder.0.weight", "encoder.7.bias", "memory.items", "decoder.6.bias"])
-def test_what_is_not_a_number_stays_none(name):
+def test_what_is_not_a_number_stays_none(name: str) -> None:
     model = conv_network().train()
     model.get_parameter(name).data.view(-1)[0] = torch.nan
     loss, _ = by_compiled_code(model, PICTURE)(torch.randn(4, *PICTURE))
     assert math.isnan(loss)
 
 
-def test_a_query_that_is_too_short_to_have_a_direction():
+def test_a_query_that_is_too_short_to_have_a_direction() -> None:
     model = network("cosine", (6, 3))
     encoder = model.encoder[0]
     encoder.weight.data.zero_()
@@ -234,57 +249,58 @@ def test_a_query_that_is_too_short_to_have_a_direction():
     same_gradients(model, exact)
 
 
-def frozen():
+def frozen() -> Autoencoder:
     model = network()
     next(model.parameters()).requires_grad_(False)
     return model
 
 
-def with_dilation():
+def with_dilation() -> Autoencoder:
     model = conv_network()
     model.encoder[0].dilation = (2, 2)
     return model
 
 
 class Doubling(nn.Conv2d):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
 
 
 class Skipping(nn.Sequential):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self[0](x)
 
 
-def with_a_layer_of_its_own():
+def with_a_layer_of_its_own() -> Autoencoder:
     model = conv_network()
     model.encoder[0] = Doubling(2, 5, 3, 1, 1, bias=False)
     return model
 
 
-def with_an_order_of_its_own():
+def with_an_order_of_its_own() -> Autoencoder:
     return Autoencoder(Skipping(nn.Linear(12, 3), nn.Linear(3, 3)), None, fully_connected((3, 12)))
 
 
-def with_a_weight_made_of_others():
+def with_a_weight_made_of_others() -> Autoencoder:
     model = network()
     nn.utils.parametrizations.weight_norm(model.encoder[0])
     return model
 
 
-def watched():
+def watched() -> Autoencoder:
     model = network()
     model.encoder[0].register_forward_hook(lambda *_: None)
     return model
 
 
-def without_its_private_hooks():
+def without_its_private_hooks() -> Autoencoder:
     model = network()
-    vars(model.encoder[0]).pop("_forward_hooks")
+    attributes: dict[str, Any] = model.encoder[0].__dict__
+    attributes.pop("_forward_hooks")
     return model
 
 
-def tied():
+def tied() -> Autoencoder:
     model = Autoencoder(nn.Linear(12, 12), None, nn.Linear(12, 12))
     model.decoder.weight = model.encoder.weight
     return model
@@ -315,20 +331,22 @@ def tied():
         (lambda: build(preset_config("image", "image"), (3, 128, 128)), (3, 128, 128), False),
     ],
 )  # fmt: skip
-def test_other_networks_are_left_to_autograd(make, shape, suits):
+def test_other_networks_are_left_to_autograd(
+    make: Callable[..., Any], shape: tuple[int, ...], suits: bool
+) -> None:
     assert bool(compiled_gradients(make(), OBJECTIVE, shape, 1)) is suits
 
 
-def test_a_network_of_its_own_making_is_left_to_autograd():
+def test_a_network_of_its_own_making_is_left_to_autograd() -> None:
     class Mine(Autoencoder):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Reconstruction:
             return super().forward(2 * x)
 
     model = network()
     assert not compiled_gradients(Mine(model.encoder, None, model.decoder), OBJECTIVE, ROW, 1)
 
 
-def test_without_a_compiler_it_is_left_to_autograd(monkeypatch):
+def test_without_a_compiler_it_is_left_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "available", lambda: False)
     assert not compiled_gradients(network(), OBJECTIVE, ROW, 1)
 
@@ -337,7 +355,9 @@ def test_without_a_compiler_it_is_left_to_autograd(monkeypatch):
     ("make", "shape"),
     [(network, ROW), (lambda: network("cosine"), ROW), (conv_network, PICTURE)],
 )
-def test_a_training_by_compiled_code_is_the_training_of_autograd(monkeypatch, make, shape):
+def test_a_training_by_compiled_code_is_the_training_of_autograd(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[..., Any], shape: tuple[int, ...]
+) -> None:
     model, x = make(), torch.randn(100, *shape)
     other = copy.deepcopy(model)
     settings = TrainConfig(epochs=3, batch_size=16, patience=0)

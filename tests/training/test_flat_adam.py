@@ -14,19 +14,19 @@ needs_library = pytest.mark.skipif(not available(), reason="memae was installed 
 
 
 @pytest.fixture(params=[pytest.param("compiled", marks=needs_library), "torch"], autouse=True)
-def by(request, monkeypatch):
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which code takes the steps."""
     if request.param == "torch":
         monkeypatch.setenv("MEMAE_COMPILED", "0")
 
 
-def network(memory=False, widths=(12, 8, 3)):
+def network(memory: bool = False, widths: tuple[int, int, int] = (12, 8, 3)) -> Autoencoder:
     torch.manual_seed(0)
     items = MemAE(10, widths[-1], temperature=0.1) if memory else None
     return Autoencoder(fully_connected(widths), items, fully_connected(widths[::-1]))
 
 
-def test_a_step_of_the_block_is_one_of_adam():
+def test_a_step_of_the_block_is_one_of_adam() -> None:
     model = network(memory=True)
     other = copy.deepcopy(model)
     block, adam = FlatAdam(model.parameters(), 0.02), torch.optim.Adam(other.parameters(), 0.02)
@@ -39,12 +39,12 @@ def test_a_step_of_the_block_is_one_of_adam():
             optimiser.zero_grad()
     for mine, its in zip(model.parameters(), other.parameters(), strict=True):
         assert_close(mine, its, rtol=1e-4, atol=1e-5)
-    for mine, its in zip(block.state.values(), adam.state.values(), strict=True):
-        assert_close(mine["exp_avg"], its["exp_avg"], rtol=1e-3, atol=1e-4)
-        assert mine["step"] == its["step"] == 20
+    for one, other_one in zip(block.state.values(), adam.state.values(), strict=True):
+        assert_close(one["exp_avg"], other_one["exp_avg"], rtol=1e-3, atol=1e-4)
+        assert one["step"] == other_one["step"] == 20
 
 
-def test_the_state_of_one_adam_goes_on_in_the_other():
+def test_the_state_of_one_adam_goes_on_in_the_other() -> None:
     model = network()
     other = copy.deepcopy(model)
     adam = torch.optim.Adam(other.parameters(), 0.02)
@@ -67,7 +67,7 @@ def test_the_state_of_one_adam_goes_on_in_the_other():
     assert back.state_dict()["state"][0]["step"] == 5
 
 
-def test_after_the_release_parameters_have_memory_of_their_own():
+def test_after_the_release_parameters_have_memory_of_their_own() -> None:
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     block = FlatAdam(model.parameters(), 0.02)

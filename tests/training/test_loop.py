@@ -119,7 +119,7 @@ class Listener(listening.Listener):
     def begin(self, epochs: int, samples: int, done: int) -> None:
         self.began = epochs, samples, done
 
-    def step(self, samples: int, loss: Callable[[], float]) -> None:
+    def step(self, samples: int, loss: object) -> None:
         self.steps.append((samples, loss()))
         if len(self.steps) == self.stop_at_step:
             raise KeyboardInterrupt
@@ -170,7 +170,12 @@ def test_the_block_of_all_parameters_learns_what_each_of_them_would(monkeypatch:
     x, found, steps = images(100, seed=0), [], []
     plain_step = torch.optim.Adam.step
     monkeypatch.setattr(training, "compiled_gradients", lambda *_: None)
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *args: steps.append(1) or plain_step(self, *args))
+
+    def counted_step(self: torch.optim.Adam, *args: Any) -> Any:
+        steps.append(1)
+        return plain_step(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", counted_step)
     for numbers in (training.FLAT_PARAMETERS, 0):
         monkeypatch.setattr(training, "FLAT_PARAMETERS", numbers)
         model = image_model()
@@ -189,8 +194,8 @@ def test_the_block_of_all_parameters_learns_what_each_of_them_would(monkeypatch:
 
 @pytest.mark.parametrize("left_alone", ["frozen", "large", "another model", "another objective"])
 def test_other_parameters_have_an_adam_each(left_alone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model: nn.Module = image_model()
-    objective: training.Objective = OBJECTIVE
+    model: Any = image_model()
+    objective: Any = OBJECTIVE
     assert training._flat(model, objective)
     if left_alone == "frozen":
         model.memory.items.requires_grad_(False)
@@ -303,7 +308,7 @@ def test_the_callback_is_told_of_every_step_and_epoch() -> None:
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(make: Callable[[], Autoencoder]) -> None:
     x = rows(64, 1) if make is row_model else images(64, 1)
     objective = ReconstructionObjective(reduction="sum", noise=0.1)
-    found = []
+    found: list[Any] = []
     for seed in (5, 5, 6):
         model = make()
         torch.rand(len(found))  # the global state does not matter
@@ -339,7 +344,7 @@ def test_patience_stops_and_keeps_the_best_epoch() -> None:
     model, x, held_out = drifting()
     settings = TrainConfig(epochs=100, batch_size=8, learning_rate=1e-2, patience=4)
     history = train(model, x, held_out, objective=OBJECTIVE, settings=settings, seed=0)
-    losses = [record.held_out_loss for record in history.records]
+    losses: list[Any] = [record.held_out_loss for record in history.records]
     best = int(np.argmin(losses)) + 1
     assert history.kept_epoch == best
     assert 1 < best < 96
@@ -353,7 +358,7 @@ def test_without_patience_the_last_epoch_is_kept() -> None:
     model, x, held_out = drifting()
     settings = TrainConfig(epochs=12, batch_size=8, learning_rate=1e-2)
     history = train(model, x, held_out, objective=OBJECTIVE, settings=settings, seed=0)
-    losses = [record.held_out_loss for record in history.records]
+    losses: list[Any] = [record.held_out_loss for record in history.records]
     assert history.kept_epoch == 12 != int(np.argmin(losses)) + 1
     assert loss_of(model, held_out) == pytest.approx(losses[-1], rel=1e-5)
 
@@ -375,7 +380,7 @@ def test_an_interrupt_in_the_middle_of_an_epoch_keeps_the_best_weights_so_far() 
     settings = TrainConfig(epochs=50, batch_size=8, learning_rate=1e-2)
     listener = Listener(stop_at_step=8 * 20 + 3)  # in epoch 21
     history = train(model, x, held_out, objective=OBJECTIVE, settings=settings, seed=0, progress=listener)
-    losses = [record.held_out_loss for record in history.records]
+    losses: list[Any] = [record.held_out_loss for record in history.records]
     assert history.interrupted
     assert len(losses) == 20
     assert history.kept_epoch == int(np.argmin(losses)) + 1 < 20
@@ -843,7 +848,7 @@ def learning_rates(settings: TrainConfig, checkpoint: Checkpoint | None = None, 
     """That of every step of a training on 50 samples."""
     numbers: list[float] = []
 
-    def objective(model: nn.Module, x: Tensor) -> BatchLoss:
+    def objective(model: Any, x: Tensor) -> BatchLoss:
         numbers.append(model.number.item())
         return BatchLoss(-1e6 * model.number, None)
 
@@ -916,8 +921,8 @@ CLIP_SETTINGS = TrainConfig(epochs=5, batch_size=8, learning_rate=2e-2, decay_sh
 
 def train_clips(training_clips: Any, held_out: Any, **how: Any) -> tuple[Autoencoder, History]:
     model = clip_model()
-    how = {"settings": CLIP_SETTINGS, "revive_epochs": 2} | how
-    return model, train(model, training_clips, held_out, objective=OBJECTIVE, seed=0, **how)
+    given: dict[str, Any] = {"settings": CLIP_SETTINGS, "revive_epochs": 2} | how
+    return model, train(model, training_clips, held_out, objective=OBJECTIVE, seed=0, **given)
 
 
 def test_clips_train_like_the_tensor_of_all_of_them() -> None:
@@ -1047,7 +1052,7 @@ def test_ctrl_c_waits_for_the_end_of_the_step_and_a_second_one_does_not(twice: b
     went_on: list[int] = []
 
     class CtrlC(Listener):
-        def step(self, samples: int, loss: Callable[[], float]) -> None:
+        def step(self, samples: int, loss: object) -> None:
             if len(self.records) == 2:
                 for _ in range(1 + twice):
                     os.kill(os.getpid(), signal.SIGINT)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from memae.autoencoder import Autoencoder
-from memae.config import TrainConfig
+from memae.config import Reduction, TrainConfig
 from memae.losses import squared_error
 from memae.memory.memae import MemAE
 from memae.table.networks import fully_connected
@@ -27,13 +29,14 @@ def samples() -> Tensor:
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("sum", 1), ("mean", 6)])
-def test_the_loss_is_the_error_of_a_sample_and_alpha_times_the_entropy(reduction: str, divisor: int) -> None:
+def test_the_loss_is_the_error_of_a_sample_and_alpha_times_the_entropy(reduction: Reduction, divisor: int) -> None:
     model, x = a_model(memory=True, alpha=0.5).eval(), samples()
-    found = ReconstructionObjective(reduction=reduction)(model, x)  # type: ignore[arg-type]
+    found = ReconstructionObjective(reduction=reduction)(model, x)
     rebuilt = model(x)
     errors = (x - rebuilt.x).square().sum(dim=1) / divisor
     assert_close(found.loss, (errors + 0.5 * rebuilt.read.entropy[:, 0]).mean())
     assert found.read is not None
+    assert found.read.weights is not None
     assert torch.equal(found.read.weights, rebuilt.read.weights)
 
 
@@ -79,7 +82,7 @@ class Joined(nn.Module):
         super().__init__()
         self.layers = fully_connected((3, 8, 2))
 
-    def forward(self, values: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, values: Tensor, skips: tuple[Tensor, ...]) -> Any:
         return self.layers(torch.cat([values, *skips], dim=1))
 
 
