@@ -15,6 +15,7 @@ __all__ = [
     "OutOfMemoryError",
     "WriteError",
     "first_line",
+    "shortened",
 ]
 
 
@@ -47,6 +48,11 @@ class MissingExtraError(MemaeError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}': run  pip install 'memae[{extra}]'")
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text of a user's file for a message: at most so many characters of it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def first_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from PIL import (  # a plugin is known once it is imported
 
 from memae.errors import first_line
 
-__all__ = ["UnreadableError", "is_deep", "lies", "open_image", "read_bright", "read_values", "upright"]
+__all__ = ["UnreadableError", "as_8_bit", "is_deep", "lies", "open_image", "read_bright", "read_values", "upright"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB")  # and no other: EPS, for one, would run a program
 LOSSY = ("JPEG", "WEBP")
@@ -77,6 +77,13 @@ def open_image(file: Path) -> Iterator[Image.Image]:
         zlib.error,
     ) as error:
         raise UnreadableError(first_line(error)) from None
+
+
+def as_8_bit(values: np.ndarray) -> np.ndarray:
+    """Numbers of any range as uint8, to be looked at: the least becomes 0 and the greatest 255; NaN becomes 0."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    levels: np.ndarray = np.nan_to_num((values - low) / max(high - low, 1e-12) * 255).clip(0, 255).astype(np.uint8)
+    return levels
 
 
 def is_deep(image: Image.Image) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from memae.files.image import UnreadableError, is_deep, lies, open_image, upright
+from memae.files.image import UnreadableError, as_8_bit, is_deep, lies, open_image, upright
 
 __all__ = ["Header", "read_header", "read_original", "read_pixels"]
 
@@ -84,9 +84,7 @@ def read_original(file: Path) -> np.ndarray:
         pixels = np.asarray(upright(_plain(image, 1 if deep else 3), image))
     if not deep:
         return pixels
-    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
-    grey = np.nan_to_num((pixels - low) / max(high - low, 1e-12) * 255).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    return np.repeat(as_8_bit(pixels)[..., None], 3, axis=2)
 
 
 def _is_colour(image: Image.Image) -> bool:

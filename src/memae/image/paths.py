@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from memae.errors import DataError
+from memae.errors import DataError, shortened
 from memae.files.atomic import folders_below
 
 __all__ = [
@@ -110,7 +110,7 @@ def _listed(path: Path, several: bool) -> list[ImageFile]:
         file = path.parent / name
         if file.suffix.lower() not in IMAGE_SUFFIXES:
             raise DataError(
-                f"{path}: line {number} is {_short(name)!r}, no path of an image ({', '.join(IMAGE_SUFFIXES)}); "
+                f"{path}: line {number} is {shortened(name)!r}, no path of an image ({', '.join(IMAGE_SUFFIXES)}); "
                 "a list of images holds one path a line, relative to the list"
             )
         key = file.as_posix() if several else Path(name).as_posix()
@@ -118,10 +118,6 @@ def _listed(path: Path, several: bool) -> list[ImageFile]:
     if not found:
         raise DataError(f"{path}: lists no image; write one path a line, relative to the list")
     return found
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class MVTecFolders(NamedTuple):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from memae.errors import ConfigError
 from memae.files.atomic import atomic_file, check_writable
+from memae.files.image import as_8_bit
 from memae.plots.anomaly_map import draw_anomaly_map
 from memae.types import Explanation, Key
 
@@ -64,6 +65,4 @@ def check_maps_folder(folder: Path, sources: Collection[str]) -> None:
 def _as_seen(found: Explanation) -> np.ndarray:
     assert found.x is not None
     x = found.x if found.x.shape[0] == 3 else found.x[:1].repeat(3, axis=0)
-    low, high = float(x.min()), float(x.max())
-    grey = (x - low) / max(high - low, 1e-12) * 255
-    return np.ascontiguousarray(grey.transpose(1, 2, 0).astype(np.uint8))
+    return np.ascontiguousarray(as_8_bit(x).transpose(1, 2, 0))

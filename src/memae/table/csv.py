@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from memae.errors import DataError, first_line
+from memae.errors import DataError, first_line, shortened
 from memae.progress import Count
 from memae.table.cells import NO_VALUE_WORDS, NUMBER, WordsAmongNumbers
 from memae.table.dialect import Dialect
@@ -28,7 +28,6 @@ __all__ = ["CsvSource"]
 LOOKED_AT = 1 << 20  # bytes of a file whose lines are counted
 PACKED_SHARE = 8  # of the size of a gzipped table, about
 HEAD_CELLS = 16  # of a block that are tried before all of them
-SHOWN_TEXT = 60  # characters of a bad line in a message
 TRUE = pa.array(["true", "True", "TRUE", "1"])
 BOOLEANS = pa.array([*TRUE.to_pylist(), "false", "False", "FALSE", "0"])
 TIME = r"^\d\d:\d\d(:\d\d)?$"
@@ -196,7 +195,7 @@ class CsvSource(ColumnSource):
             reader, line = csv.reader(text, delimiter=self._dialect.delimiter), 1
             for cells in reader:
                 if cells and (row := row - 1) < -1:
-                    where, shown = f"line {line}", f" ({_shortened(self._dialect.delimiter.join(cells))})"
+                    where, shown = f"line {line}", f" ({shortened(self._dialect.delimiter.join(cells))})"
                     break
                 line = reader.line_num + 1
         return f"{where} {why}{shown}; mend that line, or leave such rows out with `skip_bad=True`"
@@ -310,13 +309,9 @@ def _number(text: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
     return pc.ascii_trim(text, " \t")
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "..."
-
-
 def _why(name: str, cell: str, kind: pa.DataType) -> str:
     return (
-        f"holds {_shortened(cell)!r} in the {'boolean' if pa.types.is_boolean(kind) else 'number'} column {name!r}"
+        f"holds {shortened(cell)!r} in the {'boolean' if pa.types.is_boolean(kind) else 'number'} column {name!r}"
     )
 
 
