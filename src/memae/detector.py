@@ -43,7 +43,7 @@ __all__ = ["Detector", "Verdict", "Verdicts"]
 class Detector:
     """Finds anomalies in images, tables or video after seeing normal samples only.
 
-    It splits what it is given three ways: to train on, to stop early on, and to set the threshold on. Scores are
+    It splits the samples into three parts: for training, for early stopping, and for the threshold. Scores are
     mean squared reconstruction errors, higher = more anomalous; of video frames see `memae.video.scoring`. Wherever
     data goes in, it may be an array, a tensor, a pandas, polars or Arrow frame, a path, or a list of paths of videos
     (see `memae.modality.open_source`).

@@ -489,8 +489,8 @@ class TestFit:
         by_preset = memae("fit", "normal", "--preset", "video", "--out", "a.model", *UNTRAINED)
         by_rate = memae("fit", "normal/0", "normal/1", "--frame-rate", "10", "--out", "b.model", *UNTRAINED)
         assert (by_preset.code, by_rate.code) == (0, 0)
-        assert "frames: 140 to train on, 20 to stop early on, 40 to set the threshold on" in by_rate.err
-        assert "false alarms a normal frame\nevents: from score " in by_rate.err
+        assert "frames: 140 for training, 20 for early stopping, 40 for the threshold" in by_rate.err
+        assert "of normal frames\nevents: from score " in by_rate.err
         assert "just above all of 0.0667 minutes of held-out normal video" in by_rate.err
         one, other = (Detector.load(name, device="cpu") for name in ("a.model", "b.model"))
         assert one.config.network == other.config.network == "video"

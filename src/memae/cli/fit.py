@@ -223,15 +223,14 @@ def _summary(detector: Any, out: Path) -> list[str]:
     lines = [
         f"{out}: {detector.config.network}, {facts['parameters']:,} parameters, {facts['seconds']:.1f} s, "
         f"epoch {facts['kept_epoch']} of {facts['last_epoch']['epoch'] if facts['last_epoch'] else 0}",
-        f"{unit}s: {samples['training']:,} to train on, {samples['held_out']:,} to stop early on, "
-        f"{samples['calibration']:,} to set the threshold on",
+        f"{unit}s: {samples['training']:,} for training, {samples['held_out']:,} for early stopping, "
+        f"{samples['calibration']:,} for the threshold",
     ]
     lines += _memory_lines(detector)
     if samples["calibration"]:
         threshold = detector.threshold
         lines.append(
-            f"threshold: score {threshold.value:.6g}, for at most {threshold.false_alarm_rate:.3g} false alarms a "
-            f"normal {unit}"
+            f"threshold: score {threshold.value:.6g} flags at most {threshold.false_alarm_rate:.3g} of normal {unit}s"
         )
     if events := detector.modality.summary_of_events(detector):
         lines.append(f"events: {events[0]}")
@@ -247,7 +246,7 @@ def _memory_lines(detector: Any) -> list[str]:
     last = detector.facts["last_epoch"]
     if not (health := last and last["memory"]):
         filled = detector.model.memory is not None and not detector.config.memory.trained
-        return [f"memory: {detector.model.memory.num_items} items, filled after the training"] if filled else []
+        return [f"memory: {detector.model.memory.num_items} items, filled after training"] if filled else []
     lines = [
         f"memory: {health['items_used']} of {health['items']} items used, {health['items_duplicate']} duplicates, "
         f"{health['items_per_query']:.1f} items a query, {health['fallback_share']:.1%} argmax fallback"

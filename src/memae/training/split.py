@@ -1,4 +1,4 @@
-"""Normal samples in three disjoint parts: to train on, to stop early on, and to set the threshold on.
+"""Normal samples in three disjoint parts: for training, for early stopping, and for the threshold.
 
 A threshold from scores that chose the epoch would promise too much, so no part serves two purposes.
 """
