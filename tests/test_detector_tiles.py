@@ -165,7 +165,7 @@ def test_bad_files_keep_their_place_where_they_may_be_skipped(
             ConfigError,
             "tile_overlap_px = 32 leaves nothing new for the next tile",
         ),
-        ({"tile_overlap_px": 8}, ConfigError, "are of tiles; set tile_px, or leave them out"),
+        ({"tile_overlap_px": 8}, ConfigError, "are for tiles; set tile_px, or leave them out"),
         (
             {"tile_px": 32, "size_px": 64},
             ConfigError,
