@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -53,7 +53,7 @@ def explanation_lines(out: Path) -> Iterator[Callable[[Explanation], None]]:
                 "items": [asdict(use) for use in sample.items],
                 "columns": [asdict(cell) for cell in sample.cells],
             }
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            file.write(_json_line(row))
 
         yield write
 
@@ -73,32 +73,22 @@ def _write(first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], su
     return total, flagged
 
 
-class _Writer(AbstractContextManager[Callable[[pa.Table], None]]):
-    def __init__(self, suffix: str, file: IO[bytes], schema: pa.Schema) -> None:
-        self._file = file
-        self._arrow: Any = None
-        if suffix == ".csv":
-            file.write((",".join(schema.names) + "\n").encode())  # Arrow's own header puts every name in quotes
-            self._arrow = pacsv.CSVWriter(file, schema, write_options=pacsv.WriteOptions(include_header=False))
-        elif suffix == ".parquet":
-            self._arrow = pq.ParquetWriter(file, schema)
-
-    def __enter__(self) -> Callable[[pa.Table], None]:
-        return self._write
-
-    def __exit__(self, *_: object) -> None:
-        if self._arrow:
-            self._arrow.close()
-
-    def _write(self, table: pa.Table) -> None:
-        if self._arrow:
-            self._arrow.write_table(table)
-            return
-        for row in table.to_pylist():
-            self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+@contextmanager
+def _opened(suffix: str, file: IO[bytes], schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """A function that appends tables of this schema to a file."""
+    if suffix == ".csv":
+        file.write((",".join(schema.names) + "\n").encode())  # Arrow's own header puts every name in quotes
+        with pacsv.CSVWriter(file, schema, write_options=pacsv.WriteOptions(include_header=False)) as writer:
+            yield writer.write_table
+    elif suffix == ".parquet":
+        with pq.ParquetWriter(file, schema) as writer:
+            yield writer.write_table
+    else:
+        yield lambda table: file.writelines(map(_json_line, table.to_pylist()))
 
 
-_opened = _Writer
+def _json_line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
 def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:

@@ -10,11 +10,10 @@ from typing import Any
 from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError
 from memae.modality import Summary, modalities
-from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Progress
 from memae.report.rows import write_verdicts
 from memae.report.writers import Writers
-from memae.types import Skipped, Source
+from memae.types import Source
 
 __all__ = ["check_options", "score_to_files"]
 
@@ -68,39 +67,28 @@ def score_to_files(
     if own is not None:
         return own
     explain, maps = options.get("explain"), options.get("maps")
-    noted = _Noted()
     writers = Writers(detector, source, explain, maps, only_anomalies=options.get("maps_of") == "anomalies")
     parts = detector.stream(source, explained=writers.explained, skip_bad=skip_bad, progress=progress)
     # closed, so that its stage ends before an error is said
     with writers, closing(parts):
-        total, flagged = write(writers.passed_on(noted.passed_on(parts)))
+        total, flagged = write(writers.passed_on(parts))
     if writers.failed:
         raise writers.failed
     lines = [f"note: {note}" for note in getattr(source, "notes", ())]
-    if noted.skipped:
-        lines += detector.modality.skipped_lines(noted.skipped, noted.first_skipped)
-    share, value = flagged / (total - noted.skipped), detector.threshold.value
+    if writers.skipped:
+        lines += detector.modality.skipped_lines(writers.skipped, writers.first_skipped)
+    share, value = flagged / (total - writers.skipped), detector.threshold.value
     lines.append(
         f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {value:.6g}"
         + (f"; {out}" if out else "")
         + (f"; {writers.drawn:,} maps in {maps}" if maps else "")
     )
     files = {"out": out, "explain": explain, "maps": maps}
-    facts: dict[str, Any] = {"samples": total, "anomalies": flagged, "skipped": noted.skipped, "threshold": value}
+    facts: dict[str, Any] = {
+        "samples": total,
+        "anomalies": flagged,
+        "skipped": writers.skipped,
+        "threshold": value,
+    }
     facts |= {name: str(path) for name, path in files.items() if path}
     return Summary(lines, facts | ({"drawn": writers.drawn} if maps else {}))
-
-
-class _Noted:
-    """What is remembered of verdicts on their way to the file."""
-
-    def __init__(self) -> None:
-        self.skipped = 0
-        self.first_skipped: list[Skipped] = []
-
-    def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
-        """The same chunks."""
-        for part in parts:
-            self.skipped += len(part.skipped)
-            self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
-            yield part

@@ -11,8 +11,9 @@ from memae.detector import Detector, Verdicts
 from memae.errors import WriteError
 from memae.files.atomic import no_room
 from memae.image.render import map_path, save_map
+from memae.modality.interface import SHOWN_SKIPPED
 from memae.report.rows import explanation_lines
-from memae.types import Explained, Explanation, Source
+from memae.types import Explained, Explanation, Skipped, Source
 
 __all__ = ["Writers"]
 
@@ -36,6 +37,8 @@ class Writers:
         self.failed: WriteError | None = None
         self.drawn = 0
         """Maps."""
+        self.skipped, self.first_skipped = 0, list[Skipped]()
+        """How many samples the verdicts left out, and the first of them."""
         self._source, self._lines, self._maps, self._only_anomalies = source, lines, maps, only_anomalies
         self._modality, self._threshold = detector.modality, detector.map_threshold if maps else 0.0
         self._stack = ExitStack()
@@ -57,6 +60,8 @@ class Writers:
     def passed_on(self, parts: Iterator[Verdicts]) -> Iterator[Verdicts]:
         """The same verdicts; what they come with is written before the next part is asked for."""
         for part in parts:
+            self.skipped += len(part.skipped)
+            self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
             anomalies = {part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()}
             for found in part.explanations:
                 if found.key in anomalies:
