@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_every_frame_is_owned_once_by_the_clip_of_the_rule(length: int, stride: 
         (1, [([0, 0, 0, 0], [0])]),
     ],
 )
-def test_clips_of_four_frames_two_apart(count: int, expected: list) -> None:
+def test_clips_of_four_frames_two_apart(count: int, expected: list[Any]) -> None:
     found = plain(clips_of(Windows(4, 2), numbered(count)))
     assert [(frames, places) for frames, places, _ in found] == expected
     assert [key for *_, keys in found for key in keys] == frames_of(numbered(count), "0").keys

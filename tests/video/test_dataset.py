@@ -199,6 +199,7 @@ def test_crops_are_the_same_for_a_generator_of_the_same_seed() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first, same, other = (clips.crops(16, 2, seeded(seed)) for seed in (0, 0, 1))
+    assert first.corners is not None and same.corners is not None and other.corners is not None
     assert torch.equal(first.corners, same.corners)
     assert not torch.equal(first.corners, other.corners)
     assert torch.equal(torch.get_rng_state(), before)

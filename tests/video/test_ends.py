@@ -1,6 +1,7 @@
 """Files that were cut are noticed in every container whose parts state their sizes, and whole ones are not."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The content of a file of every kind."""
     root = tmp_path_factory.mktemp("files")
     return {
@@ -37,14 +38,16 @@ def files(tmp_path_factory):
     }
 
 
-def check(tmp_path, content, container):
+def check(tmp_path: Path, content: bytes, container: str) -> bool:
     path = tmp_path / "file"
     path.write_bytes(content)
     return cut_short(path, container)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_whole_file_is_whole_and_one_cut_anywhere_is_not(files, tmp_path, name):
+def test_a_whole_file_is_whole_and_one_cut_anywhere_is_not(
+    files: dict[str, bytes], tmp_path: Path, name: str
+) -> None:
     content, container = files[name], FILES[name][0]
     assert not check(tmp_path, content, container)
     places = np.random.default_rng(0).integers(len(content) // 10, len(content), 200)
@@ -52,13 +55,13 @@ def test_a_whole_file_is_whole_and_one_cut_anywhere_is_not(files, tmp_path, name
     assert np.mean(found) > 0.97  # a cut between two packets of 188 bytes leaves a whole file
 
 
-def test_a_recording_that_starts_within_a_packet_may_be_whole(files, tmp_path):
+def test_a_recording_that_starts_within_a_packet_may_be_whole(files: dict[str, bytes], tmp_path: Path) -> None:
     late = files["h264.ts"][1000:]
     assert not check(tmp_path, late, TS)
     assert check(tmp_path, late[:-1], TS)
 
 
-def test_what_is_no_part_of_the_container_is_nothing_to_go_by(files, tmp_path):
+def test_what_is_no_part_of_the_container_is_nothing_to_go_by(files: dict[str, bytes], tmp_path: Path) -> None:
     assert not check(tmp_path, files["front.mp4"] + b"\x00\x01\x02\xff\x80\x81 notes of a camera", MP4)
     assert not check(tmp_path, files["mpeg2.mpg"] + b"notes of a camera", PS)
     assert not check(tmp_path, b"no pack at all" * 9, PS)
@@ -73,7 +76,7 @@ def test_what_is_no_part_of_the_container_is_nothing_to_go_by(files, tmp_path):
     assert not check(tmp_path, b"", AVI)
 
 
-def test_a_stream_that_was_written_without_an_end_states_no_size(files, tmp_path):
+def test_a_stream_that_was_written_without_an_end_states_no_size(files: dict[str, bytes], tmp_path: Path) -> None:
     live = write_video(tmp_path / "live.mkv", FRAMES, "vp9.mkv", container={"live": "1"}).read_bytes()
     assert not check(tmp_path, live, MATROSKA)
     assert not check(tmp_path, live[: len(live) // 2], MATROSKA)
@@ -82,18 +85,18 @@ def test_a_stream_that_was_written_without_an_end_states_no_size(files, tmp_path
     assert not check(tmp_path, bytes(content[:-1000]), AVI)
 
 
-def test_a_box_up_to_the_end_and_one_of_64_bits_are_read(tmp_path):
+def test_a_box_up_to_the_end_and_one_of_64_bits_are_read(tmp_path: Path) -> None:
     long = struct.pack(">I4sQ", 1, b"mdat", 24) + bytes(8)
     assert not check(tmp_path, long, MP4)
     assert check(tmp_path, long[:-1], MP4)
     assert not check(tmp_path, long + struct.pack(">I4s", 0, b"mdat") + bytes(5), MP4)
 
 
-def test_a_program_that_says_that_it_ends_is_whole(files, tmp_path):
+def test_a_program_that_says_that_it_ends_is_whole(files: dict[str, bytes], tmp_path: Path) -> None:
     assert not check(tmp_path, files["mpeg2.mpg"] + b"\0\0\1\xb9", PS)
 
 
-def test_a_broadcast_states_no_size(files, tmp_path):
+def test_a_broadcast_states_no_size(files: dict[str, bytes], tmp_path: Path) -> None:
     content = bytearray(files["wmv2.wmv"][:-1000])
     at = content.find(ASF_FILE_PROPERTIES)
     content[at + 88] |= 1

@@ -1,15 +1,16 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from memae.errors import DataError
-from memae.metrics import intervals
+from memae.metrics import Estimate, intervals
 from memae.video import figures as of_video
-from memae.video.evaluate import VideoMeter, per_video_min_max
+from memae.video.evaluate import VideoEvaluation, VideoMeter, per_video_min_max
 from memae.video.events import EventRule
 from memae.video.frames import FrameKey
 from memae.video.ground_truth import VideoTruth
@@ -29,26 +30,34 @@ FIGURES = (
 
 
 class InMemory:
-    def __init__(self, values):
+    def __init__(self, values: np.ndarray) -> None:
         self.values = values
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.values)
 
-    def read(self, frame):
+    def read(self, frame: int) -> Any:
         return self.values[frame]
 
 
-def masked(has_track_ids=False, **videos):
+def masked(has_track_ids: bool = False, **videos: Any) -> VideoTruth:
     labels = {name: values.any(axis=(1, 2)) for name, values in videos.items()}
     return VideoTruth("truth", labels, {name: InMemory(v) for name, v in videos.items()}, has_track_ids)
 
 
-def labelled(**videos):
+def labelled(**videos: np.ndarray | list[int]) -> VideoTruth:
     return VideoTruth("truth", {name: np.array(labels, dtype=bool) for name, labels in videos.items()}, {})
 
 
-def metered(truth, *, scores=None, maps=None, regions=None, events=None, seed=0):
+def metered(
+    truth: VideoTruth,
+    *,
+    scores: dict[str, Any] | None = None,
+    maps: dict[str, np.ndarray] | None = None,
+    regions: dict[tuple[str, int], list[tuple[int, int, int, int, float]]] | None = None,
+    events: list[tuple[str, int, int]] | None = None,
+    seed: int = 0,
+) -> VideoEvaluation:
     """A meter that saw every frame: scores and maps by video, regions by (video, frame), 25 frames a second."""
     meter = VideoMeter(truth, seed=seed)
     for video, labels in truth.labels.items():
@@ -64,7 +73,7 @@ def metered(truth, *, scores=None, maps=None, regions=None, events=None, seed=0)
     return meter.result()
 
 
-def boxes_mask(*boxes, size=(40, 40)):
+def boxes_mask(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (40, 40)) -> np.ndarray:
     mask = np.zeros(size, np.uint8)
     for left, top, right, bottom in boxes:
         mask[top:bottom, left:right] = 1
@@ -78,14 +87,16 @@ FAR = (20, 20, 30, 30)
 # Frames
 
 
-def test_min_max_scales_each_video_alone():
+def test_min_max_scales_each_video_alone() -> None:
     scaled = per_video_min_max({"a": np.array([2.0, 4.0, 3.0]), "b": np.array([5.0, 5.0]), "c": np.empty(0)})
     assert scaled["a"].tolist() == [0, 1, 0.5]
     assert scaled["b"].tolist() == [0, 0]
     assert scaled["c"].tolist() == []
 
 
-def drawn(videos=6, seed=0, decimals=2):
+def drawn(
+    videos: int = 6, seed: int = 0, decimals: int = 2
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Labels and scores of videos at different levels; the first is all normal, the last all anomalous."""
     generator = np.random.default_rng(seed)
     labels = {f"v{i}": generator.random(20 + 5 * i) < 0.4 for i in range(videos)}
@@ -98,7 +109,7 @@ def drawn(videos=6, seed=0, decimals=2):
 
 
 @pytest.mark.parametrize("decimals", [0, 2, 12])
-def test_frame_figures_are_those_of_scikit_learn(monkeypatch, decimals):
+def test_frame_figures_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch, decimals: int) -> None:
     monkeypatch.setattr(intervals, "CHUNK_CELLS", 60)  # so that the resamples come in several parts
     labels, scores = drawn(decimals=decimals)
     result = metered(labelled(**labels), scores=scores)
@@ -117,7 +128,7 @@ def test_frame_figures_are_those_of_scikit_learn(monkeypatch, decimals):
         assert getattr(result, name) is None
 
 
-def test_min_max_of_a_video_does_not_move_the_auroc_within_it():
+def test_min_max_of_a_video_does_not_move_the_auroc_within_it() -> None:
     labels, scores = drawn()
     plain = metered(labelled(**labels), scores=scores)
     scaled = metered(labelled(**labels), scores=per_video_min_max(scores))
@@ -125,7 +136,7 @@ def test_min_max_of_a_video_does_not_move_the_auroc_within_it():
     assert scaled.frame_auroc_micro == plain.frame_auroc_micro_min_max
 
 
-def test_frames_without_a_score_are_left_out_and_counted():
+def test_frames_without_a_score_are_left_out_and_counted() -> None:
     meter = VideoMeter(labelled(a=[0, 0, 1, 1, 0], b=[1]))
     meter.add(FrameKey("b", 0, 0.0), 0.5, np.zeros((1, 1)))
     for frame, score in ((1, 0.1), (2, 0.9), (4, 0.7)):
@@ -136,7 +147,7 @@ def test_frames_without_a_score_are_left_out_and_counted():
     assert result.frame_auroc_macro.value == 1
 
 
-def test_frames_of_one_kind_have_no_auroc():
+def test_frames_of_one_kind_have_no_auroc() -> None:
     result = metered(labelled(a=[0, 0], b=[0]), scores={"a": [1, 2], "b": [3]}, events=[("a", 0, 0)])
     assert result.frame_auroc_micro is None
     assert result.frame_auroc_micro_min_max is None
@@ -150,9 +161,9 @@ def test_frames_of_one_kind_have_no_auroc():
 
 
 @pytest.mark.parametrize("spread", [1, 30], ids=["one octave", "many octaves"])
-def test_pixel_auroc_is_exact_to_the_width_of_a_bin(spread):
+def test_pixel_auroc_is_exact_to_the_width_of_a_bin(spread: int) -> None:
     generator = np.random.default_rng(0)
-    masks = {video: generator.random((4, 12, 15)) < 0.2 for video in "ab"}
+    masks: dict[str, Any] = {video: generator.random((4, 12, 15)) < 0.2 for video in "ab"}
     maps = {
         video: (generator.random(m.shape) ** spread * (1 + 0.3 * m)).astype(np.float32)
         for video, m in masks.items()
@@ -166,7 +177,7 @@ def test_pixel_auroc_is_exact_to_the_width_of_a_bin(spread):
     assert metered(masked(**masks), maps=coarse).pixel_auroc.value == pytest.approx(exact, abs=1e-12)
 
 
-def test_errors_below_nothing_are_in_order_too():
+def test_errors_below_nothing_are_in_order_too() -> None:
     """Errors in spreads above what is normal at a place are negative as often as not."""
     generator = np.random.default_rng(0)
     mask = generator.random((4, 12, 15)) < 0.2
@@ -180,7 +191,7 @@ def test_errors_below_nothing_are_in_order_too():
         assert metered(masked(a=above[None]), maps={"a": extreme[None]}).pixel_auroc.value == 1
 
 
-def test_extreme_errors_have_a_bin():
+def test_extreme_errors_have_a_bin() -> None:
     errors = np.array([[-0.0, 0.0, 1e-45, 1e-20, np.finfo(np.float32).max]], np.float32)
     mask = np.array([[0, 0, 1, 1, 1]], bool)
     # 1e-45 falls in the bin of 0: it ties with both zeros, so 4 pairs of 6 are won and 2 are drawn
@@ -189,18 +200,18 @@ def test_extreme_errors_have_a_bin():
     assert metered(masked(a=mask[None]), maps={"a": errors[None]}).pixel_auroc.value == 1 / 6
 
 
-def test_a_map_of_another_size_is_resized_to_the_mask():
+def test_a_map_of_another_size_is_resized_to_the_mask() -> None:
     mask = np.zeros((6, 8), bool)
     mask[:, 4:] = True
     for errors, value in (([[1, 9]], 1), ([[9, 1]], 0), ([[3, 3]], 0.5)):
         assert metered(masked(a=mask[None]), maps={"a": np.array([errors])}).pixel_auroc.value == value
     tall = np.zeros((6, 8), bool)
     tall[3:] = True
-    errors = np.repeat(np.repeat(tall, 4, axis=0), 4, axis=1).astype(np.float64)
-    assert metered(masked(a=tall[None]), maps={"a": errors[None]}).pixel_auroc.value == 1
+    tall_errors = np.repeat(np.repeat(tall, 4, axis=0), 4, axis=1).astype(np.float64)
+    assert metered(masked(a=tall[None]), maps={"a": tall_errors[None]}).pixel_auroc.value == 1
 
 
-def test_masks_of_one_kind_have_no_pixel_auroc_and_no_regions():
+def test_masks_of_one_kind_have_no_pixel_auroc_and_no_regions() -> None:
     result = metered(masked(a=np.zeros((2, 3, 3))), regions={("a", 0): [(0, 0, 2, 2, 1.0)]})
     assert (result.pixel_auroc, result.rbdc, result.tbdc) == (None, None, None)
     assert (result.masked_videos, result.regions, result.tracks) == (1, 0, 0)
@@ -209,15 +220,20 @@ def test_masks_of_one_kind_have_no_pixel_auroc_and_no_regions():
 # Regions and tracks
 
 
-def one_video(masks, detections):
+def one_video(
+    masks: list[np.ndarray] | tuple[np.ndarray, ...],
+    detections: list[tuple[int, tuple[int, int, int, int], float]],
+) -> VideoEvaluation:
     """RBDC and TBDC of a video with these masks, from detections (frame, box, score)."""
-    regions = {}
+    regions: dict[tuple[str, int], list[Any]] = {}
     for frame, box, score in detections:
         regions.setdefault(("a", frame), []).append((*box, score))
     return metered(masked(a=np.stack(masks)), regions=regions)
 
 
-def areas(masks, detections):
+def areas(
+    masks: list[np.ndarray], detections: list[tuple[int, tuple[int, int, int, int], float]]
+) -> tuple[float, float]:
     result = one_video(masks, detections)
     return result.rbdc.value, result.tbdc.value
 
@@ -225,19 +241,19 @@ def areas(masks, detections):
 NOTHING, ONE = boxes_mask(), boxes_mask(BOX)
 
 
-def test_the_area_below_a_curve_of_known_steps():
+def test_the_area_below_a_curve_of_known_steps() -> None:
     detections = [(0, BOX, 0.9), (2, FAR, 0.8), (1, BOX, 0.7), (3, FAR, 0.6)]
     # (0, 1/2) at 0.9, (1/4, 1/2) at 0.8, (1/4, 1) at 0.7, (1/2, 1) at 0.6, and on at that height to 1
     assert areas([ONE, ONE, NOTHING, NOTHING], detections) == (1 / 4 * 1 / 2 + 3 / 4, 1)
 
 
-def test_perfect_detections_and_none():
+def test_perfect_detections_and_none() -> None:
     assert areas([ONE, NOTHING], [(0, BOX, 0.1)]) == (1, 1)
     assert areas([ONE, NOTHING], []) == (0, 0)
     assert areas([ONE, NOTHING], [(1, BOX, 0.9)]) == (0, 0)
 
 
-def test_the_curve_ends_where_there_is_one_false_region_a_frame():
+def test_the_curve_ends_where_there_is_one_false_region_a_frame() -> None:
     false = [(1, FAR, 0.9), (1, FAR, 0.8), (1, FAR, 0.7)]
     assert areas([ONE, NOTHING], [*false, (0, BOX, 0.95)])[0] == 1
     assert areas([ONE, NOTHING], [*false, (0, BOX, 0.85)])[0] == 0.5
@@ -245,23 +261,23 @@ def test_the_curve_ends_where_there_is_one_false_region_a_frame():
     assert areas([ONE, NOTHING], [*false, (0, BOX, 0.65)])[0] == 0
 
 
-def test_regions_of_equal_score_come_as_one_point():
+def test_regions_of_equal_score_come_as_one_point() -> None:
     assert areas([ONE, NOTHING], [(1, FAR, 0.5), (0, BOX, 0.5)])[0] == 0.25 + 0.5
     # straight from (0, 0) to (2, 1): cut at 1, where the height is 1/2
     assert areas([ONE], [(0, FAR, 0.5), (0, FAR, 0.5), (0, BOX, 0.5)])[0] == 0.25
 
 
 @pytest.mark.parametrize(("box", "found"), [((0, 0, 10, 1), 1), ((0, 0, 9, 1), 0), ((0, 0, 25, 40), 1)])
-def test_an_overlap_of_one_tenth_is_enough(box, found):
+def test_an_overlap_of_one_tenth_is_enough(box: tuple[int, int, int, int], found: int) -> None:
     assert areas([ONE], [(0, box, 0.5)]) == (found, found)
 
 
-def test_too_large_a_box_is_a_false_positive():
+def test_too_large_a_box_is_a_false_positive() -> None:
     result = areas([ONE, NOTHING], [(0, (0, 0, 26, 40), 0.9), (0, BOX, 0.8)])
     assert result == (0.5, 0.5)
 
 
-def test_one_box_may_find_two_regions_and_a_second_box_on_them_is_neither_true_nor_false():
+def test_one_box_may_find_two_regions_and_a_second_box_on_them_is_neither_true_nor_false() -> None:
     masks = [boxes_mask((0, 0, 10, 10), (11, 0, 21, 10)), NOTHING]
     assert areas(masks, [(0, (0, 0, 21, 10), 0.9), (0, BOX, 0.8), (0, BOX, 0.7)]) == (1, 1)
     result = one_video(masks, [(0, BOX, 0.9), (1, FAR, 0.8), (0, (0, 0, 21, 10), 0.7)])
@@ -269,7 +285,7 @@ def test_one_box_may_find_two_regions_and_a_second_box_on_them_is_neither_true_n
     assert result.rbdc.value == result.tbdc.value == 1 / 2 * 1 / 2 + 1 / 2
 
 
-def test_regions_touch_at_corners_and_count_by_their_bounding_box():
+def test_regions_touch_at_corners_and_count_by_their_bounding_box() -> None:
     staircase = np.eye(10, dtype=np.uint8)
     result = one_video([staircase], [(0, (0, 0, 10, 10), 0.9)])
     assert (result.regions, result.rbdc.value) == (1, 1)
@@ -277,22 +293,22 @@ def test_regions_touch_at_corners_and_count_by_their_bounding_box():
 
 
 @pytest.mark.parametrize(("regions", "needed"), [(9, 1), (10, 1), (11, 2), (20, 2), (30, 3), (31, 4)])
-def test_a_track_counts_from_one_tenth_of_its_regions_on(regions, needed):
+def test_a_track_counts_from_one_tenth_of_its_regions_on(regions: int, needed: int) -> None:
     masks = [ONE] * regions
     assert areas(masks, [(frame, BOX, 0.5) for frame in range(needed)])[1] == 1
     assert areas(masks, [(frame, BOX, 0.5) for frame in range(needed - 1)])[1] == 0
 
 
-def test_a_track_is_found_at_the_score_of_the_region_that_completes_its_tenth():
+def test_a_track_is_found_at_the_score_of_the_region_that_completes_its_tenth() -> None:
     masks = [ONE] * 11 + [NOTHING]
     detections = [(4, BOX, 0.9), (11, FAR, 0.8), (3, BOX, 0.7), (2, BOX, 0.6)]
     assert areas(masks, detections)[1] == pytest.approx(11 / 12)
 
 
-def test_tracks_without_ids_are_regions_that_share_a_pixel_with_the_next_frame():
+def test_tracks_without_ids_are_regions_that_share_a_pixel_with_the_next_frame() -> None:
     left, right = (0, 0, 5, 5), (10, 0, 15, 5)
 
-    def tracks(*masks):
+    def tracks(*masks: np.ndarray) -> int:
         return one_video(masks, []).tracks
 
     assert tracks(boxes_mask(left), boxes_mask((4, 4, 9, 9))) == 1
@@ -308,7 +324,7 @@ def test_tracks_without_ids_are_regions_that_share_a_pixel_with_the_next_frame()
     assert one_video([ONE], []).derived_tracks
 
 
-def test_a_frame_that_was_not_scored_breaks_a_derived_track():
+def test_a_frame_that_was_not_scored_breaks_a_derived_track() -> None:
     meter = VideoMeter(masked(a=np.stack([ONE, ONE, ONE])))
     for frame in (0, 2):
         meter.add(FrameKey("a", frame, 0.0), 0.0, ONE)
@@ -316,7 +332,7 @@ def test_a_frame_that_was_not_scored_breaks_a_derived_track():
     assert (result.regions, result.tracks) == (2, 2)
 
 
-def test_values_of_masks_are_the_ids_of_tracks():
+def test_values_of_masks_are_the_ids_of_tracks() -> None:
     first, second = boxes_mask(BOX) * np.uint16(300), boxes_mask(FAR) * np.uint16(7)
     parted = boxes_mask((0, 0, 2, 2), (8, 8, 10, 10)) * np.uint16(7)  # one region in two pieces
     masks = np.stack([first + second, NOTHING, parted])
@@ -328,7 +344,7 @@ def test_values_of_masks_are_the_ids_of_tracks():
     assert (full.regions, full.rbdc.value) == (1, 1)
 
 
-def test_frames_of_videos_without_masks_do_not_count_for_regions():
+def test_frames_of_videos_without_masks_do_not_count_for_regions() -> None:
     truth = masked(a=np.stack([ONE, NOTHING]))
     truth = VideoTruth("truth", {**truth.labels, "b": np.zeros(8, bool)}, truth.masks)
     result = metered(
@@ -338,23 +354,27 @@ def test_frames_of_videos_without_masks_do_not_count_for_regions():
     assert (result.masked_videos, result.videos) == (1, 2)
 
 
-def iou(a, b):
+def iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
     shared = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def curves_by_the_letter(true, detected, frames):
+def curves_by_the_letter(
+    true: list[tuple[int, tuple[int, int, int, int], int]],
+    detected: list[tuple[int, tuple[int, int, int, int], float]],
+    frames: int,
+) -> list[float]:
     """RBDC and TBDC threshold by threshold, from true (frame, box, track) and detected (frame, box, score)."""
     points = [(0.0, 0.0, 0.0)]
     for threshold in sorted({score for *_, score in detected}, reverse=True):
         kept = [(frame, box) for frame, box, score in detected if score >= threshold]
         hits = [any(f == frame and iou(b, box) >= 0.1 for f, b in kept) for frame, box, _ in true]
         false = sum(not any(f == frame and iou(b, box) >= 0.1 for f, b, _ in true) for frame, box in kept)
-        tracks = {track: [] for *_, track in true}
+        tracks: dict[int, list[bool]] = {track: [] for *_, track in true}
         for hit, (*_, track) in zip(hits, true, strict=True):
             tracks[track].append(hit)
         found = np.mean([sum(of_track) / len(of_track) >= 0.1 for of_track in tracks.values()])
-        points.append((false / frames, np.mean(hits), found))
+        points.append((false / frames, float(np.mean(hits)), float(found)))
     x, *curves = np.array(points).T
     grid = np.union1d(x[x <= 1], [0.0, 1.0])
     results = []
@@ -371,9 +391,12 @@ def curves_by_the_letter(true, detected, frames):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("decimals", "each"), [(6, 1), (6, 4), (1, 2)], ids=["few", "many false", "ties"])
-def test_regions_and_tracks_by_the_letter(seed, decimals, each):
+def test_regions_and_tracks_by_the_letter(seed: int, decimals: int, each: int) -> None:
     generator = np.random.default_rng(seed)
-    frames, true, detected, masks, regions = 12, [], [], np.zeros((12, 60, 60), np.uint8), {}
+    frames, masks = 12, np.zeros((12, 60, 60), np.uint8)
+    true: list[Any] = []
+    detected: list[Any] = []
+    regions: dict[tuple[str, int], list[Any]] = {}
     for frame in range(frames):
         for track in range(1, 3):
             if generator.random() < 0.6:
@@ -394,7 +417,7 @@ def test_regions_and_tracks_by_the_letter(seed, decimals, each):
 # Events
 
 
-def test_an_event_is_true_if_it_overlaps_an_anomalous_segment():
+def test_an_event_is_true_if_it_overlaps_an_anomalous_segment() -> None:
     truth = labelled(a=[0, 1, 1, 0, 0, 1, 0, 0], b=[1, 0, 0, 1], c=[0] * 6)
     events = [("a", 0, 1), ("a", 2, 3), ("a", 6, 7), ("b", 0, 3), ("c", 0, 0)]
     result = metered(truth, events=events)
@@ -406,7 +429,7 @@ def test_an_event_is_true_if_it_overlaps_an_anomalous_segment():
     assert result.false_events_per_hour.value == pytest.approx(2 / (18 / 25 / 3600))
 
 
-def test_no_alarm_at_all_is_a_result_and_no_word_of_alarms_is_none():
+def test_no_alarm_at_all_is_a_result_and_no_word_of_alarms_is_none() -> None:
     truth = labelled(a=[0, 1], b=[1])
     silent = metered(truth, events=[])
     assert (silent.events, silent.event_precision, silent.event_recall.value, silent.event_f1.value) == (
@@ -427,8 +450,8 @@ def test_no_alarm_at_all_is_a_result_and_no_word_of_alarms_is_none():
     assert (missed.event_precision.value, missed.event_recall.value, missed.event_f1.value) == (0, 0, 0)
 
 
-def test_hours_follow_the_times_of_the_frames():
-    def rate(**times):
+def test_hours_follow_the_times_of_the_frames() -> None:
+    def rate(**times: tuple[float, float]) -> Estimate | None:
         meter = VideoMeter(labelled(**{video: [0] * 10 for video in times}))
         for video, (start, step) in times.items():
             for frame in range(2, 8):
@@ -445,7 +468,15 @@ def test_hours_follow_the_times_of_the_frames():
 # Intervals
 
 
-def scene(seed=3, videos=5):
+def scene(
+    seed: int = 3, videos: int = 5
+) -> tuple[
+    dict[str, np.ndarray],
+    dict[str, np.ndarray],
+    dict[str, np.ndarray],
+    dict[tuple[str, int], list[tuple[int, int, int, int, float]]],
+    list[tuple[str, int, int]],
+]:
     """A test set with everything in it, as keyword arguments of `metered` for some of its videos."""
     generator = np.random.default_rng(seed)
     masks, scores, maps, regions, events = {}, {}, {}, {}, []
@@ -463,12 +494,21 @@ def scene(seed=3, videos=5):
     return masks, scores, maps, regions, events
 
 
-def repeated(parts, times):
+def repeated(
+    parts: tuple[
+        dict[str, np.ndarray],
+        dict[str, np.ndarray],
+        dict[str, np.ndarray],
+        dict[tuple[str, int], list[tuple[int, int, int, int, float]]],
+        list[tuple[str, int, int]],
+    ],
+    times: np.ndarray | list[int],
+) -> dict[str, Any]:
     """The same test set with each video so many times in it."""
     masks, scores, maps, regions, events = parts
     copies = [(video, f"{video}_{k}") for video, n in zip(masks, times, strict=True) for k in range(n)]
     return {
-        "truth": masked(**{copy: masks[video] for video, copy in copies}),
+        "truth": masked(False, **{copy: masks[video] for video, copy in copies}),
         "scores": {copy: scores[video] for video, copy in copies},
         "maps": {copy: maps[video] for video, copy in copies},
         "regions": {(copy, f): boxes for video, copy in copies for (v, f), boxes in regions.items() if v == video},
@@ -476,14 +516,14 @@ def repeated(parts, times):
     }
 
 
-def draws_of_videos(videos, resamples, seed):
+def draws_of_videos(videos: int, resamples: int, seed: int) -> list[np.ndarray]:
     """How often each resample holds each video."""
     drawn = np.random.default_rng(seed).integers(videos, size=(resamples, videos))
     return [np.bincount(one, minlength=videos) for one in drawn]
 
 
 @pytest.mark.parametrize("cells", [1 << 20, 150], ids=["at once", "in parts"])
-def test_intervals_are_those_of_whole_videos_drawn_again(monkeypatch, cells):
+def test_intervals_are_those_of_whole_videos_drawn_again(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
     monkeypatch.setattr(of_video, "RESAMPLES", 25)
     monkeypatch.setattr(intervals, "CHUNK_CELLS", cells)
     parts = scene()
@@ -497,13 +537,13 @@ def test_intervals_are_those_of_whole_videos_drawn_again(monkeypatch, cells):
         assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975]))), name
 
 
-def test_intervals_follow_the_seed():
+def test_intervals_follow_the_seed() -> None:
     parts = repeated(scene(), [1] * 5)
     assert metered(**parts, seed=1) == metered(**parts, seed=1)
     assert metered(**parts, seed=1) != metered(**parts, seed=2)
 
 
-def test_one_video_has_no_interval():
+def test_one_video_has_no_interval() -> None:
     result = metered(**repeated(scene(), [1, 0, 0, 1, 0]))
     assert not math.isnan(result.rbdc.low)
     result = metered(**repeated(scene(), [0, 0, 0, 1, 0]))
@@ -513,14 +553,14 @@ def test_one_video_has_no_interval():
         assert not math.isnan(getattr(result, name).value), name
 
 
-def test_a_figure_that_only_one_video_bears_on_has_no_interval():
+def test_a_figure_that_only_one_video_bears_on_has_no_interval() -> None:
     result = metered(labelled(a=[0, 1], b=[0, 0], c=[1]), scores={"a": [1, 2], "b": [0, 1], "c": [1]})
     assert result.macro_videos == 1
     assert math.isnan(result.frame_auroc_macro.low)
     assert not math.isnan(result.frame_auroc_micro.low)
 
 
-def test_very_many_regions_get_fewer_resamples(monkeypatch):
+def test_very_many_regions_get_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(of_video, "RESAMPLES", 40)
     monkeypatch.setattr(of_video, "FEWEST_RESAMPLES", 30)
     monkeypatch.setattr(of_video, "SORTED_CELLS", 10)
@@ -561,13 +601,19 @@ def test_very_many_regions_get_fewer_resamples(monkeypatch):
         (("a", 0), 1, None, [(0, 0, 41, 4, 1)], "masks and regions must be in px of the video"),
     ],
 )
-def test_bad_frames_say_what_is_wrong(key, score, errors, regions, message):
+def test_bad_frames_say_what_is_wrong(
+    key: tuple[str, int],
+    score: float,
+    errors: np.ndarray | None,
+    regions: list[tuple[float, ...]] | tuple[Any, ...],
+    message: str,
+) -> None:
     meter = VideoMeter(masked(a=np.stack([ONE, NOTHING]), b=ONE[None]))
     with pytest.raises(DataError, match=message):
         meter.add(FrameKey(*key, 0.0), score, np.zeros((2, 2)) if errors is None else errors, regions)
 
 
-def test_frames_come_in_order_and_videos_in_one_piece():
+def test_frames_come_in_order_and_videos_in_one_piece() -> None:
     meter = VideoMeter(labelled(a=[0, 1, 0], b=[1]))
     meter.add(FrameKey("a", 1, 0.0), 1.0, np.zeros((1, 1)))
     with pytest.raises(
@@ -582,7 +628,7 @@ def test_frames_come_in_order_and_videos_in_one_piece():
     assert repr(meter.result()) == repr(meter.result())
 
 
-def test_a_result_on_the_way_changes_nothing():
+def test_a_result_on_the_way_changes_nothing() -> None:
     masks = np.stack([boxes_mask(BOX, FAR), boxes_mask((0, 0, 30, 30)), ONE])
     asked, unasked = VideoMeter(masked(a=masks)), VideoMeter(masked(a=masks))
     for frame, tracks in enumerate((2, 1, 1)):
@@ -592,12 +638,12 @@ def test_a_result_on_the_way_changes_nothing():
     assert repr(asked.result()) == repr(unasked.result())
 
 
-def test_a_rule_finds_the_events_in_the_scores():
+def test_a_rule_finds_the_events_in_the_scores() -> None:
     truth = labelled(a=[0, 0, 1, 1, 0, 0], b=[0, 1, 0])
     scores = {"a": [0, 0, 5, 4, 0, 0], "b": [0, 0, 6]}
     rule = EventRule(5, 3, merge_gap_s=0)
 
-    def add(meter, video):
+    def add(meter: VideoMeter, video: str) -> None:
         for frame, score in enumerate(scores[video]):
             meter.add(FrameKey(video, frame, frame / 25), score, np.zeros((1, 1)))
 
@@ -611,7 +657,7 @@ def test_a_rule_finds_the_events_in_the_scores():
     assert repr(told) == repr(replace(found, on_threshold=None, off_threshold=None))
 
 
-def test_a_result_is_a_dict_for_json_and_a_table_for_people():
+def test_a_result_is_a_dict_for_json_and_a_table_for_people() -> None:
     found = metered(**repeated(scene(), [1, 0, 0, 1, 0]))
     figures = json.loads(json.dumps(found.figures()))
     assert figures["segments"] == figures["stretches"] == found.segments
@@ -628,12 +674,12 @@ def test_a_result_is_a_dict_for_json_and_a_table_for_people():
     assert alone.table().rows[3] == ("pixel AUROC (needs masks)", "-", "-")
 
 
-def figures_without_interval(result):
+def figures_without_interval(result: VideoEvaluation) -> list[None]:
     json.dumps(result.figures(), allow_nan=False)
     return [result.figures()["frame_auroc_micro"][end] for end in ("low", "high")]
 
 
-def test_bad_events_say_what_is_wrong():
+def test_bad_events_say_what_is_wrong() -> None:
     meter = VideoMeter(labelled(a=[0, 1]))
     with pytest.raises(DataError, match="event in video 'x': truth has no such video; it has 'a'"):
         meter.add_events([("x", 0, 0)])

@@ -1,3 +1,7 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,7 +10,7 @@ from memae.errors import DataError
 from memae.video.ground_truth import read_truth
 
 
-def save(path, values):
+def save(path: Path, values: Image.Image | np.ndarray | list[list[bool]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = values if isinstance(values, Image.Image) else Image.fromarray(np.asarray(values))
     image.save(path)
@@ -15,13 +19,13 @@ def save(path, values):
 # Labels in CSV
 
 
-def csv_file(tmp_path, text):
+def csv_file(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "labels.csv"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def test_a_label_for_each_frame_in_any_order_and_spelling(tmp_path):
+def test_a_label_for_each_frame_in_any_order_and_spelling(tmp_path: Path) -> None:
     path = csv_file(
         tmp_path,
         "\ufefffloor,Label, Frame ,video\n1,anomaly,1,b\n1,0,0,b\n\n2,TRUE,2,a/clip.mp4\n2,False,0,a/clip.mp4\n"
@@ -38,7 +42,7 @@ def test_a_label_for_each_frame_in_any_order_and_spelling(tmp_path):
     assert not truth.has_track_ids
 
 
-def test_segments_count_from_0_and_hold_their_last_frame(tmp_path):
+def test_segments_count_from_0_and_hold_their_last_frame(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "video,start,end\n01,1,2\n01,4,4\n01,2,2\n03,0,0\n")
     truth = read_truth(path, {"03": 1, "02": 2, "01": 5})
     assert truth.videos == ("03", "02", "01")
@@ -68,12 +72,12 @@ def test_segments_count_from_0_and_hold_their_last_frame(tmp_path):
         ("", r"give video,frame,label \(one row a frame\) or video,start,end"),
     ],
 )
-def test_bad_labels_say_what_is_wrong(tmp_path, text, message):
+def test_bad_labels_say_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_truth(csv_file(tmp_path, text), {"a": 2})
 
 
-def test_what_is_no_csv_is_refused(tmp_path):
+def test_what_is_no_csv_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none.csv: not there, or neither a .csv file of labels nor a folder"):
         read_truth(tmp_path / "none.csv", {"a": 1})
     (tmp_path / "labels.csv").write_bytes(b"video,start,end\n\xff,0,0\n")
@@ -83,7 +87,7 @@ def test_what_is_no_csv_is_refused(tmp_path):
         read_truth(csv_file(tmp_path, "video,start,end\n"), {})
 
 
-def test_two_files_of_one_stem_are_told_apart_by_their_suffixes(tmp_path):
+def test_two_files_of_one_stem_are_told_apart_by_their_suffixes(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "video,start,end\nclip.avi,0,0\n")
     truth = read_truth(path, {"clip.mp4": 1, "clip.avi": 1})
     assert [truth.labels[video].tolist() for video in truth.videos] == [[False], [True]]
@@ -95,7 +99,7 @@ def test_two_files_of_one_stem_are_told_apart_by_their_suffixes(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF"])
-def test_masks_lie_in_a_folder_named_as_the_video_in_natural_order(tmp_path, suffix):
+def test_masks_lie_in_a_folder_named_as_the_video_in_natural_order(tmp_path: Path, suffix: str) -> None:
     for number, value in (("M2", 0), ("m9", 255), ("M10", 0), ("m²", 255)):
         save(tmp_path / "north/cam" / f"{number}{suffix}", np.array([[0, value, 0]], np.uint8))
     (tmp_path / "north/cam/Thumbs.db").write_bytes(b"x")
@@ -106,7 +110,7 @@ def test_masks_lie_in_a_folder_named_as_the_video_in_natural_order(tmp_path, suf
     assert not truth.has_track_ids
 
 
-def test_the_layout_of_ucsd_has_the_masks_beside_the_frames(tmp_path):
+def test_the_layout_of_ucsd_has_the_masks_beside_the_frames(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for video in ("Test001", "Test002"):
         save(tmp_path / video / "001.tif", generator.integers(256, size=(20, 20)).astype(np.uint8))
@@ -117,7 +121,7 @@ def test_the_layout_of_ucsd_has_the_masks_beside_the_frames(tmp_path):
         read_truth(tmp_path, {"Test001": 1, "Test002": 1, "Test003": 1})
 
 
-def test_folders_of_masks_may_be_links(tmp_path):
+def test_folders_of_masks_may_be_links(tmp_path: Path) -> None:
     masks = np.full((20, 20), 255, np.uint8)
     save(tmp_path / "elsewhere" / "1.png", masks)
     folder = tmp_path / "masks"
@@ -133,7 +137,7 @@ def test_folders_of_masks_may_be_links(tmp_path):
         read_truth(folder, dict.fromkeys("ab", 1))
 
 
-def test_masks_may_be_one_array_a_video(tmp_path):
+def test_masks_may_be_one_array_a_video(tmp_path: Path) -> None:
     masks = np.zeros((3, 4, 5), bool)
     masks[1, 2, 3] = True
     np.save(tmp_path / "a.npy", masks)
@@ -149,7 +153,7 @@ def test_masks_may_be_one_array_a_video(tmp_path):
     assert not truth.has_track_ids
 
 
-def test_masks_are_read_when_they_are_asked_for(tmp_path):
+def test_masks_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     save(tmp_path / "a/0.png", np.ones((2, 2), np.uint8))
     truth = read_truth(tmp_path, {"a": 1})
     save(tmp_path / "a/0.png", np.zeros((2, 2), np.uint8))
@@ -165,7 +169,9 @@ def test_masks_are_read_when_they_are_asked_for(tmp_path):
         (np.array([[0, 0, 1]], bool), False),
     ],
 )
-def test_several_positive_values_are_track_ids(tmp_path, values, has_track_ids):
+def test_several_positive_values_are_track_ids(
+    tmp_path: Path, values: np.ndarray | list[list[int]], has_track_ids: bool
+) -> None:
     save(tmp_path / "a/0.png", np.zeros((1, 3), np.uint8))
     save(tmp_path / "a/1.png", np.asarray(values, np.uint8 if isinstance(values, list) else None))
     save(tmp_path / "b/0.png", np.full((1, 3), 7, np.uint8))
@@ -174,7 +180,7 @@ def test_several_positive_values_are_track_ids(tmp_path, values, has_track_ids):
     np.testing.assert_array_equal(truth.mask_values("a", 1), values)
 
 
-def test_colours_palettes_and_alpha(tmp_path):
+def test_colours_palettes_and_alpha(tmp_path: Path) -> None:
     colours = np.zeros((1, 3, 4), np.uint8)
     colours[..., 3] = 255  # opaque everywhere, and no anomaly for that
     colours[0, 1, :3], colours[0, 2, :3] = (0, 0, 9), (1, 0, 0)
@@ -192,12 +198,12 @@ def test_colours_palettes_and_alpha(tmp_path):
     assert truth.has_track_ids
 
 
-def empty(folder):
+def empty(folder: Path) -> None:
     save(folder / "a/0.png", np.zeros((2, 3), np.uint8))
     save(folder / "a/1.png", np.zeros((2, 3), np.uint8))
 
 
-def two_pages(path):
+def two_pages(path: Path) -> None:
     page = Image.fromarray(np.zeros((2, 3), np.uint8))
     page.save(path, save_all=True, append_images=[page])
 
@@ -227,14 +233,14 @@ def two_pages(path):
         ),
     ],
 )
-def test_bad_folders_of_masks_say_what_is_wrong(tmp_path, spoil, message):
+def test_bad_folders_of_masks_say_what_is_wrong(tmp_path: Path, spoil: Callable[..., Any], message: str) -> None:
     empty(tmp_path)
     spoil(tmp_path)
     with pytest.raises(DataError, match=message):
         read_truth(tmp_path, {"a": 2})
 
 
-def test_a_picture_or_a_stack_is_no_mask(tmp_path):
+def test_a_picture_or_a_stack_is_no_mask(tmp_path: Path) -> None:
     save(tmp_path / "a/0.png", np.arange(80, dtype=np.uint8).reshape(8, 10))
     with pytest.raises(DataError, match=r"0.png: holds 79 positive values, too many for the tracks of a frame"):
         read_truth(tmp_path, {"a": 1})
@@ -259,13 +265,13 @@ def test_a_picture_or_a_stack_is_no_mask(tmp_path):
         (np.array([None, 1]), r"a.npy: not a readable array"),
     ],
 )
-def test_bad_arrays_say_what_is_wrong(tmp_path, array, message):
+def test_bad_arrays_say_what_is_wrong(tmp_path: Path, array: float | np.ndarray, message: str) -> None:
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(DataError, match=message):
         read_truth(tmp_path, {"a": 2})
 
 
-def test_a_file_that_is_no_array_is_refused(tmp_path):
+def test_a_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"")
     with pytest.raises(DataError, match=r"a.npy: not a readable array"):
         read_truth(tmp_path, {"a": 2})

@@ -4,9 +4,10 @@ import gc
 import json
 import math
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -21,6 +22,7 @@ from memae.video.frames import FrameKey, Frames
 from memae.video.media import EventMedia, Peak, RecentFrames, Shot, write_events
 from memae.video.pipeline import MapLevels, Outputs, score_frames, video_writers
 from memae.video.regions import Box
+from memae.video.render import annotated
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource
 from tests.video_files import write_frames
@@ -30,19 +32,19 @@ EVENT = Event("gate.mp4", 1.0, 1.5, 10, 15, 12, 1.2, 7.0, Box(40, 40, 120, 120))
 RULE = EventRule(5.0, 5.0, merge_gap_s=0.0)
 
 
-def watch(path):
+def watch(path: Any) -> tuple[list[np.ndarray], list[float]]:
     """The frames (H, W, 3) and times of a video file."""
     with av.open(str(path)) as container:
         decoded = list(container.decode(video=0))
         return [f.to_ndarray(format="rgb24").astype(int) for f in decoded], [f.time for f in decoded]
 
 
-def tint(pixels):
+def tint(pixels: np.ndarray) -> Any:
     """(H, W) how far pixels are from grey."""
     return pixels.max(axis=-1) - pixels.min(axis=-1)
 
 
-def red(frames):
+def red(frames: list[np.ndarray]) -> list[int]:
     """The numbers of the frames with a red border."""
     return [number for number, pixels in enumerate(frames) if (pixels[:2, 50:-50, 0] > 170).all()]
 
@@ -54,7 +56,8 @@ class Given:
         self._scores = scores
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
-        clip = ClipEvidence(None, None)
+        nothing: Any = None
+        clip = ClipEvidence(nothing, nothing)
         for chunk in chunks:
             for key, picture in zip(chunk.keys, chunk.pictures, strict=True):
                 score = self._scores[key.frame]
@@ -64,11 +67,13 @@ class Given:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Writes the events of a video of ten frames a second with these scores; gives the events."""
     monkeypatch.chdir(tmp_path)
 
-    def write(scores, rule=RULE, before_s=0.0, after_s=0.0):
+    def write(
+        scores: list[float], rule: EventRule = RULE, before_s: float = 0.0, after_s: float = 0.0
+    ) -> list[Event]:
         if not Path("gate").exists():
             write_frames(Path("gate"), np.repeat(GREY[None], len(scores), axis=0), "{:04d}.bmp")
         source = VideoSource([Path("gate")], (24, 32), folder_rate=10)
@@ -82,7 +87,7 @@ def run(tmp_path, monkeypatch):
     return write
 
 
-def scores(count, *spans, high=9.0):
+def scores(count: int, *spans: tuple[int, int], high: float = 9.0) -> list[float]:
     """Low scores, and high ones from each first to each last frame."""
     given = [1.0] * count
     for first, last in spans:
@@ -91,26 +96,26 @@ def scores(count, *spans, high=9.0):
 
 
 class TestClips:
-    def test_a_clip_holds_the_event_with_some_seconds_around_it(self, run):
+    def test_a_clip_holds_the_event_with_some_seconds_around_it(self, run: Callable[..., Any]) -> None:
         (event,) = run(scores(60, (10, 15)), before_s=0.5, after_s=1.0)
         frames, times = watch(event.clip)
         assert times == pytest.approx(np.arange(21) / 10, abs=1e-4)  # 0.5 s to 2.5 s
         assert red(frames) == list(range(5, 11))
 
-    def test_it_is_cut_off_where_the_video_begins_and_ends(self, run):
+    def test_it_is_cut_off_where_the_video_begins_and_ends(self, run: Callable[..., Any]) -> None:
         first, last = run(scores(30, (0, 2), (28, 29)), before_s=1.0, after_s=1.0)
         frames, _ = watch(first.clip)
         assert (len(frames), red(frames)) == (13, [0, 1, 2])
         frames, _ = watch(last.clip)
         assert (len(frames), red(frames)) == (12, [10, 11])
 
-    def test_the_region_is_shown_in_the_frames_of_the_event(self, run):
+    def test_the_region_is_shown_in_the_frames_of_the_event(self, run: Callable[..., Any]) -> None:
         (event,) = run(scores(60, (10, 15)), before_s=0.5, after_s=0.5)
         assert event.region == (40, 40, 120, 120)
         boxed = [bool(tint(pixels[60:100, 36:42]).max() > 60) for pixels in watch(event.clip)[0]]
         assert np.flatnonzero(boxed).tolist() == list(range(5, 11))
 
-    def test_clips_may_overlap(self, run):
+    def test_clips_may_overlap(self, run: Callable[..., Any]) -> None:
         events = run(scores(60, (10, 15), (20, 22), (38, 39)), before_s=0.5, after_s=0.7)
         clips = [watch(event.clip)[0] for event in events]
         assert [len(frames) for frames in clips] == [18, 15, 14]
@@ -120,14 +125,14 @@ class TestClips:
             f"event-000{number}.mp4" for number in (1, 2, 3)
         ]
 
-    def test_frames_in_the_merge_gap_are_of_the_event_if_it_goes_on(self, run):
+    def test_frames_in_the_merge_gap_are_of_the_event_if_it_goes_on(self, run: Callable[..., Any]) -> None:
         rule = replace(RULE, merge_gap_s=1.0)
         (event,) = run(scores(60, (10, 12), (20, 21)), rule, before_s=0.2, after_s=0.3)
         assert (event.first_frame, event.last_frame) == (10, 21)
         frames, _ = watch(event.clip)
         assert (len(frames), red(frames)) == (2 + 12 + 3, list(range(2, 14)))
 
-    def test_an_event_that_was_too_short_leaves_no_file_and_no_number(self, run):
+    def test_an_event_that_was_too_short_leaves_no_file_and_no_number(self, run: Callable[..., Any]) -> None:
         rule = replace(RULE, least_s=0.3, merge_gap_s=0.5)
         (event,) = run(scores(60, (5, 6), (20, 25), (40, 41)), rule)
         assert event.clip == "e/event-0001.mp4"
@@ -135,24 +140,31 @@ class TestClips:
         assert run(scores(60, (5, 6)), rule) == []
         assert list(Path("e").iterdir()) == []
 
-    def test_without_a_lasting_event_there_is_no_folder(self, run):
+    def test_without_a_lasting_event_there_is_no_folder(self, run: Callable[..., Any]) -> None:
         assert run(scores(60, (5, 6)), replace(RULE, least_s=0.3)) == []
         assert sorted(path.name for path in Path().iterdir()) == ["e.jsonl", "gate"]
 
-    def test_an_event_in_the_frame_that_ends_another_has_a_clip_of_its_own(self, run):
+    def test_an_event_in_the_frame_that_ends_another_has_a_clip_of_its_own(self, run: Callable[..., Any]) -> None:
         rule = EventRule(5.0, 4.0, merge_gap_s=0.1, cool_down_s=0.5)
         given = scores(30, (5, 6), (9, 20))
         events = run(given, rule, before_s=0.3)
         assert [(event.first_frame, event.last_frame) for event in events] == [(5, 6), (11, 20)]
         assert [red(watch(event.clip)[0]) for event in events] == [[3, 4], list(range(3, 13))]
 
-    def test_only_frames_that_are_shown_become_pixels(self, run, monkeypatch):
-        drawn, draw = [], media.annotated
-        monkeypatch.setattr(media, "annotated", lambda *a, **k: drawn.append(a) or draw(*a, **k))
+    def test_only_frames_that_are_shown_become_pixels(
+        self, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn = []
+
+        def counted(*given: Any, **named: Any) -> Any:
+            drawn.append(given)
+            return annotated(*given, **named)
+
+        monkeypatch.setattr(media, "annotated", counted)
         run(scores(60, (10, 15)), before_s=0.5, after_s=0.5)
         assert len(drawn) == 16
 
-    def test_an_error_of_the_source_leaves_no_part(self, run):
+    def test_an_error_of_the_source_leaves_no_part(self, run: Callable[..., Any]) -> None:
         run(scores(60, (10, 15)))
         before = {path: path.read_bytes() for path in Path("e").iterdir()}
         (Path("gate") / "0013.bmp").write_bytes(b"BM")
@@ -165,29 +177,29 @@ class TestClips:
 class Film:
     """Frames of a video of 10 a second; it knows how many of their pictures are held."""
 
-    def __init__(self, nbytes=0):
+    def __init__(self, nbytes: int = 0) -> None:
         self.held, self.most, self._nbytes = 0, 0, nbytes
 
-    def shot(self, number):
+    def shot(self, number: int) -> Shot:
         picture = _Picture(number, self._nbytes)
         self.held += 1
         weakref.finalize(picture, self._gone)
         self.most = max(self.most, self.held)
         return Shot(FrameKey("film", number, number / 10), picture, (Box(0, 0, 9, 9),))
 
-    def _gone(self):
+    def _gone(self) -> None:
         self.held -= 1
 
 
 class _Picture:
-    def __init__(self, number, nbytes):
+    def __init__(self, number: int, nbytes: int) -> None:
         self.number, self.nbytes = number, nbytes
 
-    def rgb(self):
+    def rgb(self) -> np.ndarray:
         return np.full((48, 64, 3), self.number % 256, np.uint8)
 
 
-def test_a_long_event_is_not_held_in_memory(tmp_path):
+def test_a_long_event_is_not_held_in_memory(tmp_path: Path) -> None:
     film, writer = Film(), EventMedia(tmp_path / "e", replace(RULE, merge_gap_s=1.0), 5.0, 2.0, 3.0)
     event = replace(EVENT, video="film", start_s=5.0, end_s=94.9, first_frame=50, last_frame=949, peak_frame=60)
     with writer:
@@ -207,7 +219,7 @@ def test_a_long_event_is_not_held_in_memory(tmp_path):
 
 
 class TestRecentFrames:
-    def test_it_holds_the_last_seconds(self):
+    def test_it_holds_the_last_seconds(self) -> None:
         film, latest = Film(), RecentFrames(1.0)
         for number in range(40):
             latest.add(film.shot(number))
@@ -215,7 +227,7 @@ class TestRecentFrames:
         latest.clear()
         assert list(latest) == []
 
-    def test_what_takes_too_much_memory_is_compressed(self, monkeypatch):
+    def test_what_takes_too_much_memory_is_compressed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(media, "PLAIN_BYTES", 3 * 9216)
         film, latest = Film(nbytes=9216), RecentFrames(1.0)
         for number in range(40):
@@ -227,7 +239,7 @@ class TestRecentFrames:
             assert np.abs(shot.picture.rgb().astype(int) - shot.key.frame).max() <= 1
         assert sum(shot.picture.nbytes for shot in list(latest)[:8]) < 8 * 9216 / 4
 
-    def test_one_frame_is_held_however_large_it_is(self, monkeypatch):
+    def test_one_frame_is_held_however_large_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(media, "PLAIN_BYTES", 10)
         film, latest = Film(nbytes=9216), RecentFrames(0.0)
         for number in range(3):
@@ -236,7 +248,7 @@ class TestRecentFrames:
         assert film.held == 1
 
 
-def test_a_still_shows_the_peak(run):
+def test_a_still_shows_the_peak(run: Callable[..., Any]) -> None:
     given = scores(40, (10, 15))
     given[13] = 12.0
     (event,) = run(given)
@@ -246,7 +258,7 @@ def test_a_still_shows_the_peak(run):
 
 
 class TestRows:
-    def test_an_event_is_one_line(self, tmp_path):
+    def test_an_event_is_one_line(self, tmp_path: Path) -> None:
         event = replace(
             EVENT,
             start_s=1 / 3,
@@ -274,16 +286,17 @@ class TestRows:
         assert list(second) == list(first)
         assert (second["items"], second["still"]) == ([], None)
 
-    def test_what_json_cannot_hold_is_null_or_written_out(self, tmp_path):
+    def test_what_json_cannot_hold_is_null_or_written_out(self, tmp_path: Path) -> None:
         event = replace(EVENT, video="caf\udce9.mp4", end_s=math.inf, peak=math.nan, region=None)
         write_events(tmp_path / "events.jsonl", [event])
         row = json.loads((tmp_path / "events.jsonl").read_text(), parse_constant=pytest.fail)
         assert (row["video"], row["end_s"], row["peak_score"], row["region"]) == ("caf\\xe9.mp4", None, None, None)
 
-    def test_numbers_of_numpy_are_numbers(self, tmp_path):
-        write_events(tmp_path / "events.jsonl", [replace(EVENT, peak=np.float32(1.25), end_s=np.float64(2))])
+    def test_numbers_of_numpy_are_numbers(self, tmp_path: Path) -> None:
+        peak: Any = np.float32(1.25)
+        write_events(tmp_path / "events.jsonl", [replace(EVENT, peak=peak, end_s=np.float64(2))])
         assert json.loads((tmp_path / "events.jsonl").read_text())["peak_score"] == 1.25
 
-    def test_no_event_is_an_empty_file(self, tmp_path):
+    def test_no_event_is_an_empty_file(self, tmp_path: Path) -> None:
         assert write_events(tmp_path / "events.jsonl", []) == 0
         assert (tmp_path / "events.jsonl").read_text() == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,15 +20,15 @@ from memae.video.networks import ClipLayer, Fold, ToOneChannel, Unfold, clip_dec
 PAPER_CLIP = (1, 16, 256, 256)
 
 
-def layers_of(network: nn.Module, kind: type) -> list[tuple[int, int, tuple[int, ...], tuple[int, ...]]]:
+def layers_of(network: nn.Module, kind: type) -> list[Any]:
     """(in, out, kernel, stride) of each convolution."""
     return [
         (c.in_channels, c.out_channels, c.kernel_size, c.stride) for c in network.modules() if isinstance(c, kind)
     ]
 
 
-def kinds(network: nn.Sequential) -> list[str]:
-    return [type(stage).__name__ for stage in network]
+def kinds(network: nn.Module) -> list[str]:
+    return [type(stage).__name__ for stage in network.children()]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,9 @@ def test_the_rebuilt_clip_has_the_exact_size(clip: tuple[int, int, int], norm: b
     clip=st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7)),
     norm=st.booleans(),
 )
-def test_any_stack_of_strides_one_and_two_is_undone(layers, fold, clip, norm) -> None:
+def test_any_stack_of_strides_one_and_two_is_undone(
+    layers: list[ClipLayer], fold: int, clip: tuple[int, int, int], norm: bool
+) -> None:
     rebuilt(tuple(layers), fold, (clip[0], clip[1] * fold, clip[2] * fold), norm)
 
 
@@ -204,7 +208,7 @@ def test_a_network_that_was_built_for_one_size_has_the_weights_of_another() -> N
         ({"width": 44, "crop_px": 64}, r"video\.width = 44: network 'video' takes multiples of 8"),
     ],
 )
-def test_sizes_that_the_network_cannot_halve_are_refused(video: dict, what: str) -> None:
+def test_sizes_that_the_network_cannot_halve_are_refused(video: dict[str, Any], what: str) -> None:
     clip = (16, video.get("height", 32), video.get("width", 32))
     with pytest.raises(ConfigError, match=what):
         small(clip, **video)

@@ -11,7 +11,7 @@ import torch
 
 from memae.config import Config, override
 from memae.errors import ConfigError, DataError
-from memae.modality import Prepared, preset_config
+from memae.modality import preset_config
 from memae.video.dataset import Clips
 from memae.video.prepare import prepare
 from memae.video.preprocess import VideoPreprocess
@@ -40,7 +40,7 @@ class Parts(NamedTuple):
     calibration: set[int]
 
 
-def parts_of(prepared: Prepared, counts: tuple[int, ...]) -> Parts:
+def parts_of(prepared: Any, counts: tuple[int, ...]) -> Parts:
     assert isinstance(prepared.training, Clips)
     starts = {f"v{number}": sum(counts[:number]) for number in range(len(counts))}
     held = set() if prepared.validation is None else set(prepared.validation.frames.flatten().tolist())
@@ -48,8 +48,8 @@ def parts_of(prepared: Prepared, counts: tuple[int, ...]) -> Parts:
     return Parts(set(prepared.training.frames.flatten().tolist()), held, calibration)
 
 
-def dealt(*counts: int, seed: int = 0, **settings: Mapping[str, Any]) -> tuple[Prepared, Parts]:
-    prepared = prepare(reel(*counts), config(**settings), seed)
+def dealt(*counts: int, seed: int = 0, **settings: Mapping[str, Any]) -> tuple[Any, Parts]:
+    prepared: Any = prepare(reel(*counts), config(**settings), seed)
     return prepared, parts_of(prepared, counts)
 
 
@@ -135,7 +135,7 @@ def test_a_part_that_is_not_wanted_is_empty(counts: tuple[int, ...]) -> None:
 def test_the_held_out_pixels_are_those_of_their_keys() -> None:
     counts = (40, 30)
     source = reel(*counts)
-    prepared = prepare(source, config(), 0)
+    prepared: Any = prepare(source, config(), 0)
     for piece in prepared.calibration:
         for key, pixels in zip(piece.keys, piece.pixels, strict=True):
             assert np.array_equal(pixels, source.videos[key.video][key.frame])

@@ -6,21 +6,21 @@ import torch
 from memae.video.preprocess import VideoPreprocess
 
 
-def video(clip_input, length=3, height=1, width=2, **more):
+def video(clip_input: str, length: int = 3, height: int = 1, width: int = 2, **more: float) -> VideoPreprocess:
     return VideoPreprocess(clip_length=length, height=height, width=width, input=clip_input, **more)
 
 
 CLIP = torch.tensor([[[0, 255]], [[51, 204]], [[51, 0]]], dtype=torch.uint8)[None]  # 3 frames of 1 x 2 px
 
 
-def test_frames_of_a_clip_become_minus_one_to_one():
+def test_frames_of_a_clip_become_minus_one_to_one() -> None:
     encoded = video("frames").encode_clips(CLIP)
     assert encoded.shape == (1, 1, 3, 1, 2)
     assert encoded.dtype == torch.float32
     assert torch.allclose(encoded.flatten(), torch.tensor([-1, 1, -0.6, 0.6, -0.6, -1]))
 
 
-def test_differences_of_a_clip_are_those_to_the_frame_before_and_the_first_takes_the_second():
+def test_differences_of_a_clip_are_those_to_the_frame_before_and_the_first_takes_the_second() -> None:
     encoded = video("differences").encode_clips(CLIP)
     assert encoded.shape == (1, 1, 3, 1, 2)
     # 4 times the difference of frames in [-1, 1]
@@ -30,7 +30,7 @@ def test_differences_of_a_clip_are_those_to_the_frame_before_and_the_first_takes
 
 
 @pytest.mark.parametrize("clip_input", ["frames", "differences"])
-def test_clips_are_encoded_one_by_one_and_the_pixels_are_left_alone(clip_input):
+def test_clips_are_encoded_one_by_one_and_the_pixels_are_left_alone(clip_input: str) -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (4, 5, 6, 7), dtype=torch.uint8, generator=generator)
     before = pixels.clone()
@@ -43,13 +43,13 @@ def test_clips_are_encoded_one_by_one_and_the_pixels_are_left_alone(clip_input):
     assert together.stride() == (5 * 6 * 7, 5 * 6 * 7, 6 * 7, 7, 1)
 
 
-def test_a_still_scene_has_no_differences_whatever_it_shows():
+def test_a_still_scene_has_no_differences_whatever_it_shows() -> None:
     still = torch.randint(0, 256, (1, 1, 6, 7), dtype=torch.uint8).expand(1, 5, 6, 7)
     assert (video("differences", 5, 6, 7).encode_clips(still) == 0).all()
 
 
 @pytest.mark.parametrize("clip_input", ["frames", "differences"])
-def test_a_preprocess_of_video_is_stored_as_json(clip_input):
+def test_a_preprocess_of_video_is_stored_as_json(clip_input: str) -> None:
     preprocess = video(clip_input, 16, 128, 192)
     stored = json.loads(json.dumps(preprocess.model_dump()))
     assert VideoPreprocess.model_validate(stored) == preprocess

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def scorer(
     length: int = 4,
     watched: np.ndarray | None = None,
     rebuild: Callable[[Tensor], Reconstruction] = NET,
-    **video: object,
+    **video: Any,
 ) -> FrameScorer:
     return FrameScorer(rebuild, *settings(length, **video), watched)
 
@@ -208,7 +209,7 @@ def test_a_score_never_looks_beyond_its_clip(stride: int, dilation: int, score: 
 def test_frames_come_before_the_video_has_ended(dilation: int) -> None:
     asked = 0
 
-    def live():
+    def live() -> Iterator[Frames]:
         nonlocal asked
         for number in range(1000):
             asked += 1
@@ -331,7 +332,7 @@ def with_weights(weights: Tensor | None, index_in_clip: int = 0, length: int = 4
     )
 
 
-def one_hot(items: Sequence) -> Tensor:
+def one_hot(items: Sequence[Any]) -> Tensor:
     """(t, h, w, 12) weights: each position reads the one item of its number."""
     return nn.functional.one_hot(torch.tensor(items), 12).float()
 
@@ -352,7 +353,7 @@ POSITIONS = one_hot([[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]])  # 2 tim
         ((0.34, 0.0, 0.66, 1.0), {1, 4}),
     ],
 )
-def test_the_items_of_a_region_are_those_of_its_positions(box: tuple, expected: set[int]) -> None:
+def test_the_items_of_a_region_are_those_of_its_positions(box: tuple[Any, ...], expected: set[int]) -> None:
     for place, offset in ((0, 0), (1, 0), (2, 6), (3, 6)):
         used = with_weights(POSITIONS, place).items(box)
         assert {item for item, _ in used} == {item + offset for item in expected}
@@ -388,6 +389,7 @@ def test_the_evidence_is_what_the_network_made_of_the_clip() -> None:
             made = NET(frame.clip.x[None, None])
         assert torch.allclose(frame.clip.reconstruction, made.x[0, 0], atol=1e-6)
         assert frame.clip.weights.shape == (2, 4, 6, 10)
+        assert frame.clip.weights is not None
         assert torch.allclose(frame.clip.weights, made.read.weights.view(2, 4, 6, 10), atol=1e-5)
         assert sum(share for _, share in frame.items()) == pytest.approx(1, abs=1e-5)
         assert sum(share for _, share in frame.items((0.4, 0.1, 0.6, 0.3))) == pytest.approx(1, abs=1e-5)

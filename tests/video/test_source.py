@@ -5,7 +5,9 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,8 +15,7 @@ import pytest
 from PIL import Image
 
 from memae.errors import DataError, MissingExtraError
-from memae.modality.sources import Source
-from memae.types import EVERYTHING
+from memae.types import EVERYTHING, Source
 from memae.video import source as video
 from memae.video.frames import FrameKey
 from memae.video.paths import holds_videos
@@ -27,7 +28,7 @@ GREY = np.stack([np.asarray(Image.fromarray(frame).convert("L")) for frame in FR
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with FRAMES in a file of every codec."""
     root = tmp_path_factory.mktemp("files")
     for name in CODECS:
@@ -35,23 +36,23 @@ def files(tmp_path_factory):
     return root
 
 
-def grey_of(source):
+def grey_of(source: VideoSource) -> np.ndarray:
     return np.concatenate([chunk.pixels for chunk in source.chunks(64)])
 
 
-def keys_of(source, size=64):
+def keys_of(source: VideoSource, size: int = 64) -> list[FrameKey]:
     return [key for chunk in source.chunks(size) for key in chunk.keys]
 
 
-def colours_of(source):
+def colours_of(source: VideoSource) -> np.ndarray:
     return np.stack([picture.rgb() for chunk in source.with_pictures().chunks(64) for picture in chunk.pictures])
 
 
-def distance(one, other):
+def distance(one: np.ndarray, other: np.ndarray) -> Any:
     return np.abs(np.asarray(one, dtype=float) - other).mean()
 
 
-def read_until_it_breaks(source, size):
+def read_until_it_breaks(source: VideoSource, size: int) -> tuple[int, str]:
     frames = 0
     with pytest.raises(DataError) as caught:
         for chunk in source.chunks(size):
@@ -59,25 +60,25 @@ def read_until_it_breaks(source, size):
     return frames, str(caught.value)
 
 
-def video_threads():
+def video_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("memae-video")]
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_a_file_of_any_kind_gives_the_grey_frames_that_went_in(files, name):
+def test_a_file_of_any_kind_gives_the_grey_frames_that_went_in(files: Path, name: str) -> None:
     source = VideoSource([files / name])
     assert isinstance(source, Source)
     assert (source.modality, source.videos, source.sizes) == ("video", (name,), {name: (48, 64)})
     grey = grey_of(source)
     assert (grey.shape, grey.dtype) == ((100, 48, 64), np.uint8)
     assert distance(grey, GREY) < 1.5
-    assert keys_of(source) == [
-        FrameKey(name, frame, pytest.approx(frame / RATE, abs=1e-3)) for frame in range(100)
-    ]
+    assert keys_of(source) == [(name, frame, pytest.approx(frame / RATE, abs=1e-3)) for frame in range(100)]
 
 
 @pytest.mark.parametrize("size", [None, (29, 41), (24, 32), (70, 100)])
-def test_files_and_folders_of_frames_agree_at_every_size(files, tmp_path, size):
+def test_files_and_folders_of_frames_agree_at_every_size(
+    files: Path, tmp_path: Path, size: tuple[int, int] | None
+) -> None:
     png = grey_of(VideoSource([write_frames(tmp_path / "png", FRAMES[:20])], size))
     jpeg = write_frames(tmp_path / "jpg", FRAMES[:20], "{}.jpg", quality=95, subsampling=0)
     assert distance(grey_of(VideoSource([jpeg], size)), png) < 0.5
@@ -86,13 +87,13 @@ def test_files_and_folders_of_frames_agree_at_every_size(files, tmp_path, size):
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "fullrange.mp4", "mjpeg.avi", "vp9.mkv"])
-def test_white_is_255_and_black_0_whatever_the_range_of_the_file(files, name):
+def test_white_is_255_and_black_0_whatever_the_range_of_the_file(files: Path, name: str) -> None:
     grey = grey_of(VideoSource([files / name]))[:, 2:8]
     assert grey[..., 2:8].min() >= 253
     assert grey[..., -8:-2].max() <= 4  # 16 if the limited range were left as it is
 
 
-def area_weights(length, target):
+def area_weights(length: int, target: int) -> np.ndarray:
     """(target, length): the share of each pixel in the mean over an area that ends between pixels."""
     edges, pixel = np.arange(target + 1) * length / target, np.arange(length)
     shares = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -100,7 +101,7 @@ def area_weights(length, target):
 
 
 @pytest.mark.parametrize("size", [(56, 70), (40, 60), (33, 50)])
-def test_shrinking_takes_the_mean_over_the_area(tmp_path, size):
+def test_shrinking_takes_the_mean_over_the_area(tmp_path: Path, size: tuple[int, int]) -> None:
     frames = moving_digits(6, 96, 128)
     grey = np.stack([np.asarray(Image.fromarray(frame).convert("L")) for frame in frames])
     means = area_weights(96, size[0]) @ grey @ area_weights(128, size[1]).T
@@ -111,7 +112,7 @@ def test_shrinking_takes_the_mean_over_the_area(tmp_path, size):
     assert np.abs(near - means).max() < 16
 
 
-def test_a_large_jpeg_is_shrunk_without_steps(tmp_path):
+def test_a_large_jpeg_is_shrunk_without_steps(tmp_path: Path) -> None:
     ramp = np.repeat(np.linspace(0, 255, 512).astype(np.uint8)[None, :, None], 384, axis=0).repeat(3, axis=2)
     path = write_frames(tmp_path / "jpg", ramp[None], "{}.jpg", quality=95)
     steps = np.diff(grey_of(VideoSource([path], (60, 100)))[0].astype(int), axis=1)
@@ -119,7 +120,7 @@ def test_a_large_jpeg_is_shrunk_without_steps(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mpeg4.avi", "vp9.mkv", "ffv1.mkv"])
-def test_odd_sizes_work(tmp_path, name):
+def test_odd_sizes_work(tmp_path: Path, name: str) -> None:
     frames = moving_digits(3, 133, 177)
     source = VideoSource([write_video(tmp_path / name, frames)])
     assert source.size == (133, 177)
@@ -128,13 +129,13 @@ def test_odd_sizes_work(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["any.mkv", "any.mp4"])
-def test_frames_keep_their_times_when_the_rate_varies(tmp_path, name):
+def test_frames_keep_their_times_when_the_rate_varies(tmp_path: Path, name: str) -> None:
     times_s = [0, 0.04, 0.1, 0.5, 0.52, 0.9, 2.0, 2.04]
     path = write_video(tmp_path / name, FRAMES[:8], "h264.mp4", times_s=times_s)
     assert [key.time_s for key in keys_of(VideoSource([path]))] == pytest.approx(times_s)
 
 
-def test_times_count_from_the_first_frame_and_never_go_back(files, tmp_path):
+def test_times_count_from_the_first_frame_and_never_go_back(files: Path, tmp_path: Path) -> None:
     content = (files / "h264.ts").read_bytes()
     joined = tmp_path / "joined.ts"
     joined.write_bytes(content + content)
@@ -153,7 +154,9 @@ def test_times_count_from_the_first_frame_and_never_go_back(files, tmp_path):
         (90, True, lambda frame: np.rot90(frame)[:, ::-1]),
     ],
 )
-def test_a_rotated_file_comes_out_upright(tmp_path, rotation, mirrored, seen):
+def test_a_rotated_file_comes_out_upright(
+    tmp_path: Path, rotation: int, mirrored: bool, seen: Callable[..., Any]
+) -> None:
     path = write_video(tmp_path / "h264.mp4", FRAMES[:3], rotation=rotation, mirrored=mirrored)
     source = VideoSource([path])
     assert source.sizes["h264.mp4"] == seen(FRAMES[0]).shape[:2]
@@ -163,7 +166,7 @@ def test_a_rotated_file_comes_out_upright(tmp_path, rotation, mirrored, seen):
     assert grey_of(source.resized(*half)).shape == (3, *half)
 
 
-def test_a_recording_that_starts_between_keyframes_starts_at_the_next(files, tmp_path):
+def test_a_recording_that_starts_between_keyframes_starts_at_the_next(files: Path, tmp_path: Path) -> None:
     late = tmp_path / "late.ts"
     late.write_bytes((files / "h264.ts").read_bytes()[30 * 188 :])
     grey = grey_of(VideoSource([late]))
@@ -171,7 +174,7 @@ def test_a_recording_that_starts_between_keyframes_starts_at_the_next(files, tmp
     assert distance(grey[-40:], GREY[-40:]) < 1.5
 
 
-def test_a_chunk_holds_one_video_and_at_most_so_many_frames(files, monkeypatch):
+def test_a_chunk_holds_one_video_and_at_most_so_many_frames(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = VideoSource([files / "h264.mp4", files / "vp9.mkv"])
     assert [len(chunk) for chunk in source.chunks(64)] == [64, 36, 64, 36]
     assert [len(chunk) for chunk in source.chunks(EVERYTHING)] == [100, 100]
@@ -183,7 +186,7 @@ def test_a_chunk_holds_one_video_and_at_most_so_many_frames(files, monkeypatch):
     assert [len(chunk) for chunk in source.chunks(EVERYTHING)] == [100, 100]
 
 
-def test_all_videos_are_given_at_the_size_of_the_first_unless_another_is_asked(tmp_path):
+def test_all_videos_are_given_at_the_size_of_the_first_unless_another_is_asked(tmp_path: Path) -> None:
     wide = write_video(tmp_path / "wide.mp4", moving_digits(4, 32, 80), "h264.mp4")
     tall = write_frames(tmp_path / "tall", moving_digits(3, 64, 48))
     source = VideoSource([wide, tall], folder_rate=10)
@@ -199,14 +202,16 @@ def test_all_videos_are_given_at_the_size_of_the_first_unless_another_is_asked(t
 @pytest.mark.parametrize(
     ("name", "asked", "rate"), [("Test001", None, 10), ("frames", None, 25), ("Test001", 30, 30)]
 )
-def test_frames_of_a_folder_come_at_the_rate_of_its_kind_or_as_asked(tmp_path, name, asked, rate):
+def test_frames_of_a_folder_come_at_the_rate_of_its_kind_or_as_asked(
+    tmp_path: Path, name: str, asked: int | None, rate: int
+) -> None:
     folder = write_frames(tmp_path / name, moving_digits(3, 64, 48))
     times = [key.time_s for key in keys_of(VideoSource([folder], folder_rate=asked))]
     assert times == pytest.approx([0, 1 / rate, 2 / rate])
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_pictures_come_with_the_frames_and_change_nothing_else(files, name):
+def test_pictures_come_with_the_frames_and_change_nothing_else(files: Path, name: str) -> None:
     source = VideoSource([files / name], (24, 32))
     chunks = list(source.with_pictures().chunks(64))
     plain = list(source.chunks(64))
@@ -221,7 +226,7 @@ def test_pictures_come_with_the_frames_and_change_nothing_else(files, name):
 
 
 @pytest.mark.parametrize("times", [1, 6])
-def test_pictures_of_a_folder_come_with_the_same_grey(tmp_path, times):
+def test_pictures_of_a_folder_come_with_the_same_grey(tmp_path: Path, times: int) -> None:
     large = np.repeat(np.repeat(FRAMES[:3], times, axis=1), times, axis=2)
     for suffix, options in (("png", {}), ("bmp", {}), ("jpg", {"quality": 90})):
         source = VideoSource([write_frames(tmp_path / suffix, large, "{}." + suffix, **options)], (24, 32))
@@ -234,7 +239,7 @@ def test_pictures_of_a_folder_come_with_the_same_grey(tmp_path, times):
                 assert np.abs(pixels.astype(int) - np.asarray(image)).max() <= 3
 
 
-def damaged(whole, path):
+def damaged(whole: Path, path: Path) -> Path:
     """The file with a tenth of its bytes, from three tenths on, set to zero."""
     content = bytearray(whole.read_bytes())
     start, stop = len(content) * 3 // 10, len(content) * 4 // 10
@@ -243,7 +248,7 @@ def damaged(whole, path):
     return path
 
 
-def test_pictures_of_a_frame_folder_keep_their_size_and_keys(tmp_path):
+def test_pictures_of_a_frame_folder_keep_their_size_and_keys(tmp_path: Path) -> None:
     source = VideoSource([write_frames(tmp_path / "walk", FRAMES[:5])], (10, 10)).with_pictures()
     pictures = {
         key: picture for chunk in source.chunks(2) for key, picture in zip(chunk.keys, chunk.pictures, strict=True)
@@ -252,7 +257,7 @@ def test_pictures_of_a_frame_folder_keep_their_size_and_keys(tmp_path):
     assert np.array_equal(pictures[FrameKey("walk", 3, 0.12)].rgb(), FRAMES[3])
 
 
-def test_pictures_count_in_what_is_held_at_a_time(tmp_path, monkeypatch):
+def test_pictures_count_in_what_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "large.mkv", moving_digits(12, 480, 640), "ffv1.mkv")
     monkeypatch.setattr(video, "CHUNK_BYTES", 3 * 2 * 480 * 640)
     source = VideoSource([tmp_path / "large.mkv"], (8, 8))
@@ -260,7 +265,7 @@ def test_pictures_count_in_what_is_held_at_a_time(tmp_path, monkeypatch):
     assert {len(chunk) for chunk in source.with_pictures().chunks(64)} == {2}
 
 
-def test_videos_below_a_folder_come_in_natural_order_under_their_paths(tmp_path):
+def test_videos_below_a_folder_come_in_natural_order_under_their_paths(tmp_path: Path) -> None:
     for name in ("cam10/a.mp4", "cam2/b.mp4", "cam2/a.MP4", "z.mp4"):
         write_video(tmp_path / name, FRAMES[:2], "h264.mp4")
     write_frames(tmp_path / "cam2" / "walk", FRAMES[:2])
@@ -272,7 +277,7 @@ def test_videos_below_a_folder_come_in_natural_order_under_their_paths(tmp_path)
     assert holds_videos(tmp_path)
 
 
-def test_the_layouts_of_ucsd(tmp_path):
+def test_the_layouts_of_ucsd(tmp_path: Path) -> None:
     grey = GREY[:2]
     for part, number in (("Train", 1), ("Train", 2), ("Test", 1), ("Test", 10)):
         write_frames(tmp_path / "a" / part / f"{part}{number:03d}", grey, "{:03d}.tif")
@@ -288,7 +293,7 @@ def test_the_layouts_of_ucsd(tmp_path):
     assert not holds_videos(tmp_path / "b")
 
 
-def test_names_are_unique_among_all_that_is_opened(tmp_path, monkeypatch):
+def test_names_are_unique_among_all_that_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a/cam/x.mp4", "b/cam/x.mp4", "b/cam/y.mp4"):
         write_video(tmp_path / name, FRAMES[:2], "h264.mp4")
     assert VideoSource([tmp_path / "a/cam/x.mp4", tmp_path / "b/cam/y.mp4"]).videos == ("x.mp4", "y.mp4")
@@ -302,14 +307,14 @@ def test_names_are_unique_among_all_that_is_opened(tmp_path, monkeypatch):
         VideoSource([tmp_path / "a", tmp_path / "a/cam/x.mp4"])
 
 
-def test_a_loop_of_links_ends(tmp_path):
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     write_video(tmp_path / "clips" / "x.mp4", FRAMES[:2], "h264.mp4")
     (tmp_path / "clips" / "again").symlink_to(tmp_path)
     assert VideoSource([tmp_path]).videos == ("clips/x.mp4",)
     assert holds_videos(tmp_path)
 
 
-def test_what_means_video(tmp_path):
+def test_what_means_video(tmp_path: Path) -> None:
     assert holds_videos(Path("nothing/there.MKV"))
     assert not holds_videos(Path("nothing/there.png"))
     write_frames(tmp_path / "images", FRAMES[:2])
@@ -318,7 +323,7 @@ def test_what_means_video(tmp_path):
     assert not holds_videos(tmp_path)
 
 
-def test_a_missing_or_doubled_frame_number_is_an_error_and_a_constant_step_is_none(tmp_path):
+def test_a_missing_or_doubled_frame_number_is_an_error_and_a_constant_step_is_none(tmp_path: Path) -> None:
     for name in ("every_tenth", "gap", "twice"):
         write_frames(tmp_path / name, FRAMES[:11], "cam2_{:d}.png")
     for number in set(range(1, 12)) - {1, 6, 11}:
@@ -332,7 +337,7 @@ def test_a_missing_or_doubled_frame_number_is_an_error_and_a_constant_step_is_no
         VideoSource([tmp_path / "twice"])
 
 
-def test_names_that_are_no_count_are_no_gap(tmp_path):
+def test_names_that_are_no_count_are_no_gap(tmp_path: Path) -> None:
     for name in ("1305.13.png", "1305.29.png", "1306.2.png"):
         write_frames(tmp_path / "stamps", FRAMES[:1], name)
         write_frames(tmp_path / "words", FRAMES[:1], name.replace("13", "a").replace(".2", "."))
@@ -340,14 +345,14 @@ def test_names_that_are_no_count_are_no_gap(tmp_path):
     assert len(keys_of(VideoSource([tmp_path / "words"]))) == 3
 
 
-def test_frames_of_several_sizes_are_an_error(tmp_path):
+def test_frames_of_several_sizes_are_an_error(tmp_path: Path) -> None:
     write_frames(tmp_path / "walk", FRAMES[:2])
     write_frames(tmp_path / "walk", FRAMES[:1, :40], first=3)
     with pytest.raises(DataError, match=r"003\.png: is 64 x 40 px, and 001\.png is 64 x 48 \(width x height\)"):
         VideoSource([tmp_path / "walk"])
 
 
-def test_grey_of_16_bits_is_scaled_and_what_has_more_is_an_error(tmp_path):
+def test_grey_of_16_bits_is_scaled_and_what_has_more_is_an_error(tmp_path: Path) -> None:
     values = np.linspace(0, 0xFFFF, 48 * 64).astype(np.uint16).reshape(1, 48, 64)
     for suffix in ("png", "tif"):
         path = write_frames(tmp_path / suffix, values, "{}." + suffix)
@@ -357,7 +362,7 @@ def test_grey_of_16_bits_is_scaled_and_what_has_more_is_an_error(tmp_path):
         grey_of(VideoSource([path]))
 
 
-def test_frames_with_alpha_or_a_palette_are_read(tmp_path):
+def test_frames_with_alpha_or_a_palette_are_read(tmp_path: Path) -> None:
     alpha = np.concatenate([FRAMES[:1], np.full((1, 48, 64, 1), 9, np.uint8)], axis=-1)
     assert np.array_equal(grey_of(VideoSource([write_frames(tmp_path / "alpha", alpha)])), GREY[:1])
     (tmp_path / "palette").mkdir()
@@ -365,7 +370,7 @@ def test_frames_with_alpha_or_a_palette_are_read(tmp_path):
     assert np.array_equal(grey_of(VideoSource([tmp_path / "palette"])), GREY[:1])
 
 
-def test_bad_frames_are_named(tmp_path):
+def test_bad_frames_are_named(tmp_path: Path) -> None:
     path = write_frames(tmp_path / "walk", FRAMES[:9])
     cut(path / "006.png", 0.5, path / "006.png")
     frames, message = read_until_it_breaks(VideoSource([path]), 4)
@@ -382,7 +387,7 @@ def test_bad_frames_are_named(tmp_path):
         VideoSource([tmp_path / "stack"])
 
 
-def test_frames_beside_folders_of_frames_are_an_error(tmp_path):
+def test_frames_beside_folders_of_frames_are_an_error(tmp_path: Path) -> None:
     write_frames(tmp_path / "walk", FRAMES[:2])
     write_frames(tmp_path / "walk" / "masks", FRAMES[:2])
     with pytest.raises(DataError, match=r"walk: holds images, and folders of videos or images beside them"):
@@ -392,7 +397,9 @@ def test_frames_beside_folders_of_frames_are_an_error(tmp_path):
 @pytest.mark.parametrize(
     "name", ["vp9.mkv", "ffv1.mkv", "mpeg4.avi", "mjpeg.avi", "reordered.avi", "vp8.webm", "h264.ts", "wmv2.wmv"]
 )
-def test_a_cut_file_is_noticed_before_the_work_and_gives_what_is_there_if_asked(files, tmp_path, name):
+def test_a_cut_file_is_noticed_before_the_work_and_gives_what_is_there_if_asked(
+    files: Path, tmp_path: Path, name: str
+) -> None:
     path = cut(files / name, 0.5001, tmp_path / name)
     with pytest.raises(
         DataError, match=f"{name}: was cut short, as its last part is not whole; copy the file again"
@@ -404,7 +411,7 @@ def test_a_cut_file_is_noticed_before_the_work_and_gives_what_is_there_if_asked(
 
 
 @pytest.mark.parametrize("name", ["vp8.webm", "ffv1.mkv", "mjpeg.avi", "h264.mp4"])
-def test_a_last_frame_that_is_shown_for_long_is_no_cut(tmp_path, name):
+def test_a_last_frame_that_is_shown_for_long_is_no_cut(tmp_path: Path, name: str) -> None:
     brief = write_video(tmp_path / f"brief-{name}", FRAMES[:40], name, rate=10)
     path = tmp_path / name
     with av.open(str(brief)) as source, av.open(str(path), "w") as target:
@@ -417,7 +424,7 @@ def test_a_last_frame_that_is_shown_for_long_is_no_cut(tmp_path, name):
     assert len(keys_of(VideoSource([path]))) == 40
 
 
-def test_a_cut_mp4_is_noticed_with_its_index_before_or_behind(files, tmp_path):
+def test_a_cut_mp4_is_noticed_with_its_index_before_or_behind(files: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"behind\.mp4: not a readable video .*copy it again"):
         VideoSource([cut(files / "h264.mp4", 0.6, tmp_path / "behind.mp4")])
     path = write_video(tmp_path / "whole.mp4", FRAMES, "h264.mp4", container={"movflags": "faststart"})
@@ -425,7 +432,9 @@ def test_a_cut_mp4_is_noticed_with_its_index_before_or_behind(files, tmp_path):
         VideoSource([cut(path, 0.6, tmp_path / "before.mp4")])
 
 
-def test_a_bad_video_is_skipped_if_asked_and_one_that_breaks_off_counts_up_to_there(files, tmp_path):
+def test_a_bad_video_is_skipped_if_asked_and_one_that_breaks_off_counts_up_to_there(
+    files: Path, tmp_path: Path
+) -> None:
     for name in ("h264.ts", "mpeg2.mpg", "ffv1.mkv"):
         cut(files / name, 0.6, tmp_path / name)
     damaged(files / "h264.mp4", tmp_path / "b.mp4")
@@ -451,7 +460,7 @@ def test_a_bad_video_is_skipped_if_asked_and_one_that_breaks_off_counts_up_to_th
     assert list(counts) == list(Counter(key.video for key in keys_of(source.resized(8, 8))))
 
 
-def test_an_opened_source_can_be_asked_to_skip_and_keeps_its_own_ways(files, tmp_path):
+def test_an_opened_source_can_be_asked_to_skip_and_keeps_its_own_ways(files: Path, tmp_path: Path) -> None:
     source = VideoSource([damaged(files / "h264.mp4", tmp_path / "damaged.mp4")])
     assert 15 < len(keys_of(source.skipping())) < 45
     with pytest.raises(DataError, match="breaks off"):
@@ -459,21 +468,21 @@ def test_an_opened_source_can_be_asked_to_skip_and_keeps_its_own_ways(files, tmp
     assert source.skipped == ()
 
 
-def test_nothing_but_bad_videos_is_an_error_that_names_the_first(tmp_path):
+def test_nothing_but_bad_videos_is_an_error_that_names_the_first(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(DataError, match=r"holds no video that can be read; the first, a\.mp4, the file is empty"):
         VideoSource([tmp_path], skip_bad=True)
 
 
-def test_sound_that_is_longer_than_the_pictures_is_no_cut(tmp_path):
+def test_sound_that_is_longer_than_the_pictures_is_no_cut(tmp_path: Path) -> None:
     path = write_video(tmp_path / "long.mkv", FRAMES, "h264.mp4", sound_s=7.0)
     assert len(keys_of(VideoSource([path]))) == 100
     with pytest.raises(DataError, match="was cut short"):
         VideoSource([cut(path, 0.9, tmp_path / "cut.mkv")])
 
 
-def test_files_without_pictures_are_errors(tmp_path):
+def test_files_without_pictures_are_errors(tmp_path: Path) -> None:
     write_sound(tmp_path / "sound.mp4")
     (tmp_path / "zero.mp4").write_bytes(b"")
     (tmp_path / "noise.avi").write_bytes(bytes(range(256)) * 40)
@@ -502,7 +511,7 @@ def test_files_without_pictures_are_errors(tmp_path):
         VideoSource([tmp_path / ("x" * 300 + ".mp4")])
 
 
-def test_a_file_of_which_nothing_can_be_decoded_is_an_error(files, tmp_path):
+def test_a_file_of_which_nothing_can_be_decoded_is_an_error(files: Path, tmp_path: Path) -> None:
     content = (files / "h264.mp4").read_bytes()
     start, stop = content.index(b"mdat") + 4, content.index(b"moov") - 4
     (tmp_path / "wiped.mp4").write_bytes(content[:start] + bytes(stop - start) + content[stop:])
@@ -511,7 +520,7 @@ def test_a_file_of_which_nothing_can_be_decoded_is_an_error(files, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
-def test_a_closed_folder_is_an_error(tmp_path):
+def test_a_closed_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(DataError, match="closed: cannot look into this folder"):
         VideoSource([tmp_path])
@@ -521,25 +530,25 @@ def test_a_closed_folder_is_an_error(tmp_path):
     "address",
     ["http://host/a.mp4", "rtsp://host/1", "concat:a.mp4|b.mp4", "file:///etc/a.mp4", "data:video/mp4;x"],
 )
-def test_addresses_are_refused(address):
+def test_addresses_are_refused(address: str) -> None:
     with pytest.raises(DataError, match="is an address, and only local files are read; download it first"):
         VideoSource([Path(address)])
 
 
-def test_a_colon_in_the_name_of_a_file_is_no_address(tmp_path, monkeypatch):
+def test_a_colon_in_the_name_of_a_file_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "concat:a.mp4", FRAMES[:2], "h264.mp4")
     monkeypatch.chdir(tmp_path)
     assert VideoSource([Path("concat:a.mp4")]).videos == ("concat:a.mp4",)
 
 
 @pytest.mark.parametrize("suffix", [".m3u8", ".m3u", ".pls", ".txt", ".ffconcat", ".mpd"])
-def test_playlists_are_refused_by_name(tmp_path, suffix):
+def test_playlists_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"list{suffix}").write_text("#EXTM3U\n")
     with pytest.raises(DataError, match=rf"list\{suffix}: is a playlist"):
         VideoSource([tmp_path / f"list{suffix}"])
 
 
-def test_a_playlist_under_the_name_of_a_video_reads_nothing(files, tmp_path):
+def test_a_playlist_under_the_name_of_a_video_reads_nothing(files: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "h264.ts", FRAMES[:2])
     lists = {
         "concat.mp4": "ffconcat version 1.0\nfile h264.ts\n",
@@ -557,7 +566,7 @@ def test_a_playlist_under_the_name_of_a_video_reads_nothing(files, tmp_path):
         assert len(list(unguarded.decode(video=0))) == 2
 
 
-def test_memory_does_not_grow_with_the_length(tmp_path, monkeypatch):
+def test_memory_does_not_grow_with_the_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "AHEAD_BYTES", 20 * 240 * 320)
     write_frames(tmp_path / "long", np.zeros((200, 240, 320), np.uint8), "{}.bmp")
     source = VideoSource([tmp_path / "long"])
@@ -572,9 +581,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path, monkeypatch):
     assert 20 * 240 * 320 < peak < 60 * 240 * 320  # 20 ahead, 10 gathered, one or two chunks of 10; never the 200
 
 
-def test_the_thread_stops_with_the_reader(files):
+def test_the_thread_stops_with_the_reader(files: Path) -> None:
     before = threading.active_count()
-    chunks = VideoSource([files / "h264.mp4"]).chunks(4)
+    chunks: Any = VideoSource([files / "h264.mp4"]).chunks(4)
     assert threading.active_count() == before  # nothing runs before the first is asked for
     next(chunks)
     assert len(video_threads()) == 1
@@ -586,7 +595,9 @@ def test_the_thread_stops_with_the_reader(files):
     assert not video_threads()
 
 
-def test_the_thread_reads_ahead_and_its_errors_reach_the_reader(files, tmp_path, monkeypatch):
+def test_the_thread_reads_ahead_and_its_errors_reach_the_reader(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_frames(tmp_path / "walk", FRAMES[:30])
     source = VideoSource([path])
     chunks = source.chunks(2)
@@ -600,7 +611,7 @@ def test_the_thread_reads_ahead_and_its_errors_reach_the_reader(files, tmp_path,
     assert not video_threads()
 
 
-def test_ffmpeg_says_nothing_on_the_way(files, tmp_path, capfd):
+def test_ffmpeg_says_nothing_on_the_way(files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     damaged = bytearray((files / "mpeg4.mp4").read_bytes())
     damaged[3000:3400] = bytes(400)
     (tmp_path / "damaged.mp4").write_bytes(damaged)
@@ -609,14 +620,14 @@ def test_ffmpeg_says_nothing_on_the_way(files, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_frame_folders_need_no_pyav(files, tmp_path, monkeypatch):
+def test_frame_folders_need_no_pyav(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     assert len(keys_of(VideoSource([write_frames(tmp_path / "walk", FRAMES[:3])]))) == 3
     with pytest.raises(MissingExtraError, match=r"reading video files needs the extra 'video'"):
         VideoSource([files / "h264.mp4"])
 
 
-def test_videos_have_neither_labels_nor_columns(tmp_path):
+def test_videos_have_neither_labels_nor_columns(tmp_path: Path) -> None:
     source = VideoSource([write_frames(tmp_path / "walk", FRAMES[:2])])
     with pytest.raises(DataError, match=r"a video has no column 'label'.*see docs/video.md"):
         source.labels("label")
