@@ -22,9 +22,9 @@ def cli_markdown() -> str:
     """The page of docs/cli.md: what `--help` prints, for the command and for every verb."""
     parts = [
         "# The command line\n",
-        "Made from `--help` by `make docs`; a test fails when this page is stale.\n",
-        "Data goes to the file or to stdout, messages go to stderr. Exit codes: 0 the work was done, 1 the input "
-        "or a setting must be mended, 2 the command line itself is wrong, 130 interrupted.\n",
+        "`make docs` makes this page from `--help`; a test fails when it is stale.\n",
+        "Results go to a file or to stdout, messages go to stderr. Exit codes: 0 success, 1 an error in the input or "
+        "a setting, 2 a wrong command line, 130 interrupted.\n",
     ]
     for verb in ("", *(command.callback.__name__ for command in app.registered_commands if command.callback)):
         words = ["memae", verb] if verb else ["memae"]
@@ -36,11 +36,12 @@ def config_markdown() -> str:
     """The page of docs/config.md: every key of every section, its default and its meaning, and the presets."""
     parts = [
         "# Settings\n",
-        "Made from the settings' own descriptions by `make docs`. Give them as a TOML file with `--config`, one "
-        "by one with `--set section.key=value`, or to `Detector(settings=...)`. An unknown key is an error.\n",
+        "`make docs` makes this page from the descriptions in the code. Give settings as a TOML file with "
+        "`--config`, one by one with `--set section.key=value`, or to `Detector(settings=...)`. An unknown key is an "
+        "error.\n",
         '```toml\n[train]\nepochs = 30\n\n[memory]\nnum_items = 200\ninitialisation = "kmeans"\n\n'
         "[threshold]\nfalse_alarm_rate = 0.005\n```\n",
-        "The defaults below are those of no preset; what a preset changes stands under Presets.\n",
+        "The defaults below are those without a preset. The section Presets has what each preset changes.\n",
     ]
     sections = {name: field.annotation for name, field in Config.model_fields.items()}
     sections["memory"] = memory_sections()["memae"]
