@@ -41,22 +41,21 @@ __all__ = ["Detector", "Verdict", "Verdicts"]
 
 
 class Detector:
-    """Finds anomalies in images, tables or video after seeing normal samples only.
+    """Finds anomalies in images, tables or video. Training needs normal samples only.
 
-    It splits the samples into three parts: for training, for early stopping, and for the threshold. Scores are
-    mean squared reconstruction errors, higher = more anomalous; of video frames see `memae.video.scoring`. Wherever
-    data goes in, it may be an array, a tensor, a pandas, polars or Arrow frame, a path, or a list of paths of videos
-    (see `memae.modality.open_source`).
+    `fit` splits the samples into three parts: for training, for early stopping, and for the threshold. Scores are
+    reconstruction errors, higher = more anomalous; for video frames see `memae.video.scoring`. Every `x` may be an
+    array, a tensor, a pandas, polars or Arrow frame, a path, or a list of paths (see `memae.modality.open_source`).
 
     Args:
-        preset: None chooses by the data; else a network ("mnist", "cifar10", "image", "small", "kddcup", "table",
+        preset: None decides by the data; else a network ("mnist", "cifar10", "image", "small", "kddcup", "table",
             "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.modality.preset_config`. A
             network for video reads folders of images as videos.
-        seed: of all randomness; the same seed and data give the same model. Global random state is untouched.
+        seed: of all randomness; the same seed and data give the same model. Global random state does not change.
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
             file; see `memae.config.Config` for all keys.
-        device: "auto" takes the accelerator, "cpu" does not.
-        engine: what scores on a CPU: "torch", "openvino", or "auto" for the one that pays; see `memae.engine.choose`.
+        device: "auto" uses an accelerator if there is one, "cpu" does not.
+        engine: what scores on a CPU: "torch", "openvino", or "auto" for the faster one; see `memae.engine.choose`.
 
     >>> from sklearn.datasets import load_breast_cancer
     >>> x, benign = load_breast_cancer(return_X_y=True)
@@ -99,27 +98,27 @@ class Detector:
         resume: bool = False,
         progress: Progress | None = None,
     ) -> Self:
-        """Learns from normal samples, and sets the threshold on held-out ones of them.
+        """Trains on normal samples, and sets the threshold on a held-out part of them.
 
         A KeyboardInterrupt after the first epoch keeps the best weights so far (`history.interrupted` is set).
 
         Args:
             x: normal samples; a few anomalies among them do little harm, many do.
-            drop: columns to leave out, now and whenever they are met later.
-            categorical: columns of numbers that name kinds, such as codes and ports.
-            skip_bad: leave out samples that cannot be read, which are an error else; `facts["skipped"]` counts them.
-            frame_rate: frames per second of folders of frames, which carry no times; folders of images are then video.
-            stream: rows of a table are encoded into a temporary file in passes over the source, or held in memory; None
-                decides by their size.
+            drop: columns to leave out, here and when scoring.
+            categorical: columns of numbers that are names of categories, such as codes and ports.
+            skip_bad: leave out samples that cannot be read and count them in `facts["skipped"]`; else an error.
+            frame_rate: frames per second of folders of frames; with it, a folder of images is read as video.
+            stream: True encodes the rows of a table into a temporary file, False holds them in memory, None decides by
+                their size.
             checkpoint: a directory to save the training's state in after every epoch; `save` removes it once the
                 training is complete and the model is safe.
-            resume: continue from `checkpoint`; the result is, on the CPU, the very same as without the stop.
-            progress: who is told how far the work is, such as `memae.progress.ProgressBar`.
+            resume: continue from `checkpoint`; on the CPU the result is the same as without the interruption.
+            progress: a callback for progress events, such as `memae.progress.ProgressBar`.
 
         Raises:
             DataError: samples that cannot be used, or too few.
-            ConfigError: settings that do not suit the data, such as a false-alarm rate that so few samples
-                cannot promise, or a checkpoint of another run.
+            ConfigError: settings that do not suit the data, such as a false-alarm rate that is too low for the number
+                of samples, or a checkpoint of another run.
         """
         source = open_source(x, self._settings.kind(), skip_bad=skip_bad, frame_rate=frame_rate)
         drop = [drop] if isinstance(drop, str) else drop
@@ -141,12 +140,12 @@ class Detector:
 
     @renamed_arguments(watcher="progress")
     def score(self, x: Any, *, skip_bad: bool = False, progress: Progress | None = None) -> Scores:
-        """The scores of samples of the kind that it was trained on; `progress` is told how far the work is.
+        """Scores of samples.
 
         Args:
-            x: the samples.
-            skip_bad: a sample that cannot be read or encoded keeps its place, with the score NaN, and is named in
-                `skipped`; it is an error else.
+            x: samples of the kind that the model was trained on.
+            skip_bad: give a sample that cannot be read the score NaN and name it in `skipped`; False: raise an error.
+            progress: a callback for progress events.
 
         Raises:
             DataError: samples that do not fit the model.
@@ -166,9 +165,9 @@ class Detector:
 
         Args:
             x: the samples.
-            explained: which of them come with an `Explanation`: "none", "anomalies" or "all".
+            explained: which samples get an `Explanation`: "none", "anomalies" or "all".
             skip_bad: as for `score`.
-            progress: told how far the work is.
+            progress: a callback for progress events.
         """
         return Verdicts.joined(list(self.stream(x, explained=explained, skip_bad=skip_bad, progress=progress)))
 
@@ -184,14 +183,14 @@ class Detector:
                 yield Verdicts.of(part, threshold)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[Any]:
-        """Every frame of videos in order (`memae.video.scoring.ScoredFrame`), with its score and where it comes from.
+        """Every frame of videos in order, as a `memae.video.scoring.ScoredFrame` with its score and anomaly map.
 
         Memory does not grow with the length of a video.
 
         Args:
             x: videos, or a source of them.
-            watched: (H, W) bool at the size of the network (`preprocess.height`, `preprocess.width`): False leaves a
-                place out of every score. None watches all.
+            watched: (H, W) bool at the size of the network (`preprocess.height`, `preprocess.width`): False excludes a
+                place from every score. None excludes nothing.
 
         Raises:
             DataError: not a model of video, no video, or one that cannot be read.
@@ -220,13 +219,13 @@ class Detector:
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> list[Explanation]:
-        """Why samples scored as they did, one `Explanation` each, in the order of `x`.
+        """One `Explanation` for each sample, in the order of `x`.
 
         Args:
-            x: samples of the kind that it was trained on.
-            keys: only those of these keys, such as the anomalies of `detect`; None is all.
-            skip_bad: leave out what cannot be read or encoded.
-            progress: told how far the work is.
+            x: samples of the kind that the model was trained on.
+            keys: explain only these, such as the anomalies of `detect`; None: all.
+            skip_bad: leave out samples that cannot be read.
+            progress: a callback for progress events.
 
         Raises:
             DataError: as `score`, or a key that no sample has.
@@ -259,9 +258,9 @@ class Detector:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.
 
         Args:
-            x: samples of the kind that it was trained on.
-            skip_bad: what cannot be read is left out, and is an error else; see `memae.modality.open_source`.
-            **options: how to read it; see there too.
+            x: samples of the kind that the model was trained on.
+            skip_bad: leave out samples that cannot be read; False: raise an error.
+            **options: how to read them; see `memae.modality.open_source`.
 
         Raises:
             DataError: nothing that can be read, or of another kind.
@@ -278,7 +277,7 @@ class Detector:
         return read
 
     def items(self) -> MemoryItems | None:
-        """The memory laid open: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
+        """The memory items: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
         fitted = self._fitted.extended()
         memory, pictures, rows = fitted.model.eval().memory, None, None
         if memory is None:
@@ -289,10 +288,10 @@ class Detector:
         return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows)
 
     def save(self, path: str | Path) -> None:
-        """Writes the model directory, whole or not at all; then the checkpoint of its training goes.
+        """Writes the model directory atomically, and then removes the checkpoint of its training.
 
         Raises:
-            ArtifactError: the place is taken by something else.
+            ArtifactError: something other than a model is there.
             MemaeError: the detector is not fitted.
         """
         save_artifact(self._fitted, Path(path))
@@ -301,7 +300,7 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, *, device: Device = "auto", engine: Engine = "auto") -> Detector:
-        """The detector of a model directory; device and engine as of a new detector.
+        """Loads a model directory; `device` and `engine` are those of a new detector.
 
         Raises:
             ArtifactError: a directory that is missing, damaged, unsafe or of a newer format.
@@ -337,12 +336,12 @@ class Detector:
 
     @property
     def config(self) -> Config:
-        """Every setting that it was trained with."""
+        """All settings that the model was trained with."""
         return self._fitted.config
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known about the training: sizes, seconds, seed, health of the memory, versions."""
+        """Facts about the training: sizes, seconds, seed, health of the memory, versions."""
         return self._fitted.facts
 
     @property

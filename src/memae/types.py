@@ -189,27 +189,27 @@ class ItemUse:
 
 @dataclass(frozen=True)
 class Cell:
-    """One column of one row, as the model was given it and as it expected it."""
+    """One column of one row, as given and as the model reconstructed it."""
 
     column: str
     seen: float | str
     expected: float | str
     error: float
-    """Its part of the score; the parts of all columns add up to it."""
+    """The column's part of the score; the parts of all columns add up to the score."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One sample, what the model made of it, and from what."""
+    """One sample, its reconstruction, and the memory items behind it."""
 
     key: Key
     score: float
     p_value: float | None
     """Conformal p-value; None for a model without a threshold."""
     items: tuple[ItemUse, ...] = ()
-    """The items that rebuilt it, strongest first; empty for a plain autoencoder."""
+    """The memory items that it was rebuilt from, largest weight first; empty for a plain autoencoder."""
     cells: tuple[Cell, ...] = ()
-    """Tables: each column as seen and as expected, most surprising first; their errors add up to the score."""
+    """Tables: each column as seen and as expected, largest error first; their errors add up to the score."""
     x: np.ndarray | None = None
     """Images: (C, H, W) as the network saw it, after per-image scaling. Video: (1, H, W), the frame in its clip."""
     reconstruction: np.ndarray | None = None
@@ -229,15 +229,15 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Scores:
-    """Reconstruction errors, one a sample."""
+    """One score for each sample."""
 
     values: np.ndarray
-    """(S,) float64: mean squared error over the elements of the encoded sample, of images and video what their settings
-    make of it; higher = more anomalous."""
+    """(S,) float64, higher = more anomalous: the mean squared error over the encoded sample; for images and video see
+    the settings `image.pool` and `video.score`."""
     keys: Sequence[Key]
     """(S,) the path, row number or index label of each sample."""
     skipped: tuple[Skipped, ...] = ()
-    """The bad samples, where the caller asked to skip them; their score is NaN."""
+    """Bad samples, if the caller asked to skip them; their score is NaN."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -259,7 +259,7 @@ class Verdict(NamedTuple):
     key: Key
     score: float
     p_value: float
-    """Conformal p-value: how rarely a normal sample scores so high."""
+    """Conformal p-value: the share of normal samples that score at least as high."""
     is_anomaly: bool
 
 
@@ -278,7 +278,7 @@ class Verdicts:
     skipped: tuple[Skipped, ...] = ()
     """The bad samples, where the caller asked to skip them."""
     explanations: tuple[Explanation, ...] = ()
-    """Of the samples that the caller asked to have explained, in their order."""
+    """Of the samples that were to be explained, in their order."""
 
     @classmethod
     def joined(cls, parts: Sequence[Verdicts]) -> Self:
@@ -313,7 +313,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class MemoryItems:
-    """The memory laid open."""
+    """The items of a memory."""
 
     usage_counts: np.ndarray
     """(N,) training queries that read each item; 0 is a dead item."""
