@@ -30,10 +30,10 @@ class Autoencoder(nn.Module):
     """x -> encoder -> memory -> decoder -> x^. With `memory=None` it is the plain autoencoder.
 
     Args:
-        encoder: gives an encoding (B, C) or (B, C, ...), or (encoding, skips): skips go past the memory to the decoder.
-        memory: what replaces the encoding; see `memae.memory.base.Memory`.
+        encoder: gives an encoding (B, C) or (B, C, ...), or (encoding, skips); skips bypass the memory.
+        memory: its values replace the encoding; see `memae.memory.base.Memory`.
         decoder: takes the values of the memory in the place of the encoding, and the skips where there are any.
-        query: "position" (the default) asks the memory once for each position of a map (B, C, ...), "whole" once for
+        query: "position" (the default) reads the memory once for each position of a map (B, C, ...), "whole" once for
             each sample, with the encoding flattened. The two are the same for (B, C).
 
     >>> import torch

@@ -26,7 +26,7 @@ FEWEST = 6  # samples of all three parts: with fewer a threshold promises nothin
 
 @dataclass(frozen=True)
 class Threshold:
-    """Held-out normal scores and the false-alarm rate that they are asked to hold."""
+    """Held-out normal scores and the wanted false-alarm rate; the conformal threshold follows from both."""
 
     false_alarm_rate: float
     calibration: np.ndarray

@@ -250,7 +250,7 @@ class Dark(nn.Module):
         return Reconstruction(x * self.weight, None)
 
 
-def test_the_hottest_place_is_the_score_where_that_is_asked_for() -> None:
+def test_the_maximum_of_the_map_is_the_score_where_that_is_asked_for() -> None:
     x = torch.randn(3, 2, 64, 96, generator=torch.Generator().manual_seed(0))
     x[1, :, 20:30, 40:50] *= 3
     maps = x.square().mean(dim=1).numpy()
@@ -330,7 +330,7 @@ def test_the_squares_of_a_map_are_means_over_the_pixels_that_there_are() -> None
     assert patch_means(errors[0].numpy(), 4) == pytest.approx(squares[0].numpy())
 
 
-def test_the_hottest_square_is_the_score_of_a_map_of_squares() -> None:
+def test_the_greatest_patch_is_the_score_of_a_map_of_patches() -> None:
     x = torch.randn(3, 2, 96, 130, generator=torch.Generator().manual_seed(0))
     measure = MapSettings(pool="max", patch_px=4)
     (part,) = error_maps(Dark(), x, measure)

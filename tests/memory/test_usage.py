@@ -52,7 +52,7 @@ def test_duplicates_are_found_over_blocks(
     assert duplicate_count(memory) == count
 
 
-def made_up_read(
+def synthetic_read(
     weights: list[list[float]] | None, fallback: list[bool] | None, nearest: Sequence[int] = ()
 ) -> MemoryRead:
     count = len(nearest or weights or ())
@@ -71,9 +71,9 @@ def test_health_of_a_hand_made_case() -> None:
     memory = MemAE(4, 2)
     with torch.no_grad():
         memory.items.copy_(torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
-    counts = use_counts(made_up_read([[0.5, 0, 0.5, 0], [0, 0, 1, 0], [0.2, 0, 0.8, 0]], [False, True, False]))
+    counts = use_counts(synthetic_read([[0.5, 0, 0.5, 0], [0, 0, 1, 0], [0.2, 0, 0.8, 0]], [False, True, False]))
     assert counts.tolist() == [2, 0, 3, 0, 3, 1]
-    counts += use_counts(made_up_read([[0, 0, 1, 0]], [False]))
+    counts += use_counts(synthetic_read([[0, 0, 1, 0]], [False]))
     assert counts.tolist() == [2, 0, 4, 0, 4, 1]
     assert memory_health(memory, counts) == MemoryHealth(
         items=4, items_used=2, items_dead=2, items_duplicate=2, items_per_query=6 / 4, fallback_share=1 / 4
@@ -84,7 +84,7 @@ def test_health_of_a_hand_made_case() -> None:
 
 
 def test_of_a_read_without_weights_the_nearest_item_counts() -> None:
-    assert use_counts(made_up_read(None, None, [2, 0, 2])).tolist() == [1, 0, 2, 0, 3, 0]
+    assert use_counts(synthetic_read(None, None, [2, 0, 2])).tolist() == [1, 0, 2, 0, 3, 0]
 
 
 def test_health_before_any_read() -> None:

@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class MemoryRead:
-    """What a memory answers to queries."""
+    """The values that a memory gives for queries, and how they were read."""
 
     queries: Tensor
     """(G, T, C) the queries as they were compared, so after any normalisation of the family."""

@@ -28,8 +28,8 @@ class MemAE(StoredItems):
         z^   = sum_i w^_i m_i
         loss = entropy_weight * mean over the queries of -sum_i w^_i log w^_i
 
-    The items are a parameter: they learn by gradient alone and are fixed at test time, so an anomaly is rebuilt from
-    what is normal. A value lies in the convex hull of the items. A query that no item is close enough to reads the
+    The items are a parameter: gradients alone change them, and they are fixed at test time, so an anomaly is rebuilt
+    from normal items. A value lies in the convex hull of the items. A query that no item is close enough to reads the
     nearest one (`MemoryRead.fallback`).
 
     Args:

@@ -115,12 +115,12 @@ def evaluate(
         labels: (S,) bool, True = anomaly.
         scores: (S,) higher = more anomalous.
         flags: (S,) bool, the model's verdicts.
-        wanted_false_alarm_rate: what the model's threshold was set for.
-        seed: of the bootstrap: 1,000 resamples, 200 from 20,000 samples on.
-        progress: told of the resamples.
+        wanted_false_alarm_rate: the rate that the model's threshold was set for.
+        seed: of the bootstrap, which takes 1,000 resamples, or 200 from 20,000 samples on.
+        progress: a callback for progress events.
 
     Raises:
-        DataError: lengths that differ, or labels of one class only.
+        DataError: arrays of different lengths, or labels of one class only.
     """
     labels, scores, flags = np.asarray(labels, bool), np.asarray(scores), np.asarray(flags, bool)
     if not len(labels) == len(scores) == len(flags):

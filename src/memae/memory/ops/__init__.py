@@ -52,9 +52,9 @@ def read_memory(
     """Rebuilds each query from the few items that resemble it (equations 3 to 8 of Gong et al. 2019).
 
     Weights are w = softmax(d(query, item) / temperature); those at or below lambda = shrinkage / N are dropped
-    and the rest renormalised. That is exactly a softmax over the kept items, and it is computed so: no division
-    by a difference near zero, exact zeros for dropped items. Where nothing would be kept, the best item is.
-    Half precision is lifted to float32 for the whole read, also inside autocast.
+    and the rest renormalised. This equals a softmax over the kept items and is computed as one, without a division
+    by a difference near zero and with exact zeros for dropped items. If no weight exceeds lambda, the nearest item
+    is kept (argmax fallback). Half precision becomes float32 for the whole read, also inside autocast.
 
     Args:
         query: (T, C).
