@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ class Done:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, without colours and data sets."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
@@ -44,13 +45,13 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def memae(folder, monkeypatch, capfd) -> Callable[..., Done]:
+def memae(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Runs the command line in this process: its exit code, stdout and stderr."""
 
     def run(*words: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["memae", *map(str, words)])
         capfd.readouterr()
-        code = 0
+        code: Any = 0
         try:
             main()
         except SystemExit as exit:
@@ -62,7 +63,7 @@ def memae(folder, monkeypatch, capfd) -> Callable[..., Done]:
 
 
 @pytest.fixture
-def real_memae(folder) -> Callable[..., Done]:
+def real_memae(folder: Path) -> Callable[..., Done]:
     """Runs the command line as a process of its own, by its installed script."""
 
     def run(*words: object, **env: str) -> Done:
@@ -75,7 +76,7 @@ def real_memae(folder) -> Callable[..., Done]:
 
 
 @pytest.fixture
-def tree(folder) -> Callable[[], dict[str, bytes]]:
+def tree(folder: Path) -> Callable[[], dict[str, bytes]]:
     """All files of the working directory with their content, and all directories."""
 
     def read() -> dict[str, bytes]:
@@ -96,7 +97,7 @@ def rows() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def benign(rows) -> pd.DataFrame:
+def benign(rows: pd.DataFrame) -> pd.DataFrame:
     """The 357 normal rows, without the label."""
     return rows[rows.label == "benign"].drop(columns="label")
 
@@ -123,7 +124,9 @@ BRIEF = {"train": {"epochs": 8}, "memory": {"num_items": 12}}
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory, benign, digits) -> Path:
+def models(
+    tmp_path_factory: pytest.TempPathFactory, benign: pd.DataFrame, digits: Callable[[int], np.ndarray]
+) -> Path:
     """A folder with three models: table, image, and plain (an image model without a memory)."""
     path = tmp_path_factory.mktemp("models")
     Detector(settings=BRIEF, device="cpu").fit(benign).save(path / "table")
@@ -135,7 +138,7 @@ def models(tmp_path_factory, benign, digits) -> Path:
 
 
 @pytest.fixture
-def model(models, folder) -> Callable[[str], Path]:
+def model(models: Path, folder: Path) -> Callable[..., Path]:
     """Puts one of the models into the working directory, as `model`, or under a name."""
 
     def put(kind: str, name: str = "model") -> Path:
@@ -146,7 +149,7 @@ def model(models, folder) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def footage(tmp_path_factory) -> Path:
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The footage of small_footage, and camera.model, which the command line made of its normal part."""
     path = write_footage(tmp_path_factory.mktemp("footage"))
     words = [word for setting in VIDEO_BRIEF for word in ("--set", setting)]
@@ -159,14 +162,14 @@ def footage(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def camera(footage, folder) -> Path:
+def camera(footage: Path, folder: Path) -> Path:
     """The working directory with a copy of the footage and its model."""
     shutil.copytree(footage, folder, dirs_exist_ok=True)
     return folder
 
 
 @pytest.fixture(scope="session")
-def enter(footage) -> tuple[str, str]:
+def enter(footage: Path) -> tuple[str, str]:
     """The option for a score of events well above all that a walker does, and well below the intruder."""
     usual = Detector.load(footage / "camera.model", device="cpu").event_threshold(1.0).on_threshold
     return "--on-threshold", f"{2 * usual:.6g}"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,9 @@ Detector(settings={"train": {"epochs": 1}}).fit("x.npy")
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other allocators are left alone")
 @pytest.mark.parametrize(("work", "kept"), [(COMMAND, True), (LIBRARY, False)], ids=["command", "library"])
-def test_freed_blocks_are_kept_by_the_command_and_given_back_by_the_library(work, kept, tmp_path):
+def test_freed_blocks_are_kept_by_the_command_and_given_back_by_the_library(
+    work: str, kept: bool, tmp_path: Path
+) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 6)))
     done = subprocess.run(
         [sys.executable, "-c", KEPT.format(work=work)], capture_output=True, text=True, check=True, cwd=tmp_path

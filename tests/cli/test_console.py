@@ -16,5 +16,5 @@ from memae.cli.console import with_options
         ('`drop=["it\'s"]`', "--drop it's"),
     ],
 )
-def test_arguments_in_backticks_are_shown_as_options(said, shown):
+def test_arguments_in_backticks_are_shown_as_options(said: str, shown: str | None) -> None:
     assert with_options(said) == (shown or said)

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 from memae.cli.demo import _print as print_text
 from memae.datasets import data_root
 from memae.demo import NOTES, FalseAlarms, Result
+from tests.cli.conftest import Done
 from tests.small_data import write_kddcup99
 
 PICTURES = {
@@ -16,7 +19,7 @@ PICTURES = {
 }
 
 
-def check(found, kinds):
+def check(found: dict[str, Any], kinds: tuple[str, str]) -> None:
     """The object of `demo --json`: exactly the keys of the issue, and figures that make sense."""
     assert {*found} == {*kinds, "seconds", "folder"}
     for kind in kinds:
@@ -36,7 +39,9 @@ def check(found, kinds):
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20
 
 
-def test_one_json_object_with_the_figures_of_images_and_table(folder, real_memae):
+def test_one_json_object_with_the_figures_of_images_and_table(
+    folder: Path, real_memae: Callable[..., Done]
+) -> None:
     done = real_memae("demo", "--json")
     assert done.code == 0
     assert "Traceback" not in done.err
@@ -48,7 +53,9 @@ def test_one_json_object_with_the_figures_of_images_and_table(folder, real_memae
     assert found["seconds"] < 60
 
 
-def test_the_text_says_how_to_read_the_figures_of_the_bundled_data(capsys, tmp_path):
+def test_the_text_says_how_to_read_the_figures_of_the_bundled_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     alarms = FalseAlarms(wanted=0.05, measured=0.03)
     results = {kind: Result(0.9, 0.8, 0.7, alarms) for kind in ("images", "table")}
     print_text(results, NOTES["bundled"], 1.0, tmp_path)
@@ -59,7 +66,9 @@ def test_the_text_says_how_to_read_the_figures_of_the_bundled_data(capsys, tmp_p
     assert "what a memory is for" in said
 
 
-def test_the_last_line_of_the_text_is_the_folder(memae, folder, monkeypatch):
+def test_the_last_line_of_the_text_is_the_folder(
+    memae: Callable[..., Done], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_kddcup99(folder / "data")
     monkeypatch.setenv("MEMAE_DATA", str(folder / "data"))
     monkeypatch.setenv("COLUMNS", "50")  # the path is longer
@@ -77,7 +86,7 @@ def test_the_last_line_of_the_text_is_the_folder(memae, folder, monkeypatch):
 @pytest.mark.real
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("data", "kind"), [("mnist", "images"), ("kddcup99", "table")])
-def test_the_full_data_sets(request, data, kind):
+def test_the_full_data_sets(request: pytest.FixtureRequest, data: str, kind: str) -> None:
     root = data_root().resolve()  # found from the directory of the checkout; none is a failure here, not a skip
     real_memae = request.getfixturevalue("real_memae")
     done = real_memae("demo", "--data", data, "--json", MEMAE_DATA=str(root), OMP_NUM_THREADS="2")

@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.cli.conftest import Done
 from tests.small_data import write_idx
 from tests.small_footage import FRAMES, scene
 from tests.video_files import cut, write_frames, write_sound, write_video
@@ -22,7 +25,14 @@ BRIEF = ("--set", "train.epochs=1")
 
 
 @pytest.fixture
-def place(folder, benign, rows, digits, write_pngs, model):
+def place(
+    folder: Path,
+    benign: pd.DataFrame,
+    rows: pd.DataFrame,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+) -> Path:
     """A working directory with good and bad inputs, two models, and outputs of an earlier run."""
     model("table", "flows.model")
     model("image", "digits.model")
@@ -36,7 +46,7 @@ def place(folder, benign, rows, digits, write_pngs, model):
     return folder
 
 
-def write_bad_files(folder, benign, digits):
+def write_bad_files(folder: Path, benign: pd.DataFrame, digits: Callable[..., Any]) -> None:
     """One file of each kind of trouble."""
     images = digits(0)[:40]
     benign[:1].to_csv("one.csv", index=False)
@@ -109,7 +119,12 @@ def write_bad_files(folder, benign, digits):
 
 
 @pytest.fixture(scope="session")
-def bad_files(tmp_path_factory, benign, rows, digits) -> Path:
+def bad_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    benign: pd.DataFrame,
+    rows: pd.DataFrame,
+    digits: Callable[[int], np.ndarray],
+) -> Path:
     """A folder with one file of each kind of trouble, written once."""
     path = tmp_path_factory.mktemp("bad") / "files"
     path.mkdir()
@@ -121,7 +136,7 @@ def bad_files(tmp_path_factory, benign, rows, digits) -> Path:
     return path
 
 
-def case(name, words, *message, code=1):
+def case(name: str, words: str, *message: str, code: int = 1) -> pytest.ParameterSet:
     return pytest.param(words.split(), message, code, id=name)
 
 
@@ -592,8 +607,14 @@ SCORING = [
 
 @pytest.mark.parametrize(("words", "message", "code"), SOURCES + SETTINGS + OUTPUTS + SCORING)
 def test_one_message_names_the_input_and_the_cure_and_nothing_changes(
-    memae, place, bad_files, tree, words, message, code
-):
+    memae: Callable[..., Done],
+    place: Path,
+    bad_files: Path,
+    tree: Callable[[], dict[str, bytes]],
+    words: list[str],
+    message: tuple[str, ...],
+    code: int,
+) -> None:
     shutil.copytree(bad_files, place, dirs_exist_ok=True)
     (place / "full.csv").mkdir()
     before = tree()
@@ -607,7 +628,7 @@ def test_one_message_names_the_input_and_the_cure_and_nothing_changes(
     assert tree() == before
 
 
-def write_bad_footage(folder):
+def write_bad_footage(folder: Path) -> None:
     """Footage, labels and masks of each kind of trouble; the good ones stand beside them."""
     frames = scene(5)[0]
     (folder / "zero.mp4").write_bytes(b"")
@@ -649,7 +670,7 @@ def write_bad_footage(folder):
 
 
 @pytest.fixture(scope="session")
-def bad_footage(footage, tmp_path_factory):
+def bad_footage(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the good footage, its model, and the bad."""
     path = tmp_path_factory.mktemp("bad") / "footage"
     shutil.copytree(footage, path, ignore=shutil.ignore_patterns("masks"))
@@ -658,7 +679,14 @@ def bad_footage(footage, tmp_path_factory):
 
 
 @pytest.fixture
-def gate(bad_footage, folder, model, benign, digits, write_pngs):
+def gate(
+    bad_footage: Path,
+    folder: Path,
+    model: Callable[..., Path],
+    benign: pd.DataFrame,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+) -> Path:
     """A working directory with all of that, models of other kinds, and the outputs of an earlier run."""
     shutil.copytree(bad_footage, folder, dirs_exist_ok=True)
     model("table", "flows.model")
@@ -955,7 +983,14 @@ LABELS = [
 
 
 @pytest.mark.parametrize(("words", "message", "code"), FOOTAGE + EVENTS + LABELS)
-def test_trouble_with_video_is_one_message_and_nothing_changes(memae, gate, tree, words, message, code):
+def test_trouble_with_video_is_one_message_and_nothing_changes(
+    memae: Callable[..., Done],
+    gate: Path,
+    tree: Callable[[], dict[str, bytes]],
+    words: list[str],
+    message: tuple[str, ...],
+    code: int,
+) -> None:
     before = tree()
     done = memae(*words)
     assert done.code == code
@@ -967,32 +1002,32 @@ def test_trouble_with_video_is_one_message_and_nothing_changes(memae, gate, tree
     assert tree() == before
 
 
-def test_half_a_video_on_stdout_is_no_success(memae, gate):
+def test_half_a_video_on_stdout_is_no_success(memae: Callable[..., Done], gate: Path) -> None:
     done = memae("score", "camera.model", "half.mkv")
     assert done.code == 1
     assert re.search(r"half\.mkv: was cut short", done.err)
 
 
-def rewritten(path, change):
+def rewritten(path: Path, change: Callable[[Any], object]) -> None:
     """Changes the JSON of a file."""
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
 
 
-def spoil_weights(model, change):
+def spoil_weights(model: Path, change: Callable[[bytes], bytes]) -> None:
     path = model / "model.safetensors"
     path.write_bytes(change(path.read_bytes()))
 
 
-def remove(model, *names):
+def remove(model: Path, *names: str) -> None:
     for name in names:
         (model / name).unlink()
     if len(names) == 2:
         model.rmdir()
 
 
-DAMAGES = {
+DAMAGES: dict[str, tuple[Any, ...]] = {
     "no such folder": (
         lambda m: remove(m, "config.json", "model.safetensors"),
         "no such model directory",
@@ -1047,7 +1082,9 @@ VERBS = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_damaged_model_is_refused_by_every_verb(memae, place, tree, verb, damage):
+def test_a_damaged_model_is_refused_by_every_verb(
+    memae: Callable[..., Done], place: Path, tree: Callable[[], dict[str, bytes]], verb: str, damage: str
+) -> None:
     spoil, *message = DAMAGES[damage]
     spoil(place / "flows.model")
     before = tree()
@@ -1060,7 +1097,9 @@ def test_a_damaged_model_is_refused_by_every_verb(memae, place, tree, verb, dama
     assert tree() == before
 
 
-def test_a_file_in_the_place_of_a_model_is_refused(memae, place, tree):
+def test_a_file_in_the_place_of_a_model_is_refused(
+    memae: Callable[..., Done], place: Path, tree: Callable[[], dict[str, bytes]]
+) -> None:
     before = tree()
     done = memae("score", "ok.csv", "ok.csv")
     assert (done.code, done.out) == (1, "")
@@ -1072,7 +1111,9 @@ def test_a_file_in_the_place_of_a_model_is_refused(memae, place, tree):
 @pytest.mark.parametrize(
     "trouble", ["--set memory.shrinkage=5", "--false-alarm-rate 0.001", "--resume", "--drop x"]
 )
-def test_a_fit_that_fails_leaves_the_model_before_it(memae, place, tree, verb, trouble):
+def test_a_fit_that_fails_leaves_the_model_before_it(
+    memae: Callable[..., Done], place: Path, tree: Callable[[], dict[str, bytes]], verb: str, trouble: str
+) -> None:
     before = tree()
     done = memae(*verb.split(), *trouble.split())
     assert (done.code, done.out) == (1, "")
@@ -1092,7 +1133,9 @@ USAGE = {
 
 
 @pytest.mark.parametrize("mistake", USAGE)
-def test_a_wrong_command_line_is_exit_code_2(memae, place, tree, mistake):
+def test_a_wrong_command_line_is_exit_code_2(
+    memae: Callable[..., Done], place: Path, tree: Callable[[], dict[str, bytes]], mistake: str
+) -> None:
     words, message = USAGE[mistake]
     before = tree()
     done = memae(*words.split())
@@ -1101,13 +1144,13 @@ def test_a_wrong_command_line_is_exit_code_2(memae, place, tree, mistake):
     assert tree() == before
 
 
-def test_the_command_alone_shows_its_help(memae):
+def test_the_command_alone_shows_its_help(memae: Callable[..., Done]) -> None:
     done = memae()
     assert done.code == 2
     assert "memae demo" in done.out + done.err
 
 
-def test_the_version_is_that_of_the_package(memae):
+def test_the_version_is_that_of_the_package(memae: Callable[..., Done]) -> None:
     from memae import __version__
 
     done = memae("--version")
@@ -1122,7 +1165,15 @@ def test_the_version_is_that_of_the_package(memae):
         ("fit", 2, "Missing argument 'SOURCE'"),
     ],
 )
-def test_a_real_process_shows_no_traceback(real_memae, place, bad_files, tree, words, code, message):
+def test_a_real_process_shows_no_traceback(
+    real_memae: Callable[..., Done],
+    place: Path,
+    bad_files: Path,
+    tree: Callable[[], dict[str, bytes]],
+    words: str,
+    code: int,
+    message: str,
+) -> None:
     shutil.copytree(bad_files, place, dirs_exist_ok=True)
     before = tree()
     done = real_memae(*words.split())
@@ -1133,7 +1184,7 @@ def test_a_real_process_shows_no_traceback(real_memae, place, bad_files, tree, w
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
-def test_a_full_disk_is_one_message_and_no_success(place):
+def test_a_full_disk_is_one_message_and_no_success(place: Path) -> None:
     words = ["score", "flows.model", "ok.csv", "--quiet"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

@@ -1,21 +1,30 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from memae import Detector, evaluate
+from memae.metrics import Evaluation
+from tests.cli.conftest import Done
 from tests.small_data import write_idx
 
 FIGURES = ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
 
 
-def by_hand(detector, samples, anomalous):
+def by_hand(
+    detector: Detector, samples: np.ndarray | pd.DataFrame, anomalous: pd.Series | list[bool]
+) -> Evaluation:
     verdicts = detector.detect(samples)
     wanted = detector.threshold.false_alarm_rate
     return evaluate(np.asarray(anomalous), verdicts.scores, verdicts.is_anomaly, wanted_false_alarm_rate=wanted)
 
 
-def test_json_holds_each_figure_with_its_interval(memae, rows, model):
+def test_json_holds_each_figure_with_its_interval(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     rows.to_csv("all.csv", index=False)
     detector = Detector.load(model("table"), device="cpu")
     done = memae("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign", "--json")
@@ -33,7 +42,9 @@ def test_json_holds_each_figure_with_its_interval(memae, rows, model):
     assert found["wanted_false_alarm_rate"] == detector.threshold.false_alarm_rate
 
 
-def test_the_table_shows_the_same_figures(memae, rows, model):
+def test_the_table_shows_the_same_figures(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     rows.to_csv("all.csv", index=False)
     model("table")
     words = ("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign")
@@ -47,7 +58,9 @@ def test_the_table_shows_the_same_figures(memae, rows, model):
     assert f"false-alarm rate (wanted {found['wanted_false_alarm_rate']:.3g})" in lines
 
 
-def test_several_values_may_mean_normal(memae, rows, model):
+def test_several_values_may_mean_normal(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     stage = np.where(rows.label == "benign", np.where(rows.index % 2, "none", "early"), "late")
     rows.drop(columns="label").assign(stage=stage).to_parquet("all.parquet", index=False)
@@ -58,7 +71,9 @@ def test_several_values_may_mean_normal(memae, rows, model):
     assert found["anomalies"] == (stage != "none").sum()
 
 
-def test_numbers_are_labels_too_and_other_columns_can_be_dropped(memae, rows, model):
+def test_numbers_are_labels_too_and_other_columns_can_be_dropped(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     rows.assign(label=np.where(rows.label == "benign", 1, 0), day=20).to_csv("all.csv", index=False)
     words = ("evaluate", "model", "all.csv", "--label-column", "label", "--drop", "day", "--json")
@@ -66,7 +81,9 @@ def test_numbers_are_labels_too_and_other_columns_can_be_dropped(memae, rows, mo
         assert json.loads(memae(*words, "--normal", normal).out)["anomalies"] == 212
 
 
-def test_a_label_that_was_dropped_in_training_still_serves(memae, rows, folder):
+def test_a_label_that_was_dropped_in_training_still_serves(
+    memae: Callable[..., Done], rows: pd.DataFrame, folder: Path
+) -> None:
     rows.to_csv("all.csv", index=False)
     rows[rows.label == "benign"].to_csv("ok.csv", index=False)
     brief = ("--set", "train.epochs=3", "--quiet")
@@ -77,7 +94,13 @@ def test_a_label_that_was_dropped_in_training_still_serves(memae, rows, folder):
     assert found["samples"] == 569
 
 
-def test_folders_are_labels_of_images(memae, folder, digits, write_pngs, model):
+def test_folders_are_labels_of_images(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+) -> None:
     detector = Detector.load(model("image"), device="cpu")
     for digit, count in ((0, 12), (3, 7), (7, 6)):
         write_pngs(digits(digit)[:count], folder / "all" / f"digit {digit}" / "deep")
@@ -91,7 +114,9 @@ def test_folders_are_labels_of_images(memae, folder, digits, write_pngs, model):
     assert json.loads(memae(*words, "--normal", "digit 0", "--normal", "digit 3").out)["anomalies"] == 6
 
 
-def test_arrays_and_files_beside_images_are_labels(memae, folder, digits, model):
+def test_arrays_and_files_beside_images_are_labels(
+    memae: Callable[..., Done], folder: Path, digits: Callable[[int], np.ndarray], model: Callable[..., Path]
+) -> None:
     model("image")
     images = np.concatenate([digits(0)[:12], digits(3)[:7]])
     kind = np.array([0] * 12 + [3] * 7, dtype=np.uint8)
@@ -106,7 +131,9 @@ def test_arrays_and_files_beside_images_are_labels(memae, folder, digits, model)
     assert by_array.out == by_file.out
 
 
-def test_the_installed_script_prints_one_json_object(real_memae, rows, model):
+def test_the_installed_script_prints_one_json_object(
+    real_memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     rows.to_csv("all.csv", index=False)
     done = real_memae("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign", "--json")
@@ -114,7 +141,9 @@ def test_the_installed_script_prints_one_json_object(real_memae, rows, model):
     assert json.loads(done.out)["samples"] == 569
 
 
-def test_rows_that_are_bad_or_without_a_label_can_be_left_out(memae, rows, model):
+def test_rows_that_are_bad_or_without_a_label_can_be_left_out(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     good = rows.drop(index=[3, 8])
     good.to_csv("good.csv", index=False)

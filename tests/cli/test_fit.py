@@ -3,27 +3,39 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
 from memae import Detector
+from tests.cli.conftest import Done
 from tests.small_data import write_idx
 
 BRIEF = ("--set", "train.epochs=2", "--set", "memory.num_items=12")
 
 
-def settings(folder, name="model"):
+def settings(folder: Path, name: str = "model") -> Any:
     return json.loads((folder / name / "config.json").read_text())
 
 
-def log(folder, name="log"):
+def log(folder: Path, name: str = "log") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / name / "train.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "npz", "npy", "png", "idx", "idx.gz"])
-def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, write_pngs, kind):
+def test_it_learns_from_every_kind_of_source(
+    memae: Callable[..., Done],
+    folder: Path,
+    benign: pd.DataFrame,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    kind: str,
+) -> None:
     images = digits(0)[:60]
     source = f"ok.{kind}"
     if kind.startswith("csv"):
@@ -53,7 +65,9 @@ def test_it_learns_from_every_kind_of_source(memae, folder, benign, digits, writ
     assert detector.history is None
 
 
-def test_the_summary_tells_epochs_samples_memory_and_threshold(memae, benign):
+def test_the_summary_tells_epochs_samples_memory_and_threshold(
+    memae: Callable[..., Done], benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     done = memae("fit", "ok.csv", "--out", "model", "--preset", "table-paper", *BRIEF)
     detector = Detector.load("model")
@@ -65,7 +79,9 @@ def test_the_summary_tells_epochs_samples_memory_and_threshold(memae, benign):
     assert f"threshold: score {detector.threshold.value:.6g} flags at most 0.0139 of normal samples" in done.err
 
 
-def test_the_summary_of_a_memory_that_is_filled_at_the_end_tells_its_size(memae, benign):
+def test_the_summary_of_a_memory_that_is_filled_at_the_end_tells_its_size(
+    memae: Callable[..., Done], benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     done = memae("fit", "ok.csv", "--out", "model", *BRIEF)
     assert done.err.splitlines()[0].startswith("model: wide, ")
@@ -73,7 +89,9 @@ def test_the_summary_of_a_memory_that_is_filled_at_the_end_tells_its_size(memae,
     assert "memory: 12 items, filled after training" in done.err
 
 
-def test_the_summary_warns_when_the_shrinkage_lets_no_item_through(memae, benign):
+def test_the_summary_warns_when_the_shrinkage_lets_no_item_through(
+    memae: Callable[..., Done], benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     words = ("--preset", "table-paper", *BRIEF)
     assert "warning" not in memae("fit", "ok.csv", "--out", "a", *words, "--set", "memory.shrinkage=0").err
@@ -83,7 +101,7 @@ def test_the_summary_warns_when_the_shrinkage_lets_no_item_through(memae, benign
     assert "lower memory.shrinkage or memory.temperature" in done.err
 
 
-def test_quiet_says_nothing(memae, folder, benign):
+def test_quiet_says_nothing(memae: Callable[..., Done], folder: Path, benign: pd.DataFrame) -> None:
     benign.to_csv("ok.csv", index=False)
     done = memae("fit", "ok.csv", "--out", "model", *BRIEF, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -98,7 +116,15 @@ def test_quiet_says_nothing(memae, folder, benign):
         ("cifar10-paper", "cifar10", "cosine", "none"),
     ],
 )
-def test_a_preset_is_taken_by_name(memae, folder, digits, preset, network, similarity, scale):
+def test_a_preset_is_taken_by_name(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    preset: str,
+    network: str,
+    similarity: str,
+    scale: str | None,
+) -> None:
     np.save("ok.npy", digits(0)[:40])
     assert memae("fit", "ok.npy", "--out", "model", "--preset", preset, *BRIEF).code == 0
     config = settings(folder)["config"]
@@ -106,7 +132,7 @@ def test_a_preset_is_taken_by_name(memae, folder, digits, preset, network, simil
     assert scale in (None, config["image"]["scale"])
 
 
-def test_dropped_columns_are_left_out_then_and_later(memae, rows):
+def test_dropped_columns_are_left_out_then_and_later(memae: Callable[..., Done], rows: pd.DataFrame) -> None:
     ok = rows[rows.label == "benign"].assign(day="2024-01-01")
     ok.to_csv("ok.csv", index=False)
     done = memae("fit", "ok.csv", "--out", "model", "--drop", "label", "--drop", "day", *BRIEF)
@@ -117,7 +143,9 @@ def test_dropped_columns_are_left_out_then_and_later(memae, rows):
     assert len(detector.score("ok.csv")) == len(ok)
 
 
-def test_a_config_file_is_read_and_set_wins_over_it(memae, folder, benign):
+def test_a_config_file_is_read_and_set_wins_over_it(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     (folder / "run.toml").write_text(
         "[train]\nepochs = 3\nbatch_size = 50\n[memory]\nnum_items = 7\n[threshold]\nfalse_alarm_rate = 0.2\n"
@@ -131,7 +159,9 @@ def test_a_config_file_is_read_and_set_wins_over_it(memae, folder, benign):
     assert settings(folder)["facts"]["last_epoch"]["epoch"] == 1
 
 
-def test_the_option_for_the_false_alarm_rate_wins_over_the_config_file(memae, folder, benign):
+def test_the_option_for_the_false_alarm_rate_wins_over_the_config_file(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     (folder / "run.toml").write_text(
         "[threshold]\nfalse_alarm_rate = 0.2\ncalibration_share = 0.4\n[train]\nepochs = 1\n"
@@ -143,7 +173,9 @@ def test_the_option_for_the_false_alarm_rate_wins_over_the_config_file(memae, fo
     assert Detector.load("model").threshold.false_alarm_rate == 0.05
 
 
-def test_the_plain_autoencoder_is_one_setting_away(memae, folder, benign):
+def test_the_plain_autoencoder_is_one_setting_away(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     done = memae("fit", "ok.csv", "--out", "model", "--set", "memory.enabled=false", "--set", "train.epochs=1")
     assert done.code == 0
@@ -151,7 +183,9 @@ def test_the_plain_autoencoder_is_one_setting_away(memae, folder, benign):
     assert not any("memory" in name for name in load_file(folder / "model" / "model.safetensors"))
 
 
-def test_the_untrained_network_and_one_without_a_threshold_can_be_saved(memae, benign):
+def test_the_untrained_network_and_one_without_a_threshold_can_be_saved(
+    memae: Callable[..., Done], benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     done = memae("fit", "ok.csv", "--out", "untrained", "--set", "train.epochs=0")
     assert done.code == 0
@@ -164,7 +198,9 @@ def test_the_untrained_network_and_one_without_a_threshold_can_be_saved(memae, b
     assert "no threshold" in done.err
 
 
-def test_the_same_seed_gives_the_same_model_and_another_seed_another(memae, folder, benign):
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         assert memae("fit", "ok.csv", "--out", name, "--seed", seed, *BRIEF).code == 0
@@ -173,7 +209,9 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(memae, fold
     assert a != c
 
 
-def test_an_existing_model_is_replaced(memae, folder, benign, model):
+def test_an_existing_model_is_replaced(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     benign.to_csv("ok.csv", index=False)
     model("image")
     assert memae("fit", "ok.csv", "--out", "model", *BRIEF).code == 0
@@ -181,8 +219,8 @@ def test_an_existing_model_is_replaced(memae, folder, benign, model):
 
 
 def test_a_model_may_be_written_into_a_new_folder_and_into_the_empty_one_it_stands_in(
-    memae, folder, benign, monkeypatch
-):
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
     benign.to_csv("ok.csv", index=False)
     assert memae("fit", "ok.csv", "--out", "deep/er/model", *BRIEF).code == 0
     assert [path.name for path in (folder / "deep" / "er").iterdir()] == ["model"]
@@ -193,7 +231,9 @@ def test_a_model_may_be_written_into_a_new_folder_and_into_the_empty_one_it_stan
     assert {path.name for path in folder.iterdir()} == {"ok.csv", "deep", "here"}
 
 
-def test_the_log_has_a_line_and_tensorboard_points_for_every_epoch(memae, folder, benign):
+def test_the_log_has_a_line_and_tensorboard_points_for_every_epoch(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     benign.to_csv("ok.csv", index=False)
@@ -206,19 +246,22 @@ def test_the_log_has_a_line_and_tensorboard_points_for_every_epoch(memae, folder
     assert lines[0]["memory"].keys() >= {"items", "items_used", "items_dead", "items_duplicate", "items_per_query"}
 
     events = EventAccumulator(str(folder / "log")).Reload()
-    for tag, of in {
+    read: dict[str, Callable[[dict[str, Any]], float]] = {
         "loss/training": lambda line: line["loss"],
         "loss/held_out": lambda line: line["held_out_loss"],
         "loss/held_out_entropy": lambda line: line["held_out_terms"]["entropy"],
         "memory/items_used": lambda line: line["memory"]["items_used"],
         "memory/items_per_query": lambda line: line["memory"]["items_per_query"],
-    }.items():
+    }
+    for tag, of in read.items():
         points = events.Scalars(tag)
         assert [point.step for point in points] == [1, 2, 3, 4]
         assert [point.value for point in points] == pytest.approx([of(line) for line in lines])
 
 
-def test_without_tensorboard_there_is_the_install_command_and_the_rest_of_the_log(folder, benign):
+def test_without_tensorboard_there_is_the_install_command_and_the_rest_of_the_log(
+    folder: Path, benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     without = "import sys; sys.modules['tensorboard'] = None; from memae.cli import main; main()"
     done = subprocess.run(
@@ -234,14 +277,16 @@ def test_without_tensorboard_there_is_the_install_command_and_the_rest_of_the_lo
     assert len(log(folder)) == 2
 
 
-def interruptible(folder, *words):
+def interruptible(folder: Path, *words: str) -> subprocess.Popen[str]:
     """Starts the command line in a process that answers to SIGINT even where this one was told to ignore it."""
     answer = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{answer}; from memae.cli import main; main()", *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def interrupt_when(process, ready, timeout_s=120):
+def interrupt_when(
+    process: subprocess.Popen[str], ready: Callable[..., Any], timeout_s: int = 120
+) -> tuple[str, str]:
     """Sends one SIGINT as soon as `ready()`; returns stdout and stderr."""
     deadline = time.monotonic() + timeout_s
     try:
@@ -258,7 +303,9 @@ def interrupt_when(process, ready, timeout_s=120):
 LONG = ("--preset", "table-paper", "--set", "train.epochs=25", "--set", "train.batch_size=8", "--seed", "5")
 
 
-def test_ctrl_c_keeps_the_best_model_and_resume_ends_as_if_it_had_never_been(memae, folder, benign):
+def test_ctrl_c_keeps_the_best_model_and_resume_ends_as_if_it_had_never_been(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     benign.to_csv("ok.csv", index=False)
     process = interruptible(folder, "fit", "ok.csv", "--out", "model", "--log", "log", *LONG)
     lines = folder / "log" / "train.jsonl"
@@ -290,7 +337,9 @@ def test_ctrl_c_keeps_the_best_model_and_resume_ends_as_if_it_had_never_been(mem
     assert {path.name for path in folder.iterdir()} == {"ok.csv", "model", "log", "whole", "log-whole"}
 
 
-def test_ctrl_c_before_there_is_a_model_keeps_the_old_one_and_says_how_to_go_on(folder, benign, model, tree):
+def test_ctrl_c_before_there_is_a_model_keeps_the_old_one_and_says_how_to_go_on(
+    folder: Path, benign: pd.DataFrame, model: Callable[..., Path], tree: Callable[[], dict[str, bytes]]
+) -> None:
     benign.to_csv("ok.csv", index=False)
     model("image")
     before = tree()
@@ -304,7 +353,9 @@ def test_ctrl_c_before_there_is_a_model_keeps_the_old_one_and_says_how_to_go_on(
     assert {name: content for name, content in after.items() if not name.startswith("model.checkpoint")} == before
 
 
-def test_a_resumed_training_that_is_not_the_same_leaves_the_checkpoint_alone(memae, folder, benign, tree):
+def test_a_resumed_training_that_is_not_the_same_leaves_the_checkpoint_alone(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, tree: Callable[[], dict[str, bytes]]
+) -> None:
     benign.to_csv("ok.csv", index=False)
     process = interruptible(folder, "fit", "ok.csv", "--out", "model", "--quiet", *LONG)
     interrupt_when(process, (folder / "model.checkpoint" / "main" / "state.json").exists)
@@ -319,7 +370,9 @@ def test_a_resumed_training_that_is_not_the_same_leaves_the_checkpoint_alone(mem
     assert {path.name for path in folder.iterdir()} == {"ok.csv", "model"}
 
 
-def test_bad_rows_are_left_out_of_the_training_and_named(memae, folder, benign):
+def test_bad_rows_are_left_out_of_the_training_and_named(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     benign.to_csv("whole.csv", index=False)
     lines = (folder / "whole.csv").read_text().splitlines()
     (folder / "spoilt.csv").write_text(
@@ -340,7 +393,9 @@ def test_bad_rows_are_left_out_of_the_training_and_named(memae, folder, benign):
     ).read_bytes()
 
 
-def test_what_was_found_out_about_the_data_is_said(memae, folder, benign):
+def test_what_was_found_out_about_the_data_is_said(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     frame = benign.assign(
         port=[22, 80, 443] * 119, shape=benign["shape"].where(benign.index % 2 == 0, "gr\xfc\xdfe")
     )

@@ -7,12 +7,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from memae import Detector
+from tests.cli.conftest import Done
 from tests.small_footage import FRAMES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE there")
@@ -27,7 +31,7 @@ main()
 """
 
 
-def limited(size, *words, **env):
+def limited(size: int, *words: str, **env: Any) -> subprocess.CompletedProcess[str]:
     """The command line in a process that can write no file above so many bytes."""
     command = [sys.executable, "-c", LIMITED, str(size), *map(str, words)]
     return subprocess.run(
@@ -36,7 +40,7 @@ def limited(size, *words, **env):
 
 
 @pytest.fixture
-def disk(folder):
+def disk(folder: Path) -> Iterator[Path]:
     """A file system of 256 KiB of its own."""
     place = folder / "disk"
     place.mkdir()
@@ -52,7 +56,7 @@ def disk(folder):
 
 
 @pytest.fixture
-def place(folder, benign, model):
+def place(folder: Path, benign: pd.DataFrame, model: Callable[..., Path]) -> Path:
     benign.to_csv("ok.csv", index=False)
     model("table", "flows.model")
     Path("old.csv").write_text("old scores")
@@ -60,7 +64,9 @@ def place(folder, benign, model):
 
 
 @pytest.mark.parametrize("out", ["old.csv", "new.parquet", "new.jsonl"])
-def test_scores_that_do_not_fit_leave_what_was_there(place, tree, out):
+def test_scores_that_do_not_fit_leave_what_was_there(
+    place: Path, tree: Callable[[], dict[str, bytes]], out: str
+) -> None:
     before = tree()
     done = limited(1000, "score", "flows.model", "ok.csv", "--out", out)
     assert (done.returncode, done.stdout) == (1, "")
@@ -70,7 +76,9 @@ def test_scores_that_do_not_fit_leave_what_was_there(place, tree, out):
     assert tree() == before
 
 
-def test_a_disk_that_is_full_already_is_found_before_the_training(place, tree):
+def test_a_disk_that_is_full_already_is_found_before_the_training(
+    place: Path, tree: Callable[[], dict[str, bytes]]
+) -> None:
     before = tree()
     words = ("fit", "ok.csv", "--out", "flows.model", "--log", "log")
     done = limited(1000, *words)
@@ -80,7 +88,9 @@ def test_a_disk_that_is_full_already_is_found_before_the_training(place, tree):
     assert tree() == before  # no log: there was no epoch
 
 
-def test_a_model_that_fits_nowhere_leaves_what_was_there(place, tree):
+def test_a_model_that_fits_nowhere_leaves_what_was_there(
+    place: Path, tree: Callable[[], dict[str, bytes]]
+) -> None:
     before = tree()
     words = ("fit", "ok.csv", "--out", "flows.model", "--set", "train.epochs=1")
     done = limited(5000, *words)
@@ -96,7 +106,9 @@ def test_a_model_that_fits_nowhere_leaves_what_was_there(place, tree):
 BRIEF = ("--preset", "table-paper", "--set", "train.epochs=1", "--set", "memory.num_items=12")
 
 
-def test_a_model_whose_name_was_taken_during_the_training_is_kept_beside_it(place, memae):
+def test_a_model_whose_name_was_taken_during_the_training_is_kept_beside_it(
+    place: Path, memae: Callable[..., Done]
+) -> None:
     words = (
         "fit",
         "ok.csv",
@@ -127,7 +139,9 @@ def test_a_model_whose_name_was_taken_during_the_training_is_kept_beside_it(plac
     assert not Path("new.model.checkpoint").exists()
 
 
-def test_a_model_that_does_not_fit_on_its_disk_is_kept_on_another(disk, benign, memae, monkeypatch):
+def test_a_model_that_does_not_fit_on_its_disk_is_kept_on_another(
+    disk: Path, benign: pd.DataFrame, memae: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
     benign.to_csv("ok.csv", index=False)
     (disk / "rest").write_bytes(bytes(248 << 10))  # leaves too little for a model, and enough to begin
     done = memae("fit", "ok.csv", "--out", "disk/new.model", *BRIEF)
@@ -147,8 +161,8 @@ def test_a_model_that_does_not_fit_on_its_disk_is_kept_on_another(disk, benign, 
 
 
 def test_a_model_that_fits_nowhere_is_written_from_its_checkpoint_once_there_is_room(
-    disk, benign, memae, monkeypatch
-):
+    disk: Path, benign: pd.DataFrame, memae: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
     benign.to_csv("ok.csv", index=False)
     (disk / "rest").write_bytes(
@@ -171,7 +185,9 @@ def test_a_model_that_fits_nowhere_is_written_from_its_checkpoint_once_there_is_
 
 
 @pytest.mark.parametrize("verb", ["fit ok.csv --out", "score flows.model ok.csv --quiet --out"])
-def test_a_place_that_is_closed_to_writing_is_found_before_the_work(place, verb, memae):
+def test_a_place_that_is_closed_to_writing_is_found_before_the_work(
+    place: Path, verb: str, memae: Callable[..., Done]
+) -> None:
     Path("closed").mkdir(mode=0o500)
     out = "closed/new.csv"
     if os.access("closed", os.W_OK):  # root may write everywhere but here
@@ -183,7 +199,7 @@ def test_a_place_that_is_closed_to_writing_is_found_before_the_work(place, verb,
     assert re.fullmatch(rf"error: {out}: cannot be written \(.+\); choose another place\n", done.err)
 
 
-def test_a_training_goes_on_without_its_checkpoints(place):
+def test_a_training_goes_on_without_its_checkpoints(place: Path) -> None:
     """A checkpoint is larger than the model: it holds the best weights and the optimiser as well."""
     words = ("fit", "ok.csv", "--out", "new.model", "--set", "train.epochs=2", "--set", "memory.num_items=12")
     size = 2 * (place / "flows.model" / "model.safetensors").stat().st_size
@@ -194,7 +210,9 @@ def test_a_training_goes_on_without_its_checkpoints(place):
     assert not list(place.glob("*.checkpoint"))
 
 
-def test_a_training_goes_on_without_its_log(disk, benign, memae, monkeypatch):
+def test_a_training_goes_on_without_its_log(
+    disk: Path, benign: pd.DataFrame, memae: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     benign.to_csv("ok.csv", index=False)
     (disk / "rest").write_bytes(bytes(244 << 10))
@@ -206,7 +224,14 @@ def test_a_training_goes_on_without_its_log(disk, benign, memae, monkeypatch):
 
 
 @pytest.mark.parametrize("option", ["--maps maps", "--explain why.jsonl"])
-def test_maps_and_reasons_that_do_not_fit_leave_the_scores(place, model, digits, write_pngs, rows, option):
+def test_maps_and_reasons_that_do_not_fit_leave_the_scores(
+    place: Path,
+    model: Callable[..., Path],
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    rows: pd.DataFrame,
+    option: str,
+) -> None:
     file = option.split()[1]
     if file == "maps":
         model("image", "digits.model")
@@ -227,7 +252,9 @@ def test_maps_and_reasons_that_do_not_fit_leave_the_scores(place, model, digits,
 
 
 @pytest.mark.parametrize("option", ["--overlay overlay.mp4", "--events events.jsonl"])
-def test_videos_that_do_not_fit_leave_the_rows_and_the_events(camera, enter, option):
+def test_videos_that_do_not_fit_leave_the_rows_and_the_events(
+    camera: Path, enter: tuple[str, str], option: str
+) -> None:
     name = option.split()[1]
     done = limited(
         9000, "score", "camera.model", "clip.mp4", "--out", "frames.csv", "--quiet", *option.split(), *enter
@@ -243,7 +270,7 @@ def test_videos_that_do_not_fit_leave_the_rows_and_the_events(camera, enter, opt
         assert event["peak_score"] > 0 and event["still"] is None and event["clip"] is None
 
 
-def test_frames_to_train_on_that_do_not_fit_name_the_folder_of_temporary_files(camera):
+def test_frames_to_train_on_that_do_not_fit_name_the_folder_of_temporary_files(camera: Path) -> None:
     done = limited(5000, "fit", "normal", "--out", "new.model", "--preset", "video")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no space left for the frames to train on" in done.stderr
@@ -251,7 +278,7 @@ def test_frames_to_train_on_that_do_not_fit_name_the_folder_of_temporary_files(c
     assert not Path("new.model").exists()
 
 
-def test_a_picture_that_does_not_fit_leaves_none(folder, model):
+def test_a_picture_that_does_not_fit_leaves_none(folder: Path, model: Callable[..., Path]) -> None:
     model("image")
     done = limited(1000, "inspect", "model", "--out", "items.png")
     assert done.returncode == 1
@@ -259,6 +286,6 @@ def test_a_picture_that_does_not_fit_leaves_none(folder, model):
     assert [path.name for path in folder.iterdir()] == ["model"]
 
 
-def test_without_a_limit_all_of_it_fits(place):
+def test_without_a_limit_all_of_it_fits(place: Path) -> None:
     assert limited(1 << 30, "score", "flows.model", "ok.csv", "--out", "s.csv", "--quiet").returncode == 0
     assert np.loadtxt("s.csv", delimiter=",", skiprows=1, usecols=1).shape == (357,)

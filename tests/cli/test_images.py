@@ -2,16 +2,26 @@
 
 import csv
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.cli.conftest import Done
+
 BRIEF = ("--set", "train.epochs=2", "--set", "memory.num_items=8", "--device", "cpu")
 
 
 @pytest.fixture
-def zeros(folder, digits, write_pngs, model):
+def zeros(
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+) -> Path:
     """Forty zeros in `zeros`, five of them in `mixed` with two bad files among them, and `model`."""
     model("image")
     write_pngs(digits(0)[:40], folder / "zeros")
@@ -21,11 +31,11 @@ def zeros(folder, digits, write_pngs, model):
     return folder
 
 
-def rows(text):
+def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def test_score_with_skip_bad_keeps_order_and_count(memae, zeros):
+def test_score_with_skip_bad_keeps_order_and_count(memae: Callable[..., Done], zeros: Path) -> None:
     done = memae("score", "model", "mixed", "--skip-bad")
     assert done.code == 0
     found = rows(done.out)
@@ -43,7 +53,7 @@ def test_score_with_skip_bad_keeps_order_and_count(memae, zeros):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_other_formats_have_empty_rows_too(memae, zeros, suffix):
+def test_other_formats_have_empty_rows_too(memae: Callable[..., Done], zeros: Path, suffix: str) -> None:
     memae("score", "model", "mixed", "--skip-bad", "--out", f"scores{suffix}")
     if suffix == ".jsonl":
         found = [json.loads(line) for line in (zeros / "scores.jsonl").read_text().splitlines()]
@@ -55,7 +65,9 @@ def test_other_formats_have_empty_rows_too(memae, zeros, suffix):
     assert len(found) == 7
 
 
-def test_without_skip_bad_nothing_is_written(memae, zeros, tree):
+def test_without_skip_bad_nothing_is_written(
+    memae: Callable[..., Done], zeros: Path, tree: Callable[[], dict[str, bytes]]
+) -> None:
     before = tree()
     done = memae("score", "model", "mixed", "--out", "scores.csv")
     assert (done.code, done.out) == (1, "")
@@ -65,7 +77,7 @@ def test_without_skip_bad_nothing_is_written(memae, zeros, tree):
     assert tree() == before
 
 
-def test_fit_with_skip_bad_counts_them(memae, zeros):
+def test_fit_with_skip_bad_counts_them(memae: Callable[..., Done], zeros: Path) -> None:
     (zeros / "zeros" / "007.png").write_bytes(b"hello")
     done = memae("fit", "zeros", "--out", "new", "--skip-bad", *BRIEF)
     assert done.code == 0
@@ -77,7 +89,12 @@ def test_fit_with_skip_bad_counts_them(memae, zeros):
     assert sum(facts["samples"].values()) == 39
 
 
-def test_evaluate_with_skip_bad_leaves_their_labels_out(memae, zeros, digits, write_pngs):
+def test_evaluate_with_skip_bad_leaves_their_labels_out(
+    memae: Callable[..., Done],
+    zeros: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+) -> None:
     write_pngs(digits(0)[:8], zeros / "test" / "good")
     write_pngs(digits(1)[:5], zeros / "test" / "ones")
     before = json.loads(
@@ -92,7 +109,9 @@ def test_evaluate_with_skip_bad_leaves_their_labels_out(memae, zeros, digits, wr
     assert "skipped 2 bad samples: good/003a.png is not" in done.err
 
 
-def test_fit_says_what_becomes_of_photos_and_scoring_does_the_same(memae, folder):
+def test_fit_says_what_becomes_of_photos_and_scoring_does_the_same(
+    memae: Callable[..., Done], folder: Path
+) -> None:
     generator = np.random.default_rng(0)
     (folder / "photos").mkdir()
     for place in range(24):
@@ -114,21 +133,25 @@ def test_fit_says_what_becomes_of_photos_and_scoring_does_the_same(memae, folder
 
 
 @pytest.mark.parametrize("words", [["zeros/0*.png"], ["zeros"], ["list.txt"]])
-def test_a_pattern_a_folder_and_a_list_score_alike(memae, zeros, words):
+def test_a_pattern_a_folder_and_a_list_score_alike(
+    memae: Callable[..., Done], zeros: Path, words: list[str]
+) -> None:
     (zeros / "list.txt").write_text("".join(f"zeros/{place:03}.png\n" for place in range(40)))
     plain = rows(memae("score", "model", "zeros").out)
     found = rows(memae("score", "model", *words).out)
     assert [row["score"] for row in found] == [row["score"] for row in plain]
 
 
-def test_several_sources_of_images_are_one_table(memae, zeros):
+def test_several_sources_of_images_are_one_table(memae: Callable[..., Done], zeros: Path) -> None:
     found = rows(memae("score", "model", "zeros/003.png", "zeros/001.png", "zeros").out)
     assert [row["key"] for row in found[:3]] == ["zeros/003.png", "zeros/001.png", "zeros/000.png"]
     assert len(found) == 40
 
 
 class TestMaps:
-    def test_each_image_gets_one_at_its_own_size_below_its_own_path(self, memae, zeros):
+    def test_each_image_gets_one_at_its_own_size_below_its_own_path(
+        self, memae: Callable[..., Done], zeros: Path
+    ) -> None:
         (zeros / "mixed" / "sub").mkdir()
         Image.open(zeros / "zeros" / "000.png").resize((40, 30)).save(zeros / "mixed" / "sub" / "000.jpg")
         Image.open(zeros / "zeros" / "000.png").save(zeros / "mixed" / "sub" / "000.png")
@@ -141,7 +164,13 @@ class TestMaps:
         with Image.open(zeros / "heat" / "sub" / "000.jpg.png") as drawn:
             assert drawn.size == (40, 30)
 
-    def test_those_of_the_anomalies_alone(self, memae, zeros, digits, write_pngs):
+    def test_those_of_the_anomalies_alone(
+        self,
+        memae: Callable[..., Done],
+        zeros: Path,
+        digits: Callable[[int], np.ndarray],
+        write_pngs: Callable[[np.ndarray, Path], None],
+    ) -> None:
         write_pngs(digits(1)[:3], zeros / "ones")
         done = memae("score", "model", "zeros", "ones", "--maps", "heat", "--maps-of", "anomalies")
         flagged = {row["key"] for row in rows(done.out) if row["is_anomaly"] == "true"}
@@ -149,7 +178,9 @@ class TestMaps:
         assert 0 < len(flagged) < 43
         assert drawn == {f"{key}.png" for key in flagged}
 
-    def test_arrays_are_drawn_as_the_network_sees_them(self, memae, zeros, digits):
+    def test_arrays_are_drawn_as_the_network_sees_them(
+        self, memae: Callable[..., Done], zeros: Path, digits: Callable[[int], np.ndarray]
+    ) -> None:
         np.save("some.npy", digits(1)[:3])
         assert memae("score", "model", "some.npy", "--maps", "heat", "--out", "s.csv").code == 0
         assert sorted(path.name for path in (zeros / "heat").iterdir()) == ["0.png", "1.png", "2.png"]
@@ -157,7 +188,9 @@ class TestMaps:
 
 class TestLayout:
     @pytest.fixture
-    def mvtec(self, folder, digits, write_pngs):
+    def mvtec(
+        self, folder: Path, digits: Callable[[int], np.ndarray], write_pngs: Callable[[np.ndarray, Path], None]
+    ) -> Path:
         """Zeros with, in the test, a bright corner of 3 x 3 px as the defect."""
         images = digits(0)
         write_pngs(images[:60], folder / "zero" / "train" / "good")
@@ -171,7 +204,9 @@ class TestLayout:
             Image.fromarray(mask).save(masks / f"{place:03}_mask.png")
         return folder
 
-    def test_fit_takes_the_good_ones_and_evaluate_needs_no_option(self, memae, mvtec):
+    def test_fit_takes_the_good_ones_and_evaluate_needs_no_option(
+        self, memae: Callable[..., Done], mvtec: Path
+    ) -> None:
         done = memae("fit", "zero", "--out", "new", *BRIEF)
         assert (
             done.err.splitlines()[0] == "warning: zero has the layout of MVTec AD: zero/train/good is what trains"
@@ -212,7 +247,14 @@ class TestLayout:
             ),
         ],
     )
-    def test_masks_that_do_not_fit_are_one_message(self, memae, mvtec, model, change, message):
+    def test_masks_that_do_not_fit_are_one_message(
+        self,
+        memae: Callable[..., Done],
+        mvtec: Path,
+        model: Callable[..., Path],
+        change: Callable[..., Any],
+        message: str,
+    ) -> None:
         model("image")
         change(mvtec / "zero" / "ground_truth" / "corner")
         done = memae("evaluate", "model", "zero")

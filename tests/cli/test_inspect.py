@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,9 +8,12 @@ import pytest
 from PIL import Image
 
 from memae import Detector
+from tests.cli.conftest import Done
 
 
-def test_text_tells_what_a_table_model_is_and_what_its_items_are(memae, model):
+def test_text_tells_what_a_table_model_is_and_what_its_items_are(
+    memae: Callable[..., Done], model: Callable[..., Path]
+) -> None:
     detector = Detector.load(model("table"), device="cpu")
     done = memae("inspect", "model")
     assert (done.code, done.err) == (0, "")
@@ -34,14 +39,16 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(memae, model):
     assert shown[0][3] == f"{items.rows[first]['mean radius']:.4g}"
 
 
-def test_text_points_to_the_picture_of_an_image_model(memae, model):
+def test_text_points_to_the_picture_of_an_image_model(
+    memae: Callable[..., Done], model: Callable[..., Path]
+) -> None:
     model("image")
     done = memae("inspect", "model")
     assert "images of 1 x 8 x 8 (channels, height, width), scale unit" in done.out
     assert "the items as pictures: --out items.png" in done.out
 
 
-def test_a_model_without_memory_says_so(memae, model):
+def test_a_model_without_memory_says_so(memae: Callable[..., Done], model: Callable[..., Path]) -> None:
     model("plain")
     done = memae("inspect", "model")
     assert done.code == 0
@@ -49,7 +56,7 @@ def test_a_model_without_memory_says_so(memae, model):
     assert json.loads(memae("inspect", "model", "--json").out)["items"] is None
 
 
-def test_what_does_not_fit_the_screen_is_said(memae, folder):
+def test_what_does_not_fit_the_screen_is_said(memae: Callable[..., Done], folder: Path) -> None:
     rng = np.random.default_rng(0)
     names = [f"a rather long name {i}" for i in range(30)]
     settings = {"train": {"epochs": 1}, "memory": {"num_items": 50}}
@@ -63,7 +70,7 @@ def test_what_does_not_fit_the_screen_is_said(memae, folder):
     assert max(map(len, done.out.splitlines())) <= 100
 
 
-def test_column_names_with_brackets_and_colons_stay_as_they_are(memae, folder):
+def test_column_names_with_brackets_and_colons_stay_as_they_are(memae: Callable[..., Done], folder: Path) -> None:
     rng = np.random.default_rng(0)
     names = ["weight [kg]", "a [/b]", ":smile:"]
     Detector(settings={"train": {"epochs": 1}}).fit(pd.DataFrame(rng.normal(size=(60, 3)), columns=names)).save(
@@ -75,7 +82,9 @@ def test_column_names_with_brackets_and_colons_stay_as_they_are(memae, folder):
         assert name in done.out
 
 
-def test_a_model_without_a_threshold_or_training_can_be_inspected(memae, benign):
+def test_a_model_without_a_threshold_or_training_can_be_inspected(
+    memae: Callable[..., Done], benign: pd.DataFrame
+) -> None:
     settings = {"train": {"epochs": 0, "patience": 0}, "threshold": {"calibration_share": 0}}
     Detector(settings=settings).fit(benign).save("model")
     done = memae("inspect", "model")
@@ -85,7 +94,7 @@ def test_a_model_without_a_threshold_or_training_can_be_inspected(memae, benign)
 
 
 @pytest.mark.parametrize("kind", ["table", "image"])
-def test_json_holds_it_all(memae, model, kind):
+def test_json_holds_it_all(memae: Callable[..., Done], model: Callable[..., Path], kind: str) -> None:
     detector = Detector.load(model(kind), device="cpu")
     done = memae("inspect", "model", "--json")
     assert (done.code, done.err) == (0, "")
@@ -109,7 +118,9 @@ def test_json_holds_it_all(memae, model, kind):
         assert found["items"]["rows"] is None
 
 
-def test_the_items_of_an_image_model_are_drawn(memae, folder, model):
+def test_the_items_of_an_image_model_are_drawn(
+    memae: Callable[..., Done], folder: Path, model: Callable[..., Path]
+) -> None:
     model("image")
     done = memae("inspect", "model", "--out", "pictures/items.png")
     assert done.code == 0
@@ -123,7 +134,9 @@ def test_the_items_of_an_image_model_are_drawn(memae, folder, model):
     assert [path.name for path in (folder / "pictures").iterdir()] == ["items.png"]
 
 
-def test_json_and_picture_come_together(memae, folder, model):
+def test_json_and_picture_come_together(
+    memae: Callable[..., Done], folder: Path, model: Callable[..., Path]
+) -> None:
     model("image")
     done = memae("inspect", "model", "--json", "--out", "items.png")
     assert json.loads(done.out)["config"]["network"] == "scene"

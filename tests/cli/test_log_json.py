@@ -1,31 +1,37 @@
 """--log-json: stderr holds JSON lines and nothing else, and each verb says what it did; progress off a terminal."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+
+from tests.cli.conftest import Done
 
 BRIEF = ("--set", "train.epochs=2", "--set", "memory.num_items=12")
 
 
 @pytest.fixture
-def place(folder, rows, benign, model):
+def place(folder: Path, rows: pd.DataFrame, benign: pd.DataFrame, model: Callable[..., Path]) -> Path:
     benign.to_csv("ok.csv", index=False)
     rows.to_csv("all.csv", index=False)
     model("table", "flows.model")
     return folder
 
 
-def events(done):
+def events(done: Done) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in done.err.splitlines()]
     assert all(line["time"].endswith("Z") for line in lines)
     return lines
 
 
-def last(done):
+def last(done: Done) -> dict[str, Any]:
     return events(done)[-1]
 
 
-def test_fit_tells_stages_epochs_and_the_model(memae, place):
+def test_fit_tells_stages_epochs_and_the_model(memae: Callable[..., Done], place: Path) -> None:
     done = memae("fit", "ok.csv", "--out", "new.model", "--log-json", *BRIEF)
     assert (done.code, done.out) == (0, "")
     told = events(done)
@@ -40,7 +46,7 @@ def test_fit_tells_stages_epochs_and_the_model(memae, place):
     assert result["threshold"]["value"] > 0
 
 
-def test_score_tells_how_many_and_where_they_are(memae, place):
+def test_score_tells_how_many_and_where_they_are(memae: Callable[..., Done], place: Path) -> None:
     done = memae(
         "score", "flows.model", "ok.csv", "--out", "s.csv", "--explain", "e.jsonl", "--log-json", "--quiet"
     )
@@ -52,7 +58,7 @@ def test_score_tells_how_many_and_where_they_are(memae, place):
     assert result["anomalies"] == sum(line.endswith("true") for line in (place / "s.csv").read_text().splitlines())
 
 
-def test_evaluate_tells_the_figures_that_json_prints(memae, place):
+def test_evaluate_tells_the_figures_that_json_prints(memae: Callable[..., Done], place: Path) -> None:
     words = ("evaluate", "flows.model", "all.csv", "--label-column", "label", "--normal", "benign")
     done = memae(*words, "--log-json", "--json")
     told = last(done)
@@ -62,7 +68,7 @@ def test_evaluate_tells_the_figures_that_json_prints(memae, place):
     assert [line["stage"] for line in events(done) if line["event"] == "stage"] == ["scoring", "bootstrap"]
 
 
-def test_demo_tells_its_tasks(memae, folder):
+def test_demo_tells_its_tasks(memae: Callable[..., Done], folder: Path) -> None:
     done = memae("demo", "--log-json", "--json")
     assert done.code == 0
     told = events(done)
@@ -74,7 +80,9 @@ def test_demo_tells_its_tasks(memae, folder):
     assert told[-1]["images"] == json.loads(done.out)["images"]
 
 
-def test_video_tells_where_it_is_and_what_it_found(memae, camera, enter):
+def test_video_tells_where_it_is_and_what_it_found(
+    memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+) -> None:
     done = memae("score", "camera.model", "clip.mp4", *enter, "--events", "e.jsonl", "--log-json")
     assert done.code == 0
     told = events(done)
@@ -94,7 +102,9 @@ def test_video_tells_where_it_is_and_what_it_found(memae, camera, enter):
         ("fit ok.csv", 2, "Missing option '--out'"),
     ],
 )
-def test_an_error_is_one_line_of_json_too(memae, place, words, code, message):
+def test_an_error_is_one_line_of_json_too(
+    memae: Callable[..., Done], place: Path, words: str, code: int, message: str
+) -> None:
     (place / "full").write_text("a file, not a folder")
     done = memae(*words.split(), "--log-json")
     assert (done.code, done.out) == (code, "")
@@ -103,7 +113,9 @@ def test_an_error_is_one_line_of_json_too(memae, place, words, code, message):
     assert message in told["message"]
 
 
-def test_off_a_terminal_there_is_no_progress_and_with_quiet_no_word(memae, place):
+def test_off_a_terminal_there_is_no_progress_and_with_quiet_no_word(
+    memae: Callable[..., Done], place: Path
+) -> None:
     words = ("evaluate", "flows.model", "all.csv", "--label-column", "label", "--normal", "benign")
     assert memae(*words).err == ""
     assert memae("score", "flows.model", "ok.csv", "--quiet").err == ""

@@ -5,10 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from tests.cli.conftest import Done
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and RLIMIT_AS")
 
@@ -32,7 +36,7 @@ main()
 MANY_ITEMS = ("--preset", "table-paper", "--set", "memory.num_items=20000", "--set", "train.epochs=1")
 
 
-def limited(megabytes, *words, at_once=64):
+def limited(megabytes: int, *words: str, at_once: int = 64) -> subprocess.CompletedProcess[str]:
     """The command line in a process that may take so many MB more than it starts with; rows go through `at_once`."""
     command = [sys.executable, "-c", LIMITED, str(at_once), str(megabytes), *map(str, words)]
     env = os.environ | {"COLUMNS": "200", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
@@ -40,20 +44,20 @@ def limited(megabytes, *words, at_once=64):
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=280)
 
 
-def warnings(done, doing):
+def warnings(done: subprocess.CompletedProcess[str], doing: str) -> list[tuple[int, ...]]:
     """(tried, now) of each time that a batch was halved."""
     said = re.findall(rf"warning: out of memory while {doing} ([\d,]+) samples at once; now ([\d,]+)", done.stderr)
     return [tuple(int(number.replace(",", "")) for number in pair) for pair in said]
 
 
 @pytest.fixture
-def flows(folder):
+def flows(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     pd.DataFrame(rng.normal(size=(6000, 8)), columns=list("abcdefgh")).to_csv("flows.csv", index=False)
     return folder
 
 
-def test_explaining_takes_fewer_rows_at_once_and_finds_the_same(flows, memae):
+def test_explaining_takes_fewer_rows_at_once_and_finds_the_same(flows: Path, memae: Callable[..., Done]) -> None:
     assert memae("fit", "flows.csv", "--out", "flows.model", *MANY_ITEMS).code == 0
     words = ("score", "flows.model", "flows.csv", "--out", "scores.csv", "--explain")
     assert memae(*words, "wanted.jsonl").code == 0
@@ -67,7 +71,7 @@ def test_explaining_takes_fewer_rows_at_once_and_finds_the_same(flows, memae):
     assert [row["score"] for row in found] == pytest.approx([row["score"] for row in wanted], rel=1e-5)
 
 
-def test_a_training_takes_fewer_rows_at_once(flows):
+def test_a_training_takes_fewer_rows_at_once(flows: Path) -> None:
     done = limited(500, "fit", "flows.csv", "--out", "flows.model", *MANY_ITEMS, "--set", "train.batch_size=5000")
     assert done.returncode == 0, done.stderr
     assert warnings(done, "training on")

@@ -5,6 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,23 +17,26 @@ import pytest
 from PIL import Image
 
 from memae import Detector
+from tests.cli.conftest import Done
 
 COLUMNS = ["key", "score", "p_value", "is_anomaly"]
 
 
-def from_csv(text):
+def from_csv(text: str) -> list[tuple[str, float, float, bool]]:
     """Rows of a CSV file as the library would give them."""
     read = csv.DictReader(text.splitlines())
     return [(r["key"], float(r["score"]), float(r["p_value"]), r["is_anomaly"] == "true") for r in read]
 
 
-def expected(source, key=str):
+def expected(source: Any, key: Callable[[Any], Any] = str) -> list[tuple[Any, ...]]:
     return [
         (key(v.key), v.score, v.p_value, v.is_anomaly) for v in Detector.load("model", device="cpu").detect(source)
     ]
 
 
-def test_a_table_comes_out_on_stdout_in_order_with_row_numbers(memae, rows, model):
+def test_a_table_comes_out_on_stdout_in_order_with_row_numbers(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     rows.drop(columns="label").to_csv("new.csv", index=False)
     done = memae("score", "model", "new.csv")
@@ -42,7 +48,9 @@ def test_a_table_comes_out_on_stdout_in_order_with_row_numbers(memae, rows, mode
     assert sum(row[3] for row in found) > 50
 
 
-def test_messages_go_to_stderr_and_quiet_stops_them(memae, rows, model):
+def test_messages_go_to_stderr_and_quiet_stops_them(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     rows.drop(columns="label").to_csv("new.csv", index=False)
     done = memae("score", "model", "new.csv")
@@ -56,7 +64,9 @@ def test_messages_go_to_stderr_and_quiet_stops_them(memae, rows, model):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl", "CSV"])
-def test_every_format_holds_the_same_rows(memae, folder, benign, model, suffix):
+def test_every_format_holds_the_same_rows(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, model: Callable[..., Path], suffix: str
+) -> None:
     model("table")
     benign[:30].to_csv("new.csv", index=False)
     out = folder / "deep" / f"scores.{suffix}"
@@ -76,7 +86,14 @@ def test_every_format_holds_the_same_rows(memae, folder, benign, model, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_images_come_out_in_the_order_of_their_paths(memae, folder, digits, write_pngs, model, suffix):
+def test_images_come_out_in_the_order_of_their_paths(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+    suffix: str,
+) -> None:
     model("image")
     write_pngs(digits(3)[:4], folder / "new" / 'b, "quoted"')
     write_pngs(digits(0)[:3], folder / "new" / "ä")
@@ -94,7 +111,13 @@ def test_images_come_out_in_the_order_of_their_paths(memae, folder, digits, writ
         assert [tuple(json.loads(line).values()) for line in out.read_text("utf-8").splitlines()] == wanted
 
 
-def test_a_file_name_that_is_not_utf_8_is_written_readably(memae, folder, digits, write_pngs, model):
+def test_a_file_name_that_is_not_utf_8_is_written_readably(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+) -> None:
     model("image")
     write_pngs(digits(0)[:1], folder / "new")
     (folder / "new" / "000.png").rename(os.fsdecode(b"new/caf\xe9.png"))
@@ -103,7 +126,13 @@ def test_a_file_name_that_is_not_utf_8_is_written_readably(memae, folder, digits
     assert [row[0] for row in from_csv(done.out)] == [r"caf\xe9.png"]
 
 
-def test_one_image_can_be_scored_by_its_path(memae, folder, digits, write_pngs, model):
+def test_one_image_can_be_scored_by_its_path(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+) -> None:
     model("image")
     write_pngs(digits(3)[:1], folder)
     done = memae("score", "model", "000.png")
@@ -111,7 +140,9 @@ def test_one_image_can_be_scored_by_its_path(memae, folder, digits, write_pngs, 
     assert done.err.startswith("1 samples, ")
 
 
-def test_a_column_that_the_model_does_not_know_can_be_dropped(memae, rows, model):
+def test_a_column_that_the_model_does_not_know_can_be_dropped(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     rows.to_csv("new.csv", index=False)
     done = memae("score", "model", "new.csv")
@@ -120,7 +151,9 @@ def test_a_column_that_the_model_does_not_know_can_be_dropped(memae, rows, model
     assert len(from_csv(memae("score", "model", "new.csv", "--drop", "label").out)) == 569
 
 
-def test_an_existing_output_is_replaced_when_all_is_written(memae, folder, benign, model):
+def test_an_existing_output_is_replaced_when_all_is_written(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     benign[:30].to_csv("new.csv", index=False)
     (folder / "scores.csv").write_text("old\n" * 1000)
@@ -128,14 +161,21 @@ def test_an_existing_output_is_replaced_when_all_is_written(memae, folder, benig
     assert from_csv((folder / "scores.csv").read_text()) == expected("new.csv")
 
 
-def long_table(benign, spoilt):
+def long_table(benign: pd.DataFrame, spoilt: dict[str, Any]) -> pd.DataFrame:
     """More rows than are scored at a time, the last of them as given."""
     rows = benign.sample(70_000, replace=True, random_state=0)
     return pd.concat([rows, benign[:1].assign(**spoilt)])
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_a_bad_row_in_a_later_chunk_leaves_the_old_output(memae, folder, benign, model, tree, suffix):
+def test_a_bad_row_in_a_later_chunk_leaves_the_old_output(
+    memae: Callable[..., Done],
+    folder: Path,
+    benign: pd.DataFrame,
+    model: Callable[..., Path],
+    tree: Callable[[], dict[str, bytes]],
+    suffix: str,
+) -> None:
     model("table")
     long_table(benign, {"mean area": np.nan}).to_parquet("new.parquet", index=False)
     (folder / f"scores.{suffix}").write_text("old")
@@ -147,7 +187,9 @@ def test_a_bad_row_in_a_later_chunk_leaves_the_old_output(memae, folder, benign,
     assert tree() == before
 
 
-def test_a_bad_row_in_a_later_chunk_of_a_csv_file_is_no_success_on_stdout_either(memae, benign, model):
+def test_a_bad_row_in_a_later_chunk_of_a_csv_file_is_no_success_on_stdout_either(
+    memae: Callable[..., Done], benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     long_table(benign, {"mean area": "wide"}).to_csv("new.csv", index=False)
     done = memae("score", "model", "new.csv")
@@ -157,7 +199,14 @@ def test_a_bad_row_in_a_later_chunk_of_a_csv_file_is_no_success_on_stdout_either
     assert len(done.out.splitlines()) < 70_000
 
 
-def test_a_corrupt_image_leaves_the_old_output(memae, folder, digits, write_pngs, model, tree):
+def test_a_corrupt_image_leaves_the_old_output(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+    tree: Callable[[], dict[str, bytes]],
+) -> None:
     model("image")
     write_pngs(digits(0)[:9], folder / "new")
     Image.effect_noise((8, 8), 50).save("whole.png")
@@ -171,7 +220,9 @@ def test_a_corrupt_image_leaves_the_old_output(memae, folder, digits, write_pngs
     assert tree() == before
 
 
-def test_the_reasons_of_the_anomalies_are_written_one_a_line(memae, folder, rows, model):
+def test_the_reasons_of_the_anomalies_are_written_one_a_line(
+    memae: Callable[..., Done], folder: Path, rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     rows.drop(columns="label").to_csv("new.csv", index=False)
     done = memae("score", "model", "new.csv", "--explain", "why.jsonl")
@@ -188,7 +239,13 @@ def test_the_reasons_of_the_anomalies_are_written_one_a_line(memae, folder, rows
         assert seen["mean area"] == rows["mean area"][row["key"]]
 
 
-def test_the_reasons_of_images_name_their_path_and_items(memae, folder, digits, write_pngs, model):
+def test_the_reasons_of_images_name_their_path_and_items(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+) -> None:
     model("image")
     write_pngs(digits(3)[:4], folder / "new")
     assert memae("score", "model", "new", "--explain", "why.jsonl", "--out", "scores.csv").code == 0
@@ -198,7 +255,9 @@ def test_the_reasons_of_images_name_their_path_and_items(memae, folder, digits, 
     assert all(row["items"] and row["columns"] == [] for row in found)
 
 
-def test_a_reader_that_leaves_early_is_no_crash(folder, benign, model):
+def test_a_reader_that_leaves_early_is_no_crash(
+    folder: Path, benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     benign.sample(20_000, replace=True, random_state=0).to_csv(
         "new.csv", index=False
@@ -210,7 +269,9 @@ def test_a_reader_that_leaves_early_is_no_crash(folder, benign, model):
     assert done.returncode == 1
 
 
-def test_the_installed_script_writes_data_to_stdout_and_messages_to_stderr(real_memae, benign, model):
+def test_the_installed_script_writes_data_to_stdout_and_messages_to_stderr(
+    real_memae: Callable[..., Done], benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     benign[:30].to_csv("new.csv", index=False)
     done = real_memae("score", "model", "new.csv")
@@ -219,7 +280,7 @@ def test_the_installed_script_writes_data_to_stdout_and_messages_to_stderr(real_
     assert done.err.startswith("30 samples, ")
 
 
-def spoilt_csv(folder, rows):
+def spoilt_csv(folder: Path, rows: pd.DataFrame) -> list[int]:
     """All rows as a CSV file in which row 2 is ragged, row 5 has a word for a number and row 7 no number."""
     lines = rows.to_csv(index=False).splitlines()
     lines[3] = lines[3].rsplit(",", 1)[0]
@@ -230,7 +291,9 @@ def spoilt_csv(folder, rows):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_rows_that_are_skipped_keep_their_places_and_are_counted(memae, folder, benign, model, suffix):
+def test_rows_that_are_skipped_keep_their_places_and_are_counted(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, model: Callable[..., Path], suffix: str
+) -> None:
     model("table")
     bad = spoilt_csv(folder, benign)
     benign.to_csv("whole.csv", index=False)
@@ -256,7 +319,9 @@ def test_rows_that_are_skipped_keep_their_places_and_are_counted(memae, folder, 
     assert explained == [key for key, flag in enumerate(found["is_anomaly"]) if flag == 1]
 
 
-def test_a_model_of_holes_scores_and_explains_them_by_column(memae, folder, benign):
+def test_a_model_of_holes_scores_and_explains_them_by_column(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
     holes = benign.assign(shape=benign["shape"].where(benign.index % 5 > 0))
     holes["mean area"] = holes["mean area"].where(holes.index % 7 > 0)
     holes["mean texture"] = holes["mean texture"].round().astype(int)
@@ -286,7 +351,9 @@ def test_a_model_of_holes_scores_and_explains_them_by_column(memae, folder, beni
     assert columns["mean radius"]["rule"].endswith("never missing")
 
 
-def test_columns_in_another_order_score_the_same(memae, benign, model):
+def test_columns_in_another_order_score_the_same(
+    memae: Callable[..., Done], benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
     model("table")
     benign.to_csv("rows.csv", index=False)
     benign[benign.columns[::-1]].to_csv("turned.csv", index=False)
@@ -295,7 +362,13 @@ def test_columns_in_another_order_score_the_same(memae, benign, model):
     assert rows.out == turned.out
 
 
-def test_a_loop_of_links_ends_and_each_image_is_scored_once(memae, folder, digits, write_pngs, model):
+def test_a_loop_of_links_ends_and_each_image_is_scored_once(
+    memae: Callable[..., Done],
+    folder: Path,
+    digits: Callable[[int], np.ndarray],
+    write_pngs: Callable[[np.ndarray, Path], None],
+    model: Callable[..., Path],
+) -> None:
     model("image")
     write_pngs(digits(0)[:4], folder / "zeros")
     write_pngs(digits(0)[4:6], folder / "zeros" / "more")
@@ -307,7 +380,9 @@ def test_a_loop_of_links_ends_and_each_image_is_scored_once(memae, folder, digit
     assert len(looped.out.splitlines()) == 7
 
 
-def test_an_interrupted_score_leaves_the_old_output_and_no_half_file(folder, benign, model, tree):
+def test_an_interrupted_score_leaves_the_old_output_and_no_half_file(
+    folder: Path, benign: pd.DataFrame, model: Callable[..., Path], tree: Callable[[], dict[str, bytes]]
+) -> None:
     model("table")
     rows = pa.Table.from_pandas(benign, preserve_index=False)
     pq.write_table(pa.concat_tables([rows] * 10_000), "new.parquet")

@@ -34,7 +34,7 @@ sys.exit(code)
         (["fitt"], 2),
     ],
 )
-def test_help_version_and_a_wrong_command_line_load_nothing_heavy(words, code):
+def test_help_version_and_a_wrong_command_line_load_nothing_heavy(words: list[str], code: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(words=words)], capture_output=True, text=True, check=False
     )
@@ -44,7 +44,7 @@ def test_help_version_and_a_wrong_command_line_load_nothing_heavy(words, code):
     assert not set(HEAVY) & set(loaded)
 
 
-def test_help_keeps_examples_as_they_are_and_has_a_heading_for_video():
+def test_help_keeps_examples_as_they_are_and_has_a_heading_for_video() -> None:
     command = [sys.executable, "-m", "memae", "score", "--help"]
     shown = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "100"}

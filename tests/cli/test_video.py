@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,13 +20,14 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from memae import Detector
+from tests.cli.conftest import Done
 from tests.small_footage import BRIEF, FRAMES, INTRUDER, scene
 from tests.video_files import cut, write_frames, write_video
 
 COLUMNS = ["video", "frame", "time_s", "score", "p_value", "is_anomaly"]
 
 
-def rows_of(text):
+def rows_of(text: str) -> list[tuple[Any, ...]]:
     """Rows of the CSV: video, frame, time, score, p-value, verdict."""
     rows = list(csv.DictReader(text.splitlines()))
     assert [*rows[0]] == COLUMNS
@@ -39,15 +42,15 @@ def rows_of(text):
     ]
 
 
-def scores_of(text):
+def scores_of(text: str) -> np.ndarray:
     return np.array([row[3] for row in rows_of(text)])
 
 
-def events_of(path):
+def events_of(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
-def watch(path):
+def watch(path: str | Path) -> tuple[list[np.ndarray], list[Any]]:
     """The frames (H, W, 3) and times of a video file."""
     with av.open(str(path)) as container:
         decoded = list(container.decode(video=0))
@@ -56,7 +59,7 @@ def watch(path):
 
 class TestSkipBad:
     @pytest.fixture
-    def mixed(self, camera):
+    def mixed(self, camera: Path) -> Path:
         """clip.mp4 between a file that holds nothing and two that break off, one of which tells that at once."""
         (camera / "mixed").mkdir()
         (camera / "mixed" / "a.mp4").write_bytes(b"")
@@ -68,7 +71,9 @@ class TestSkipBad:
             cut(whole, 0.6, camera / "mixed" / name)
         return camera
 
-    def test_whole_videos_are_scored_and_broken_ones_up_to_there(self, memae, mixed):
+    def test_whole_videos_are_scored_and_broken_ones_up_to_there(
+        self, memae: Callable[..., Done], mixed: Path
+    ) -> None:
         words = ("--out", "s.csv", "--events", "e.jsonl", "--overlay", "overlays", "--after", "60")
         done = memae("score", "camera.model", "mixed", "--skip-bad", *words)
         assert done.code == 0, done.err
@@ -87,7 +92,9 @@ class TestSkipBad:
         assert {path.name for path in Path("overlays").iterdir()} == {"clip.mp4", "d.mp4", "e.mp4"}
         assert len(watch("overlays/d.mp4")[0]) == count["d.mkv"]
 
-    def test_an_event_at_the_break_is_cut_out_as_far_as_there_is_footage(self, memae, camera, enter):
+    def test_an_event_at_the_break_is_cut_out_as_far_as_there_is_footage(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         frames = np.concatenate([scene(5, INTRUDER)[0][:60], scene(6)[0]])
         cut(write_video(camera / "whole.mkv", frames, like="ffv1.mkv"), 0.38, camera / "half.mkv")
         done = memae(
@@ -99,7 +106,9 @@ class TestSkipBad:
         assert len(clips) == 1
         assert 40 < clips[0] < 64
 
-    def test_fit_learns_from_what_is_there_and_counts_the_bad(self, memae, mixed):
+    def test_fit_learns_from_what_is_there_and_counts_the_bad(
+        self, memae: Callable[..., Done], mixed: Path
+    ) -> None:
         words = [word for setting in BRIEF for word in ("--set", setting)]
         done = memae("fit", "mixed", "--out", "new.model", "--skip-bad", *words)
         assert done.code == 0, done.err
@@ -108,7 +117,7 @@ class TestSkipBad:
         assert facts["skipped"]["count"] == 3
         assert FRAMES + 80 < sum(facts["samples"].values()) < FRAMES + 180
 
-    def test_the_library_names_them_too(self, mixed):
+    def test_the_library_names_them_too(self, mixed: Path) -> None:
         detector = Detector.load("camera.model", device="cpu")
         verdicts = detector.detect("mixed", skip_bad=True)
         assert [bad.key for bad in verdicts.skipped] == ["a.mp4", "d.mkv", "e.ts"]
@@ -117,7 +126,7 @@ class TestSkipBad:
 
 
 class TestScore:
-    def test_a_row_a_frame_on_stdout_with_its_time(self, memae, camera):
+    def test_a_row_a_frame_on_stdout_with_its_time(self, memae: Callable[..., Done], camera: Path) -> None:
         done = memae("score", "camera.model", "clip.mp4")
         assert done.code == 0
         rows = rows_of(done.out)
@@ -134,13 +143,15 @@ class TestScore:
         quiet = memae("score", "camera.model", "clip.mp4", "--quiet")
         assert (quiet.out, quiet.err) == (done.out, "")
 
-    def test_the_intruder_scores_above_everything_else(self, memae, camera):
+    def test_the_intruder_scores_above_everything_else(self, memae: Callable[..., Done], camera: Path) -> None:
         scores = scores_of(memae("score", "camera.model", "clip.mp4").out)
         during = np.isin(np.arange(FRAMES), INTRUDER)
         near = np.isin(np.arange(FRAMES), range(INTRUDER.start - 8, INTRUDER.stop + 8))
         assert scores[during].min() > 2 * scores[~near].max()
 
-    def test_all_is_written_in_one_pass(self, memae, camera, enter):
+    def test_all_is_written_in_one_pass(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         words = (
             "--out",
             "out/frames.parquet",
@@ -165,7 +176,9 @@ class TestScore:
             "overlay.mkv",
         ]
 
-    def test_an_event_tells_when_where_and_from_what(self, memae, camera, enter):
+    def test_an_event_tells_when_where_and_from_what(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         done = memae(
             "score", "camera.model", "clip.mp4", "--out", "frames.csv", "--events", "events.jsonl", *enter
         )
@@ -189,7 +202,9 @@ class TestScore:
         assert 1 <= len(weights) <= 5 and weights == sorted(weights, reverse=True)
         assert all(use["item"] in range(12) for use in event["items"])
 
-    def test_an_event_has_a_still_and_a_clip_with_footage_around_it(self, memae, camera, enter):
+    def test_an_event_has_a_still_and_a_clip_with_footage_around_it(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         words = ("--events", "events.jsonl", *enter, "--before", "0.41", "--after", "0.21")
         assert memae("score", "camera.model", "clip.mp4", *words).code == 0
         (event,) = events_of("events.jsonl")
@@ -204,7 +219,9 @@ class TestScore:
         ]
         assert red == [False] * 10 + [True] * (len(frames) - 15) + [False] * 5
 
-    def test_the_overlay_keeps_every_frame_and_its_time(self, memae, camera, enter):
+    def test_the_overlay_keeps_every_frame_and_its_time(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         assert memae("score", "camera.model", "clip.mp4", "--overlay", "overlay.mp4", *enter).code == 0
         frames, times = watch("overlay.mp4")
         assert times == pytest.approx(np.arange(FRAMES) / 25, abs=1e-3)
@@ -212,7 +229,9 @@ class TestScore:
         assert min(heat[INTRUDER.start + 1 : INTRUDER.stop - 1]) > 0.05
         assert max(heat[: INTRUDER.start - 8]) < 0.01
 
-    def test_a_place_that_is_masked_counts_for_nothing(self, memae, camera, enter):
+    def test_a_place_that_is_masked_counts_for_nothing(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         mask = np.full((48, 72), 255, np.uint8)
         mask[:32] = 0
         Image.fromarray(mask).save("mask.png")
@@ -229,7 +248,9 @@ class TestScore:
         assert events_of("events.jsonl") == []
         assert not Path("events").exists()
 
-    def test_several_videos_are_one_table_and_an_overlay_each(self, memae, camera, enter):
+    def test_several_videos_are_one_table_and_an_overlay_each(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         done = memae(
             "score", "camera.model", "calm.mp4", "clip.mp4", "--events", "e.jsonl", "--overlay", "o", *enter
         )
@@ -242,7 +263,9 @@ class TestScore:
         alone = scores_of(memae("score", "camera.model", "clip.mp4").out)
         assert [row[3] for row in rows[FRAMES:]] == alone.tolist()
 
-    def test_overlays_of_one_stem_do_not_take_each_others_place(self, memae, camera):
+    def test_overlays_of_one_stem_do_not_take_each_others_place(
+        self, memae: Callable[..., Done], camera: Path
+    ) -> None:
         frames = scene(5, frames=20)[0]
         write_video(Path("many/gate.avi"), frames, like="mpeg4.avi")
         write_video(Path("many/gate.mp4"), frames, like="h264.mp4")
@@ -252,7 +275,9 @@ class TestScore:
         found = sorted(path.name for path in Path("overlays").iterdir())
         assert found == ["cam.1.mp4", "cam.2.mp4", "gate.avi.mp4", "gate.mp4.mp4"]
 
-    def test_a_folder_of_frames_has_the_rate_that_is_given(self, memae, camera, enter):
+    def test_a_folder_of_frames_has_the_rate_that_is_given(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         write_frames(Path("frames"), scene(5, INTRUDER)[0])
         by_default = rows_of(memae("score", "camera.model", "frames").out)
         done = memae("score", "camera.model", "frames", "--frame-rate", "10", "--events", "events.jsonl", *enter)
@@ -269,7 +294,9 @@ class TestScore:
         of_file = rows_of(memae("score", "camera.model", "clip.mp4", "--frame-rate", "10").out)
         assert of_file[-1][2] == pytest.approx(99 / 25)  # a file knows its own times
 
-    def test_names_that_no_terminal_likes_are_kept(self, memae, camera, enter):
+    def test_names_that_no_terminal_likes_are_kept(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         folder = Path("a [/b] ü")  # two folders
         folder.mkdir(parents=True)
         name = os.fsdecode(b"caf\xe9 [1].mp4")
@@ -282,7 +309,9 @@ class TestScore:
         assert events_of("e.jsonl")[0]["video"] == r"caf\xe9 [1].mp4"
         assert [path.name for path in Path("o").iterdir()] == [name]
 
-    def test_the_threshold_is_that_of_the_model_and_its_promise_is_told(self, memae, camera):
+    def test_the_threshold_is_that_of_the_model_and_its_promise_is_told(
+        self, memae: Callable[..., Done], camera: Path
+    ) -> None:
         found = Detector.load("camera.model", device="cpu").event_threshold(2.0)
         done = memae("score", "camera.model", "clip.mp4", "--events", "e.jsonl", "--false-alarms-per-hour", "2")
         assert f" from score {found.on_threshold:.4g} on" in done.err
@@ -291,8 +320,10 @@ class TestScore:
         assert "2 false alarms an hour cannot be promised: 0.04" in done.err
         assert memae("score", "camera.model", "clip.mp4", "--events", "e.jsonl", "--quiet").err == ""
 
-    def test_the_rule_of_events_is_in_the_users_hand(self, memae, camera, enter):
-        def count(*words):
+    def test_the_rule_of_events_is_in_the_users_hand(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
+        def count(*words: str) -> int:
             assert memae("score", "camera.model", "clip.mp4", "--events", "e.jsonl", *words).code == 0
             return len(events_of("e.jsonl"))
 
@@ -302,7 +333,9 @@ class TestScore:
         apart = count("--on-threshold", high, "--off-threshold", high, "--merge-gap", "0")
         assert count("--on-threshold", high, "--off-threshold", high, "--merge-gap", "9") == 1 <= apart <= 4
 
-    def test_a_later_run_replaces_stills_and_clips_of_an_earlier_one(self, memae, camera, enter):
+    def test_a_later_run_replaces_stills_and_clips_of_an_earlier_one(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         many = ("--on-threshold", "0", "--off-threshold", "0", "--merge-gap", "0")
         assert memae("score", "camera.model", "clip.mp4", "calm.mp4", "--events", "events.jsonl", *many).code == 0
         assert len(list(Path("events").iterdir())) == 4
@@ -312,7 +345,9 @@ class TestScore:
         assert list(Path("events").iterdir()) == []
         assert Path("events.jsonl").read_text() == ""
 
-    def test_the_installed_script_does_the_same(self, real_memae, camera, enter):
+    def test_the_installed_script_does_the_same(
+        self, real_memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         done = real_memae("score", "camera.model", "clip.mp4", "--overlay", "overlay.mp4", "--out", "frames.csv")
         assert done.code == 0, done.err
         assert scores_of(Path("frames.csv").read_text())[INTRUDER].min() > float(enter[1])
@@ -333,14 +368,16 @@ FIGURES = {
 }
 
 
-def write_labels(path):
+def write_labels(path: str | Path) -> None:
     """A row a frame of clip.mp4 and calm.mp4, by their names without suffix."""
     lines = [f"{v},{n},{int(v == 'clip' and n in INTRUDER)}" for v in ("clip", "calm") for n in range(FRAMES)]
     Path(path).write_text("\n".join(["video,frame,label", *lines, ""]))
 
 
 class TestEvaluate:
-    def test_masks_give_every_figure_with_its_interval(self, memae, camera, enter):
+    def test_masks_give_every_figure_with_its_interval(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         shutil.copytree("masks", "truth")
         (camera / "videos").mkdir()
         for name in ("clip", "calm"):
@@ -370,7 +407,9 @@ class TestEvaluate:
         assert found["frame_auroc_macro"]["low"] is None
         assert found["frame_auroc_micro"]["low"] is not None
 
-    def test_labels_of_frames_and_of_segments_agree(self, memae, camera, enter):
+    def test_labels_of_frames_and_of_segments_agree(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         write_labels("frames.csv")
         Path("segments.csv").write_text(f"video,start,end\nclip,{INTRUDER.start},{INTRUDER.stop - 1}\n")
         words = ("evaluate", "camera.model", "--labels")
@@ -391,7 +430,9 @@ class TestEvaluate:
         for name in ("frame_auroc_micro", "frame_auroc_macro", "event_recall", "false_events_per_hour"):
             assert by_mask[name] == found[name]
 
-    def test_the_table_says_what_it_shows(self, memae, camera, enter):
+    def test_the_table_says_what_it_shows(
+        self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
+    ) -> None:
         shutil.rmtree("masks/calm")
         done = memae("evaluate", "camera.model", "clip.mp4", "--labels", "masks", *enter)
         assert (done.code, done.err) == (0, "")
@@ -412,7 +453,7 @@ class TestEvaluate:
         done = memae("evaluate", "camera.model", "clip.mp4", "--labels", "one.csv", *enter)
         assert done.out.count("needs masks") == 3
 
-    def test_a_mask_and_a_frame_rate_count(self, memae, camera):
+    def test_a_mask_and_a_frame_rate_count(self, memae: Callable[..., Done], camera: Path) -> None:
         write_frames(Path("videos/clip"), scene(5, INTRUDER)[0])
         shutil.rmtree("masks/calm")
         words = ("evaluate", "camera.model", "videos", "--labels", "masks", "--json")
@@ -428,7 +469,9 @@ class TestEvaluate:
         assert none["events"] == 0
         assert none["event_precision"] is None
 
-    def test_old_names_of_options_are_accepted_with_a_warning(self, memae, camera):
+    def test_old_names_of_options_are_accepted_with_a_warning(
+        self, memae: Callable[..., Done], camera: Path
+    ) -> None:
         shutil.rmtree("masks/calm")
         words = ("evaluate", "camera.model", "clip.mp4", "--labels", "masks", "--json")
         new = memae(*words, "--on-threshold", "1", "--off-threshold", "0.5")
@@ -442,7 +485,9 @@ class TestEvaluate:
             for name, now in (("--enter", "--on-threshold"), ("--leave", "--off-threshold"))
         ]
 
-    def test_what_events_promise_is_told_beside_the_figures(self, memae, camera):
+    def test_what_events_promise_is_told_beside_the_figures(
+        self, memae: Callable[..., Done], camera: Path
+    ) -> None:
         shutil.rmtree("masks/calm")
         done = memae("evaluate", "camera.model", "clip.mp4", "--labels", "masks", "--json")
         assert done.code == 0
@@ -452,7 +497,9 @@ class TestEvaluate:
 
 
 class TestInspect:
-    def test_text_tells_how_frames_are_seen_scored_and_judged(self, memae, camera):
+    def test_text_tells_how_frames_are_seen_scored_and_judged(
+        self, memae: Callable[..., Done], camera: Path
+    ) -> None:
         done = memae("inspect", "camera.model")
         assert (done.code, done.err) == (0, "")
         detector = Detector.load("camera.model", device="cpu")
@@ -467,7 +514,7 @@ class TestInspect:
         assert "too short to promise 1 false alarm an hour" in text
         assert "memory: 12 items" in text
 
-    def test_json_and_the_picture_of_the_items(self, memae, camera):
+    def test_json_and_the_picture_of_the_items(self, memae: Callable[..., Done], camera: Path) -> None:
         done = memae("inspect", "camera.model", "--json", "--out", "items.png")
         assert (done.code, done.err) == (0, "items drawn: items.png\n")
         found = json.loads(done.out)
@@ -483,7 +530,9 @@ UNTRAINED = [word for setting in (*BRIEF, "train.epochs=0") for word in ("--set"
 
 
 class TestFit:
-    def test_frame_folders_are_video_by_the_preset_or_by_their_rate(self, memae, folder):
+    def test_frame_folders_are_video_by_the_preset_or_by_their_rate(
+        self, memae: Callable[..., Done], folder: Path
+    ) -> None:
         for seed in range(2):
             write_frames(folder / "normal" / f"{seed}", scene(seed)[0], "{:03d}.jpg")
         by_preset = memae("fit", "normal", "--preset", "video", "--out", "a.model", *UNTRAINED)
@@ -497,7 +546,9 @@ class TestFit:
         assert one.event_threshold(1).normal_hours == pytest.approx(40 / 25 / 3600)
         assert other.event_threshold(1).normal_hours == pytest.approx(40 / 10 / 3600)
 
-    def test_a_model_without_held_out_footage_needs_the_score_of_events(self, memae, camera):
+    def test_a_model_without_held_out_footage_needs_the_score_of_events(
+        self, memae: Callable[..., Done], camera: Path
+    ) -> None:
         words = ("normal", "--out", "bare.model", *UNTRAINED, "--set", "threshold.calibration_share=0")
         done = memae("fit", *words)
         assert done.code == 0
@@ -512,7 +563,7 @@ class TestFit:
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_python_of_the_page_runs(camera):
+def test_the_python_of_the_page_runs(camera: Path) -> None:
     page = (DOCS / "video.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     assert len(blocks) == 2
@@ -524,14 +575,14 @@ def test_the_python_of_the_page_runs(camera):
     Path("labels.csv").write_text("video,start,end\nclip,40,59\n")
     Image.new("L", (72, 48), "white").save("mask.png")
     Path("camera.toml").write_text("[train]\nepochs = 0\n[memory]\nnum_items = 12\n")
-    names = {}
+    names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)
     assert Path("overlay.mp4").exists() and Path("events.jsonl").exists()
     assert names["scored"].frames == FRAMES
 
 
-def test_the_page_names_every_option_for_video_and_no_other(memae, folder):
+def test_the_page_names_every_option_for_video_and_no_other(memae: Callable[..., Done], folder: Path) -> None:
     page = (DOCS / "video.md").read_text(encoding="utf-8")
     helped = " ".join(memae(verb, "--help").out for verb in ("fit", "score", "evaluate"))
     options = set(re.findall(r"--[a-z][a-z-]+", helped))
@@ -551,7 +602,9 @@ def test_the_page_names_every_option_for_video_and_no_other(memae, folder):
 
 
 @pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
-def test_a_score_that_is_ended_leaves_nothing_behind(camera, tree, ends):
+def test_a_score_that_is_ended_leaves_nothing_behind(
+    camera: Path, tree: Callable[[], dict[str, bytes]], ends: signal.Signals
+) -> None:
     write_video(camera / "long.mkv", np.concatenate([scene(7)[0]] * 40), like="ffv1.mkv")
     before = tree()
     words = ("score", "camera.model", "long.mkv", "--out", "s.csv", "--overlay", "o.mp4", "--events", "e.jsonl")
