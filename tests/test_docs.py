@@ -38,6 +38,8 @@ def test_the_page_of_the_command_line_is_what_help_says_today(generate: ModuleTy
     page = generate.cli_markdown()
     for verb in ("fit", "score", "evaluate", "inspect", "demo"):
         assert f"## memae {verb}\n" in page
+    if f"typer=={typer.__version__}" not in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        pytest.skip("the page is generated with the pinned Typer; others write arguments otherwise")
     assert (DOCS / "cli.md").read_text(encoding="utf-8") == page, "stale: run  make docs"
 
 
