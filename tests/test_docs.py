@@ -93,7 +93,8 @@ def test_the_command_line_knows_every_command_of_a_page(page: Path) -> None:
 
 def options(app: typer.Typer) -> set[str]:
     """All options of all commands, with their dashes."""
-    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    group: Any = typer.main.get_command(app)
+    commands = group.commands.values()
     return {option for command in commands for param in command.params for option in param.opts}
 
 

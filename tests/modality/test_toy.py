@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Windows:
     keys: Sequence[int]
     """(S,) where each begins"""
     origin: str
-    unreadable: Mapping[int, str] = ()  # type: ignore[assignment]
+    unreadable: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -185,7 +185,8 @@ def test_it_is_fitted_scored_and_explained(detector: Detector, data: Any) -> Non
 def test_it_is_saved_and_loaded(detector: Detector, data: Any, tmp_path: Path) -> None:
     detector.save(tmp_path / "model")
     loaded = Detector.load(tmp_path / "model")
-    assert loaded.config.series.window == 20  # type: ignore[attr-defined]
+    config: Any = loaded.config
+    assert config.series.window == 20
     np.testing.assert_array_equal(loaded.score(data[1]).values, detector.score(data[1]).values)
 
 
