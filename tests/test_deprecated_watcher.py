@@ -109,6 +109,10 @@ def test_several_monitors_of_before_and_a_callback_are_told_as_one() -> None:
         ("memae.history", "memae.training", "History"),
         ("memae.stages", "memae.progress", "Stage"),
         ("memae.events", "memae.video.events", "EventRule"),
+        ("memae.data.known", "memae.datasets", "digits"),
+        ("memae.data.video", "memae.video.source", "VideoSource"),
+        ("memae.report.maps", "memae.image.render", "save_map"),
+        ("memae.report.watching", "memae.video.pipeline", "Outputs"),
     ],
 )
 def test_modules_under_their_old_names_have_the_classes_of_today(old: str, new: str, name: str) -> None:

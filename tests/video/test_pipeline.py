@@ -1,5 +1,6 @@
 """One pass over real videos with a detector that scores as it is told."""
 
+import importlib
 import json
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -150,6 +151,13 @@ class TestScore:
         assert all(event.still is event.clip is None for event in found.events)
         assert capfd.readouterr().out == ""
         assert content() == {}
+
+    def test_the_old_name_writes_the_same(self, gate: Scripted) -> None:
+        watch_videos = importlib.import_module("memae.report.watching").watch_videos
+        with pytest.warns(FutureWarning, match="watcher is now called progress"):
+            old = watch_videos(gate, "gate", RULE, Outputs(frames=Path("old.csv")), watcher=None)
+        assert old == score_videos(gate, "gate", RULE, Outputs(frames=Path("new.csv")))
+        assert Path("old.csv").read_bytes() == Path("new.csv").read_bytes()
 
     def test_rows_go_to_stdout_or_to_a_file(self, gate: Scripted, capfd: pytest.CaptureFixture[str]) -> None:
         score_videos(gate, "gate", RULE, Outputs(rows_to_stdout=True))

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +42,8 @@ class ProgressLines:
             logger.warning(event.message)
         elif isinstance(event, Stage) and first:
             self._over = threading.Event()
-            threading.Thread(target=self._speak, args=(self._over,), daemon=True).start()
+            with suppress(RuntimeError):  # no room for a thread: the work goes on without its lines
+                threading.Thread(target=self._speak, args=(self._over,), daemon=True).start()
         elif not self._work.paces:
             self._over.set()
 

@@ -1,1 +1,6 @@
 """What a person looks at: pictures of reconstructions, error maps and items."""
+
+from pathlib import Path
+
+# modules under their old names, until 0.2.0
+__path__ = [*__path__, str(Path(__file__).parents[1] / "deprecated" / "report")]
