@@ -1,4 +1,4 @@
-"""Images that are encoded batch by batch; those to train on that are too many for memory lie in a temporary file."""
+"""Images that are encoded batch by batch; training sets larger than memory lie in a temporary file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PART_IMAGES = 1024
 
 
 def collect(source: Any, progress: Progress | None = None) -> Images:
-    """All images of a source in memory, each copied once to where it stays.
+    """All images of a source in memory; each is copied only once.
 
     Raises:
         DataError: there are none, or one that cannot be read.
@@ -103,7 +103,7 @@ def store(source: ImageSource, progress: Progress | None = None) -> tuple[Images
 
 @dataclass(frozen=True)
 class StoredImages:
-    """S encoded images, made when they are asked for: indexed like a tensor (S, C, H, W)."""
+    """S images that are encoded when they are indexed, like a tensor (S, C, H, W)."""
 
     images: Images
     rows: Tensor | None

@@ -1,4 +1,4 @@
-"""One image file to pixels: which kinds of images are read, and what becomes of each.
+"""Reads the pixels of one image file; says which kinds of images are read and how.
 
 - Grey is 1 channel, colour 3; palettes, CMYK, YCbCr and LAB are colour. An alpha channel is dropped.
 - Up to 8 bits a channel give uint8. Deeper grey gives float32: whole numbers of 16 bits scaled to 0 ... 255, fractions

@@ -1,4 +1,4 @@
-"""How good scores and anomaly maps of images are, where labels or masks exist."""
+"""Compares scores and anomaly maps of images with labels and masks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ImageEvaluation(Evaluation):
     pixels: PixelEvaluation
 
     def table(self) -> ResultTable:
-        """A row a figure, with its 95 % interval."""
+        """A table with one row for each figure and its 95 % interval."""
         table = super().table()
         pixels = rows_of(self.pixels, {"pixel_auroc": "pixel AUROC", "aupro": "AUPRO"})
         return table._replace(rows=[*table.rows, *pixels])
@@ -96,7 +96,7 @@ class ImageMasks:
         return marked
 
     def labels(self, keys: Sequence[str], folder: Path) -> Labels:
-        """The labels that the masks of a folder amount to: an image is anomalous if its mask marks anything.
+        """Labels derived from the masks of a folder: an image is anomalous if its mask marks any pixel.
 
         Raises:
             DataError: all images are normal, or all anomalous.
@@ -140,7 +140,7 @@ def read_masks(folder: Path, keys: Sequence[str], anomalous: np.ndarray | None =
 
 
 class PixelMeter:
-    """Takes maps and masks image by image and gives the figures; it keeps a histogram of each image and no pixels.
+    """Compares maps with masks image by image; it keeps a histogram of each image and no pixels.
 
     Errors that differ by less than 0.4 % may count as equal, see `memae.metrics.curves.ScoreHistogram`.
     """

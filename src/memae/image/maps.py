@@ -25,7 +25,7 @@ def patch_means(errors: np.ndarray, patch_px: int) -> np.ndarray:
 
 
 def anomaly_map(errors: np.ndarray, seen: int | None = None) -> np.ndarray:
-    """Error maps (..., h, w) smoothed by a Gaussian of 1/64 of the longer side: regions count and not single pixels.
+    """Anomaly maps: error maps (..., h, w) smoothed by a Gaussian of 1/64 of the longer side, so that regions count.
 
     Args:
         errors: the maps, px by px or patch by patch; beyond their edges lies their mirror image.

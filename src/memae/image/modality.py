@@ -1,4 +1,4 @@
-"""Images: folders and arrays in, error maps, anomaly maps and scores out."""
+"""`ImageModality`: what the library needs to know about images."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ImageModality(Modality):
         return source.skipping() if skip_bad else source
 
     def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
-        """How images of this shape (C, H, W) are scored, where the preset left it open."""
+        """The config with the settings of scoring that the preset left open, for images of shape (C, H, W)."""
         settings, large = ImageConfig.of(config), not _is_small(config, shape)
         left: dict[str, object] = {}
         if settings.pool is None:
@@ -99,7 +99,7 @@ class ImageModality(Modality):
         return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, patch), query)
 
     def unreadable_format(self, version: int, config: Config, shape: tuple[int, ...]) -> str | None:
-        """Before format 8 the network for larger images was another one."""
+        """Why a network `scene` of before format 8 cannot be read: it was wider. None for all others."""
         wider = version < 8 and config.network == "scene" and max(shape[1:]) > SMALL_PX
         return "whose network 'scene' was wider" if wider else None
 

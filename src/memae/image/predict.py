@@ -1,4 +1,4 @@
-"""A fitted model of images at work: its threshold from held-out normal images, and one pass over images."""
+"""Calibration of a model on held-out normal images, and prediction over images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENCODED_BYTES = 3 * BATCH_BYTES  # of images, encoded, that are explained at a t
 
 
 def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Scorer[ErrorMap]:
-    """Scores images as the artifact does; `action` says in messages what for."""
+    """The scorer of the artifact; `action` names in messages what it scores for."""
     return Scorer(artifact.model, map_settings(artifact), BatchLimit(action, progress))
 
 
@@ -51,7 +51,7 @@ def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None)
 
 
 def _examined(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
-    """With what the trained model makes of its training images: uses of items, and the mean training error."""
+    """The artifact with the usage counts of its items and the mean training error, both from its training images."""
     settings, model = ImageConfig.of(artifact.config), artifact.model
     artifact = replace(artifact, reference=ImageReference(np.empty(0)))
     if model.memory is None and not settings.relative:

@@ -1,4 +1,4 @@
-"""Normal images, made ready for a training: read, in three parts, scaled by what was fitted to the training part.
+"""Prepares normal images for training: three parts, encoded by the preprocessing fitted to the training part.
 
 Images that fit into memory are encoded at once; others lie in a temporary file and are encoded batch by batch, to the
 same bits; with `image.tile_px` they are cut into tiles at their own size. Whole images are split, as the tiles of one

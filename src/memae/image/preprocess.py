@@ -1,4 +1,4 @@
-"""Images to float tensors: fitted once on the training images, stored with the model.
+"""Encodes images as float tensors; fitted on the training images and stored with the model.
 
 The range of the source becomes [0, 1], then each image may be scaled by its own brightness.
 """
@@ -147,7 +147,7 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
         return low, (self.high - self.low) * spread
 
     def _spreads(self, levels: np.ndarray) -> np.ndarray:
-        """(S,) what `_size` finds, as shares of the range, of whole images by their levels (S, 4)."""
+        """(S,) the value of `_size` for whole images, as a share of the range, from their levels (S, 4)."""
         span = self.high - self.low
         mean, square = (levels[:, 2] - self.low) / span, levels[:, 3]
         square = (square - 2 * self.low * levels[:, 2] + self.low**2) / span**2
@@ -178,7 +178,7 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
         return pixels
 
     def _check_range(self, dtype: np.dtype[Any], origin: str) -> None:
-        """8-bit images for a model of others: scores would mean nothing where its pixels had another range."""
+        """Refuses 8-bit images if the model was trained on pixels of another range: their scores would mean nothing."""
         if dtype == np.uint8 and self.high - self.low < LEAST_8_BIT_RANGE:
             raise DataError(
                 f"{origin}: 8-bit images of 0 to 255, and the model was trained on pixels of {self.low:g} to "
@@ -192,7 +192,7 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
         return x
 
     def _shifted(self, pixels: Tensor, out: Tensor) -> Tensor:
-        """Writes pixels (B, C, H, W) less what is 0 of their scale to `out`, all but the divisor of each image."""
+        """Writes pixels (B, C, H, W), shifted so that 0 is the zero of their scale, to `out`; without the divisor."""
         x = out.copy_(pixels)
         if self.low:
             x -= self.low

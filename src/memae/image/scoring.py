@@ -1,4 +1,4 @@
-"""Images: from a reconstruction to an error map, an anomaly map and one score.
+"""Computes an error map, an anomaly map and one score from the reconstruction of an image.
 
 The residual may be smoothed before it is squared; the error map is averaged over patches, may be taken as multiples of
 the mean training error of each patch, and is smoothed to the anomaly map, whose maximum is the score "max".
@@ -111,7 +111,7 @@ class ErrorMap(Measured):
 
 @dataclass(frozen=True)
 class ImageReference:
-    """What a model of images remembers of normal images."""
+    """The statistics of normal images that a model of images stores."""
 
     maxima: np.ndarray
     """(n,) the maximum of the anomaly map of each image that the threshold was set from; empty in old models."""

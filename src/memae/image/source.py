@@ -84,23 +84,23 @@ class ImageSource:
         return self._like(_own_size=True)
 
     def skipping(self) -> ImageSource:
-        """The same images; those that cannot be read are named in the chunks, and black there, instead of an error."""
+        """The same images; unreadable ones are black and named in the chunks, and raise no error."""
         return self._like(_skip=True)
 
     @property
     def bytes(self) -> int:
-        """Of all pixels, decoded."""
+        """Size of all decoded pixels, bytes."""
         channels, (height, width) = self._plan.channels, self._plan.size
         return len(self._files) * channels * height * width * self.dtype.itemsize
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the pixels: float32 where any image has more than 8 bits."""
+        """Type of the pixels: float32 if any image has more than 8 bits."""
         return self._plan.dtype or np.dtype(np.uint8)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What one would not expect of how the images were chosen and sized, for whoever trains."""
+        """Notes for the user about how the images were chosen and resized, where that may surprise."""
         return tuple(part for part in (self._remark, self._plan.note) if part)
 
     @property
@@ -203,7 +203,7 @@ class ImageSource:
             raise DataError(_unreadable(file, error)) from None
 
     def _read_all(self, read: Callable[[Path], T], ahead: int) -> Iterator[tuple[ImageFile, T | UnreadableError]]:
-        """What is read of each file, or why not where that is to be skipped; an error if none can be read."""
+        """The content of each file, or the reason if a bad file is skipped; an error if none can be read."""
         good, first_bad = False, ""
         for file, found in _in_threads(read, self._files, ahead):
             if not isinstance(found, UnreadableError):
@@ -242,7 +242,7 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What all images become."""
+    """The shape and type that all images are converted to."""
 
     size: tuple[int, int]
     channels: int

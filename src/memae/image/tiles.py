@@ -1,4 +1,4 @@
-"""Images at their own size, cut into overlapping tiles, and maps of tiles joined without seams.
+"""Cuts images at their own size into overlapping tiles, and joins maps of tiles without seams.
 
 The tiles of an image lie evenly from edge to edge. Their maps are weighed by windows that add up to 1 at every px and
 fade towards the edges of a tile, where a network knows least of the surroundings. An image that is shorter than a tile
@@ -54,7 +54,7 @@ class Tiling:
         joined[row : row + self.tile, column : column + self.tile] += window * part
 
     def trimmed(self, joined: np.ndarray) -> np.ndarray:
-        """(H, W): the joined map without what continued the image."""
+        """(H, W): the joined map without the part that pads the image."""
         return joined[: self.height, : self.width]
 
     def nearest(self, row: int, column: int) -> int:
@@ -72,7 +72,7 @@ class Tiling:
 
 
 def _starts(side: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles along a side begin: as few as share at least `overlap` px, evenly from end to end."""
+    """First px of each tile along a side: evenly spaced, as few as an overlap of at least `overlap` px allows."""
     left = max(0, side - tile)
     count = 1 + -(-left // (tile - overlap))
     return [round(place) for place in np.linspace(0, left, count)]

@@ -1,4 +1,4 @@
-"""What the text of a cell means: no value, a number, or a word among numbers, which is a mistake."""
+"""Interprets the text of a cell: a missing value, a number, or a word among numbers, which is a mistake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WordsAmongNumbers:
         self._numbers: set[str] = set()
 
     def add(self, texts: pa.ChunkedArray) -> None:
-        """Takes more texts in, without the missing ones; of too many words it remembers no more."""
+        """Adds texts that are not missing; stops remembering once there are too many words."""
         if len(self._words) > MAX_CATEGORIES:
             return
         different = pc.unique(texts)

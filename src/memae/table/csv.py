@@ -1,4 +1,4 @@
-"""CSV files as people have them: whatever the delimiter, the encoding and the sign of the decimals."""
+"""Reads CSV files with any usual delimiter, encoding and decimal sign."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ class CsvSource(ColumnSource):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was found out about the file that its owner should know."""
+        """Notes for the user about the file, such as an unusual encoding."""
         encoding = self._dialect.encoding
         return () if encoding == "utf-8" else (f"{self.origin}: is not UTF-8 and was read as {encoding}",)
 
     @property
     def size_bytes(self) -> int:
-        """Of the rows in memory, about."""
+        """Approximate size of the rows in memory, bytes."""
         return self._path.stat().st_size * (PACKED_SHARE if self._dialect.packed else 1)
 
     def count(self) -> Count | None:
-        """About how many rows, told from the size of the file."""
+        """The approximate number of rows, from the size of the file."""
         lines = lines_about(self._path)
         return lines and Count(max(0, lines.samples - 1), lines.exact)  # the header is none
 
@@ -96,7 +96,7 @@ class CsvSource(ColumnSource):
         return self._like(_texts=self._texts.union(names), _inferred=None)
 
     def skipping(self) -> CsvSource:
-        """The same file; rows that cannot be read are named in the chunks and stand there without values."""
+        """The same file; bad rows are named in the chunks and have no values there."""
         return self._like(_skip=True, _inferred=None)
 
     def _blocks(self, size: int) -> Iterator[Block]:
@@ -136,7 +136,7 @@ class CsvSource(ColumnSource):
             yield columns, bad
 
     def _parsed(self, types: _Types) -> Iterator[Block]:
-        """The rows as Arrow reads these types; where bad ones may be skipped, those of a wrong length stand empty."""
+        """The rows as Arrow reads these types; if bad rows may be skipped, those of a wrong length are empty."""
         gaps = _Gaps()
         with self._open(types, gaps.leave_out if self._skip else None) as reader:
             for batch in reader:
@@ -162,7 +162,7 @@ class CsvSource(ColumnSource):
 
     @contextmanager
     def _readable(self, types: _Types) -> Iterator[None]:
-        """Errors of reading rows of these types in the words of the file."""
+        """Turns Arrow's errors into a `DataError` that names the file and the line."""
         try:
             yield
         except pa.ArrowInvalid as error:
@@ -214,7 +214,7 @@ class _InferredColumn:
         self._possible, self._empty, self._words = _INFERRED, True, WordsAmongNumbers()
 
     def add(self, text: pa.ChunkedArray) -> None:
-        """Takes the cells of a block in."""
+        """Adds the cells of a block."""
         if not (self._possible or self._skip):
             return
         text = text.drop_null()
@@ -228,7 +228,7 @@ class _InferredColumn:
 
     @property
     def type(self) -> pa.DataType:
-        """What all blocks can be read as."""
+        """The first type that the cells of all blocks can be read as."""
         if self._empty:
             return pa.null()
         number = self._skip and self._words.first is not None
@@ -255,7 +255,7 @@ class _InferredColumn:
 
 
 class _Gaps:
-    """Rows of a wrong length, which Arrow leaves out, put back as empty ones, so that all keep their places."""
+    """Puts empty rows where Arrow left out rows of a wrong length, so that all rows keep their numbers."""
 
     def __init__(self) -> None:
         self._left_out = deque[tuple[int, str]]()
@@ -263,14 +263,14 @@ class _Gaps:
         self._start = 0
 
     def leave_out(self, row: Any) -> str:
-        """What Arrow asks about a row of a wrong length."""
+        """Records a row of a wrong length and tells Arrow to skip it."""
         cells = row.actual_columns
         why = f"has {cells} cell{'s' * (cells != 1)} and the header {row.expected_columns}"
         self._left_out.append((row.number - 2, why))  # the header is row 1
         return "skip"
 
     def filled(self, table: pa.Table) -> Block:
-        """The rows with those that were left out between them and after them, and why these are empty."""
+        """The rows with an empty row for each that was left out, and the reasons."""
         start, good = self._start, len(table)
         bad: dict[int, str] = {}
         while self._left_out and self._left_out[0][0] - start - len(bad) <= good:
@@ -285,7 +285,7 @@ class _Gaps:
 
 
 def _converted(text: pa.ChunkedArray, kind: pa.DataType, decimal: str) -> tuple[pa.ChunkedArray, list[int]]:
-    """Cells as numbers or truth values, and the rows of those that are none, which are null."""
+    """Cells as numbers or booleans, and the rows of bad cells, which become null."""
     text = pc.if_else(pc.is_in(text, NO_VALUE), None, text)
     if pa.types.is_boolean(kind):
         values, good = pc.is_in(text, TRUE), pc.is_in(text, BOOLEANS)
@@ -301,7 +301,7 @@ def _converted(text: pa.ChunkedArray, kind: pa.DataType, decimal: str) -> tuple[
 
 
 def _number(text: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
-    """Numbers as a cast takes them: without spaces around them, and with a point for decimals."""
+    """Texts of numbers in the form that a cast accepts: no spaces around them, and a decimal point."""
     if decimal == ",":
         if pc.any(pc.match_substring(text, ".")).as_py():  # a point makes no number
             text = pc.replace_substring(text, ".", "_")

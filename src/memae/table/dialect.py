@@ -46,7 +46,7 @@ class Dialect:
 
     @classmethod
     def of(cls, path: Path) -> Dialect:
-        """The dialect that the content of a file says; its name does not matter.
+        """The dialect of a file, found from its content and not from its name.
 
         The encoding is that of the byte-order mark, else the first of `ENCODINGS` that the whole file is in. The
         delimiter is the one that cuts the first rows into as many cells as the header. Decimals are written with a
@@ -82,7 +82,7 @@ def _bytes(path: Path, packed: bool) -> io.BufferedReader:
 
 
 def _encoding(file: io.BufferedReader, sample: bytes, path: Path) -> tuple[str, int]:
-    """That of the whole file, and a size of blocks that no line is longer than."""
+    """The encoding of the whole file, and a block size that is at least the longest line."""
     longest = BLOCK_BYTES
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", longest

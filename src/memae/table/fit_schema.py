@@ -101,7 +101,7 @@ class _Numbers:
 
 
 class _Categories:
-    """The different texts; of too many it remembers no more."""
+    """The distinct texts of a column; stops collecting once there are too many."""
 
     def __init__(self, name: str, kind: ColumnKind) -> None:
         self._name, self._kind, self._rows = name, kind, 0
@@ -126,7 +126,7 @@ class _Categories:
 
 
 class TableSummary:
-    """What the schema is made of.
+    """Statistics of the training rows, from which the schema is made.
 
     Args:
         scale: of the numbers.
@@ -199,7 +199,7 @@ def _without_rule(arrow_type: pa.DataType) -> str:
 
 
 def hints(preprocess: TablePreprocess) -> list[str]:
-    """What the owner of the data may want to change about the schema."""
+    """Hints for the user about columns that may have the wrong kind."""
     codes = [column.name for column in preprocess.columns if column.distinct > 2]
     if not codes:
         return []
@@ -211,7 +211,7 @@ def hints(preprocess: TablePreprocess) -> list[str]:
 
 
 def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str, float]:
-    """What must be known of all rows, not only of those that train.
+    """Surveys all rows, not only those of the training part.
 
     Returns:
         the share of rows without a value, for columns where it is not 0. Infinity is no value.
@@ -251,7 +251,7 @@ def _missing(column: pa.ChunkedArray) -> int:
 
 
 def check_varied(preprocess: TablePreprocess, origin: str) -> None:
-    """Refuses rows that are all alike.
+    """Raises an error if all training rows are the same.
 
     Raises:
         DataError: no column held two values in training.

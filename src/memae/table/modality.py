@@ -87,7 +87,7 @@ class TableModality(Modality):
         return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
 
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
-        """Rows in the columns' own units."""
+        """The memory items decoded into rows, in the units of the columns."""
         model, preprocess = artifact.model, artifact.preprocess
         names = [column.name for column in preprocess.columns]
         rows = preprocess.readable(model.decoder(model.items_alone(preprocess.shape)).cpu())

@@ -1,4 +1,4 @@
-"""Normal rows, made ready for a training: the schema fitted to the training part, and three parts of encoded rows.
+"""Prepares normal rows for training: the schema fitted to the training part, and three parts of encoded rows.
 
 Three passes over the rows find what the columns hold, fit the scales to the training part, and encode. The first pass
 keeps the rows in memory; where they are too many, each pass reads the source again, and the encoded rows lie in a file.
@@ -100,7 +100,7 @@ class _Rows:
     _kept: list[Table] = field(default_factory=list)
 
     def first_pass(self) -> Iterator[Table]:
-        """The rows without the bad ones, which are counted and noted."""
+        """All good rows; bad rows are counted and recorded."""
         for table in self._pass("reading"):
             self.skipped |= {
                 self.count + row: Skipped(table.keys[row], why) for row, why in table.unreadable.items()
@@ -120,7 +120,7 @@ class _Rows:
         return torch.from_numpy(np.flatnonzero(~_mask(self.count, list(self.skipped))))
 
     def each_once(self, part: Tensor) -> Tensor:
-        """The rows of a part (B,) that equal no row of it before them, in order."""
+        """The distinct rows of a part (B,): the first of each group of equal rows, in order."""
         rows = pa.concat_tables([table.columns for table in self._kept]).take(part.numpy())
         numbered = rows.append_column("", pa.array(np.arange(len(rows))))
         first = numbered.group_by(rows.column_names).aggregate([("", "min")])["_min"]

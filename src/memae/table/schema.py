@@ -1,4 +1,4 @@
-"""Rows of a table to what the network sees, and back: the fitted schema, stored with the model.
+"""The fitted schema of a table: encodes and decodes rows, and is stored with the model.
 
 Numbers are scaled; one that is missing becomes 0 and sets a feature of its own. Categories become one-hot, a missing
 value being one of them, with one more place for what was never seen. The rules are in docs/tables-data.md.
@@ -94,7 +94,7 @@ class Column(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def is_constant(self) -> bool:
-        """Whether it held one and the same value in all rows, and never none."""
+        """Whether the column had the same value in all training rows, and no missing one."""
         return (self.constant and not self.missing) if self.kind == "number" else len(self.categories) == 1
 
     def encode(self, table: Table, features: np.ndarray) -> list[int]:
@@ -129,7 +129,7 @@ class Column(BaseModel, frozen=True, extra="forbid"):
         return [NO_VALUE if gone else number for number, gone in zip(numbers, absent, strict=True)]
 
     def value(self, row: Table) -> float | str:
-        """What the only row of a table holds."""
+        """The value of this column in a table of one row."""
         if self.kind != "number":
             return str(category_texts(row, self.name, self.kind)[0].as_py()) or NO_VALUE
         number = float(finite_numbers(row, self.name)[0])
@@ -137,7 +137,7 @@ class Column(BaseModel, frozen=True, extra="forbid"):
 
 
 class EncodedRows(NamedTuple):
-    """What became of S rows."""
+    """The encoding of S rows, and the rows that cannot be encoded."""
 
     x: Tensor
     """(S, features) float32; 0 in the rows that are bad."""
@@ -175,7 +175,7 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         return x
 
     def encode_rows(self, table: Table) -> EncodedRows:
-        """As `encode`, with the rows that cannot be encoded named beside the others.
+        """As `encode`, but rows that cannot be encoded are named and raise no error.
 
         Raises:
             DataError: a missing or unknown column, or one of another type.
@@ -204,7 +204,7 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         return [list(row) for row in zip(*columns, strict=True)]
 
     def cells(self, table: Table, row: int, expected: Tensor, errors: Tensor) -> list[Cell]:
-        """One row's columns, most surprising first; `expected` and `errors` (features,) of that row."""
+        """The columns of one row, largest error first; `expected` and `errors` (features,) are those of the row."""
         one = table.take(np.array([row]))
         wanted, shares = self.readable(expected[None])[0], self.sum_columns(errors[None])[0].tolist()
         cells = [

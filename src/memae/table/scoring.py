@@ -1,4 +1,4 @@
-"""Rows: from a reconstruction to the error of each column and one score; the threshold, and one pass over rows."""
+"""Scores rows: the error of each column and one score, the threshold, and prediction over rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS_FOR_THREADS = 4096  # that are worth a second thread
 
 @dataclass(frozen=True)
 class RowErrors(Measured):
-    """A batch of B rows as the scorer saw it."""
+    """The errors and scores of a batch of B rows."""
 
     errors: Tensor
     """(B, features) squared errors."""
@@ -45,7 +45,7 @@ def row_errors(x: Tensor, rebuilt: Reconstruction) -> RowErrors:
 
 
 def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Scorer[RowErrors]:
-    """Scores rows as the artifact does; `action` says in messages what for."""
+    """The scorer of the artifact; `action` names in messages what it scores for."""
     memory = artifact.model.memory
     numbers = 0 if memory is None else memory.num_items  # a row is small beside its read weights
     return Scorer(artifact.model, row_errors, BatchLimit(action, progress), numbers, ROWS_FOR_THREADS)

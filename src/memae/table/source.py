@@ -76,13 +76,13 @@ class ColumnSource(ABC):
 
     @property
     def size_bytes(self) -> int:
-        """Of the rows in memory, about."""
+        """Approximate size of the rows in memory, bytes."""
         counted = self.count()
         return CELL_BYTES * (counted.samples if counted else 0) * len(self._names)
 
     @abstractmethod
     def count(self) -> Count | None:
-        """How many rows, as far as that is known without reading them."""
+        """The number of rows, if it is known without reading them."""
 
     def chunks(self, size: int) -> Iterator[Table]:
         """Rows in order, at most `size` at a time.
@@ -136,7 +136,7 @@ class ColumnSource(ABC):
 
     @abstractmethod
     def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
-        """These columns in order, where that saves memory `size` rows at a time."""
+        """These columns in order; `size` rows at a time if that saves memory."""
 
 
 class TableSource(ColumnSource):
@@ -224,7 +224,7 @@ class ArrowSource(_FileSource):
 
     @property
     def size_bytes(self) -> int:
-        """Of the rows in memory, about."""
+        """Approximate size of the rows in memory, bytes."""
         return self._path.stat().st_size
 
     def count(self) -> Count:
@@ -265,7 +265,7 @@ def from_array(array: np.ndarray, origin: str) -> TableSource:
 
 
 def is_frame(x: Any) -> bool:
-    """Whether it is a pandas, polars or other DataFrame in memory."""
+    """Whether an object is a pandas, polars or other DataFrame in memory."""
     return bool(nw.dependencies.is_into_dataframe(x))
 
 

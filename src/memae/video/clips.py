@@ -1,4 +1,4 @@
-"""Clip arithmetic, all of it: which frames make a clip, and which frame takes its error from which clip.
+"""Which frames make up a clip, and from which clip each frame takes its error.
 
 A clip is `length` frames, `dilation` apart. Every frame of a video takes its error from exactly one clip. Clips start
 `stride` frames apart, each owns the `stride` frames in its middle, the first clip owns all before them as well, and
@@ -63,11 +63,11 @@ class Windows:
 
     @property
     def first_owned(self) -> int:
-        """The place in the clip of the first frame that a clip in the midst of a video owns."""
+        """Index in a clip of the first frame that it owns, for clips that touch neither end of the video."""
         return (self.length - self.stride) // 2
 
     def training_clips(self, spans: Iterable[tuple[int, int]]) -> np.ndarray:
-        """(S, length) frame numbers of the clips that lie wholly within one of several spans of video.
+        """(S, length) frame numbers of the training clips; each clip lies within one span of video.
 
         Args:
             spans: first frame and the one behind the last of each span. A span that is shorter than a clip gives
@@ -82,7 +82,7 @@ class Windows:
         return np.concatenate(found) if found else np.empty((0, self.length), dtype=np.int64)
 
     def clips(self, chunks: Iterable[Frames]) -> Iterator[Clip]:
-        """The clips of videos that come in chunks; holds no more than a clip of frames for each phase.
+        """Cuts videos that come in chunks into clips; holds at most one clip of frames for each phase.
 
         Within a phase the owned frames come in order, each once; dilated phases alternate.
         """
@@ -127,7 +127,7 @@ class _Phase:
             yield self._clip(self._seen)
 
     def _clip(self, until: int) -> Clip:
-        """The frames held as a clip that owns all before the frame number `until` that have no owner."""
+        """A clip of the held frames. It owns those before frame number `until` that no earlier clip owns."""
         owned = range(self._given - self._first, until - self._first)
         self._given = until
         order = _mirrored(np.arange(self._windows.length), len(self._pixels))
@@ -135,7 +135,7 @@ class _Phase:
 
 
 def released_frames(frames: int, length: int = 16) -> range:
-    """The frames that the released code scores: that of 0-based number start + length / 2 for each stride-1 clip.
+    """The frames that the released code scores: from each clip of stride 1, frame start + length / 2, counted from 0.
 
     For 16 frames a clip that is the label cut [8:-7].
     """

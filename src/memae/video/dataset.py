@@ -1,4 +1,4 @@
-"""Video to train on: all frames at the size of the network, and the clips that are cut from them."""
+"""Training data of video: all frames at the size of the network, and the clips cut from them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredFrames:
-    """Frames of one or more videos, laid end to end.
+    """The frames of one or more videos in one array, one video after the other.
 
     They lie in a nameless temporary file. The system keeps it in memory as far as there is space, so hours of video
     fit on a small machine.
@@ -91,7 +91,7 @@ class StoredFrames:
 
 @dataclass(frozen=True)
 class Clips:
-    """S encoded clips, made when they are asked for: indexed like a tensor (S, 1, T, H, W)."""
+    """S clips that are encoded when they are indexed, like a tensor (S, 1, T, H, W)."""
 
     pixels: Tensor
     """(F, H, W) uint8, on the device that the clips are wanted on."""
@@ -130,7 +130,7 @@ class Clips:
         return len(self), 1, self.preprocess.clip_length, self.side, self.side
 
     def to(self, device: torch.device) -> Clips:
-        """The same clips, made on another device: all frames go there once."""
+        """The same clips, encoded on another device; all frames are copied there once."""
         corners = None if self.corners is None else self.corners.to(device)
         return replace(self, pixels=self.pixels.to(device), frames=self.frames.to(device), corners=corners)
 

@@ -55,7 +55,7 @@ class Video(Protocol):
     """Frames, as far as is known without decoding them; 0 where nothing tells."""
 
     def check_whole(self) -> None:
-        """Fails where the end is missing, as far as that shows without decoding.
+        """Raises an error if the end is missing, as far as this can be seen without decoding.
 
         Raises:
             DataError: it is.
@@ -77,7 +77,7 @@ class Video(Protocol):
 
 
 class VideoFile:
-    """An encoded file; one frame is decoded at once, so that a bad file is noticed before the work starts.
+    """An encoded video file. Opening it decodes one frame, so that a bad file is noticed before the work starts.
 
     Raises:
         DataError: an empty file, a playlist, or one without a video stream that can be decoded.
@@ -105,7 +105,7 @@ class VideoFile:
         self.size = self._turn.of_size((first.height, first.width))
 
     def check_whole(self) -> None:
-        """Fails where the file ends within a part of its container; see `memae.video.ends`.
+        """Raises an error if the file ends within a part of its container; see `memae.video.ends`.
 
         Raises:
             DataError: it does.
@@ -128,7 +128,7 @@ class VideoFile:
                 yield DecodedFrame(FrameKey(name, number, time_s), self._turn(scaled.to_ndarray()), picture)
 
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, float]]:
-        """With seconds from the first frame; by the average rate where there is no time or one that goes back."""
+        """Frames with their times in s from the first; missing or decreasing times follow from the average rate."""
         origin, last_s = self._first_pts, -math.inf
         for number, decoded in enumerate(frames):
             if origin is None:
@@ -143,7 +143,7 @@ class VideoFile:
             yield decoded, time_s
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Generator[VideoFrame]:
-        """Frames in the order of presentation, of which there is at least one.
+        """Frames in the order of presentation, at least one.
 
         What cannot be decoded before the first frame is passed over: a recording may start between keyframes.
         """
@@ -192,7 +192,7 @@ class _Turn(NamedTuple):
         return np.ascontiguousarray(upright[rows, columns])
 
     def of_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size before the turn of what has this size after it, and the other way round."""
+        """The size before the turn for a size after it, and vice versa."""
         return size[::-1] if self.transposed else size
 
 
@@ -217,7 +217,7 @@ class _DecodedPicture(NamedTuple):
 
 
 def pyav(what: str) -> Any:
-    """The package of the extra `video`; `what` needs it, for the message.
+    """Imports PyAV, the package of the extra `video`; `what` names in the message what needs it.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -264,7 +264,7 @@ def _unreadable(path: Path, error: FFmpegError) -> str:
 
 
 def _turn_of(frame: VideoFrame) -> _Turn:
-    """From the display matrix, which maps (x, y) to (a x + c y, b x + d y) in steps of 90 degrees."""
+    """The turn that the display matrix says; it maps (x, y) to (a x + c y, b x + d y) in steps of 90 degrees."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return _Turn()

@@ -49,7 +49,7 @@ def encoded_video(path: Path) -> Iterator[VideoEncoder]:
 
 
 class VideoEncoder:
-    """Frames into a container; the codec is opened for the size of the first one."""
+    """Encodes frames into a container; the first frame sets the size of the video."""
 
     def __init__(self, container: OutputContainer) -> None:
         self._container = container
@@ -75,7 +75,7 @@ class VideoEncoder:
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> bool:
-        """Writes what the codec holds back; whether there was a frame."""
+        """Writes what the codec still holds, and returns whether there was any frame."""
         if self._stream is None:
             return False
         self._container.mux(self._stream.encode(None))

@@ -25,7 +25,7 @@ SYNC = 0x47  # the first byte of a plain one
 
 
 def cut_short(path: Path, container: str) -> bool:
-    """Whether a file breaks off within a part of its container that states its size.
+    """Whether a file ends before the end of a part of its container whose size is stated.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""How good scores, anomaly maps, regions and events of video are, frame by frame, where labels or masks exist.
+"""Compares scores, anomaly maps, regions and events of video with labels or masks.
 
 `evaluate_videos` scores videos and holds them against labels; `VideoMeter` counts frame by frame as they come.
 
@@ -52,7 +52,7 @@ def evaluate_videos(
     mask: Path | None = None,
     progress: Progress | None = None,
 ) -> VideoEvaluation:
-    """Scores of videos held against labels.
+    """Scores videos and compares the scores with labels.
 
     Args:
         detector: a `memae.Detector` with a model of video.
@@ -161,7 +161,7 @@ class VideoEvaluation:
         return figures_of(self) | {"stretches": self.segments}
 
     def table(self) -> ResultTable:
-        """A row a figure, with its 95 % interval over videos."""
+        """A table with one row for each figure and its 95 % interval over videos."""
         unmasked = "" if self.masked_videos else " (needs masks)"
         names = {
             "frame_auroc_micro": "frame AUROC, micro: all frames in one ranking",
@@ -236,7 +236,7 @@ class VideoMeter:
     def add(
         self, key: FrameKey, score: float, error_map: np.ndarray, regions: Sequence[Sequence[float]] = ()
     ) -> None:
-        """Takes one frame: the frames of a video in order and in one piece, the videos in any order.
+        """Adds one frame. The frames of a video come in order and without another video between; videos in any order.
 
         Frames may be left out, as at the ends of a video that is scored by clips; they are counted as unscored.
 
@@ -266,7 +266,7 @@ class VideoMeter:
             self.add_events([(event.video, event.first_frame, event.last_frame)])
 
     def add_events(self, events: Iterable[tuple[str, int, int]]) -> None:
-        """Takes events (video, first frame, last frame) where there is no rule; call it also if there are none.
+        """Adds events (video, first frame, last frame) if there is no rule; call it even if there are no events.
 
         Raises:
             DataError: an event in an unknown video, or outside its frames.
@@ -287,7 +287,7 @@ class VideoMeter:
             self._events.append((video, start, end))
 
     def result(self) -> VideoEvaluation:
-        """The figures of what was added so far.
+        """The figures of everything added so far.
 
         Raises:
             DataError: a video of the truth has no scored frame.

@@ -1,4 +1,4 @@
-"""From scores of frames to events with a beginning and an end; the threshold for a wanted rate of false alarms.
+"""Finds events in scores of frames, and the threshold for a wanted rate of false alarms.
 
 An event begins at a frame that reaches the on threshold and goes on as long as frames reach the off threshold.
 Events close to each other are one; short ones are dropped; after an event no other begins for a while. All of it is
@@ -133,7 +133,7 @@ class Event:
 
 
 class EventFinder:
-    """Events from scores as they come; it keeps one open event and no frame.
+    """Finds events in a stream of scores; it keeps one open event and no frames.
 
     An event is given when nothing can change it any more: by the first frame after the merge gap, or by `close`.
     A hole in the video ends no event: close it where the camera was away.
@@ -154,12 +154,12 @@ class EventFinder:
 
     @property
     def open_since(self) -> FrameKey | None:
-        """The first frame of the event that may still change; None where there is none."""
+        """The first frame of the event that is still open; None if no event is open."""
         event = self._open
         return None if event is None else FrameKey(event.video, event.first_frame, event.start_s)
 
     def push(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None = None) -> Event | None:
-        """Takes the next frame in order of time; gives the event that it makes final, if any.
+        """Adds the next frame in order of time. Returns the event that is final now, or None.
 
         A frame of another video closes the one before.
 
@@ -183,7 +183,7 @@ class EventFinder:
         return final
 
     def close(self) -> Event | None:
-        """Ends the video; gives the event that was open, if it lasted long enough."""
+        """Ends the video. Returns the event that was open, if it is long enough."""
         final = self._finish()
         self._begin()
         return final
@@ -298,19 +298,19 @@ def fit_event_threshold(
 
 
 def _duration_s(series: ScoreSeries) -> float:
-    """From the first frame to the end of the last one, which is shown for as long as the others."""
+    """The duration from the first frame to the end of the last, which is shown for the median frame time."""
     if len(series.times_s) < 2:
         return 0.0
     return float(series.times_s[-1] - series.times_s[0] + np.median(np.diff(series.times_s)))
 
 
 def _above(score: float) -> float:
-    """A score that no rounding of another machine takes `score` up to."""
+    """A score so far above `score` that rounding on another machine cannot reach it."""
     return score + max(1e-6 * abs(score), 1e-12)
 
 
 def _candidates(normal: Sequence[ScoreSeries]) -> Iterator[float]:
-    """Scores of the videos, the highest first: each of the first hundred, then ever fewer."""
+    """Candidate thresholds: scores of the videos from the highest down, all of the first hundred, then ever fewer."""
     scores = np.unique(np.concatenate([series.scores for series in normal]))
     rank = 0
     while rank < len(scores):
@@ -319,7 +319,7 @@ def _candidates(normal: Sequence[ScoreSeries]) -> Iterator[float]:
 
 
 def _alarms(normal: Sequence[ScoreSeries], rule: EventRule, allowed: int) -> int:
-    """False alarms in the videos; counting stops above what is allowed."""
+    """The number of false alarms in the videos; counting stops once it exceeds `allowed`."""
     count = 0
     for series in normal:
         count += sum(1 + int(duration_s / ALARM_S) for duration_s in _durations_s(series, rule))

@@ -1,4 +1,4 @@
-"""Counts of one video, and the figures of any mixture of videos with their bootstrap intervals over videos."""
+"""Counts for one video, and figures of many videos with bootstrap intervals over videos."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ K = TypeVar("K")
 
 @dataclass
 class VideoCounts:
-    """All that the figures need to know of a video."""
+    """The counts of one video that all figures are computed from."""
 
     true_regions: TrueRegions
     frames: array[int] = field(default_factory=lambda: array("q"))
@@ -66,7 +66,7 @@ class VideoCounts:
         self.false_scores.extend(boxes[~matches.any(axis=0), 4].tolist())
 
     def close(self) -> None:
-        """Frees the empty bins; no frame comes any more."""
+        """Frees the empty bins; call it after the last frame."""
         self._pixels = self.pixels()
 
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -74,14 +74,14 @@ class VideoCounts:
         return self._pixels.entries() if isinstance(self._pixels, ScoreHistogram) else self._pixels
 
     def hours(self, frames: int) -> float:
-        """Length of the video of so many frames, by the times of those scored; NaN where they tell nothing."""
+        """Length of a video of `frames` frames, h, from the times of the scored ones; NaN if these give no duration."""
         passed_s = self.last_s - self.first_s
         if not (math.isfinite(passed_s) and passed_s > 0):
             return math.nan
         return passed_s / (self.frames[-1] - self.frames[0]) * frames / 3600
 
     def track_scores(self) -> np.ndarray:
-        """(T,) score down to which the threshold must fall for each track to count as found."""
+        """(T,) highest threshold at which each track counts as found."""
         tracks, scores = self.true_regions.tracks(), np.array(self.region_scores)
         return np.array([_track_score(scores[tracks == track]) for track in np.unique(tracks)])
 
@@ -179,7 +179,7 @@ def segments_of(labels: np.ndarray) -> np.ndarray:
 def _estimate(
     figure: Figures, bearing: np.ndarray, seed: int, entries: int = 0, most: int = RESAMPLES
 ) -> Estimate | None:
-    """A figure of all videos and its interval; without ends where fewer than two videos bear on it.
+    """A figure of all videos with its interval; the interval is missing if fewer than two videos contribute.
 
     Args:
         figure: a single one of each resample.
@@ -219,7 +219,7 @@ def _detection_area(
 
 
 def _event_counts(labels: Mapping[str, np.ndarray], events: Sequence[tuple[str, int, int]]) -> np.ndarray:
-    """(V, 4) of each video: events, events that overlap a segment, segments, segments that overlap an event."""
+    """(V, 4) counts for each video: events, events that overlap a segment, segments, segments that overlap an event."""
     counts = []
     for video, of_video in labels.items():
         spans = np.array([span for name, *span in events if name == video], dtype=np.int64).reshape(-1, 2)
@@ -267,7 +267,7 @@ class TrueRegions:
         return _boxes(numbered)
 
     def tracks(self) -> np.ndarray:
-        """(N,) the track of each region so far, as a number."""
+        """(N,) track number of each region so far."""
         return np.array([self._tracks[region] for region in self._ids], dtype=np.int64)
 
     def _add(self, ids: Iterable[int]) -> None:

@@ -57,7 +57,7 @@ class FrameFolder:
 
 
 class _FilePicture(NamedTuple):
-    """An image that may be drawn."""
+    """The file of an image, from which a picture can be drawn."""
 
     file: Path
     image: Image.Image | None
@@ -109,7 +109,7 @@ def _eight_bits(image: Image.Image, file: Path) -> Image.Image:
 
 
 def _check_numbers(folder: Path, names: list[str]) -> None:
-    """Notices a missing frame where the names differ in one number only; a constant step (0, 10, 20) is no gap."""
+    """Raises an error for a missing frame if names differ in one number only; a constant step (0, 10, 20) is no gap."""
     split = [re.split(r"(\d+)", Path(name).stem) for name in names]
     if len({len(parts) for parts in split}) > 1:
         return

@@ -12,7 +12,7 @@ __all__ = ["FrameKey", "FrameReader", "Frames", "Picture"]
 
 
 class FrameKey(NamedTuple):
-    """What a user knows a frame by."""
+    """The key of a frame: its video, number and time."""
 
     video: str
     """The file or frame folder: its path below what was opened, or its name where it was opened itself."""

@@ -99,7 +99,7 @@ def listed_videos(videos: Iterable[str]) -> str:
 
 
 def _names(frames: Lengths) -> dict[str, str]:
-    """The video behind each name that it may be called by: its own, and its own without the suffix of the file."""
+    """The video for each name that labels may use: its own name, with or without the suffix of the file."""
     if not frames:
         raise DataError("no video to read labels for; give at least one")
     short: dict[str, list[str]] = {}
@@ -136,7 +136,7 @@ def _read_csv(path: Path, frames: Lengths) -> dict[str, np.ndarray]:
 
 
 def _rows(path: Path, frames: Lengths, rows: csv.DictReader[str], wanted: Sequence[str]) -> Iterator[_Row]:
-    """The place of each row in the file, for messages, its video, the number in the second column, and the third."""
+    """Of each row of a CSV file: its place, for messages; its video; the number in the second column; the third."""
     names = _names(frames)
     for row in rows:
         where = f"{path}: line {rows.line_num}"
@@ -289,7 +289,7 @@ class _Masks:
 
 
 def _survey(masks: _Masks) -> tuple[np.ndarray, bool]:
-    """The labels (F,) that masks amount to, and whether they hold several positive values."""
+    """Labels (F,) of frames derived from masks, and whether the masks have several positive values."""
     labels = np.zeros(len(masks), dtype=bool)
     seen: set[int] = set()
     size: tuple[int, ...] | None = None

@@ -1,4 +1,4 @@
-"""What a person watches of a pass over videos: overlays, and a still and a clip of each event.
+"""Writes overlays, and a still and a clip of each event, for people to watch.
 
 All of it is drawn from the frames as they come. The latest ones are held, so that a clip can begin before its event.
 """
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Output(ExitStack):
-    """The open files of one output. Where there is no room for them they are dropped, and the work goes on.
+    """The open files of one output. If the disk is full, the output is dropped and the work goes on.
 
     Args:
         wanted: False attempts nothing.
@@ -49,7 +49,7 @@ class Output(ExitStack):
         """Why it was dropped."""
 
     def attempt(self, work: Callable[..., T], *args: Any) -> T | None:
-        """What `work` gives; None if the output is not wanted or dropped, as by a full disk in this call."""
+        """The result of `work`; None if the output is not wanted, or was dropped because the disk is full."""
         if not self.wanted or self.failed:
             return None
         try:
@@ -99,7 +99,7 @@ class Overlays(Output):
 
 @dataclass
 class Shot:
-    """One frame, with what a clip shows of it."""
+    """One frame with the boxes that a clip draws on it."""
 
     key: FrameKey
     picture: Picture
@@ -145,7 +145,7 @@ class RecentFrames:
 
 
 class _Jpeg:
-    """A picture in a fraction of its memory."""
+    """A picture compressed as JPEG, to save memory."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         file = BytesIO()
@@ -226,7 +226,7 @@ class EventMedia(Output):
         self._finish(shot.key.time_s)
 
     def end_video(self, ended: Event | None) -> None:
-        """Ends the clips of a video, that of the event which ended with it too."""
+        """Ends all clips of a video, including that of the event that ends with the video."""
         if self._open:
             self._end_event(ended)
         self._finish(math.inf)
@@ -246,7 +246,7 @@ class EventMedia(Output):
         ]
 
     def _end_event(self, event: Event | None) -> None:
-        """The open event is over as it stands; None was too short."""
+        """Closes the open event; None if it was too short, and its clip is discarded."""
         clip, self._open = self._open, None
         assert clip is not None, "an event begins before it ends"
         if event is None:
@@ -294,7 +294,7 @@ class _Clip(ExitStack):
         self._next = first.frame
 
     def write(self, shots: Iterable[Shot], in_event: bool = False) -> None:
-        """Adds those of the frames that are not in it and not too late."""
+        """Adds the frames that the clip does not have yet and that are not after its end."""
         for shot in shots:
             key = shot.key
             if key.frame < self._next or key.time_s > self.end_s:
@@ -311,7 +311,7 @@ class _Clip(ExitStack):
 
 
 def write_events(path: Path, events: Iterable[Event]) -> int:
-    """Writes one JSON object a line and event, and returns how many; times in seconds, region in px.
+    """Writes one line of JSON for each event and returns their number; times in seconds, regions in px.
 
     A number that is not finite becomes null.
     """

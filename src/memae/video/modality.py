@@ -116,7 +116,7 @@ class VideoModality(Modality):
         return VideoReference.load(tensors)
 
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
-        """(N, 1, H, W), the middle frame of each item; a few positions a side show what an item of one position is."""
+        """(N, 1, H, W) middle frame of each decoded item; an item of one position fills a few positions a side."""
         model = artifact.model
         items = model.items_alone(artifact.preprocess.shape)
         if model.query == "position":
@@ -191,13 +191,13 @@ class VideoModality(Modality):
         return Judged(result, notes=[caveat] if caveat else [])
 
     def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
-        """How many videos were bad, and a line on what became of each of the first."""
+        """Lines for a summary: how many videos were bad, and what happened to the first ones."""
         lines = [f"{count:,} bad video{'s' * (count != 1)}:"]
         lines += [f"  {video}: {reason}" for video, reason in first[:SHOWN_SKIPPED]]
         return lines + [f"  and {count - SHOWN_SKIPPED:,} more"] * (count > SHOWN_SKIPPED)
 
     def summary_of_events(self, detector: Any) -> tuple[str, Mapping[str, Any]] | None:
-        """When events begin by default; None without held-out video."""
+        """A line and figures on the default threshold of events; None without held-out video."""
         try:
             found: EventThreshold = detector.event_threshold(FALSE_ALARMS_PER_HOUR)
         except MemaeError:
@@ -212,7 +212,7 @@ class VideoModality(Modality):
         return line, found.figures()
 
     def as_trained(self, source: Any, preprocess: VideoPreprocess) -> Any:
-        """With frames of the size of the network."""
+        """The source with frames of the size of the network."""
         return source.resized(preprocess.height, preprocess.width) if isinstance(source, VideoSource) else source
 
     def watch(
@@ -224,7 +224,7 @@ class VideoModality(Modality):
     def event_threshold(
         self, artifact: Artifact, false_alarms_per_hour: float, rule: Callable[[float], EventRule] | None
     ) -> EventThreshold:
-        """From the scores of normal video that the threshold was set from."""
+        """The thresholds of events, from the scores of the held-out normal video."""
         normal = artifact.reference.series
         if not normal:
             raise MemaeError(
@@ -235,7 +235,7 @@ class VideoModality(Modality):
 
 
 def _event_rule(detector: Any, options: Mapping[str, Any]) -> tuple[EventRule, str | None]:
-    """The rule of events behind options, and what must be said about its threshold.
+    """The event rule for command options, and a caveat about its threshold.
 
     Args:
         detector: a model of video.

@@ -1,4 +1,4 @@
-"""What a path means as video: which files and folders of frames it stands for, and under which names."""
+"""Which video files and folders of frames a path stands for, and under which names."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _with_suffix(files: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def unique_names(found: list[tuple[Path, Path]]) -> list[str]:
-    """The path below what was opened; with as many parts before it as tell all videos apart."""
+    """A unique name for each video: its path below what was opened, with more leading parts if needed."""
     videos = [video for _, video in found]
     if twice := [video for video, times in Counter(videos).items() if times > 1]:
         raise DataError(f"{twice[0]}: is given twice; name it once")

@@ -1,4 +1,4 @@
-"""From videos to what a person acts on, in one pass that decodes each frame once.
+"""Scores videos and writes rows, events, stills, clips and overlays, in one pass that decodes each frame once.
 
 `score_videos` is the pass. `score_frames` gives the frames of a source with their scores, `VideoWriters` finds the
 events and has them drawn, and each score goes to the rows:
@@ -55,7 +55,7 @@ _EVENT_FILE = re.compile(r"event-\d{4,}\.(png|mp4)")
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is wanted of a pass over videos; None leaves it out."""
+    """The files that a pass over videos writes; None leaves one out."""
 
     frames: Path | None = None
     """.csv, .parquet or .jsonl: a row a frame, which the caller writes."""
@@ -97,7 +97,7 @@ def score_videos(
     mask: Path | None = None,
     progress: Progress | None = None,
 ) -> ScoredVideos:
-    """Scores videos once and writes all that is wanted of them; each file appears when it is complete.
+    """Scores videos in one pass and writes the requested outputs; each file appears when it is complete.
 
     Where there is no room for an overlay, or for stills and clips, all the rest is written before that is raised.
 
@@ -135,7 +135,7 @@ def score_videos(
 
 
 def videos_of(detector: Any, x: Any, mask: Path | None) -> tuple[VideoSource, np.ndarray | None]:
-    """Opened videos, and which pixels (H, W) of what the network sees of them a mask leaves; None without a mask.
+    """Opens videos, and reads the pixels (H, W) at the network's size that a mask leaves; None without a mask.
 
     Raises:
         DataError: something else than videos, or a mask that cannot be used.
@@ -153,7 +153,7 @@ def _verdicts(threshold: Any, rows: Iterator[tuple[FrameKey, float]]) -> Iterato
 
 
 def _counted(parts: Iterable[Verdicts]) -> tuple[int, int]:
-    """How many frames, and how many of them are anomalous."""
+    """The number of frames, and of anomalous ones among them."""
     total = flagged = 0
     for part in parts:
         total, flagged = total + len(part), flagged + int(part.is_anomaly.sum())
@@ -183,7 +183,7 @@ def score_frames(source: FrameReader, scorer: Scorer) -> Iterator[ScoredFrame]:
 
 
 class MapLevels(NamedTuple):
-    """Values of the anomaly map that the two thresholds of events, which are scores of frames, stand for."""
+    """Anomaly-map values that correspond to the on and off thresholds of events, which are scores of frames."""
 
     on: float
     off: float
@@ -310,7 +310,7 @@ def _check_outputs(outputs: Outputs, overlays: Iterable[Path], source: VideoSour
 
 
 def _held(folder: Path, source: VideoSource) -> str | None:
-    """What must not be replaced in a folder of stills and clips."""
+    """Why a folder of stills and clips must not be replaced; None if it may be."""
     if not folder.is_dir():
         return "it is a file" if folder.exists() else None
     strange = [file.name for file in sorted(folder.iterdir()) if not _EVENT_FILE.fullmatch(file.name)]
@@ -340,6 +340,6 @@ def _overlay_files(overlay: Path, source: VideoSource) -> dict[str, Path]:
 
 
 def _without_suffix(video: str) -> str:
-    """A frame folder may be called cam.1, which is no suffix."""
+    """A name without its suffix; in the frame folder cam.1, .1 is not a suffix."""
     path = PurePosixPath(video)
     return str(path.with_suffix("")) if path.suffix.lower() in VIDEO_SUFFIXES else video

@@ -1,4 +1,4 @@
-"""A fitted model of video at work: its threshold from normal video, and one pass over videos."""
+"""Calibration of a model of video on normal video, and prediction over videos."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["VideoReference", "calibrate", "predict", "region_level", "scored_fra
 
 @dataclass(frozen=True)
 class VideoReference:
-    """What a model of video remembers of normal video."""
+    """The scores of normal video that a model of video stores."""
 
     series: tuple[ScoreSeries, ...] = ()
     """Scores of the segments that the threshold was set from."""
@@ -57,7 +57,7 @@ class VideoReference:
 
 @dataclass(frozen=True)
 class _Read(Measured):
-    """Of a batch of clips only how they read the memory."""
+    """How a batch of clips read the memory, without anything else."""
 
     @property
     def scores(self) -> np.ndarray:
@@ -103,7 +103,7 @@ def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScore
 
 
 def scored_frames(artifact: Artifact, source: Any, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:
-    """Every frame of videos in order, each with its score and where in it the score comes from.
+    """Every frame of videos in order, with its score and its anomaly map.
 
     Args:
         artifact: of video.
@@ -120,7 +120,7 @@ def scored_frames(artifact: Artifact, source: Any, watched: np.ndarray | None = 
 def predict(
     artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
 ) -> Iterator[Prediction]:
-    """Scores and explanations of frames; bad videos, which have none, come in a last and empty part."""
+    """Scores and explanations of frames. Bad videos are named in a last part without frames."""
     frames = scored_frames(artifact, source)
     while part := list(islice(frames, CHUNK_FRAMES)):
         keys, scores = [frame.key for frame in part], np.array([frame.score for frame in part])
@@ -133,7 +133,7 @@ def predict(
 
 
 def region_level(artifact: Artifact, score: float) -> float:
-    """What the maximum of the anomaly map of a frame reaches where the score of the frame is `score`.
+    """The maximum of the anomaly map that corresponds to a frame score of `score`.
 
     The score of a frame is that maximum, unless `video.score` is "mean". Then as many held-out normal frames have a
     maximum above the level as have a score above `score`; beyond all of them it grows as the score does.

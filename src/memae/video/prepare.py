@@ -1,4 +1,4 @@
-"""Normal video, made ready for a training: encoded clips in three parts.
+"""Prepares normal video for training: encoded clips in three parts.
 
 Neighbouring frames look alike, so a part is never a random choice of frames: with at least ten videos it is whole
 videos, else the last segment of each.

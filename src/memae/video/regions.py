@@ -52,10 +52,10 @@ class Mask:
     """(H, W) bool, at the size that it was drawn at: True where watched."""
 
     def check_aspect(self, height: int, width: int) -> None:
-        """Makes sure that it was drawn for a video of this size, or of a multiple of it.
+        """Raises an error if the mask was drawn for a video of another aspect ratio.
 
         Raises:
-            DataError: its sides stand in another proportion.
+            DataError: the aspect ratios differ.
         """
         own_height, own_width = self.grid.shape
         if abs(own_width * height / (own_height * width) - 1) > SAME_ASPECT:
@@ -147,7 +147,7 @@ def _scaled(place: tuple[slice, slice], shape: tuple[int, int], height: int, wid
 
 
 def _overlaps(of: int, into: int) -> np.ndarray:
-    """(into, of) share of each of `into` equal steps that each of `of` equal steps over the same length fills."""
+    """(into, of) overlap of two divisions of a length: share of each of `into` equal steps that each of `of` covers."""
     edges = np.arange(into + 1) * (of / into)
     starts, ends = edges[:-1, None], edges[1:, None]
     cells = np.arange(of)

@@ -1,4 +1,4 @@
-"""From a model and a video to one finite score and one anomaly map a frame, higher = more anomalous.
+"""Computes one finite score and one anomaly map for each frame of a video; higher = more anomalous.
 
 A score depends on the clip that owns the frame (`memae.video.clips`) and on nothing else: no other clip, and no
 normalisation over the video. Two scores exist:
@@ -89,13 +89,13 @@ class ScoredFrame:
 
 
 def _part(ends: Sequence[float], size: int) -> slice:
-    """The positions of a row that a part of it touches, at least one."""
+    """The positions along an axis that an interval touches, at least one."""
     first, last = (end * size for end in ends)
     return slice(int(first), max(int(first) + 1, math.ceil(last)))
 
 
 class _Watched(NamedTuple):
-    """What a mask leaves."""
+    """The pixels and patches that a mask leaves to score."""
 
     pixels: Tensor
     """(H, W) float32: 1 where the video is watched, else 0."""
@@ -199,7 +199,7 @@ def _weights(rebuilt: Reconstruction, row: int) -> Tensor | None:
 
 
 def patch_errors(errors: Tensor, side: int, frames: int = 1) -> Tensor:
-    """Means (B, T, h, w) of errors (B, T, H, W) over squares of `side` px, half of it apart, and over `frames`."""
+    """Means (B, T, h, w) of errors (B, T, H, W) over patches of `side` px at half that spacing, and over `frames`."""
     side = min(side, *errors.shape[-2:])
     means = F.avg_pool2d(errors, side, max(1, side // 2), ceil_mode=True, count_include_pad=False)
     over_time = means.flatten(2)[:, None]  # (B, 1, T, h * w)

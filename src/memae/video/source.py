@@ -84,7 +84,7 @@ class VideoSource:
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """Bad videos, each left out or counted up to where it broke off; known after `chunks` has come to its end."""
+        """Bad videos, each left out or read up to the damage; complete once `chunks` has ended."""
         return tuple(
             Skipped(name, f"{why}; {'its frames up to there count' if name in self._videos else 'it is left out'}")
             for name, why in self._bad.items()
@@ -102,7 +102,7 @@ class VideoSource:
         return other
 
     def skipping(self) -> VideoSource:
-        """The same videos; one that breaks off counts up to there."""
+        """The same videos; a damaged one is read up to the damage."""
         other = copy.copy(self)
         other._skip, other._bad = True, dict(self._bad)
         return other
@@ -114,7 +114,7 @@ class VideoSource:
         return other
 
     def count(self) -> Count | None:
-        """About how many frames, by what the files state."""
+        """The approximate number of frames, from what the files state."""
         about = [video.about for video in self._videos.values()]
         return Count(sum(about), exact=False) if all(about) else None
 
@@ -179,7 +179,7 @@ class VideoSource:
 
     @contextmanager
     def _noting(self, name: str, path: Path) -> Iterator[None]:
-        """Raises what is wrong with a video, or notes it where bad ones may be skipped."""
+        """Raises the errors of a video, or records them if bad videos may be skipped."""
         try:
             yield
         except DataError as error:
@@ -194,7 +194,7 @@ class VideoSource:
 
 
 def _ahead(items: Generator[T], depth: int) -> Generator[T]:
-    """The same items, made by a thread that is at most `depth` of them ahead; closing it stops the thread."""
+    """The same items, computed by a thread at most `depth` items ahead; closing the generator stops the thread."""
     pool = ThreadPoolExecutor(1, "memae-video")
     ready = deque(pool.submit(next, items, None) for _ in range(depth))
     try:
