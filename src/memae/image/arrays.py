@@ -36,7 +36,7 @@ class Images:
 
 
 class ArraySource:
-    """Images in memory; the key of each is its number, or what `Images.keys` says."""
+    """Images in memory; the key of an image is its number, unless `Images.keys` gives another."""
 
     modality: str = "image"
 

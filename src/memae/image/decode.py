@@ -25,7 +25,7 @@ _GREY = ("1", "L", "LA", "La")
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about its image."""
+    """The properties of an image that its file states."""
 
     size: tuple[int, int]
     """(height, width) px, upright."""

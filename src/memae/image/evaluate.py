@@ -188,7 +188,7 @@ class PixelMeter:
 
 
 class ImageMeter(SampleMeter):
-    """Takes the predictions of images part by part and compares them with labels, and their maps with masks.
+    """Compares predictions of images with labels, and their maps with masks, part by part.
 
     Args:
         source: the images; maps and masks are compared at the size of the image.
@@ -247,7 +247,7 @@ class ImageMeter(SampleMeter):
         return cls(source, known, read_masks(labels, source.keys, known.anomalous) if labels else None)
 
     def add_map(self, key: Key, errors: np.ndarray) -> None:
-        """Takes the anomaly map (h, w) of an image and compares it with the mask.
+        """Compares the anomaly map (h, w) of an image with its mask.
 
         Raises:
             DataError: a mask that cannot be read, or of another size than its image.

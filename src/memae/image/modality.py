@@ -108,18 +108,18 @@ class ImageModality(Modality):
         return ImageReference.load(tensors, ImageConfig.of(config))
 
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
-        """(N, C, H, W)."""
+        """The memory items decoded into images (N, C, H, W)."""
         model = artifact.model
         return model.decoder(model.items_alone(artifact.preprocess.shape)).cpu().numpy(), None
 
     def describe(self, artifact: Artifact) -> Description:
-        """Size and scale."""
+        """Describes the size and the scale of images."""
         preprocess = artifact.preprocess
         size = f"{preprocess.channels} x {preprocess.height} x {preprocess.width}"
         return Description(f"images of {size} (channels, height, width), scale {preprocess.scale}")
 
     def original(self, source: Any, key: Key) -> np.ndarray | None:
-        """The image at its own size, where it lies in a file."""
+        """The image at its own size, if it was read from a file."""
         return source.original(key) if isinstance(source, ImageSource) else None
 
 

@@ -44,7 +44,7 @@ def map_path(key: Key) -> Path:
 
 
 def check_maps_folder(folder: Path, sources: Collection[str]) -> None:
-    """Fails if maps would be written among images, or cannot be written.
+    """Raises an error if maps would be written among images, or cannot be written.
 
     Raises:
         ConfigError: it is a file, or lies in a folder of the sources.

@@ -85,7 +85,7 @@ class MapSettings:
 
 @dataclass(frozen=True)
 class ErrorMap(Measured):
-    """A batch of B images as the scorer saw it."""
+    """The errors, maps and scores of a batch of B images."""
 
     errors: Tensor
     """(B, H, W) the squared error, the mean over the channels, or its multiple of the mean training error."""
@@ -119,7 +119,7 @@ class ImageReference:
     """(h, w) float32 with `image.relative`: the mean squared error of the training images in each patch."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its arrays, by the names that they have in a model file."""
+        """The arrays of the reference, by their names in a model file."""
         found = {"calibration_peaks": torch.from_numpy(self.maxima)} if len(self.maxima) else {}
         if self.training_error is not None:
             found["usual_error"] = self.training_error.cpu().contiguous()
@@ -127,7 +127,7 @@ class ImageReference:
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], settings: ImageConfig) -> ImageReference:
-        """The reference behind the tensors of a model file; a KeyError where one is missing."""
+        """Reads the reference from the tensors of a model file; raises a KeyError if one is missing."""
         maxima = tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0)
         return cls(maxima, tensors["usual_error"] if settings.relative else None)
 
@@ -165,7 +165,7 @@ class JoinedMap:
 
     @classmethod
     def of(cls, scorer: Scorer[ErrorMap], tiles: Tiles, patch_px: int) -> JoinedMap:
-        """From the error maps of all tiles of one image."""
+        """Joins the error maps of all tiles of one image."""
         tiling = tiles.tiling
         joined, places = tiling.empty(), iter(tiling.places.tolist())
         for part in scorer.batches(tiles):
@@ -174,7 +174,7 @@ class JoinedMap:
         return cls(tiling.trimmed(joined), max(tiles.shape[2:]), patch_px)
 
     def score(self, pool: Pool | None) -> float:
-        """Of the image."""
+        """The score of the image."""
         return float(self.anomaly_map.max() if pool == "max" else self.errors.mean(dtype=np.float64))
 
     @cached_property

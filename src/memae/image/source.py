@@ -105,7 +105,7 @@ class ImageSource:
 
     @property
     def keys(self) -> list[str]:
-        """(S,) of all images, those that cannot be read, too."""
+        """(S,) keys of all images, including unreadable ones."""
         return [file.key for file in self._files]
 
     def size_of(self, key: Key) -> tuple[int, int]:
@@ -140,7 +140,7 @@ class ImageSource:
         return Count(len(self._files))
 
     def labels(self, name: str) -> np.ndarray:
-        """The name of the first folder on each image's path, as label "folder"; of unreadable images, too.
+        """The label "folder" of all images, including unreadable ones: the first folder on the path of each.
 
         Raises:
             DataError: another name, or images that lie in no folder of their own.
@@ -292,7 +292,7 @@ def open_idx(path: Path) -> ArraySource:
 def _in_threads(
     read: Callable[[Path], T], files: Sequence[ImageFile], ahead: int
 ) -> Iterator[tuple[ImageFile, T | UnreadableError]]:
-    """What is read of each file, or why not, in order; threads are up to `ahead` files before the reader."""
+    """The content of each file or the error, in order; threads read up to `ahead` files in advance."""
 
     def attempt(file: ImageFile) -> T | UnreadableError:
         try:

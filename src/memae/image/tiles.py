@@ -58,7 +58,7 @@ class Tiling:
         return joined[: self.height, : self.width]
 
     def nearest(self, row: int, column: int) -> int:
-        """The number of the tile whose middle is nearest to a px of the image."""
+        """The number of the tile whose centre is nearest to a px of the image."""
         return int(np.square(self.places + self.tile / 2 - (row, column)).sum(axis=1).argmin())
 
     @cached_property
@@ -117,7 +117,7 @@ class Tiles:
 
     @property
     def tiling(self) -> Tiling:
-        """Of the first image."""
+        """The tiling of the first image."""
         return _tiling(self.images[0], self.preprocess)
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
 
 class WordsAmongNumbers:
-    """Finds a word among texts that are otherwise numbers: a mistake of whoever wrote them.
+    """Finds a word among texts that are otherwise numbers, which is probably a typing mistake.
 
     Nine in ten of the different texts must be numbers, and more than twenty of them; else these are codes.
     """

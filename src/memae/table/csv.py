@@ -189,7 +189,7 @@ class CsvSource(ColumnSource):
         return f"not a readable CSV file ({message}); mend that line"
 
     def _mistake(self, row: int, why: str) -> str:
-        """What is wrong with a row, and where it is: lines are counted from 1."""
+        """A message that says what is wrong with a row and in which line it is, counted from 1."""
         where, shown = f"row {row}", ""
         with suppress(csv.Error), self._dialect.text(self._path) as text:
             reader, line = csv.reader(text, delimiter=self._dialect.delimiter), 1

@@ -138,7 +138,7 @@ class TableSummary:
         self._columns: dict[str, _Numbers | _Categories] = {}
 
     def add(self, table: Table) -> None:
-        """Takes more training rows in.
+        """Adds training rows.
 
         Raises:
             DataError: no column, columns of one name, a column without a rule, a categorical one that is not there.

@@ -94,7 +94,7 @@ class TableModality(Modality):
         return None, [dict(zip(names, row, strict=True)) for row in rows]
 
     def describe(self, artifact: Artifact) -> Description:
-        """The columns by kind, and each with what is done with it."""
+        """Describes the columns by kind, and the rule of each."""
         preprocess = artifact.preprocess
         kinds = [column.kind for column in preprocess.columns]
         counts = ", ".join(
@@ -107,7 +107,7 @@ class TableModality(Modality):
     def evaluate(
         self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
     ) -> Judged:
-        """By labels in a column; further options: `skip_bad`, `drop`."""
+        """Evaluates by labels in a column; further options: `skip_bad`, `drop`."""
         column, skip_bad = options.get("label_column"), bool(options.get("skip_bad"))
         labels = read_labels(source, column, options.get("normal") or (), skip_bad=skip_bad)
         samples = source.without([*((column,) if column else ()), *options.get("drop", ())])

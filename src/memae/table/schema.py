@@ -61,7 +61,7 @@ class Column(BaseModel, frozen=True, extra="forbid"):
     """Different values in training of a column of whole numbers that has few; 0 is unknown or many."""
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
-        """(S,) numbers in their own units to what the network sees."""
+        """Scales numbers (S,) in their own units to those that the network sees."""
         with np.errstate(over="ignore"):
             scaled: np.ndarray = (signed_log(values) if self.log else values) - self.centre
             return np.clip(scaled / self.spread, -FAR, FAR)
@@ -73,7 +73,7 @@ class Column(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def rule(self) -> str:
-        """How a value becomes what the network sees, in words."""
+        """The rule of the column in words: how a value is encoded."""
         if self.kind != "number":
             known = [category for category in self.categories if category]
             counted = f"{len(known):,} categor{'y' if len(known) == 1 else 'ies'}"

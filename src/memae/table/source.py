@@ -102,7 +102,7 @@ class ColumnSource(ABC):
             start += len(columns)
 
     def labels(self, name: str) -> np.ndarray:
-        """A column as text, "" where there is none.
+        """A column as text; missing values are "".
 
         Raises:
             DataError: no such column.
@@ -299,7 +299,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def check_names_differ(origin: str, names: Sequence[str]) -> None:
-    """Fails if two columns have the same name.
+    """Raises an error if two columns have the same name.
 
     Raises:
         DataError: names those that are given twice.
@@ -310,7 +310,7 @@ def check_names_differ(origin: str, names: Sequence[str]) -> None:
 
 
 def _as_text(column: pa.ChunkedArray) -> np.ndarray:
-    """(S,) text, "" where there is no value."""
+    """(S,) text; missing values are ""."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     text = pc.fill_null(column.cast(pa.string()), "")

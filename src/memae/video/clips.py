@@ -101,7 +101,7 @@ class Windows:
 
 
 class _Phase:
-    """Every d-th frame of one video, as it comes in."""
+    """Makes clips of every d-th frame of one video, for a dilation d."""
 
     def __init__(self, windows: Windows) -> None:
         self._windows = windows

@@ -143,7 +143,7 @@ def layers_of(network: str, settings: VideoConfig) -> tuple[ClipLayer, ...]:
 
 
 def check_sides(config: Config, clip: tuple[int, ...], layers: tuple[ClipLayer, ...], query: str) -> None:
-    """Makes sure that patches fit into clips (T, H, W), and crops and whole frames into one network.
+    """Raises an error if patches do not fit into clips (T, H, W), or crops and whole frames not into one network.
 
     Raises:
         ConfigError: they do not, or items of whole frames are to be learnt from crops.

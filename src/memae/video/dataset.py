@@ -135,7 +135,7 @@ class Clips:
         return replace(self, pixels=self.pixels.to(device), frames=self.frames.to(device), corners=corners)
 
     def crops(self, side: int, each: int, generator: torch.Generator, progress: Progress | None = None) -> Clips:
-        """`each` crops of `side` px from every clip, mostly where something moves.
+        """`each` crops of `side` px from every clip, mostly at places with motion.
 
         Most of what a fixed camera sees stands still, and teaches nothing after the first minute.
         """

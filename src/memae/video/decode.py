@@ -46,7 +46,7 @@ class DecodedFrame(NamedTuple):
 
 
 class Video(Protocol):
-    """What a video file and a folder of frames have in common."""
+    """The interface of a video file and of a folder of frames."""
 
     path: Path
     size: tuple[int, int]
@@ -197,7 +197,7 @@ class _Turn(NamedTuple):
 
 
 class _DecodedPicture(NamedTuple):
-    """A frame in the pixel format of its file, which takes half of the memory of RGB or less."""
+    """A frame in the pixel format of its file, which takes at most half of the memory of RGB."""
 
     frame: VideoFrame
     painter: VideoReformatter
@@ -205,7 +205,7 @@ class _DecodedPicture(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Memory that the frame holds."""
+        """Memory that the frame takes, bytes."""
         return sum(plane.buffer_size for plane in self.frame.planes)
 
     def rgb(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whether a video file ends where its container says; FFmpeg reads a truncated one up to the cut without an error.
+"""Finds truncated video files by their container; FFmpeg reads a truncated file up to the cut without an error.
 
 Containers consist of boxes, chunks or packets that state their own sizes, and a file that was cut ends within one. A
 cut between two of them leaves a file that is whole by all that it says. The duration that a header states is no
@@ -80,7 +80,7 @@ def _matroska_segment(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(head: bytes, place: int) -> tuple[int | None, int]:
-    """A size of one to eight bytes, None where it is unknown, and the place behind it."""
+    """A stored size of one to eight bytes (None if it is unknown), and the position after it."""
     count = 9 - head[place].bit_length()
     bits = 7 * count
     value = int.from_bytes(head[place : place + count], "big") & ((1 << bits) - 1)

@@ -101,7 +101,7 @@ def _labels_of(source: VideoSource, labels: Path, progress: Progress | None) -> 
 
 @dataclass(frozen=True)
 class VideoEvaluation:
-    """Scores, anomaly maps, regions and events of video compared with labels; None where nothing can be judged.
+    """Figures of scores, anomaly maps, regions and events of video; a figure that cannot be computed is None.
 
     The interval of each estimate is the 95 % percentile bootstrap over videos: 1,000 times as many videos as there
     are are drawn with replacement, and each comes with all its frames. A resample that leaves a figure undefined
@@ -157,7 +157,7 @@ class VideoEvaluation:
     stretches = renamed_attribute("segments")
 
     def figures(self) -> dict[str, Any]:
-        """All fields, ready for JSON, and until 0.2.0 `segments` under its old name, too."""
+        """All fields, ready for JSON; until 0.2.0 `segments` also under its old name."""
         return figures_of(self) | {"stretches": self.segments}
 
     def table(self) -> ResultTable:

@@ -72,7 +72,7 @@ class EventRule:
 
     @property
     def ends_below(self) -> float:
-        """The score below which an event ends: `off_threshold`, or what stands in for it."""
+        """The score below which an event ends: `off_threshold`, or its default."""
         if self.off_threshold is not None:
             return self.off_threshold
         return self.on_threshold - (1 - OFF_SHARE) * abs(self.on_threshold)
@@ -88,7 +88,7 @@ EventRule.__init__ = renamed_arguments(enter="on_threshold", leave="off_threshol
 
 @dataclass(frozen=True)
 class PeakDetail:
-    """What is worth keeping of the highest frame of an event."""
+    """Details of the frame of an event with the highest score."""
 
     region: Box | None = None
     """Where the error stood, in px of the video."""
@@ -235,7 +235,7 @@ class ScoreSeries(NamedTuple):
 
 @dataclass(frozen=True)
 class EventThreshold:
-    """The scores between which events begin and end, and what they promise."""
+    """The on and off thresholds of events, and the false-alarm rate that they were set for."""
 
     on_threshold: float
     off_threshold: float
@@ -249,7 +249,7 @@ class EventThreshold:
     """Why the wanted rate is not promised: the video was too short."""
 
     def figures(self) -> dict[str, Any]:
-        """All fields, ready for JSON, and until 0.2.0 those under their old names, too."""
+        """All fields, ready for JSON; until 0.2.0 also under their old names."""
         old = {"enter": self.on_threshold, "leave": self.off_threshold, "footage_hours": self.normal_hours}
         return asdict(self) | old
 
@@ -329,7 +329,7 @@ def _alarms(normal: Sequence[ScoreSeries], rule: EventRule, allowed: int) -> int
 
 
 def _durations_s(series: ScoreSeries, rule: EventRule) -> list[float]:
-    """The duration of each event that `EventFinder` gives, for a whole video at once.
+    """The durations of the events that `EventFinder` finds, computed for a whole video at once.
 
     A hundred thresholds on hours of video take seconds this way, and many minutes frame by frame.
     """

@@ -44,7 +44,7 @@ class VideoCounts:
     _pixels: ScoreHistogram | tuple[np.ndarray, np.ndarray] = field(default_factory=lambda: ScoreHistogram(2))
 
     def add_score(self, key: FrameKey, score: float) -> None:
-        """Takes the score of the next frame."""
+        """Adds the score of the next frame."""
         if not self.frames:
             self.first_s = key.time_s
         self.last_s = key.time_s
@@ -52,7 +52,7 @@ class VideoCounts:
         self.scores.append(score)
 
     def add_pixels(self, errors: np.ndarray, mask: np.ndarray) -> None:
-        """Takes an error map (h, w), which is resized to its mask (H, W) bool."""
+        """Adds an error map (h, w), which is resized to its mask (H, W) bool."""
         if errors.shape != mask.shape:
             size = (mask.shape[1], mask.shape[0])
             errors = np.asarray(Image.fromarray(errors).resize(size, Image.Resampling.BILINEAR))
@@ -179,7 +179,7 @@ def segments_of(labels: np.ndarray) -> np.ndarray:
 def _estimate(
     figure: Figures, bearing: np.ndarray, seed: int, entries: int = 0, most: int = RESAMPLES
 ) -> Estimate | None:
-    """A figure of all videos with its interval; the interval is missing if fewer than two videos contribute.
+    """A figure of all videos with its interval, whose ends are NaN if fewer than two videos contribute.
 
     Args:
         figure: a single one of each resample.

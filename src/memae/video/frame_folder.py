@@ -47,7 +47,7 @@ class FrameFolder:
                 )
 
     def check_whole(self) -> None:
-        """Accepts every folder: nothing in it says where it should end."""
+        """Accepts every folder, because nothing in it states where it should end."""
 
     def frames(self, name: str, size: tuple[int, int], pictures: bool) -> Iterator[DecodedFrame]:
         """All images, each decoded when it is asked for; see `memae.video.decode.Video`."""
@@ -99,7 +99,7 @@ def _read(file: Path, size: tuple[int, int], pictures: bool) -> tuple[np.ndarray
 
 
 def _eight_bits(image: Image.Image, file: Path) -> Image.Image:
-    """Grey of 16 bits scaled to 8, where Pillow would clip it."""
+    """Scales 16-bit grey to 8 bits; Pillow would clip it."""
     if not is_deep(image):
         return image
     values = np.asarray(image)

@@ -26,11 +26,11 @@ class FrameKey(NamedTuple):
 
 
 class Picture(Protocol):
-    """A frame as it was decoded, at its own size; it becomes pixels only if it is drawn."""
+    """A decoded frame at its own size; it is converted to RGB only if it is drawn."""
 
     @property
     def nbytes(self) -> int:
-        """Memory that it holds."""
+        """Memory that it takes, bytes."""
         ...
 
     def rgb(self) -> np.ndarray:

@@ -39,7 +39,7 @@ class Masks(Protocol):
 
 @dataclass(frozen=True)
 class VideoTruth:
-    """Which frames, and where masks exist which pixels, are anomalous. Masks stay on the disk until asked for."""
+    """The anomalous frames, and with masks the anomalous pixels. Masks stay on disk until they are read."""
 
     origin: str
     """The file or folder that it came from, for messages."""
@@ -56,7 +56,7 @@ class VideoTruth:
         return tuple(self.labels)
 
     def mask_values(self, video: str, frame: int) -> np.ndarray | None:
-        """(H, W) whole numbers read afresh, 0 = normal, track ids if `has_track_ids`; None without pixel masks."""
+        """(H, W) whole numbers read from the mask: 0 = normal, track ids if `has_track_ids`; None without masks."""
         masks = self.masks.get(video)
         return None if masks is None else masks.read(frame)
 

@@ -128,7 +128,7 @@ class RecentFrames:
         self._plain_bytes = 0
 
     def add(self, shot: Shot) -> None:
-        """Takes the next frame, and drops those that it makes too old."""
+        """Adds the next frame, and drops those that are too old now."""
         self._shots.append(shot)
         self._plain.append(shot)
         self._plain_bytes += shot.picture.nbytes
@@ -154,7 +154,7 @@ class _Jpeg:
 
     @property
     def nbytes(self) -> int:
-        """Of the file."""
+        """Size of the JPEG file, bytes."""
         return len(self._content)
 
     def rgb(self) -> np.ndarray:
@@ -172,7 +172,7 @@ class Peak(NamedTuple):
 
 
 class EventMedia(Output):
-    """Writes a still and a clip of each event into a folder, which appears as a whole.
+    """Writes a still and a clip of each event into a folder, which appears when it is complete.
 
     A clip shows its event in a red border and the region with the largest error in a box. Its captions show the time
     in the whole video, and it begins at 0. The frames before an event come from a buffer of the latest `before_s`
@@ -205,7 +205,7 @@ class EventMedia(Output):
         return bool(super().__exit__(*error))
 
     def add(self, shot: Shot, ended: Event | None, open_since: FrameKey | None, in_event: bool) -> None:
-        """Takes the next frame of a video.
+        """Adds the next frame of a video.
 
         Args:
             shot: the frame.
@@ -233,7 +233,7 @@ class EventMedia(Output):
         self._recent.clear()
 
     def commit(self, events: list[Event]) -> list[Event]:
-        """Puts the folder in its place; gives the events with the paths of their files."""
+        """Moves the folder to its place, and returns the events with the paths of their files."""
         if not events and not self._folder.exists():
             self.__exit__(_Unwanted, _Unwanted(), None)
             return events
@@ -259,7 +259,7 @@ class EventMedia(Output):
         clip.write(self._recent)
 
     def _finish(self, time_s: float) -> None:
-        """Ends the clips that no frame after this time belongs to."""
+        """Closes the clips that end before this time."""
         for clip in [clip for clip in self._closing if clip.end_s < time_s]:
             self._closing.remove(clip)
             clip.close()

@@ -75,7 +75,7 @@ class VideoModality(Modality):
     map_level = staticmethod(region_level)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
-        """Video files, folders of them or of UCSD's layout, addresses; where video is wanted any folder and list."""
+        """Accepts video files, folders of them, UCSD's layout and URLs; if video is wanted, any folder or list."""
         if isinstance(x, list):
             return wanted or any(holds_videos(path) for path in x)
         if isinstance(x, Path):
@@ -125,7 +125,7 @@ class VideoModality(Modality):
         return torch.cat([part[:, :, part.shape[2] // 2] for part in parts]).float().cpu().numpy(), None
 
     def describe(self, artifact: Artifact) -> Description:
-        """Clips, and what the score of a frame is."""
+        """Describes the clips and the score of a frame."""
         preprocess, settings = artifact.preprocess, VideoConfig.of(artifact.config)
         score = {
             "mean": "mean squared error of the frame",
@@ -175,7 +175,7 @@ class VideoModality(Modality):
     def evaluate(
         self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
     ) -> Judged:
-        """By frames, pixels, regions and events."""
+        """Evaluates frames, pixels, regions and events."""
         if options.get("labels") is None:
             raise ConfigError(
                 "a model of video is compared with labels, a CSV file or a folder of masks; see docs/video.md"

@@ -78,7 +78,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class ScoredVideos:
-    """What a pass over videos found."""
+    """The result of a pass over videos."""
 
     frames: int
     anomalous_frames: int
@@ -161,7 +161,7 @@ def _counted(parts: Iterable[Verdicts]) -> tuple[int, int]:
 
 
 class Scorer(Protocol):
-    """What scores frames, such as `memae.video.scoring.FrameScorer`."""
+    """The interface of objects that score frames, such as `memae.video.scoring.FrameScorer`."""
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
         """Every frame of the chunks, in order."""
@@ -223,7 +223,7 @@ def video_writers(
 
 
 class VideoWriters:
-    """Finds the events of scored frames and writes what is wanted of them; see `video_writers`."""
+    """Finds events in scored frames and writes the requested outputs; see `video_writers`."""
 
     def __init__(
         self, source: VideoSource, rule: EventRule, levels: MapLevels, overlays: Overlays, media: EventMedia
@@ -238,7 +238,7 @@ class VideoWriters:
         self._video: str | None = None
 
     def add(self, frame: ScoredFrame) -> None:
-        """Takes the next frame of the source, in order."""
+        """Adds the next frame of the source, in order."""
         key = frame.key
         if key.video != self._video:
             self._end_video()
@@ -290,7 +290,7 @@ def _peak(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) 
 
 
 def _check_outputs(outputs: Outputs, overlays: Iterable[Path], source: VideoSource) -> None:
-    """Fails before the work if an output would take the place of a video or of another output.
+    """Raises an error before the work if an output would replace a video or another output.
 
     Raises:
         ConfigError: it would, or the folder of stills and clips, which is replaced whole, holds anything else.

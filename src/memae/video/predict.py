@@ -37,7 +37,7 @@ class VideoReference:
     """(n,) the maximum of the anomaly map of each of their frames; empty in old models."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its arrays, by the names that they have in a model file."""
+        """The arrays of the reference, by their names in a model file."""
         found = {"calibration_peaks": torch.from_numpy(self.maxima)} if len(self.maxima) else {}
         for number, series in enumerate(self.series):
             found[f"normal.{number}.times_s"] = torch.from_numpy(np.asarray(series.times_s, dtype=np.float64))
@@ -46,7 +46,7 @@ class VideoReference:
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> VideoReference:
-        """The reference behind the tensors of a model file; a KeyError where one is missing."""
+        """Reads the reference from the tensors of a model file; raises a KeyError if one is missing."""
         count = sum(name.startswith("normal.") and name.endswith(".scores") for name in tensors)
         series = tuple(
             ScoreSeries(tensors[f"normal.{number}.times_s"].numpy(), tensors[f"normal.{number}.scores"].numpy())

@@ -65,7 +65,7 @@ class Mask:
             )
 
     def watched(self, height: int, width: int) -> np.ndarray:
-        """(height, width) bool at the size of an error map: True where at least half of a place is watched.
+        """(height, width) bool at the size of an error map: True where at least half of a patch is watched.
 
         Raises:
             DataError: at this size no place is left.
@@ -196,7 +196,7 @@ def _read_polygons(path: Path) -> np.ndarray:
 
 
 def _inside(points: list[tuple[float, float]], height: int, width: int) -> np.ndarray:
-    """(height, width) bool: the px whose middle lies in a polygon, by the even-odd rule.
+    """(height, width) bool: True where the centre of a px is inside a polygon, by the even-odd rule.
 
     Pillow's polygons take in their outline and so half a px more on each side.
     """

@@ -126,7 +126,7 @@ def _draw_boxes(picture: Image.Image, boxes: Sequence[Box], zoom: float) -> None
 
 
 def _strip(width: int, caption: str, in_event: bool, legend: bool, size: int | None = None) -> Image.Image:
-    """The lines below a picture: its caption, with a sign during an event, and what the colours mean."""
+    """The strip below a picture: its caption, a sign during an event, and the legend of the colours."""
     size = size or _font_px(width)
     strip = _legend(width, size).copy() if legend else Image.new("RGB", (width, 2 * size), PAPER)
     draw = ImageDraw.Draw(strip)
