@@ -1,4 +1,4 @@
-"""What a person looks at: pictures of reconstructions, error maps and items."""
+"""Runs of scoring: rows, explanations and maps, written in one pass over the samples."""
 
 from pathlib import Path
 
