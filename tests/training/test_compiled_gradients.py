@@ -14,6 +14,7 @@ from memae.image.networks import ConvLayer, conv_decoder, conv_encoder
 from memae.memory.memae import MemAE
 from memae.memory.usage import use_counts
 from memae.modality import build, preset_config
+from memae.progress import Advance
 from memae.table.networks import fully_connected
 from memae.training import BatchLoss
 from memae.training import compiled_gradients as compiled
@@ -374,3 +375,24 @@ def test_a_training_by_compiled_code_is_the_training_of_autograd(
     for mine, its in zip(found.records, expected.records, strict=True):
         assert mine.loss == pytest.approx(its.loss, rel=1e-4)
         assert mine.held_out_loss == pytest.approx(its.held_out_loss, rel=1e-4)
+
+
+def test_torch_keeps_one_thread_while_the_compiled_code_works_with_more() -> None:
+    seen: list[int] = []
+
+    def looking(event: object) -> None:
+        if isinstance(event, Advance):
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        settings = TrainConfig(epochs=1, batch_size=32)
+        train(
+            network(), torch.randn(64, 12), None, objective=OBJECTIVE, settings=settings, seed=0, device="cpu",
+            progress=looking,
+        )  # fmt: skip
+        assert seen == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

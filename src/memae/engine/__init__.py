@@ -129,7 +129,11 @@ class Rebuilder:
             if self._flop < WORTH_FLOP:
                 return self._model
         converted = self._model.converted(tuple(sample))
-        return self._model if converted is None else partial(converted, max(1, torch.get_num_threads() // callers))
+        return (
+            self._model
+            if converted is None
+            else partial(converted, callers, max(callers, torch.get_num_threads()))
+        )
 
 
 @contextmanager

@@ -94,11 +94,11 @@ class _Converted:
             self._model = _openvino().convert_model(program)
             self._positions = model.positions(model.encode(example[:1]))
         self._memory, self._lock = model.memory, threading.Lock()
-        self._compiled, self._here = dict[int, Any](), threading.local()
+        self._compiled, self._here = dict[tuple[int, int], Any](), threading.local()
 
-    def __call__(self, threads: int, x: Tensor) -> Reconstruction:
-        """Rebuilds a batch (B, ...) with so many threads."""
-        samples, request = x.detach().numpy(), self._request(threads)
+    def __call__(self, callers: int, threads: int, x: Tensor) -> Reconstruction:
+        """Rebuilds a batch (B, ...) for one of so many callers at once, which share the threads."""
+        samples, request = x.detach().numpy(), self._request(callers, threads)
         parts = [samples[at : at + self._count] for at in range(0, len(samples), self._count)]
         rebuilt, *queries = map(np.concatenate, zip(*(self._infer(request, part) for part in parts), strict=True))
         if self._memory is None:
@@ -113,15 +113,15 @@ class _Converted:
         request.infer([np.ascontiguousarray(whole)], share_inputs=True)
         return [output.data[: len(samples)].copy() for output in request.output_tensors]
 
-    def _request(self, threads: int) -> Any:
+    def _request(self, callers: int, threads: int) -> Any:
         """The calling thread's own."""
-        requests = self._here.__dict__.setdefault("requests", {})
-        if threads not in requests:
+        requests, key = self._here.__dict__.setdefault("requests", {}), (callers, threads)
+        if key not in requests:
             with self._lock:
-                if threads not in self._compiled:
-                    self._compiled[threads] = _compiled(self._model, threads)
-            requests[threads] = self._compiled[threads].create_infer_request()
-        return requests[threads]
+                if key not in self._compiled:
+                    self._compiled[key] = _compiled(self._model, callers, threads)
+            requests[key] = self._compiled[key].create_infer_request()
+        return requests[key]
 
 
 @torch.inference_mode()
@@ -148,14 +148,14 @@ def _flop(model: Autoencoder, sample: tuple[int, ...]) -> float:
     return sum(found)
 
 
-def _compiled(model: Any, threads: int) -> Any:
+def _compiled(model: Any, callers: int, threads: int) -> Any:
     from openvino import properties
     from openvino.properties import hint
 
     settings = {
         hint.inference_precision: "f32",  # by itself it takes bfloat16 where the CPU has it
         properties.inference_num_threads: threads,
-        properties.num_streams: 1,
+        properties.num_streams: callers,  # requests of one stream wait for each other
         hint.enable_cpu_pinning: False,  # else the processes of a machine would all take its first cores
     }
     return _core().compile_model(model, "CPU", settings)

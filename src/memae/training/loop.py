@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder
 from memae.config import TrainConfig
 from memae.deprecated import renamed_arguments
+from memae.engine import one_thread
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import ConfigError, WriteError
 from memae.files.atomic import unwritten
@@ -106,11 +108,7 @@ def train(
     batch = min(len(x), settings.batch_size or usual_batch_size(len(x)))
     settings = settings.model_copy(update={"epochs": epochs_of(settings, len(x))})
     threads = torch.get_num_threads()
-    with (
-        torch.random.fork_rng(devices=cuda),
-        few_threads(model, batch, small_step),
-        Interrupt() as interrupt,
-    ):
+    with torch.random.fork_rng(devices=cuda), few_threads(model, batch, small_step), Interrupt() as interrupt:
         told = progress if accelerator.is_main_process else None
         return _Loop(
             accelerator, model, x, validation, objective, settings, seed, revive_epochs, checkpoint, told, threads,
@@ -196,7 +194,9 @@ class _Loop:
         epoch = len(self.state.records) + 1
         torch.manual_seed(local_seed(self.seed, epoch, self.accelerator.process_index))
         started = time.perf_counter()
-        loss, counts = self._pass_over(epoch, done)
+        # torch's threads stay awake between two operations, and would take the cores from the compiled gradients
+        with one_thread() if self.compiled else nullcontext():
+            loss, counts = self._pass_over(epoch, done)
         self._share_buffers()
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
