@@ -47,23 +47,10 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
 
 
 def _video(found: Mapping[str, Any]) -> str:
-    if "video" in found:
-        names = ("openvino", "torch", "network_by_openvino", "network_by_torch", "limit")
-        networks = [(name, found[name]) for name in ("video", "video-paper")]
-        rows = [(title, *(f"{network[name]:.1f}" for name in names)) for title, network in networks]
-        return markdown(("frames/s", *(name.replace("_", " ") for name in names)), rows)
-    return _pairs(
-        {
-            "frames/s, from the file to the last score": f"{found['frames_per_second']:.1f}",
-            "the same in eager float32": f"{found['eager_float32']:.1f}",
-            "limit by the 8-bit matrix rate": _limit(found["limit"], found.get("matrix_rate_int8_tops")),
-            "limit by the bfloat16 matrix rate": _limit(found["limit_bfloat16"], found["matrix_rate_tflops"]),
-            "share of the limit": f"{found['share_of_limit']:.0%}",
-            "frame AUROC, difference to float32": f"{found['auroc_difference']:.4f}",
-            "scores, correlation with float32": f"{found['score_correlation']:.6f}",
-            "hardware": found["hardware"],
-        }
-    )
+    names = ("openvino", "torch", "network_by_openvino", "network_by_torch", "limit")
+    networks = [(name, found[name]) for name in ("video", "video-paper")]
+    rows = [(title, *(f"{network[name]:.1f}" for name in names)) for title, network in networks]
+    return markdown(("frames/s", *(name.replace("_", " ") for name in names)), rows)
 
 
 def _footage(found: Mapping[str, Any]) -> str:
@@ -169,10 +156,6 @@ def _listed(found: Mapping[str, Any]) -> str:
             for name, value in shown.items()
         }
     )
-
-
-def _limit(frames_per_second: float, tera: float | None) -> str:
-    return "–" if tera is None else f"{frames_per_second:.1f} ({tera:.2f} T/s)"
 
 
 def _pairs(values: Mapping[str, str]) -> str:
