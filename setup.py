@@ -15,7 +15,7 @@ setup(
         Extension(
             f"memae.training.compiled_gradients._{width}",
             [f"{FOLDER}/simd_batch.cpp", f"{FOLDER}/adam.cpp"],
-            depends=[f"{FOLDER}/gradients.h", f"{FOLDER}/simd.h"],
+            depends=[f"{FOLDER}/{name}.h" for name in ("gradients", "simd", "network", "layers", "memory_read")],
             extra_compile_args=["-std=c++20", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-pthread", *flags],
             extra_link_args=["-pthread"],
             optional=True,  # no compiler: torch does the same, more slowly
