@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.random._generator import Generator
+from numpy.random import Generator
 from PIL import Image
 
 from memae import Detector

@@ -12,5 +12,5 @@ from tests.golden.check_v9 import GOLDENS, check
 @pytest.mark.parametrize("name", GOLDENS)
 def test_a_model_of_format_9_says_what_it_said(name: str, tmp_path: Path) -> None:
     if name == "image-files" and int(PIL.__version__.split(".")[0]) < 13:
-        pytest.skip("older versions of Pillow read the files of images a little differently")
+        pytest.skip("earlier versions of Pillow round a resized image otherwise, by up to 1 of 255")
     check(name, tmp_path, load=lambda path: Detector.load(path, device="cpu", engine="torch"))

@@ -16,6 +16,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.engine import Engine, choose, scoring_form
 from memae.modality import Artifact, FitOptions, Prepared, modality_of
+from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, tell
 from memae.training.history import History
 from memae.training.loop import Device, local_seed
@@ -85,7 +86,7 @@ def _facts(prepared: Prepared, seed: int, seconds: float, history: History, mode
         "samples": prepared.counts,
         "skipped": {
             "count": len(prepared.skipped),
-            "first": [list(map(str, s)) for s in prepared.skipped[:5]],
+            "first": [list(map(str, s)) for s in prepared.skipped[:SHOWN_SKIPPED]],
         },
         "notes": list(prepared.notes),
         "seed": seed,

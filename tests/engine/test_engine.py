@@ -14,6 +14,7 @@ from memae import engine
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import override
 from memae.engine import Engine, Rebuilder, choose, fast_bfloat16, scoring_form
+from memae.engine.openvino import OpenVinoAutoencoder
 from memae.errors import ConfigError, MissingExtraError
 from memae.memory.memae import MemAE
 from memae.modality import build, preset_config
@@ -125,12 +126,25 @@ def test_threads_share_nothing_that_changes() -> None:
             assert all(map(torch.equal, pool.map(rebuilt, batches), expected))
 
 
+def test_each_caller_has_a_stream_of_its_own() -> None:
+    form = scoring_form(trained("mnist", (1, 28, 28)), "openvino")
+    assert isinstance(form, OpenVinoAutoencoder)
+    x = torch.randn(4, 1, 28, 28)
+    for callers in (1, 2):  # requests of one stream would wait for each other
+        Rebuilder(form)(x.shape, callers)(x)
+        converted = form.converted((1, 28, 28))
+        assert converted is not None
+        (compiled,) = (each for (some, _), each in converted._compiled.items() if some == callers)
+        assert compiled.get_property("NUM_STREAMS") == callers
+
+
 LET_GO_IN_A_THREAD = """
 import gc, signal, threading
 import torch
 from torch import nn
 from memae import Autoencoder
 from memae.engine import Rebuilder, scoring_form
+from memae.engine.openvino import OpenVinoAutoencoder
 
 x = torch.zeros(2, 1, 8, 8)
 held = [scoring_form(Autoencoder(nn.Conv2d(1, 4, 3), None, nn.ConvTranspose2d(4, 1, 3)), "openvino")]
@@ -255,6 +269,7 @@ ALONE = """
 import sys, torch
 from pathlib import Path
 from memae.engine import Rebuilder, scoring_form
+from memae.engine.openvino import OpenVinoAutoencoder
 from memae.modality import build, preset_config
 
 def ticks():

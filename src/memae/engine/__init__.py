@@ -140,8 +140,8 @@ class Rebuilder:
 def one_thread() -> Iterator[None]:
     """A block in which torch uses one thread.
 
-    Steps of scoring are so short that threads wait for each other longer than they work; on a busy machine they take
-    fifty times as long as one thread alone.
+    Steps of small networks are so short that threads wait for each other longer than they work; on a busy machine they
+    take fifty times as long as one thread alone.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
 from memae.config import TrainConfig
+from memae.engine import one_thread
 from memae.types import Encoded
 
 __all__ = ["epochs_of", "few_threads", "learning_rate", "learns_from_one", "steps_of", "usual_batch_size"]
@@ -41,22 +41,16 @@ def learning_rate(settings: TrainConfig, epochs_done: float) -> float:
     return settings.learning_rate * min(1.0, left)
 
 
-@contextmanager
-def few_threads(model: nn.Module, batch: int, small: int) -> Iterator[None]:
-    """One thread while a step is so small that waking a second one costs more than it brings.
+def few_threads(model: nn.Module, batch: int, small: int) -> AbstractContextManager[None]:
+    """A block of one thread where a step is so small that waking a second one costs more than it brings.
 
     Args:
         model: what is trained.
         batch: samples of a step.
         small: parameters times samples of the least step that is worth all threads.
     """
-    before = torch.get_num_threads()
-    if sum(p.numel() for p in model.parameters()) * batch < small:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    tiny = sum(p.numel() for p in model.parameters()) * batch < small
+    return one_thread() if tiny else nullcontext()
 
 
 @torch.no_grad()

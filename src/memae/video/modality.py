@@ -26,6 +26,7 @@ from memae.modality import (
     Summary,
     WriteRows,
 )
+from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Progress
 from memae.types import Skipped, Source
 from memae.video.config import NETWORKS, NORMS, NUM_ITEMS, PATCH_PX, VideoConfig, check_sides, layers_of, preset
@@ -45,7 +46,6 @@ __all__ = ["MODALITY", "VideoModality"]
 TIMES = ("least_s", "merge_gap_s", "cool_down_s")
 EVENT_OPTIONS = frozenset({"false_alarms_per_hour", "on_threshold", "off_threshold", "mask", *TIMES})
 FALSE_ALARMS_PER_HOUR = 1.0  # the default
-SHOWN_SKIPPED = 5
 ITEM_POSITIONS = 4  # on each side of the map that an item is decoded on
 ITEM_BATCH = 32
 
