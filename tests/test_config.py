@@ -202,3 +202,9 @@ def test_all_problems_are_told_at_once() -> None:
         override(TABLE, {"train": {"epochs": -1, "epoch": 3}, "memory": {"enabled": "perhaps"}}, "here")
     for part in ("train.epochs = -1", "train.epoch: unknown", "memory.enabled = 'perhaps'"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"network": ["mnist"]}, {"network": "mnist", "memory": {"kind": ["memae"]}}])
+def test_a_name_that_is_no_text_is_unknown(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"\['(mnist|memae)'\] is (unknown|no family of memories)"):
+        validated(settings, "test")

@@ -132,7 +132,7 @@ def _of_family(section: Any) -> Any:
     if not isinstance(section, Mapping):
         return section
     families, kind = memory_sections(), section.get("kind", "memae")
-    if kind not in families:
+    if not isinstance(kind, str) or kind not in families:
         raise ValueError(f"kind = {kind!r} is no family of memories; known: {', '.join(families)}")
     return families[kind].model_validate(section)
 
@@ -336,6 +336,8 @@ def _sections() -> dict[str, Any]:
 
 def current_network(name: Any, *, warn: bool = False, stacklevel: int = 2) -> Any:
     """The present name of a network; one that no kind of data has renamed comes back as it is."""
+    if not isinstance(name, str):
+        return name  # which whoever reads the settings says
     if name not in _KINDS:
         importlib.import_module("memae.modality").modalities()  # each kind registers itself there, a layer above
     former = {old: new for section in _sections().values() for old, new in section.former_networks.items()}
@@ -374,7 +376,7 @@ def validated(settings: Mapping[str, Any], origin: str) -> Config:
 
 def _class_of(settings: Mapping[str, Any], origin: str) -> type[Config]:
     network = settings.get("network")
-    if network in _KINDS:
+    if isinstance(network, str) and network in _KINDS:
         return _KINDS[network]
     close = difflib.get_close_matches(str(network), list(_KINDS), n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_KINDS)}"

@@ -77,7 +77,7 @@ class Detector:
             raise ConfigError(f"seed = {seed!r}: give a whole number, 0 or more")
         if device not in get_args(Device):
             raise ConfigError(f"device = {device!r}: give {' or '.join(map(repr, get_args(Device)))}")
-        check_engine(engine)
+        check_engine(engine, device)
         self.preset, self.seed, self.device, self.engine = preset, int(seed), device, engine
         self._settings = ChosenSettings(preset, settings)  # a misspelt name fails here, before data has been read
         self._artifact: Artifact | None = None
@@ -321,7 +321,7 @@ class Detector:
 
     @property
     def engine_choice(self) -> EngineChoice:
-        """Which engine scores with this model, and why."""
+        """Which engine is to score with this model, and why; short passes are left to torch."""
         return choose(self.model, self.engine)
 
     @property

@@ -14,6 +14,7 @@ from memae.cli.console import with_options
         ("give `events` another name", "give --events another name"),
         ("run  pip install 'memae[video]'; `writers.source` and 'drop' stay", None),
         ('`drop=["it\'s"]`', "--drop it's"),
+        ("`a=b`.npy: no such file or folder", None),
     ],
 )
 def test_arguments_in_backticks_are_shown_as_options(said: str, shown: str | None) -> None:

@@ -71,7 +71,7 @@ def test_left_to_itself_it_says_what_it_takes_and_why(
 ) -> None:
     said, _ = scored(memae)
     assert said["engine"] == "openvino"
-    assert said["engine_reason"] == "from where there is so much to score that converting the network pays"
+    assert said["engine_reason"] == "where there is enough to score; a shorter pass is left to torch"
     assert conversions == []  # so few do not pay
 
 
@@ -102,7 +102,7 @@ def test_fit_keeps_which_engine_is_for_the_model_and_why(
     brief = ("--set", "train.epochs=1", "--set", "memory.num_items=12", "--log-json")
     wanted = {
         "ok.csv": "torch: a network without convolutions gains nothing from OpenVINO",
-        "ok": "openvino: from where there is so much to score that converting the network pays",
+        "ok": "openvino: where there is enough to score; a shorter pass is left to torch",
     }
     for source, engine in wanted.items():
         assert result_of(memae("fit", source, "--out", f"{source}.model", *brief))["engine"] == engine

@@ -901,6 +901,11 @@ EVENTS = [
         "--false-alarms-per-hour is for models of video",
     ),
     case("no rate at all", WATCH.format("clip.mp4 --false-alarms-per-hour 0"), "-per-hour 0: give a rate above 0"),
+    case(
+        "no rate at all in an evaluation",
+        "evaluate camera.model clip.mp4 --labels masks --false-alarms-per-hour 0",
+        "-per-hour 0: give a rate above 0",
+    ),
     case("a rate that is no number", WATCH.format("clip.mp4 --false-alarms-per-hour nan"), "give a rate above 0"),
     case("a negative length", WATCH.format("clip.mp4 --least -1"), "least_s = -1: give seconds, 0 or more"),
     case(

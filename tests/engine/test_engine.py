@@ -1,4 +1,6 @@
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from memae import engine
+from memae import Detector, engine
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.config import override
-from memae.engine import Engine, Rebuilder, choose, fast_bfloat16, scoring_form
+from memae.engine import Engine, Rebuilder, choose, fast_bfloat16, scoring_form, yielding_threads
 from memae.engine.openvino import OpenVinoAutoencoder
 from memae.errors import ConfigError, MissingExtraError
 from memae.memory.memae import MemAE
@@ -74,6 +76,7 @@ def test_openvino_gives_the_scores_of_torch(preset: str, shape: tuple[int, ...],
     with torch.inference_mode():
         expected, found, alone = model(x), form(x), form(x[:1])
     assert scores(x, found).numpy() == pytest.approx(scores(x, expected).numpy(), rel=2e-6)
+    torch.testing.assert_close(found.x, expected.x, rtol=1e-4, atol=1e-5)
     assert torch.equal(found.x[:1], alone.x)
     assert found.x.is_contiguous()
     assert found.positions == expected.positions
@@ -136,6 +139,46 @@ def test_each_caller_has_a_stream_of_its_own() -> None:
         assert converted is not None
         (compiled,) = (each for (some, _), each in converted._compiled.items() if some == callers)
         assert compiled.get_property("NUM_STREAMS") == callers
+
+
+def test_weights_and_items_that_change_count_from_the_next_pass_on() -> None:
+    model = trained("mnist", (1, 28, 28))
+    form, x = scoring_form(model, "openvino"), torch.rand(4, 1, 28, 28)
+    before = Rebuilder(form)(x.shape)(x).x
+    memory = form.memory
+    assert isinstance(memory, MemAE)
+    memory.replace(torch.arange(memory.num_items), torch.randn_like(memory.items))
+    after = Rebuilder(form)(x.shape)(x).x
+    with torch.no_grad():
+        torch.testing.assert_close(after, model(x).x, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(after, before, rtol=1e-3, atol=1e-4)
+
+
+def test_a_form_can_be_copied_and_pickled() -> None:
+    form, x = scoring_form(trained("mnist", (1, 28, 28)), "openvino"), torch.rand(2, 1, 28, 28)
+    wanted = Rebuilder(form)(x.shape)(x).x
+    for copied in (copy.deepcopy(form), pickle.loads(pickle.dumps(form))):
+        assert torch.equal(Rebuilder(copied)(x.shape)(x).x, wanted)
+
+
+def test_only_openvino_takes_the_threads_of_torch() -> None:
+    form, shape = scoring_form(trained("mnist", (1, 28, 28)), "openvino"), (1, 1, 28, 28)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for rebuild, threads in ((form, 2), (form.forward, 2), (Rebuilder(form)(shape), 1)):
+            with yielding_threads(rebuild):
+                assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_openvino_for_an_accelerator_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    with pytest.raises(ConfigError, match="scores on the CPU, and the model is on cuda; use `device='cpu'`"):
+        Detector(engine="openvino")
+    Detector(engine="openvino", device="cpu")
 
 
 LET_GO_IN_A_THREAD = """

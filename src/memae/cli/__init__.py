@@ -137,7 +137,6 @@ def main() -> None:
 
 def _cure(error: Exception) -> str | None:
     """What a person can do about an error; None for one of this program's own making."""
-    from memae.engine.batch_limit import ran_out
     from memae.errors import MemaeError
 
     if isinstance(error, MemaeError):
@@ -145,6 +144,8 @@ def _cure(error: Exception) -> str | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}; check the path, its permissions and the free space"
+    from memae.engine.batch_limit import ran_out  # with torch, which takes its time
+
     return OUT_OF_MEMORY if ran_out(error) else None  # where nothing could be halved: the samples alone do not fit
 
 

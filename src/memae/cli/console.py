@@ -29,7 +29,10 @@ def with_options(message: str) -> str:
 
 def _option(argument: re.Match[str]) -> str:
     name, text = argument.groups()
-    value = ast.literal_eval(text) if text else True
+    try:
+        value = ast.literal_eval(text) if text else True
+    except (ValueError, SyntaxError):  # no argument of the library: a path or a column may have backticks too
+        return argument[0]
     values = [""] if value is True else value if isinstance(value, list) else [value]
     option = f"--{name.removesuffix('_s').replace('_', '-')}"
     return " ".join(f"{option} {one}".rstrip() for one in values)

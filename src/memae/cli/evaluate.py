@@ -77,14 +77,14 @@ def evaluate(
 
     given = {
         "label_column": label_column,
-        "normal": normal,
+        "normal": normal or None,
         "labels": labels,
         "false_alarms_per_hour": per_hour,
         "on_threshold": on_threshold,
         "off_threshold": off_threshold,
         "mask": mask,
     }
-    given = {name: value for name, value in given.items() if value}
+    given = {name: value for name, value in given.items() if value is not None}
     check_options(detector, model, given, "evaluate")
     always = {
         "drop": drop or (),

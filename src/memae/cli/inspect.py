@@ -55,7 +55,10 @@ def _draw(items: Any, out: Path) -> None:
     from memae.plots.figures import draw_items
 
     if items is None or items.pictures is None:
-        what = "has no memory" if items is None else "is of a table, whose items are rows"
+        if items is None:
+            what = "has no memory"
+        else:
+            what = "is of a table, whose items are rows" if items.rows else "has no items of its own"
         raise ConfigError(f"--out {out}: this model {what}, so there is nothing to draw; leave --out away")
     draw_items(items, out)
     typer.echo(f"items drawn: {out}", err=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 from memae.cli import options
 from memae.cli.console import Console
 from memae.cli.options import option, video_option
 from memae.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["score"]
 
@@ -87,18 +84,17 @@ def score(
 
         memae score camera.model clip.mp4 --out frames.csv --events events.jsonl --overlay overlay.mp4
     """
-    from memae.detector import Detector
-
     if out:
         options.check_output(out, (".csv", ".parquet", ".jsonl"))
     if explain:
         options.check_output(explain, (".jsonl",), "--explain")
     if events:
         options.check_output(events, (".jsonl",), "--events")
-    from memae.report.runs import check_options, score_to_files
-
     if maps_of not in ("all", "anomalies"):
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
+    from memae.detector import Detector
+    from memae.report.runs import check_options, score_to_files
+
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
     console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
     detector = Detector.load(model, device=options.check_device(device), engine=cast("Any", engine))

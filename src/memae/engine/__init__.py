@@ -1,13 +1,13 @@
-"""Which runtime rebuilds the batches that are scored: torch as it is, or OpenVINO. It is chosen once for a model.
+"""Which runtime rebuilds the batches that are scored: torch as it is, or OpenVINO.
 
-Training never asks. Both give the same scores to rounding, so a threshold that one has set holds for the other.
+A model has one choice; with "auto", OpenVINO then takes the passes that are long enough. Training never asks. Both
+give the same scores to rounding, so a threshold that one has set holds for the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from importlib.util import find_spec
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder, Reconstruction
-from memae.engine.openvino import OpenVinoAutoencoder
+from memae.engine.openvino import OpenVinoAutoencoder, OpenVinoRebuild
 from memae.errors import ConfigError, MissingExtraError
 
 __all__ = [
@@ -35,13 +35,13 @@ Engine: TypeAlias = Literal["auto", "torch", "openvino"]
 Rebuild: TypeAlias = Callable[[Tensor], Reconstruction]
 """From encoded samples (B, ...) to their reconstruction: a network, or a runtime in its place."""
 
-# Converting takes about two seconds, which is what OpenVINO gains on so much work: 50 clips of the network `video`, or
-# 1,000 images of 256 px. With less to score, "auto" leaves it to torch.
+# Converting takes about two seconds, which is what OpenVINO gains on so much work in clips: 50 of the network `video`.
+# With less to score, "auto" leaves it to torch.
 WORTH_FLOP = 1e11
 
 
 class EngineChoice(NamedTuple):
-    """Which engine scores, and why."""
+    """Which engine is to score, and why."""
 
     name: Literal["torch", "openvino"]
     reason: str
@@ -50,17 +50,27 @@ class EngineChoice(NamedTuple):
         return f"{self.name}: {self.reason}"
 
 
-def check_engine(engine: str) -> None:
-    """Makes sure that an engine is known and installed.
+def check_engine(engine: str, device: str = "cpu") -> None:
+    """Makes sure, before any work, that an engine is known, installed and for the device.
+
+    Args:
+        engine: the engine.
+        device: that a model will be on: "cpu", or "auto" for the accelerator if there is one.
 
     Raises:
-        ConfigError: it is unknown.
+        ConfigError: it is unknown, or it is OpenVINO and the model will be on an accelerator.
         MissingExtraError: it is OpenVINO, which is not installed.
     """
     if engine not in get_args(Engine):
         raise ConfigError(f"`engine={engine!r}`: give {', '.join(map(repr, get_args(Engine)))}")
     if engine == "openvino" and not _installed():
         raise MissingExtraError("`engine='openvino'`", "openvino")
+    if engine == "openvino" and device == "auto" and torch.accelerator.is_available():
+        raise ConfigError(_on(str(torch.accelerator.current_accelerator())))
+
+
+def _on(device: str) -> str:
+    return f"`engine='openvino'` scores on the CPU, and the model is on {device}; use `device='cpu'`"
 
 
 def choose(model: Autoencoder, engine: Engine = "auto") -> EngineChoice:
@@ -76,9 +86,7 @@ def choose(model: Autoencoder, engine: Engine = "auto") -> EngineChoice:
     device, forced = next(model.parameters()).device.type, engine == "openvino"
     if device != "cpu":
         if forced:
-            raise ConfigError(
-                f"`engine='openvino'` scores on the CPU, and the model is on {device}; use `device='cpu'`"
-            )
+            raise ConfigError(_on(device))
         return EngineChoice("torch", f"the model is on {device}")
     if forced:
         return EngineChoice("openvino", "asked for")
@@ -86,13 +94,11 @@ def choose(model: Autoencoder, engine: Engine = "auto") -> EngineChoice:
         return EngineChoice("torch", "a network without convolutions gains nothing from OpenVINO")
     if not _installed():
         return EngineChoice("torch", "OpenVINO is not installed: pip install 'memae[openvino]'")
-    return EngineChoice("openvino", "from where there is so much to score that converting the network pays")
+    return EngineChoice("openvino", "where there is enough to score; a shorter pass is left to torch")
 
 
 def scoring_form(model: Autoencoder, engine: Engine = "auto") -> Autoencoder:
     """The model in eval mode with the same weights, rebuilt by the engine that `choose` finds for it.
-
-    OpenVINO reads the weights when it converts the network; later changes to them do not show.
 
     Raises:
         ConfigError: see `choose`.
@@ -129,11 +135,8 @@ class Rebuilder:
             if self._flop < WORTH_FLOP:
                 return self._model
         converted = self._model.converted(tuple(sample))
-        return (
-            self._model
-            if converted is None
-            else partial(converted, callers, max(callers, torch.get_num_threads()))
-        )
+        threads = max(callers, torch.get_num_threads())
+        return self._model if converted is None else OpenVinoRebuild(converted, callers, threads)
 
 
 @contextmanager
@@ -152,11 +155,11 @@ def one_thread() -> Iterator[None]:
 
 
 def yielding_threads(rebuild: Rebuild) -> AbstractContextManager[None]:
-    """A block in which torch uses one thread while OpenVINO rebuilds; where torch rebuilds, it changes nothing.
+    """A block in which torch uses one thread where OpenVINO rebuilds; it changes nothing else.
 
     Torch's threads spin while they wait for work, and would take the processors from OpenVINO's.
     """
-    return nullcontext() if isinstance(rebuild, nn.Module) else one_thread()
+    return one_thread() if isinstance(rebuild, OpenVinoRebuild) else nullcontext()
 
 
 def fast_bfloat16() -> bool:

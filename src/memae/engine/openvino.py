@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from math import prod
 from typing import Any
@@ -18,7 +19,7 @@ from memae.autoencoder import Autoencoder, Reconstruction
 from memae.errors import ConfigError
 from memae.memory.base import MemoryRead
 
-__all__ = ["OpenVinoAutoencoder"]
+__all__ = ["OpenVinoAutoencoder", "OpenVinoRebuild"]
 
 # Encoded samples that OpenVINO takes at a time: larger maps leave the caches of a core, fewer do not pay for the call.
 AT_ONCE_BYTES = 1 << 18
@@ -33,6 +34,15 @@ class OpenVinoAutoencoder(Autoencoder):
         self.forced, self._lock = forced, threading.Lock()
         self._flops: dict[tuple[int, ...], float] = {}
         self._converted: dict[tuple[int, ...], _Converted | None] = {}  # None: OpenVINO cannot
+        self._state: dict[str, Tensor] = {}  # that was converted
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes: neither a lock nor what is converted can be copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_converted": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch has no annotation
+        self._lock = threading.Lock()
 
     def flop(self, sample: tuple[int, ...]) -> float:
         """Multiplications and additions of the layers and the memory for one sample of this shape."""
@@ -41,11 +51,18 @@ class OpenVinoAutoencoder(Autoencoder):
         return self._flops[sample]
 
     def converted(self, sample: tuple[int, ...]) -> _Converted | None:
-        """The network in OpenVINO; None where that cannot be."""
+        """The network in OpenVINO, with the weights and items of today; None where that cannot be."""
         with self._lock:
+            if not self._unchanged():
+                self._converted.clear()
+                self._state = {name: value.clone() for name, value in self.state_dict().items()}
             if sample not in self._converted:
                 self._converted[sample] = self._convert(sample)
             return self._converted[sample]
+
+    def _unchanged(self) -> bool:
+        state, before = self.state_dict(), self._state
+        return state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in state)
 
     def _convert(self, sample: tuple[int, ...]) -> _Converted | None:
         try:
@@ -56,6 +73,20 @@ class OpenVinoAutoencoder(Autoencoder):
                 raise ConfigError(f"`engine='openvino'`: {why}; use 'auto' or 'torch'") from error
             warnings.warn(f"{why}; torch scores it", RuntimeWarning, stacklevel=2)
             return None
+
+
+@dataclass(frozen=True)
+class OpenVinoRebuild:
+    """Rebuilds batches (B, ...) by OpenVINO, for one of several callers at once."""
+
+    converted: _Converted
+    callers: int
+    threads: int
+    """Of all callers together."""
+
+    def __call__(self, x: Tensor) -> Reconstruction:
+        """The batch rebuilt."""
+        return self.converted(self.callers, self.threads, x)
 
 
 class _LateRead(Reconstruction):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -215,9 +216,11 @@ class SampleMeter:
     def judge(self, detector: Any, samples: Any, *, skip_bad: bool, progress: Progress | None) -> Judged:
         """What the verdicts of a `memae.Detector` on all samples are worth; raises as its `stream` and `result`."""
         explained = "all" if self.takes_maps else "none"
-        for part in detector.stream(samples, explained=explained, skip_bad=skip_bad, progress=progress):
-            maps = [(found.key, found.anomaly_map) for found in part.explanations]
-            self.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
+        # closed, so that its stage ends before an error is said
+        with closing(detector.stream(samples, explained=explained, skip_bad=skip_bad, progress=progress)) as parts:
+            for part in parts:
+                maps = [(found.key, found.anomaly_map) for found in part.explanations]
+                self.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
         wanted = detector.threshold.false_alarm_rate
         return Judged(self.result(wanted_false_alarm_rate=wanted, progress=progress), self.left_out())
 
