@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -149,3 +152,28 @@ def test_folders_are_found_once_real_ones_first_and_hidden_ones_never(tmp_path: 
     }
     assert found == {".": [], "a_gt": ["2.png"], "b": ["1.png"], "b/deep": ["4.png"], "b/z": ["5.png"]}
     assert len([*folders_below(root, lambda name: name.endswith("_gt"))]) == 4
+
+
+FULL = """
+import resource, signal
+from memae.errors import WriteError
+from memae.files.atomic import temporary_file
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails, and the process lives
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with temporary_file("the rows") as file:
+        file.write(bytes(COUNT))
+        file.flush()
+except WriteError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE there")
+@pytest.mark.parametrize("size", [2000, 100_000])  # what waits in a buffer, and what does not
+def test_a_temporary_file_without_room_names_its_folder(size: int) -> None:
+    code = FULL.replace("COUNT", str(size))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith(f"{tempfile.gettempdir()}: no space left for the rows, 0 MiB so far; make room")
+    assert "TMPDIR" in done.stdout

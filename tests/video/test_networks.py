@@ -15,7 +15,15 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config, override
 from memae.errors import ConfigError
 from memae.modality import build, preset_config
-from memae.video.networks import ClipLayer, Fold, ToOneChannel, Unfold, clip_decoder, clip_encoder, encoded_clip
+from memae.video.networks import (
+    ChannelsToPatches,
+    ClipLayer,
+    PatchesToChannels,
+    ToOneChannel,
+    clip_decoder,
+    clip_encoder,
+    encoded_clip,
+)
 
 PAPER_CLIP = (1, 16, 256, 256)
 
@@ -100,12 +108,15 @@ def sized(preset: str, clip: tuple[int, int, int], **video: int | None) -> Confi
     return override(preset_config(preset, "video"), {"video": section}, "test")
 
 
-def rebuilt(layers: tuple[ClipLayer, ...], fold: int, clip: tuple[int, int, int], norm: bool) -> None:
-    encoder, decoder = clip_encoder(layers, fold, norm).eval(), clip_decoder(layers, fold, clip, norm).eval()
+def rebuilt(layers: tuple[ClipLayer, ...], patch_px: int, clip: tuple[int, int, int], norm: bool) -> None:
+    encoder, decoder = (
+        clip_encoder(layers, patch_px, norm).eval(),
+        clip_decoder(layers, patch_px, clip, norm).eval(),
+    )
     x = torch.randn(2, 1, *clip, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         encoding = encoder(x)
-        assert encoding.shape[1:] == encoded_clip(layers, fold, clip)
+        assert encoding.shape[1:] == encoded_clip(layers, patch_px, clip)
         made = decoder(encoding)
     assert made.shape == x.shape
     assert made.is_contiguous()
@@ -124,28 +135,28 @@ def test_the_rebuilt_clip_has_the_exact_size(clip: tuple[int, int, int], norm: b
     layers=st.lists(
         st.builds(ClipLayer, st.tuples(*[st.sampled_from([1, 2])] * 3), st.integers(1, 3)), min_size=1, max_size=4
     ),
-    fold=st.sampled_from([1, 2, 3]),
+    patch_px=st.sampled_from([1, 2, 3]),
     clip=st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7)),
     norm=st.booleans(),
 )
 def test_any_stack_of_strides_one_and_two_is_undone(
-    layers: list[ClipLayer], fold: int, clip: tuple[int, int, int], norm: bool
+    layers: list[ClipLayer], patch_px: int, clip: tuple[int, int, int], norm: bool
 ) -> None:
-    rebuilt(tuple(layers), fold, (clip[0], clip[1] * fold, clip[2] * fold), norm)
+    rebuilt(tuple(layers), patch_px, (clip[0], clip[1] * patch_px, clip[2] * patch_px), norm)
 
 
 @pytest.mark.parametrize("side", [1, 2, 4])
 def test_unfold_undoes_fold(side: int) -> None:
     x = torch.randn(2, 1, 3, 4 * side, 6 * side)
-    folded = Fold(side)(x)
+    folded = PatchesToChannels(side)(x)
     assert folded.shape == (2, side * side, 3, 4, 6)
-    assert torch.equal(Unfold(side)(folded), x)
-    assert torch.equal(Fold(side)(Unfold(side)(folded)), folded)
+    assert torch.equal(ChannelsToPatches(side)(folded), x)
+    assert torch.equal(PatchesToChannels(side)(ChannelsToPatches(side)(folded)), folded)
 
 
 def test_each_block_of_pixels_becomes_channels_row_by_row() -> None:
     x = torch.arange(24.0).view(1, 1, 1, 4, 6)
-    folded = Fold(2)(x)
+    folded = PatchesToChannels(2)(x)
     assert folded[0, :, 0, 0, 0].tolist() == [0, 1, 6, 7]
     assert folded[0, :, 0, 0, 1].tolist() == [2, 3, 8, 9]
     assert folded[0, :, 0, 1, 2].tolist() == [16, 17, 22, 23]
@@ -159,8 +170,8 @@ def small(clip: tuple[int, int, int], **video: int | None) -> Autoencoder:
 def test_the_video_network_has_no_batchnorm_and_is_small() -> None:
     model = small((16, 128, 192))
     assert not [stage for stage in model.modules() if isinstance(stage, nn.BatchNorm3d)]
-    assert kinds(model.encoder) == ["Fold", "Conv3d", "LeakyReLU", "Conv3d", "LeakyReLU"]
-    assert kinds(model.decoder) == ["ConvTranspose3d", "LeakyReLU", "ConvTranspose3d", "Unfold"]
+    assert kinds(model.encoder) == ["PatchesToChannels", "Conv3d", "LeakyReLU", "Conv3d", "LeakyReLU"]
+    assert kinds(model.decoder) == ["ConvTranspose3d", "LeakyReLU", "ConvTranspose3d", "ChannelsToPatches"]
     assert model.query == "position"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.decoder(model.encoder(torch.zeros(1, 1, 16, 128, 192)))
@@ -259,3 +270,12 @@ def test_a_layer_to_one_channel_gives_the_same_without_gradient(extra: tuple[int
     expected = layer(x)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_to_one_channel_keeps_the_precision_of_autocast() -> None:
+    layer, x = ToOneChannel(4, 1, 3, (1, 2, 2), 1, (0, 1, 1)), torch.randn(2, 4, 3, 5, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = layer(x)
+        with torch.no_grad():
+            judged = layer(x)
+    assert trained.dtype == judged.dtype == torch.bfloat16

@@ -252,7 +252,7 @@ def count_uses(scorer: Scorer[M], x: Encoded, done: Done, see: Callable[[M], Non
             total += use_counts(measured.read).cpu()
         if see:
             see(measured)
-        done(len(measured.scores))
+        done(len(measured.rebuilt.x))
     return total[:-2].numpy()
 
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from memae.errors import DataError, MemaeError, WriteError
 
@@ -21,6 +22,7 @@ __all__ = [
     "folders_below",
     "natural_key",
     "no_room",
+    "temporary_file",
     "unwritten",
 ]
 
@@ -76,6 +78,32 @@ def no_room(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     return not isinstance(error, MemaeError) and any(said in str(error).lower() for said in _FULL_SAID)
+
+
+@contextmanager
+def temporary_file(what: str) -> Iterator[IO[bytes]]:
+    """Gives a nameless file where TMPDIR says, which goes when the block ends and nothing maps it any more.
+
+    Args:
+        what: lies in it, such as "the frames to train on"; a word of the error.
+
+    Raises:
+        WriteError: there is no room for it.
+    """
+    size = 0
+    try:
+        with tempfile.TemporaryFile() as file:
+            try:
+                yield file
+            finally:
+                size = file.tell()
+    except OSError as error:
+        if not no_room(error):
+            raise
+        raise WriteError(
+            f"{tempfile.gettempdir()}: no space left for {what}, {size >> 20:,} MiB so far; make room there, or name "
+            "another folder in the variable TMPDIR"
+        ) from None
 
 
 def unwritten(path: Path | str, error: BaseException) -> str:

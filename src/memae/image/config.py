@@ -166,7 +166,6 @@ TRAINING: Mapping[str, Mapping[str, Any]] = {
     "scene": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "small": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
 }
-SMALL_EPOCHS = 20
 
 
 def preset(network: str, variant: str) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def preset(network: str, variant: str) -> dict[str, Any]:
         published = PUBLISHED[variant]
         train = {**TRAINING[network], **published["train"]}
         return {"network": network, "train": train, "memory": published["memory"], "image": {"scale": "none"}}
-    short = {"epochs": SMALL_EPOCHS} if DEFAULT_NETWORKS.get(network, network) == "small" else {}
+    short = {"epochs": TRAINING["small"]["epochs"]} if DEFAULT_NETWORKS.get(network, network) == "small" else {}
     train = {**TRAINING[network], **short}
     return {"network": DEFAULT_NETWORKS.get(network, network), "train": train, **DEFAULTS[network]}
 

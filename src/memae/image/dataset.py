@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memae.errors import DataError
+from memae.files.atomic import temporary_file
 from memae.image.arrays import Images
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
@@ -73,10 +73,14 @@ def write(
 
     Raises:
         DataError: there are no images, or one that cannot be read.
+        WriteError: there is no room for the file.
     """
     keys, shapes, skipped = list[Key](), list[tuple[int, ...]](), list[Skipped]()
     dtype = getattr(source, "dtype", None)
-    with tempfile.TemporaryFile() as file, stage(progress, "reading", "images", count(source)) as done:
+    with (
+        temporary_file("the images to train on") as file,
+        stage(progress, "reading", "images", count(source)) as done,
+    ):
         for images in source.chunks(PART_IMAGES):
             for row, (key, pixels) in enumerate(zip(images.keys, images.pixels, strict=True)):
                 if row in images.unreadable:

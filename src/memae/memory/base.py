@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -60,7 +62,9 @@ class MemoryRead:
 
     @cached_property
     def _nearest(self) -> tuple[Tensor, Tensor]:
-        return self.find_nearest()
+        # queries of a scorer are asked about outside its inference mode, where they cannot meet a parameter
+        with torch.inference_mode() if self.queries.is_inference() else nullcontext():
+            return self.find_nearest()
 
     @property
     def nearest(self) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from memae.errors import DataError
+from memae.files.atomic import temporary_file
 
 __all__ = ["Rows"]
 
@@ -50,7 +51,7 @@ class Rows:
                 f"{folder} has {disk.free / 1e9:.1f} GB free, and a twentieth of the disk is left alone. Free some, or "
                 "set TMPDIR to a folder on another disk"
             )
-        with tempfile.TemporaryFile() as file:
+        with temporary_file("the encoded rows") as file:
             for part in parts:
                 file.write(part.numpy().data)
             file.flush()

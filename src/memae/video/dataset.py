@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memae.errors import DataError, WriteError
-from memae.files.atomic import no_room
+from memae.errors import DataError
+from memae.files.atomic import temporary_file
 from memae.progress import Progress, stage
 from memae.types import count
 from memae.video.frames import FrameKey, FrameReader, Frames
@@ -58,7 +57,10 @@ class StoredFrames:
         keys: list[FrameKey] = []
         videos: list[Span] = []
         size: tuple[int, ...] = ()
-        with stage(progress, "reading", "frames", count(source)) as done, tempfile.TemporaryFile() as file:
+        with (
+            stage(progress, "reading", "frames", count(source)) as done,
+            temporary_file("the frames to train on") as file,
+        ):
             for frames in source.chunks(PART_FRAMES):
                 size = size or frames.pixels.shape[1:]
                 if frames.pixels.shape[1:] != size:
@@ -67,15 +69,7 @@ class StoredFrames:
                 start = videos.pop().start if goes_on else len(keys)
                 keys += frames.keys
                 videos.append(Span(start, len(keys)))
-                try:
-                    file.write(np.ascontiguousarray(frames.pixels).data)
-                except OSError as error:
-                    if not no_room(error):
-                        raise
-                    raise WriteError(
-                        f"{tempfile.gettempdir()}: no space left for the frames to train on, {file.tell() >> 20:,} "
-                        "MiB so far; make room there, or name another folder in the variable TMPDIR"
-                    ) from None
+                file.write(np.ascontiguousarray(frames.pixels).data)
                 done(len(frames), frames.keys[-1])
             if not keys:
                 raise DataError(f"{source.origin}: holds no frames")

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -240,11 +241,8 @@ class TrueRegions:
     """
 
     def __init__(self, *, has_track_ids: bool) -> None:
-        from scipy.cluster.hierarchy import DisjointSet  # takes a sixth of a second, and only masks need it
-
         self._has_track_ids = has_track_ids
         self._ids: list[int] = []  # of each region: its number, or that of its track in the masks
-        self._tracks = DisjointSet()
         self._last_frame, self._last = -2, np.empty((0, 0), dtype=np.int64)
 
     def add(self, values: np.ndarray, frame: int) -> np.ndarray:
@@ -265,6 +263,12 @@ class TrueRegions:
                 self._tracks.merge(*pair)
         self._last_frame, self._last = frame, regions
         return _boxes(numbered)
+
+    @cached_property
+    def _tracks(self) -> Any:
+        from scipy.cluster.hierarchy import DisjointSet  # takes a sixth of a second, and only masks need it
+
+        return DisjointSet()
 
     def tracks(self) -> np.ndarray:
         """(N,) track number of each region so far."""

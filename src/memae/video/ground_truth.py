@@ -236,7 +236,7 @@ def _all_mask_places(path: Path) -> list[tuple[str, Path]]:
     folders: list[tuple[str, Path]] = []
     arrays: list[tuple[str, Path]] = []
     for folder, files in folders_below(path):
-        if images_in(files, MASK_SUFFIXES):
+        if any(file.suffix.lower() in MASK_SUFFIXES for file in files):
             if folder == path:
                 raise DataError(
                     f"{path}: masks lie in it directly; put those of each video in a folder named as it"

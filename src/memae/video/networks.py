@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ClipLayer", "Fold", "Unfold", "clip_decoder", "clip_encoder", "encoded_clip"]
+__all__ = ["ChannelsToPatches", "ClipLayer", "PatchesToChannels", "clip_decoder", "clip_encoder", "encoded_clip"]
 
 SLOPE = 0.2  # of LeakyReLU below zero, as in the released code
 
@@ -27,7 +27,7 @@ class ClipLayer:
         return tuple((size - 1) // step + 1 for size, step in zip(shape, self.stride, strict=True))
 
 
-class Fold(nn.Module):
+class PatchesToChannels(nn.Module):
     """(B, 1, T, H, W) to (B, side^2, T, H / side, W / side): side x side patches become channels (pixel unshuffle).
 
     A convolution on one channel starves the matrix units; on 16 it feeds them.
@@ -38,46 +38,46 @@ class Fold(nn.Module):
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        """Folds; channels come last in memory."""
+        """Patches become channels, which come last in memory."""
         batch, _, time, height, width = x.shape
         side = self.side
         blocks = x.reshape(batch, time, height // side, side, width // side, side).permute(0, 1, 2, 4, 3, 5)
         return blocks.reshape(batch, time, height // side, width // side, side * side).movedim(-1, 1)
 
 
-class Unfold(nn.Module):
-    """The inverse of `Fold`."""
+class ChannelsToPatches(nn.Module):
+    """The inverse of `PatchesToChannels`."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        """Unfolds; the result is contiguous."""
+        """Channels become patches; the result is contiguous."""
         batch, _, time, height, width = x.shape
         side = self.side
         blocks = x.movedim(1, -1).reshape(batch, time, height, width, side, side).permute(0, 1, 2, 4, 3, 5)
         return blocks.reshape(batch, 1, time, height * side, width * side)
 
 
-def encoded_clip(layers: Sequence[ClipLayer], fold: int, clip: Sequence[int]) -> tuple[int, ...]:
+def encoded_clip(layers: Sequence[ClipLayer], patch_px: int, clip: Sequence[int]) -> tuple[int, ...]:
     """(C, T, H, W) of the encoding of a (T, H, W) clip."""
-    shape: tuple[int, ...] = (clip[0], clip[1] // fold, clip[2] // fold)
+    shape: tuple[int, ...] = (clip[0], clip[1] // patch_px, clip[2] // patch_px)
     for layer in layers:
         shape = layer.shrink(shape)
     return (layers[-1].channels, *shape)
 
 
-def clip_encoder(layers: Sequence[ClipLayer], fold: int, norm: bool = True) -> nn.Sequential:
+def clip_encoder(layers: Sequence[ClipLayer], patch_px: int, norm: bool = True) -> nn.Sequential:
     """3 x 3 x 3 convolutions, each with BatchNorm and LeakyReLU behind it, the last one too (released code).
 
     Args:
         layers: in the order of the data.
-        fold: px of each side that become channels first; see `Fold`.
+        patch_px: px of each side that become channels first; see `PatchesToChannels`.
         norm: False leaves BatchNorm out.
     """
-    stages: list[nn.Module] = [Fold(fold)] if fold > 1 else []
-    channels = fold * fold
+    stages: list[nn.Module] = [PatchesToChannels(patch_px)] if patch_px > 1 else []
+    channels = patch_px * patch_px
     for layer in layers:
         stages += [
             nn.Conv3d(channels, layer.channels, 3, layer.stride, 1, bias=not norm),
@@ -87,19 +87,21 @@ def clip_encoder(layers: Sequence[ClipLayer], fold: int, norm: bool = True) -> n
     return _channels_last(nn.Sequential(*stages))
 
 
-def clip_decoder(layers: Sequence[ClipLayer], fold: int, clip: Sequence[int], norm: bool = True) -> nn.Sequential:
+def clip_decoder(
+    layers: Sequence[ClipLayer], patch_px: int, clip: Sequence[int], norm: bool = True
+) -> nn.Sequential:
     """Transposed 3 x 3 x 3 convolutions that undo the encoder layer by layer; nothing behind the last one.
 
     Args:
         layers: the encoder's, in the order of the data.
-        fold: the encoder's.
+        patch_px: the encoder's.
         clip: (T, H, W) of a clip.
         norm: the encoder's.
     """
-    shapes: list[tuple[int, ...]] = [(clip[0], clip[1] // fold, clip[2] // fold)]
+    shapes: list[tuple[int, ...]] = [(clip[0], clip[1] // patch_px, clip[2] // patch_px)]
     for layer in layers:
         shapes.append(layer.shrink(shapes[-1]))
-    outputs = [fold * fold] + [layer.channels for layer in layers[:-1]]
+    outputs = [patch_px * patch_px] + [layer.channels for layer in layers[:-1]]
     stages: list[nn.Module] = []
     into = layers[-1].channels
     for place in reversed(range(len(layers))):
@@ -115,8 +117,8 @@ def clip_decoder(layers: Sequence[ClipLayer], fold: int, clip: Sequence[int], no
         if not last:
             stages += _activation(out, norm)
         into = out
-    if fold > 1:
-        stages.append(Unfold(fold))
+    if patch_px > 1:
+        stages.append(ChannelsToPatches(patch_px))
     return _channels_last(nn.Sequential(*stages))
 
 
@@ -144,7 +146,7 @@ class ToOneChannel(nn.ConvTranspose3d):
         blocks = now.view(len(x), 2, 2, *now.shape[2:]).permute(0, 3, 4, 1, 5, 2)
         whole = blocks.flatten(4, 5).flatten(2, 3)[:, None]
         height, width = (2 * side - 1 + p for side, p in zip(x.shape[3:], self.output_padding[1:], strict=True))
-        return whole[..., :height, :width] + cast("Tensor", self.bias)
+        return whole[..., :height, :width] + cast("Tensor", self.bias).to(whole.dtype)
 
 
 def _activation(channels: int, norm: bool) -> list[nn.Module]:
