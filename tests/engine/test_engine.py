@@ -154,6 +154,14 @@ def test_weights_and_items_that_change_count_from_the_next_pass_on() -> None:
     assert not torch.allclose(after, before, rtol=1e-3, atol=1e-4)
 
 
+def test_a_form_for_one_engine_can_become_one_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WORTH_FLOP", 1)
+    form, shape = scoring_form(trained("mnist", (1, 28, 28)), "auto"), (1, 1, 28, 28)
+    assert Rebuilder(form)(shape) is not form
+    by_torch = scoring_form(form, "torch")
+    assert Rebuilder(by_torch)(shape) is by_torch
+
+
 def test_a_form_can_be_copied_and_pickled() -> None:
     form, x = scoring_form(trained("mnist", (1, 28, 28)), "openvino"), torch.rand(2, 1, 28, 28)
     wanted = Rebuilder(form)(x.shape)(x).x

@@ -104,6 +104,8 @@ def scoring_form(model: Autoencoder, engine: Engine = "auto") -> Autoencoder:
         ConfigError: see `choose`.
         MissingExtraError: see `choose`.
     """
+    if isinstance(model, OpenVinoAutoencoder):  # found before, and maybe for another engine
+        model = Autoencoder(model.encoder, model.memory, model.decoder, model.query)
     model.eval()
     if choose(model, engine).name == "torch":
         return model
