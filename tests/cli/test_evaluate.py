@@ -35,7 +35,7 @@ def test_json_holds_each_figure_with_its_interval(
     assert (found["samples"], found["anomalies"]) == (569, 212)
     wanted = by_hand(detector, rows.drop(columns="label"), rows.label == "malignant")
     for figure in FIGURES:
-        assert {*found[figure]} == {"value", "low", "high"}
+        assert {*found[figure]} == {"value", "low", "high", "groups"}
         assert 0 <= found[figure]["low"] <= found[figure]["value"] <= found[figure]["high"] <= 1
         assert found[figure]["value"] == pytest.approx(getattr(wanted, figure).value, abs=1e-9)
     assert found["auroc"]["value"] > 0.85

@@ -365,6 +365,10 @@ FIGURES = {
     "event_recall",
     "event_f1",
     "false_events_per_hour",
+    "normal_time_in_events",
+    "onset_error_s",
+    "normal_frames_flagged",
+    "anomalous_frames_flagged",
 }
 
 
@@ -403,9 +407,18 @@ class TestEvaluate:
         assert min(values["rbdc"], values["tbdc"]) > 0.5
         assert (values["event_precision"], values["event_recall"], values["event_f1"]) == (1, 1, 1)
         assert values["false_events_per_hour"] == 0
-        # one video alone has anomalous frames, so these have no interval
-        assert found["frame_auroc_macro"]["low"] is None
-        assert found["frame_auroc_micro"]["low"] is not None
+        assert (found["segments_found"], found["false_events"]) == (1, 0)
+        assert abs(values["onset_error_s"]) < 1
+        assert found["worst_onset_error_s"] == pytest.approx(values["onset_error_s"])
+        assert values["normal_time_in_events"] < 0.2
+        assert found["normal_hours"] == pytest.approx(180 / 25 / 3600)
+        rate = Detector.load("camera.model", device="cpu").threshold
+        assert found["wanted_false_alarm_rate"] == rate.false_alarm_rate
+        assert values["normal_frames_flagged"] == pytest.approx((scores[~labels] > rate.value).mean())
+        assert values["anomalous_frames_flagged"] == pytest.approx((scores[labels] > rate.value).mean())
+        # two videos are too few for an interval, and one alone has anomalous frames
+        assert found["frame_auroc_micro"]["low"] is None
+        assert [found[name]["groups"] for name in ("frame_auroc_micro", "frame_auroc_macro")] == [2, 1]
 
     def test_labels_of_frames_and_of_segments_agree(
         self, memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
@@ -438,10 +451,10 @@ class TestEvaluate:
         assert (done.code, done.err) == (0, "")
         assert "100 frames of 1 video, 20 of them anomalous, in 1 segment; 1 event " in done.out
         lines = {line.split("│")[1].strip(): line for line in done.out.splitlines() if line.startswith("│")}
-        assert len(lines) == len(FIGURES)
+        assert len(lines) == len(FIGURES) + 1  # the worst onset is a row, and no estimate
         for figure in ("frame AUROC, micro", "frame AUROC, macro", "pixel AUROC", "RBDC", "TBDC", "event recall"):
             assert sum(name.startswith(figure) for name in lines) == 1
-        assert all("needs 2 or more" in line for line in lines.values())
+        assert sum("none: too few" in line for line in lines.values()) == len(FIGURES)
         assert (
             f"An event begins at score {float(enter[1]):.4g} and ends below {0.8 * float(enter[1]):.4g}"
             in done.out

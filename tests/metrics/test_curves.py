@@ -78,26 +78,37 @@ def test_a_curve_is_cut_between_two_points() -> None:
 
 
 def test_an_interval_is_of_what_the_draws_give() -> None:
-    values = np.array([0.0, 1.0, 2.0, 3.0])
+    values = np.array([0.0, 1.1, 2.0, 2.7, 4.2])
 
     def figures(resamples: np.ndarray) -> np.ndarray:
-        return np.stack([resamples @ values / 4, np.full(len(resamples), math.nan)], axis=1)
+        return np.stack([resamples @ values / 5, np.full(len(resamples), math.nan)], axis=1)
 
-    found, undefined = bootstrap(figures, 4)
+    found, undefined = bootstrap(figures, 5)
     assert undefined is None
     assert found is not None
-    assert found.value == 1.5
-    # four draws of a variance of 1.25: the mean has a deviation of 0.56
-    assert 0.3 < found.low < 0.75
-    assert 2.25 < found.high < 2.7
-    assert bootstrap(figures, 4) == [found, None]
-    assert bootstrap(figures, 4, cells=1 << 18) == [found, None]  # in parts of four resamples
-    assert bootstrap(figures, 4, seed=1) != [found, None]
-    lone, _ = bootstrap(figures, 4, resamples=0)
+    assert (found.value, found.groups) == (2, 5)
+    # five draws of a variance of 2: the mean has a deviation of 0.63
+    assert 0.6 < found.low < 1.0
+    assert 3.0 < found.high < 3.4
+    assert bootstrap(figures, 5) == [found, None]
+    assert bootstrap(figures, 5, cells=1 << 18) == [found, None]  # in parts of four resamples
+    assert bootstrap(figures, 5, seed=1) != [found, None]
+    lone, _ = bootstrap(figures, 5, resamples=0)
     assert lone is not None
-    assert lone.value == 1.5
+    assert lone.value == 2
     assert math.isnan(lone.low)
     assert math.isnan(lone.high)
+
+
+def test_fewer_than_five_groups_give_no_interval() -> None:
+    few, enough = (bootstrap(lambda r: r @ np.arange(r.shape[1]), groups)[0] for groups in (4, 5))
+    assert few is not None and enough is not None
+    assert (few.value, few.groups) == (6, 4)
+    assert math.isnan(few.low) and math.isnan(few.high)
+    assert enough.low < enough.value < enough.high
+    (bears,) = bootstrap(lambda r: r @ np.arange(9), 9, bearing=[4])
+    assert bears is not None
+    assert (bears.groups, math.isnan(bears.low)) == (4, True)
 
 
 def test_it_tells_how_many_resamples_are_done() -> None:
@@ -107,12 +118,12 @@ def test_it_tells_how_many_resamples_are_done() -> None:
 
 
 def test_resamples_that_leave_a_figure_undefined_do_not_count() -> None:
-    (found,) = bootstrap(lambda resamples: 1 / (resamples[:, :1] > 0) ** 1.0, 2, resamples=50)
+    (found,) = bootstrap(lambda resamples: 1 / (resamples[:, :1] > 0) ** 1.0, 5, resamples=50)
     assert found is not None
     assert (found.value, found.low) == (1, 1)
-    (found,) = bootstrap(lambda r: np.where(r[:, :1] > 0, r[:, :1], np.nan), 2, resamples=200)
+    (found,) = bootstrap(lambda r: np.where(r[:, :1] > 0, r[:, :1], np.nan), 5, resamples=200)
     assert found is not None
-    assert (found.low, found.high) == (1, 2)
+    assert (found.low, found.high) == (1, 3)
 
 
 def test_a_histogram_of_scores_keeps_their_order_and_their_amounts() -> None:

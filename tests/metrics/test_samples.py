@@ -209,7 +209,8 @@ def test_a_result_is_a_dict_for_json_and_a_table_for_people() -> None:
     labels, scores = drawn()
     found = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
     figures = json.loads(json.dumps(found.figures()))
-    assert figures["auroc"] == {"value": found.auroc.value, "low": found.auroc.low, "high": found.auroc.high}
+    auroc = found.auroc
+    assert figures["auroc"] == {"value": auroc.value, "low": auroc.low, "high": auroc.high, "groups": 300}
     assert (figures["samples"], figures["wanted_false_alarm_rate"]) == (300, 0.1)
     title, columns, rows, caption = found.table()
     assert title == f"300 samples, {labels.sum()} anomalies"

@@ -9,6 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from memae.errors import DataError
 from memae.metrics import Estimate, intervals
+from memae.threshold import Threshold
+from memae.video import alarms as of_alarms
 from memae.video import figures as of_video
 from memae.video.evaluate import VideoEvaluation, VideoMeter, per_video_min_max
 from memae.video.events import EventRule
@@ -25,7 +27,11 @@ FIGURES = (
     "event_precision",
     "event_recall",
     "event_f1",
+    "normal_time_in_events",
     "false_events_per_hour",
+    "onset_error_s",
+    "normal_frames_flagged",
+    "anomalous_frames_flagged",
 )
 
 
@@ -56,10 +62,11 @@ def metered(
     maps: dict[str, np.ndarray] | None = None,
     regions: dict[tuple[str, int], list[tuple[int, int, int, int, float]]] | None = None,
     events: list[tuple[str, int, int]] | None = None,
+    threshold: Threshold | None = None,
     seed: int = 0,
 ) -> VideoEvaluation:
     """A meter that saw every frame: scores and maps by video, regions by (video, frame), 25 frames a second."""
-    meter = VideoMeter(truth, seed=seed)
+    meter = VideoMeter(truth, threshold=threshold, seed=seed)
     for video, labels in truth.labels.items():
         for frame in range(len(labels)):
             meter.add(
@@ -426,7 +433,9 @@ def test_an_event_is_true_if_it_overlaps_an_anomalous_segment() -> None:
     assert result.event_precision.value == precision
     assert result.event_recall.value == recall
     assert result.event_f1.value == pytest.approx(2 * precision * recall / (precision + recall))
-    assert result.false_events_per_hour.value == pytest.approx(2 / (18 / 25 / 3600))
+    assert (result.segments_found, result.false_events) == (3, 2)
+    assert result.normal_hours == pytest.approx(13 / 25 / 3600)  # 18 frames, 5 of them anomalous
+    assert result.false_events_per_hour.value == pytest.approx(2 / (13 / 25 / 3600))
 
 
 def test_no_alarm_at_all_is_a_result_and_no_word_of_alarms_is_none() -> None:
@@ -525,11 +534,12 @@ def draws_of_videos(videos: int, resamples: int, seed: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("cells", [1 << 20, 150], ids=["at once", "in parts"])
 def test_intervals_are_those_of_whole_videos_drawn_again(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
     monkeypatch.setattr(of_video, "RESAMPLES", 25)
+    monkeypatch.setattr(of_alarms, "RESAMPLES", 25)
     monkeypatch.setattr(intervals, "CHUNK_CELLS", cells)
-    parts = scene()
-    result = metered(**repeated(parts, [1] * 5), seed=11)
-    draws = draws_of_videos(5, 25, seed=11)
-    again = [metered(**repeated(parts, times)) for times in draws]
+    parts, threshold = scene(videos=8), Threshold(0.1, np.array([1.0]))
+    result = metered(**repeated(parts, [1] * 8), threshold=threshold, seed=11)
+    draws = draws_of_videos(8, 25, seed=11)
+    again = [metered(**repeated(parts, times), threshold=threshold) for times in draws]
     for name in FIGURES:
         values = [getattr(one, name).value for one in again if getattr(one, name) is not None]
         estimate = getattr(result, name)
@@ -543,21 +553,39 @@ def test_intervals_follow_the_seed() -> None:
     assert metered(**parts, seed=1) != metered(**parts, seed=2)
 
 
-def test_one_video_has_no_interval() -> None:
-    result = metered(**repeated(scene(), [1, 0, 0, 1, 0]))
+def test_fewer_than_five_videos_have_no_interval() -> None:
+    result = metered(**repeated(scene(), [1] * 5))
     assert not math.isnan(result.rbdc.low)
-    result = metered(**repeated(scene(), [0, 0, 0, 1, 0]))
+    result = metered(**repeated(scene(), [1, 0, 1, 1, 1]), threshold=Threshold(0.1, np.array([1.0])))
     for name in FIGURES:
+        assert getattr(result, name).groups <= 4, name
         assert math.isnan(getattr(result, name).low), name
         assert math.isnan(getattr(result, name).high), name
         assert not math.isnan(getattr(result, name).value), name
 
 
-def test_a_figure_that_only_one_video_bears_on_has_no_interval() -> None:
-    result = metered(labelled(a=[0, 1], b=[0, 0], c=[1]), scores={"a": [1, 2], "b": [0, 1], "c": [1]})
-    assert result.macro_videos == 1
+def test_videos_that_do_not_bear_on_a_figure_do_not_count_for_its_interval() -> None:
+    kinds = [[0, 1], [0, 1], [0, 0], [1, 1], [0, 1], [0, 1]]
+    videos = {f"v{i}": labels for i, labels in enumerate(kinds)}
+    scores = {video: [1, 2] for video in videos}
+    events = [("v0", 1, 1), ("v1", 0, 0), ("v2", 0, 0)]
+    result = metered(labelled(**videos), scores=scores, events=events, threshold=Threshold(0.1, np.array([1.5])))
+    behind = {name: getattr(result, name).groups for name in FIGURES if getattr(result, name)}
+    assert behind == {
+        "frame_auroc_micro": 6,
+        "frame_auroc_micro_min_max": 6,
+        "frame_auroc_macro": 4,
+        "event_precision": 3,
+        "event_recall": 5,
+        "event_f1": 5,
+        "normal_time_in_events": 5,
+        "false_events_per_hour": 5,
+        "onset_error_s": 1,
+        "normal_frames_flagged": 5,
+        "anomalous_frames_flagged": 5,
+    }
     assert math.isnan(result.frame_auroc_macro.low)
-    assert not math.isnan(result.frame_auroc_micro.low)
+    assert not math.isnan(result.event_recall.low)
 
 
 def test_very_many_regions_get_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -653,7 +681,7 @@ def test_a_rule_finds_the_events_in_the_scores() -> None:
     found = meter.result()
     assert repr(found) == repr(meter.result())
     assert (found.on_threshold, found.off_threshold) == (5, 3)
-    told = metered(truth, scores=scores, events=[("a", 2, 3), ("b", 2, 2)])
+    told = metered(truth, scores=scores, events=[("b", 2, 2), ("a", 2, 3)])
     assert repr(told) == repr(replace(found, on_threshold=None, off_threshold=None))
 
 
@@ -665,13 +693,13 @@ def test_a_result_is_a_dict_for_json_and_a_table_for_people() -> None:
         assert found.stretches == found.segments
     title, columns, rows, caption = found.table()
     assert title.startswith(f"{found.frames} frames of 2 videos, {found.anomalous_frames} of them anomalous, in ")
-    assert columns == ("figure", "value", "95 % over videos")
-    assert len(rows) == len(FIGURES)
+    assert columns == ("figure", "value", "95 % over videos", "videos")
+    assert len(rows) == len(FIGURES) - 2 + 1  # no threshold of frames; the worst onset is no estimate
     assert caption.startswith("An event is true if it overlaps")
     alone = metered(labelled(a=[0, 1]), scores={"a": [0, 1]})
     assert figures_without_interval(alone) == [None, None]
-    assert alone.table().rows[0][2] == "needs 2 or more"
-    assert alone.table().rows[3] == ("pixel AUROC (needs masks)", "-", "-")
+    assert alone.table().rows[0][2:] == ("none: too few", "1")
+    assert alone.table().rows[3] == ("pixel AUROC (needs masks)", "-", "-", "-")
 
 
 def figures_without_interval(result: VideoEvaluation) -> list[None]:

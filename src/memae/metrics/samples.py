@@ -21,6 +21,7 @@ from memae.types import Key, Skipped
 
 __all__ = ["Evaluation", "ResultTable", "SampleMeter", "auroc", "evaluate", "figures_of", "rows_of"]
 
+TOO_FEW = "none: too few"
 LARGE_SAMPLES, LARGE_RESAMPLES = 20_000, 200  # from so many samples on, fewer resamples give as firm an interval
 
 
@@ -70,16 +71,23 @@ class Evaluation:
         return ResultTable(title, ("figure", "value", "95 % interval"), rows_of(self, names))
 
 
-def rows_of(result: Any, names: Mapping[str, str], digits: int = 4) -> list[tuple[str, str, str]]:
-    """A row for each estimate of a result, by its field: name, value and interval."""
-    return [(name, *_cells(getattr(result, field), digits)) for field, name in names.items()]
+def rows_of(
+    result: Any, names: Mapping[str, str], digits: int = 4, *, behind: bool = False
+) -> list[tuple[str, ...]]:
+    """A row for each estimate of a result, by its field: name, value, interval, and `behind` how many groups it is."""
+    rows = []
+    for field, name in names.items():
+        estimate: Estimate | None = getattr(result, field)
+        groups = ("-" if estimate is None else f"{estimate.groups:,}",) if behind else ()
+        rows.append((name, *_cells(estimate, digits), *groups))
+    return rows
 
 
 def _cells(estimate: Estimate | None, digits: int) -> tuple[str, str]:
     if estimate is None:
         return "-", "-"
     value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
-    return value, "needs 2 or more" if math.isnan(estimate.low) else f"{low} to {high}"
+    return value, TOO_FEW if math.isnan(estimate.low) else f"{low} to {high}"
 
 
 def figures_of(result: Any) -> dict[str, Any]:

@@ -10,28 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memae.deprecated import renamed_attribute
 from memae.errors import DataError
-from memae.metrics.intervals import Estimate
-from memae.metrics.samples import ResultTable, figures_of, rows_of
 from memae.progress import Progress, stage
+from memae.threshold import Threshold
 from memae.types import count
+from memae.video.alarms import VideoAlarms, event_figures, flag_figures, segments_of
+from memae.video.evaluation import VideoEvaluation
 from memae.video.events import EventFinder, EventRule
-from memae.video.figures import (
-    TrueRegions,
-    VideoCounts,
-    event_figures,
-    frame_figures,
-    per_video_min_max,
-    pixel_figures,
-    segments_of,
-)
+from memae.video.figures import TrueRegions, VideoCounts, frame_figures, per_video_min_max, pixel_figures
 from memae.video.frames import FrameKey
 from memae.video.ground_truth import VideoTruth, listed_videos, read_truth
 from memae.video.pipeline import videos_of
@@ -66,7 +57,7 @@ def evaluate_videos(
         DataError: a video, mask or labels that cannot be used.
     """
     source, watched = videos_of(detector, x, mask)
-    meter = VideoMeter(_labels_of(source, labels, progress), rule=rule)
+    meter = VideoMeter(_labels_of(source, labels, progress), rule=rule, threshold=detector.threshold)
     # the median of held-out normal frames: at a lower level, regions join into one
     level = detector.map_level(float(np.median(detector.threshold.calibration)))
     with stage(progress, "scoring", "frames", count(source)) as done:
@@ -99,97 +90,6 @@ def _labels_of(source: VideoSource, labels: Path, progress: Progress | None) -> 
     return truth
 
 
-@dataclass(frozen=True)
-class VideoEvaluation:
-    """Figures of scores, anomaly maps, regions and events of video; a figure that cannot be computed is None.
-
-    The interval of each estimate is the 95 % percentile bootstrap over videos: 1,000 times as many videos as there
-    are are drawn with replacement, and each comes with all its frames. A resample that leaves a figure undefined
-    (no anomalous frame, say) does not count for it. RBDC and TBDC take fewer resamples, and at least 200, where
-    there are tens of thousands of regions. The ends are NaN where fewer than two videos bear on a figure.
-    """
-
-    videos: int
-    frames: int
-    """That were scored; the figures are about these."""
-    anomalous_frames: int
-    """Of the scored ones."""
-    unscored_frames: int
-    """That are labelled and were never given a score."""
-
-    frame_auroc_micro: Estimate | None
-    """Of all frames of all videos in one ranking."""
-    frame_auroc_micro_min_max: Estimate | None
-    """The same after `per_video_min_max`, the paper's protocol."""
-    frame_auroc_macro: Estimate | None
-    """Mean of the AUROC within each video that has both kinds of frames. The min-max of a video keeps the order of
-    its frames, so this figure is the same with it and without it."""
-    macro_videos: int
-    """That have both kinds of frames."""
-
-    masked_videos: int
-    """That have pixel masks; pixel AUROC, RBDC and TBDC are about these."""
-    regions: int
-    tracks: int
-    derived_tracks: bool
-    """Whether the tracks were made by linking regions, because the masks hold no ids."""
-    pixel_auroc: Estimate | None
-    rbdc: Estimate | None
-    tbdc: Estimate | None
-
-    segments: int
-    """Maximal runs of anomalous frames."""
-    events: int | None
-    event_precision: Estimate | None
-    """Share of the events that overlap an anomalous segment."""
-    event_recall: Estimate | None
-    """Share of the anomalous segments that some event overlaps."""
-    event_f1: Estimate | None
-    """Harmonic mean of the two."""
-    false_events_per_hour: Estimate | None
-    """Events that overlap no anomalous segment, per hour of video; None where the frames have no times."""
-
-    on_threshold: float | None = None
-    """The score from which on a frame begins an event; None where the events did not come from a rule."""
-    off_threshold: float | None = None
-    """The score below which an event ends."""
-
-    stretches = renamed_attribute("segments")
-
-    def figures(self) -> dict[str, Any]:
-        """All fields, ready for JSON; until 0.2.0 `segments` also under its old name."""
-        return figures_of(self) | {"stretches": self.segments}
-
-    def table(self) -> ResultTable:
-        """A table with one row for each figure and its 95 % interval over videos."""
-        unmasked = "" if self.masked_videos else " (needs masks)"
-        names = {
-            "frame_auroc_micro": "frame AUROC, micro: all frames in one ranking",
-            "frame_auroc_micro_min_max": "  scaled to 0..1 per video (sees the future)",
-            "frame_auroc_macro": f"frame AUROC, macro ({self.macro_videos} videos), scaled or not",
-            "pixel_auroc": f"pixel AUROC{unmasked}",
-            "rbdc": f"RBDC: regions found{unmasked}",
-            "tbdc": f"TBDC: tracks found{' (derived from the masks)' * self.derived_tracks}{unmasked}",
-            "event_precision": "event precision: share of events that are true",
-            "event_recall": "event recall: share of segments that one overlaps",
-            "event_f1": "event F1",
-        }
-        rows = [
-            *rows_of(self, names),
-            *rows_of(self, {"false_events_per_hour": "false events per hour"}, digits=1),
-        ]
-        title = (
-            f"{self.frames:,} frames of {self.videos} video{'s' * (self.videos != 1)}, {self.anomalous_frames:,} of "
-            f"them anomalous, in {self.segments} segment{'s' * (self.segments != 1)}; {self.events or 0} "
-            f"event{'s' * (self.events != 1)}"
-        )
-        caption = "An event is true if it overlaps an anomalous segment. Every figure: docs/video.md"
-        if self.on_threshold is not None:
-            rule = f"An event begins at score {self.on_threshold:.4g} and ends below {self.off_threshold:.4g}."
-            caption = f"{rule} {caption}"
-        return ResultTable(title, ("figure", "value", "95 % over videos"), rows, caption)
-
-
 class VideoMeter:
     """Compares frame after frame with the truth; memory grows with frames and regions, never with pixels.
 
@@ -218,16 +118,25 @@ class VideoMeter:
     share a pixel belong to one track, so a track is a connected component in space and time, and two anomalies
     that touch once are one track. A TBDC on derived tracks does not compare with one on tracks drawn by hand.
 
-    **Events** are true if they overlap an anomalous segment, a maximal run of anomalous frames.
+    **Events** are true if they overlap an anomalous segment, a maximal run of anomalous frames; see
+    `memae.video.alarms`.
 
     Args:
         truth: what to compare with.
         rule: finds the events in the scores; None takes those that `add_events` is given.
+        threshold: flags single frames; without one there are no figures of flagged frames.
         seed: of the bootstrap over videos.
     """
 
-    def __init__(self, truth: VideoTruth, *, rule: EventRule | None = None, seed: int = 0) -> None:
-        self._truth, self._rule, self._seed = truth, rule, seed
+    def __init__(
+        self,
+        truth: VideoTruth,
+        *,
+        rule: EventRule | None = None,
+        threshold: Threshold | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._truth, self._rule, self._threshold, self._seed = truth, rule, threshold, seed
         self._finder = EventFinder(rule) if rule else None
         self._videos: dict[str, VideoCounts] = {}
         self._last: VideoCounts | None = None
@@ -297,12 +206,11 @@ class VideoMeter:
                 f"{self._truth.origin}: video {missing[0]!r} is labelled and none of its frames was scored; score "
                 "it, or leave it out of the labels"
             )
-        truth, events = self._truth, self._all_events()
+        truth = self._truth
         videos = [self._videos[video] for video in truth.videos]
         scored = list(zip(truth.labels.values(), videos, strict=True))
         labels = [of_video[np.array(video.frames)] for of_video, video in scored]
         masked = np.array([video in truth.masks for video in truth.videos])
-        hours = [video.hours(len(of_video)) for of_video, video in scored]
         return VideoEvaluation(
             videos=len(videos),
             frames=sum(map(len, labels)),
@@ -312,9 +220,27 @@ class VideoMeter:
             segments=sum(len(segments_of(of_video)) for of_video in truth.labels.values()),
             on_threshold=self._rule.on_threshold if self._rule else None,
             off_threshold=self._rule.ends_below if self._rule else None,
+            wanted_false_alarm_rate=self._threshold.false_alarm_rate if self._threshold else None,
             **frame_figures(labels, [np.array(video.scores) for video in videos], self._seed),
             **pixel_figures(videos, masked, self._seed),
-            **event_figures(truth.labels, events, hours, self._seed),
+            **self._alarm_figures(),
+        )
+
+    def _alarm_figures(self) -> dict[str, Any]:
+        events = self._all_events()
+        videos = [self._alarms(video, events or []) for video in self._truth.videos]
+        flags = flag_figures(videos, self._seed) if self._threshold else {}
+        return flags | (event_figures(videos, self._seed) if events is not None else {})
+
+    def _alarms(self, video: str, events: Sequence[tuple[str, int, int]]) -> VideoAlarms:
+        labels, counts = self._truth.labels[video], self._videos[video]
+        scores = np.array(counts.scores)
+        return VideoAlarms(
+            labels=labels,
+            edges_s=counts.edges_s(len(labels)),
+            frames=np.array(counts.frames),
+            flags=self._threshold.flags(scores) if self._threshold else np.zeros(len(scores), dtype=bool),
+            events=np.array(sorted(span for name, *span in events if name == video), np.int64).reshape(-1, 2),
         )
 
     def _all_events(self) -> list[tuple[str, int, int]] | None:

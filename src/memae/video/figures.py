@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from memae.metrics.curves import Curves, ScoreHistogram, area_share
 from memae.metrics.intervals import RESAMPLES, Estimate, Figures, bootstrap
 from memae.video.frames import FrameKey
 
-__all__ = ["VideoCounts", "event_figures", "frame_figures", "per_video_min_max", "pixel_figures", "segments_of"]
+__all__ = ["VideoCounts", "frame_figures", "per_video_min_max", "pixel_figures"]
 
 OVERLAP = 0.1  # beta of Street Scene: least IoU of a detected and a true region
 TRACK_SHARE = 0.1  # alpha of Street Scene: least share of a track's regions
@@ -36,8 +35,7 @@ class VideoCounts:
     true_regions: TrueRegions
     frames: array[int] = field(default_factory=lambda: array("q"))
     scores: array[float] = field(default_factory=lambda: array("d"))
-    first_s: float = math.nan
-    last_s: float = math.nan
+    times_s: array[float] = field(default_factory=lambda: array("d"))
     false_scores: array[float] = field(default_factory=lambda: array("d"))
     """Of detected regions that match no true region."""
     region_scores: array[float] = field(default_factory=lambda: array("d"))
@@ -46,10 +44,8 @@ class VideoCounts:
 
     def add_score(self, key: FrameKey, score: float) -> None:
         """Adds the score of the next frame."""
-        if not self.frames:
-            self.first_s = key.time_s
-        self.last_s = key.time_s
         self.frames.append(key.frame)
+        self.times_s.append(key.time_s)
         self.scores.append(score)
 
     def add_pixels(self, errors: np.ndarray, mask: np.ndarray) -> None:
@@ -74,12 +70,18 @@ class VideoCounts:
         """The bins (K,) that hold a pixel, and how many normal and anomalous ones (2, K)."""
         return self._pixels.entries() if isinstance(self._pixels, ScoreHistogram) else self._pixels
 
-    def hours(self, frames: int) -> float:
-        """Length of a video of `frames` frames, h, from the times of the scored ones; NaN if these give no duration."""
-        passed_s = self.last_s - self.first_s
-        if not (math.isfinite(passed_s) and passed_s > 0):
-            return math.nan
-        return passed_s / (self.frames[-1] - self.frames[0]) * frames / 3600
+    def edges_s(self, frames: int) -> np.ndarray:
+        """(frames + 1,) s at which each frame of the video begins, and the last one ends.
+
+        The times of frames without a score follow from those of the scored ones; NaN if these give no duration.
+        """
+        places, scored, times_s = np.arange(frames + 1), np.array(self.frames), np.array(self.times_s)
+        passed_s = times_s[-1] - times_s[0]
+        if not (np.isfinite(times_s).all() and passed_s > 0):
+            return np.full(frames + 1, np.nan)
+        outside = np.minimum(places - scored[0], 0) + np.maximum(places - scored[-1], 0)
+        edges: np.ndarray = np.interp(places, scored, times_s) + outside * passed_s / (scored[-1] - scored[0])
+        return edges
 
     def track_scores(self) -> np.ndarray:
         """(T,) highest threshold at which each track counts as found."""
@@ -149,38 +151,10 @@ def pixel_figures(videos: Sequence[VideoCounts], masked: np.ndarray, seed: int) 
     }
 
 
-def event_figures(
-    labels: Mapping[str, np.ndarray],
-    events: Sequence[tuple[str, int, int]] | None,
-    hours: Sequence[float],
-    seed: int,
-) -> dict[str, Any]:
-    """The figures of events (video, first frame, last frame), from the labels of whole videos and their lengths."""
-    names = ("event_precision", "event_recall", "event_f1", "false_events_per_hour")
-    if events is None:
-        return {"events": None, **dict.fromkeys(names)}
-    counts = _event_counts(labels, events)
-
-    def figures(weights: np.ndarray) -> np.ndarray:
-        given, true, segments, found = (weights @ counts).T
-        precision, recall = true / given, found / segments
-        f1 = np.where(recall > 0, 2 * precision * recall / (precision + recall), recall)  # no event: no precision
-        return np.stack([precision, recall, f1, (given - true) / (weights @ np.array(hours))], axis=1)
-
-    estimates = bootstrap(figures, len(labels), seed=seed, resamples=RESAMPLES if len(labels) > 1 else 0)
-    return {"events": len(events), **dict(zip(names, estimates, strict=True))}
-
-
-def segments_of(labels: np.ndarray) -> np.ndarray:
-    """(K, 2) first and last frame of each maximal run of True."""
-    steps = np.flatnonzero(np.diff(labels.astype(np.int8), prepend=0, append=0))
-    return steps.reshape(-1, 2) - (0, 1)
-
-
 def _estimate(
     figure: Figures, bearing: np.ndarray, seed: int, entries: int = 0, most: int = RESAMPLES
 ) -> Estimate | None:
-    """A figure of all videos with its interval, whose ends are NaN if fewer than two videos contribute.
+    """A figure of all videos with its interval.
 
     Args:
         figure: a single one of each resample.
@@ -189,8 +163,8 @@ def _estimate(
         entries: that the figure sorts through for each resample.
         most: resamples.
     """
-    resamples = min(RESAMPLES, most) if bearing.sum() > 1 else 0
-    return bootstrap(figure, len(bearing), seed=seed, resamples=resamples, cells=entries)[0]
+    behind, resamples = int(bearing.sum()), min(RESAMPLES, most)
+    return bootstrap(figure, len(bearing), bearing=[behind], seed=seed, resamples=resamples, cells=entries)[0]
 
 
 def _detection_area(
@@ -217,17 +191,6 @@ def _detection_area(
     entries = sum(kind.shape[1] for kind in kinds)
     most = max(FEWEST_RESAMPLES, SORTED_CELLS // max(1, entries))
     return _estimate(area, masked, seed, entries, most)
-
-
-def _event_counts(labels: Mapping[str, np.ndarray], events: Sequence[tuple[str, int, int]]) -> np.ndarray:
-    """(V, 4) counts for each video: events, events that overlap a segment, segments, segments that overlap an event."""
-    counts = []
-    for video, of_video in labels.items():
-        spans = np.array([span for name, *span in events if name == video], dtype=np.int64).reshape(-1, 2)
-        segments = segments_of(of_video)
-        overlap = (spans[:, None, 0] <= segments[:, 1]) & (segments[:, 0] <= spans[:, None, 1])
-        counts.append([len(spans), overlap.any(axis=1).sum(), len(segments), overlap.any(axis=0).sum()])
-    return np.array(counts)
 
 
 # True regions, the tracks that they belong to, and how much boxes overlap
