@@ -27,8 +27,9 @@ __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"
 
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
 # 5 no network `scene`, 6 no error relative to the mean training error, 7 had another `scene`, 8 no patches of maps,
-# 9 had the settings of all kinds of data in each file; all but that `scene` still load
-FORMAT = 10
+# 9 had the settings of all kinds of data in each file, 10 no groups of calibration scores; all but that `scene` still
+# load
+FORMAT = 11
 FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
@@ -49,6 +50,8 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
     tensors["uses"] = torch.from_numpy(artifact.uses)
     if artifact.threshold:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
+        if artifact.threshold.groups is not None:
+            tensors["calibration_groups"] = torch.from_numpy(artifact.threshold.groups)
     if artifact.reference is not None:
         tensors |= artifact.reference.tensors()
     try:
@@ -119,7 +122,8 @@ def load_artifact(path: Path) -> Artifact:
         model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
         threshold = None
         if settings["threshold"] is not None:
-            threshold = Threshold(settings["threshold"]["false_alarm_rate"], tensors["calibration"].numpy())
+            rate, groups = settings["threshold"]["false_alarm_rate"], tensors.get("calibration_groups")
+            threshold = Threshold(rate, tensors["calibration"].numpy(), None if groups is None else groups.numpy())
         return Artifact(
             config,
             preprocess,

@@ -186,6 +186,22 @@ class ThresholdConfig(_Section):
     calibration_share: float = Field(
         0.2, ge=0, lt=1, description="of the samples, held out from all training to set the threshold"
     )
+    folds: int | None = Field(
+        None,
+        ge=0,
+        description="0: the threshold comes from a held-out part; 2 or more: from cross-fitting, which scores each "
+        "part by a model that was trained without it; unset: 0, or 2 where a part would hold too few groups",
+    )
+
+    @model_validator(mode="after")
+    def _folds_are_several(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds = 1 leaves nothing to train on; give 0 for a held-out part, or 2 or more")
+        if self.folds and not self.calibration_share:
+            raise ValueError(
+                f"folds = {self.folds} sets a threshold, and calibration_share = 0 asks for none; leave one out"
+            )
+        return self
 
 
 # What the two published readings of the method share over all networks; only the read and the loss differ.

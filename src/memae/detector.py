@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +91,7 @@ class Detector:
         *,
         drop: Sequence[str] = (),
         categorical: Sequence[str] = (),
+        group: str | Sequence[Hashable] | None = None,
         skip_bad: bool = False,
         frame_rate: float | None = None,
         stream: bool | None = None,
@@ -106,6 +107,10 @@ class Detector:
             x: normal samples; a few anomalies among them do little harm, many do.
             drop: columns to leave out, here and when scoring.
             categorical: columns of numbers that are names of categories, such as codes and ports.
+            group: what belongs together, such as the photographs of one part: the threshold is then one for new
+                groups. Of a table the name of a column, which is no feature; of images "folder" for the folder that
+                each lies in, a regular expression with one group that is searched in its path, or a CSV file with the
+                columns `file,group`; of all kinds one value for each sample.
             skip_bad: leave out samples that cannot be read and count them in `facts["skipped"]`; else an error.
             frame_rate: frames per second of folders of frames; with it, a folder of images is read as video.
             stream: True encodes the rows of a table into a temporary file, False holds them in memory, None decides by
@@ -128,7 +133,7 @@ class Detector:
             source,
             self._settings.config(source.modality),
             self.seed,
-            FitOptions(dropped=drop, categorical=categorical, stream=stream),
+            FitOptions(dropped=drop, categorical=categorical, stream=stream, group=group),
             device=self.device,
             engine=self.engine,
             checkpoint=checkpoint,

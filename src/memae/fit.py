@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import torch
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.engine import Engine, choose, scoring_form
-from memae.modality import Artifact, FitOptions, Prepared, modality_of
+from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
 from memae.modality.interface import SHOWN_SKIPPED
-from memae.progress import Plan, Progress, tell
+from memae.progress import Plan, Progress, tell, within
 from memae.training.history import History
 from memae.training.loop import Device, local_seed
-from memae.training.phases import train_phases
-from memae.training.plan import fit_plan
+from memae.training.phases import fold_place, forget_training, holds_training, train_phases
+from memae.training.plan import cross_fit_plan, fit_plan
 from memae.types import Source
 
 __all__ = ["fit_artifact"]
@@ -48,35 +48,116 @@ def fit_artifact(
     modality = modality_of(config.network)
     tell(progress, Plan())
     prepared = modality.prepare(source, config, seed, options, progress)
-    started, shape = time.perf_counter(), prepared.preprocess.shape
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
-        torch.manual_seed(local_seed(seed))
-        config = modality.resolve(config, shape)
-        model = modality.build(config, shape, len(prepared.training))
-    if progress is not None:
+    place = Path(checkpoint) if checkpoint is not None else None
+    run = _Run(modality, config, device, engine, place, resume, progress)
+    return run.whole(prepared, seed) if not prepared.folds else run.cross_fitted(prepared, seed)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call of `fit_artifact`: what every training of it shares."""
+
+    modality: Modality
+    config: Config
+    device: Device
+    engine: Engine
+    checkpoint: Path | None
+    resume: bool
+    progress: Progress | None
+
+    def whole(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
+        """A model whose threshold comes from a held-out part."""
+        if self.progress is not None:
+            self.progress(self._plan(prepared, seed))
+        artifact, history = self._trained(prepared, seed)
+        return self._calibrated(artifact, prepared), history
+
+    def cross_fitted(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
+        """A model of all samples, whose threshold comes from models of the folds.
+
+        Where the training of a fold is interrupted, the model of the first fold, with the threshold of its own held-out
+        part, is the best so far.
+        """
+        folds, first = len(prepared.folds), None
+        if self.progress is not None:
+            self.progress(cross_fit_plan(self._plan(prepared, seed), folds))
+        if self.checkpoint and not self.resume:
+            forget_training(self.checkpoint)
+        normal: list[NormalScores] = []
+        groups: list[np.ndarray] = []
+        started = time.perf_counter()
+        for number, prepare in enumerate(prepared.folds, 1):
+            run, fold = self._fold(number, folds), prepare()
+            artifact, history = run._trained(fold, local_seed(seed, 5, number))
+            first = first or (artifact, fold, history)
+            if history.interrupted:
+                artifact, fold, _ = first
+                return run._calibrated(artifact, fold), history
+            normal.append(self.modality.normal_scores(artifact, fold.calibration, run.progress))
+            if fold.calibration_groups is not None:
+                groups.append(fold.calibration_groups)
+        artifact, history = replace(self, resume=self._resumes(self.checkpoint))._trained(prepared, seed)
+        artifact.facts["seconds"] = round(time.perf_counter() - started, 3)
+        artifact.facts["folds"] = folds
+        return self.modality.calibrate(artifact, normal, np.concatenate(groups) if groups else None), history
+
+    def _fold(self, number: int, folds: int) -> _Run:
+        """The run of one fold."""
+        place = self.checkpoint / fold_place(number) if self.checkpoint else None
+        told = within(self.progress, f"fold {number} of {folds}")
+        return replace(self, checkpoint=place, resume=self._resumes(place), progress=told)
+
+    def _resumes(self, place: Path | None) -> bool:
+        """Whether a training continues: those of a run that was interrupted have not all begun."""
+        if not (self.resume and place and self.checkpoint):
+            return self.resume
+        begun = holds_training(self.checkpoint) or any(self.checkpoint.glob(f"{fold_place('*')}/*/state.json"))
+        return holds_training(place) or not begun  # without any the training says so
+
+    def _trained(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
+        """A trained model, examined, without a threshold."""
+        started, modality = time.perf_counter(), self.modality
+        config, model = self._built(prepared, seed)
+        history = train_phases(
+            model,
+            config,
+            prepared.training,
+            prepared.validation,
+            seed,
+            initial_samples=modality.initial_samples,
+            initial_batch=modality.initial_batch,
+            small_step=modality.small_step,
+            device=self.device,
+            checkpoint=self.checkpoint,
+            resume=self.resume,
+            progress=self.progress,
+        )
+        facts = _facts(prepared, seed, time.perf_counter() - started, history, model)
+        facts["engine"] = str(choose(model, self.engine))
+        model = scoring_form(model, self.engine)
+        artifact = Artifact(config, prepared.preprocess, model, None, np.empty(0, dtype=np.int64), facts)
+        return modality.examine(artifact, prepared.whole, self.progress), history
+
+    def _calibrated(self, artifact: Artifact, prepared: Prepared) -> Artifact:
+        """The artifact with the threshold of the held-out part, if there is one."""
+        if not len(prepared.calibration):
+            return artifact
+        normal = self.modality.normal_scores(artifact, prepared.calibration, self.progress)
+        return self.modality.calibrate(artifact, [normal], prepared.calibration_groups)
+
+    def _built(self, prepared: Prepared, seed: int) -> tuple[Config, Autoencoder]:
+        """A fresh model, and the config with what the preset left open."""
+        shape = prepared.preprocess.shape
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
+            torch.manual_seed(local_seed(seed))
+            config = self.modality.resolve(self.config, shape)
+            return config, self.modality.build(config, shape, len(prepared.training))
+
+    def _plan(self, prepared: Prepared, seed: int) -> Plan:
+        config, model = self._built(prepared, seed)
         counts = prepared.counts
         like_whole = len(prepared.whole) * counts["calibration"] / counts["training"]
-        progress(fit_plan(model, config, prepared.training, prepared.whole, like_whole, device))
-    history = train_phases(
-        model,
-        config,
-        prepared.training,
-        prepared.validation,
-        seed,
-        initial_samples=modality.initial_samples,
-        initial_batch=modality.initial_batch,
-        small_step=modality.small_step,
-        device=device,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
-    )
-    facts = _facts(prepared, seed, time.perf_counter() - started, history, model)
-    facts["engine"] = str(choose(model, engine))
-    artifact = Artifact(
-        config, prepared.preprocess, scoring_form(model, engine), None, np.empty(0, dtype=np.int64), facts
-    )
-    return modality.calibrate(artifact, prepared, progress), history
+        return fit_plan(model, config, prepared.training, prepared.whole, like_whole, self.device)
 
 
 def _facts(prepared: Prepared, seed: int, seconds: float, history: History, model: Autoencoder) -> dict[str, Any]:
@@ -84,6 +165,7 @@ def _facts(prepared: Prepared, seed: int, seconds: float, history: History, mode
         # a path of other bytes than UTF-8 has no place in JSON as it is
         "origin": prepared.origin.encode(errors="surrogateescape").decode(errors="backslashreplace"),
         "samples": prepared.counts,
+        **({"groups": dict(prepared.groups)} if prepared.groups else {}),
         "skipped": {
             "count": len(prepared.skipped),
             "first": [list(map(str, s)) for s in prepared.skipped[:SHOWN_SKIPPED]],

@@ -6,12 +6,21 @@ With n calibration scores exchangeable with the normal samples to come, the conf
 
 is at most a with probability at most a (Vovk et al. 2005; Bates et al., Annals of Statistics 2023), so flagging
 p <= a holds the false-alarm rate at a. The least p-value is 1 / (n + 1): a rate below that cannot be promised.
+
+Samples of one group, such as the photographs of one part, resemble each other, so n of them are less evidence than n
+samples of their own. With G exchangeable groups, of which group g has the n_g scores c_gj, the p-value
+
+    p(s) = (1 + sum over g of #{ j : c_gj >= s } / n_g) / (G + 1)
+
+holds for a random sample of a new group (Dunn, Wasserman and Ramdas 2022; Lee, Barber and Willett 2023). Where each
+sample is its own group, the two are the same.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,33 +40,77 @@ class Threshold:
     false_alarm_rate: float
     calibration: np.ndarray
     """(n,) float64 scores of normal samples that no training saw, ascending."""
+    groups: np.ndarray | None = None
+    """(n,) int64: the number of the group of each of these scores; None: each is its own."""
 
     @classmethod
-    def fit(cls, scores: np.ndarray, false_alarm_rate: float | None = None) -> Threshold:
+    def fit(
+        cls, scores: np.ndarray, false_alarm_rate: float | None = None, groups: np.ndarray | None = None
+    ) -> Threshold:
         """The threshold behind scores of held-out normal samples.
 
         Args:
             scores: (n,) of normal samples that neither training nor early stopping saw.
-            false_alarm_rate: wanted share of normal samples flagged; None asks for 0.01, or for the least that
-                n samples can promise.
+            false_alarm_rate: wanted share of normal samples flagged; None asks for 0.01, or, without groups, for the
+                least that n samples can promise.
+            groups: (n,) the number of the group of each sample; None: each is its own.
 
         Raises:
-            ConfigError: n samples cannot promise the wanted rate.
+            ConfigError: there is no score; without groups, n samples cannot promise the wanted rate.
         """
-        rate = reachable_rate(len(scores), false_alarm_rate)
-        return cls(rate, np.sort(np.asarray(scores, dtype=np.float64)))
+        scores = np.asarray(scores, dtype=np.float64)
+        if groups is None or not len(scores):
+            return cls(reachable_rate(len(scores), false_alarm_rate), np.sort(scores))
+        order = np.argsort(scores, kind="stable")
+        rate = DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
+        return cls(rate, scores[order], np.asarray(groups, dtype=np.int64)[order])
 
     @property
     def value(self) -> float:
         """Scores above this are anomalies."""
-        p_values = np.arange(1, len(self.calibration) + 1) / (len(self.calibration) + 1)
-        allowed = np.count_nonzero(p_values <= self.false_alarm_rate)  # as floats, so that flags are p <= rate
-        return float(self.calibration[-allowed]) if allowed else math.inf
+        calibration = self.calibration
+        p_values = self._p_values(np.searchsorted(calibration, calibration, side="right"))  # just above each score
+        allowed = np.flatnonzero(p_values <= self.false_alarm_rate)
+        return float(calibration[allowed[0]]) if len(allowed) else self._too_few_value
+
+    @property
+    def group_count(self) -> int:
+        """G: of the groups behind the scores; each sample is its own where no groups were given."""
+        return len(self.calibration) if self.groups is None else len(np.unique(self.groups))
+
+    @property
+    def caveat(self) -> str | None:
+        """What to expect where there are too few groups for the wanted rate; None where it holds."""
+        groups, needed = self.group_count, needed_samples(self.false_alarm_rate)
+        if self.groups is None or groups >= needed:
+            return None
+        return (
+            f"{groups:,} held-out groups are too few to promise a false-alarm rate of {self.false_alarm_rate:g}, which "
+            f"takes {needed:,}; the threshold lies just above the highest held-out score, so expect at most "
+            f"{1 / (groups + 1):.2g} of the samples of a new group to be flagged, and fewer anomalies to be found"
+        )
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """(S,) conformal p-values of scores (S,): small where a normal sample rarely scores so high."""
-        above = len(self.calibration) - np.searchsorted(self.calibration, scores, side="left")
-        return (1 + above) / (len(self.calibration) + 1)
+        return self._p_values(np.searchsorted(self.calibration, scores, side="left"))
+
+    def _p_values(self, places: np.ndarray) -> np.ndarray:
+        """(S,) of scores that lie before these places (S,) of the calibration scores."""
+        p_values: np.ndarray = (1 + self._above[places]) / (self.group_count + 1)
+        return p_values
+
+    @cached_property
+    def _above(self) -> np.ndarray:
+        """(n + 1,) the sum over the groups of the share of their scores from each place of `calibration` on."""
+        if self.groups is None:
+            return np.arange(len(self.calibration), -1, -1)
+        _, group, sizes = np.unique(self.groups, return_inverse=True, return_counts=True)
+        return np.append(np.cumsum(1 / sizes[group[::-1]])[::-1], 0.0)
+
+    @property
+    def _too_few_value(self) -> float:
+        """The value where no score has a p-value as low as the wanted rate."""
+        return math.inf if self.groups is None else float(self.calibration[-1])
 
     def flags(self, scores: np.ndarray) -> np.ndarray:
         """(S,) bool: the anomalies, which are the scores above `value`, where the p-value is at most the rate."""
@@ -92,7 +145,9 @@ def reachable_rate(samples: int, wanted: float | None) -> float:
     return wanted
 
 
-def check_parts(training: int, validation: int, calibration: int, config: Config, what: str) -> None:
+def check_parts(
+    training: int, validation: int, calibration: int, config: Config, what: str, *, grouped: bool = False
+) -> None:
     """Fails before a training whose three parts are too small for what `config` asks of them.
 
     Args:
@@ -101,6 +156,7 @@ def check_parts(training: int, validation: int, calibration: int, config: Config
         calibration: samples that set the threshold.
         config: of the training.
         what: the source and its size, for the message.
+        grouped: the threshold comes from groups, which have one of their own where they are too few.
 
     Raises:
         DataError: too few samples.
@@ -119,7 +175,8 @@ def check_parts(training: int, validation: int, calibration: int, config: Config
             "normal ones"
         )
     if calibration:
-        reachable_rate(calibration, wanted)
+        if not grouped:
+            reachable_rate(calibration, wanted)
     elif wanted is not None:
         raise ConfigError(
             f"threshold.false_alarm_rate = {wanted:g} needs held-out samples: raise "

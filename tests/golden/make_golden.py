@@ -131,7 +131,11 @@ def thin(detector: Detector, normal: VideoSource) -> None:
             weight[weight.abs() < least] = 0
             weight.copy_(weight.bfloat16())
     prepared = prepare(normal, detector.config, detector.seed)
-    detector._artifact = detector.modality.calibrate(detector._fitted, prepared, None)
+    modality, artifact = detector.modality, detector._fitted
+    artifact = modality.examine(artifact, prepared.whole, None)
+    detector._artifact = modality.calibrate(
+        artifact, [modality.normal_scores(artifact, prepared.calibration, None)]
+    )
 
 
 def pack(file: Path) -> None:

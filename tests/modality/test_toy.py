@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -97,6 +97,10 @@ class WindowPredictor(SamplePredictor[Any]):
         return {"x": encoded[place].numpy(), "reconstruction": measured.rebuilt.x[row].numpy()}
 
 
+class NormalWindows(NamedTuple):
+    scores: np.ndarray
+
+
 class SeriesModality(Modality):
     name, unit, sample, this, files = "series", "windows", "window", "this is a series", ".series"
     Settings, Preprocess, networks = SeriesConfig, Scale, ("series",)
@@ -129,10 +133,15 @@ class SeriesModality(Modality):
             fully_connected(widths), memory_of(config, 8, 40, samples), fully_connected(widths[::-1])
         )
 
-    def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Any) -> Artifact:
-        scorer = self._scorer(artifact)
-        threshold = Threshold.fit(scorer.scores(prepared.calibration), artifact.config.threshold.false_alarm_rate)
-        return replace(artifact, threshold=threshold, uses=count_uses(scorer, prepared.whole, lambda *_: None))
+    def examine(self, artifact: Artifact, training: Any, progress: Any) -> Artifact:
+        return replace(artifact, uses=count_uses(self._scorer(artifact), training, lambda *_: None))
+
+    def normal_scores(self, artifact: Artifact, calibration: Any, progress: Any) -> NormalWindows:
+        return NormalWindows(self._scorer(artifact).scores(calibration))
+
+    def calibrate(self, artifact: Artifact, normal: Sequence[Any], groups: Any = None) -> Artifact:
+        scores, rate = np.concatenate([part.scores for part in normal]), artifact.config.threshold.false_alarm_rate
+        return replace(artifact, threshold=Threshold.fit(scores, rate, groups))
 
     def predict(self, artifact: Artifact, source: Any, request: Any, done: Any, progress: Any) -> Iterator[Any]:
         return WindowPredictor(artifact, self._scorer(artifact), request, done, progress).predictions(source)

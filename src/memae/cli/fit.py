@@ -38,6 +38,15 @@ def fit(
             "The numbers of this column are names of categories, such as codes or ports. May be given again.",
         ),
     ] = None,
+    group: Annotated[
+        str | None,
+        option(
+            "--group COLUMN|folder|REGEX|FILE.csv",
+            "What belongs together and is never divided: the photographs of one part, the rows of one host. A column "
+            "of a table; of images their folder, a regular expression with one group, or a CSV file with the columns "
+            "file,group. The false-alarm rate then holds for new groups.",
+        ),
+    ] = None,
     false_alarm_rate: Annotated[
         float | None,
         option(
@@ -120,6 +129,7 @@ def fit(
             options.x_from(sources),
             drop=drop or (),
             categorical=categorical or (),
+            group=group,
             skip_bad=skip_bad,
             frame_rate=options.check_rate(frame_rate),
             checkpoint=checkpoint,

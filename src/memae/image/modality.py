@@ -17,7 +17,7 @@ from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, Im
 from memae.image.evaluate import evaluate
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec, is_pattern
-from memae.image.predict import calibrate, predict
+from memae.image.predict import calibrate, examine, normal_scores, predict
 from memae.image.prepare import prepare
 from memae.image.preprocess import ImagePreprocess
 from memae.image.scoring import ImageReference, map_threshold
@@ -46,6 +46,8 @@ class ImageModality(Modality):
     # each is explained where it is written
     preset = staticmethod(preset)
     prepare = staticmethod(prepare)
+    examine = staticmethod(examine)
+    normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
     map_threshold = staticmethod(map_threshold)

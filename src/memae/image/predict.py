@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -20,12 +20,12 @@ from memae.image.dataset import StoredImages
 from memae.image.maps import anomaly_map, map_maximum
 from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
 from memae.image.tiles import OwnSizeImages, Tiles
-from memae.modality import Artifact, Prepared, Request
+from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.threshold import Threshold
 from memae.types import Encoded, Explanation, Key, Prediction, Skipped
 
-__all__ = ["calibrate", "predict"]
+__all__ = ["calibrate", "examine", "normal_scores", "predict"]
 
 CHUNK_TILED = 64  # images that are cut into tiles whose scores are given back at a time
 ENCODED_BYTES = 3 * BATCH_BYTES  # of images, encoded, that are explained at a time
@@ -36,21 +36,32 @@ def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Sco
     return Scorer(artifact.model, map_settings(artifact), BatchLimit(action, progress))
 
 
-def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
-    """The artifact with its use counts, mean training error, threshold and the scale of its maps."""
-    artifact = _examined(artifact, prepared.whole, progress)
-    if not len(prepared.calibration):
-        return artifact
-    if isinstance(prepared.calibration, OwnSizeImages):
-        scores, maxima = _tiled_scores(artifact, prepared.calibration, progress)
-    else:
-        scores, maxima = _scores(artifact, prepared.calibration, progress)
-    rate = artifact.config.threshold.false_alarm_rate
-    reference = replace(artifact.reference, maxima=maxima)
-    return replace(artifact, threshold=Threshold.fit(scores, rate), reference=reference)
+@dataclass(frozen=True)
+class NormalImages:
+    """What a model found in held-out normal images."""
+
+    scores: np.ndarray
+    """(n,) of each image."""
+    maxima: np.ndarray
+    """(n,) of the anomaly map of each."""
 
 
-def _examined(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
+def normal_scores(artifact: Artifact, calibration: Any, progress: Progress | None) -> NormalImages:
+    """The scores of held-out normal images, and the maxima of their maps."""
+    if isinstance(calibration, OwnSizeImages):
+        return NormalImages(*_tiled_scores(artifact, calibration, progress))
+    return NormalImages(*_scores(artifact, calibration, progress))
+
+
+def calibrate(artifact: Artifact, normal: Sequence[NormalImages], groups: np.ndarray | None = None) -> Artifact:
+    """The artifact with its threshold and the scale of its maps."""
+    scores, maxima = (np.concatenate([getattr(part, name) for part in normal]) for name in ("scores", "maxima"))
+    threshold = Threshold.fit(scores, artifact.config.threshold.false_alarm_rate, groups)
+    maxima = maxima[np.argsort(scores, kind="stable")]  # beside the groups of the threshold
+    return replace(artifact, threshold=threshold, reference=replace(artifact.reference, maxima=maxima))
+
+
+def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
     """The artifact with the usage counts of its items and the mean training error, both from its training images."""
     settings, model = ImageConfig.of(artifact.config), artifact.model
     artifact = replace(artifact, reference=ImageReference(np.empty(0)))

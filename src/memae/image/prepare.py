@@ -7,6 +7,7 @@ look alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,10 +21,11 @@ from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, store_own_size
 from memae.modality import FitOptions, Prepared
+from memae.modality.groups import groups_of_files
 from memae.progress import Progress, Warn, stage, tell
 from memae.training.loop import local_seed
-from memae.training.split import Split, counted, split
-from memae.types import Encoded, readable
+from memae.training.split import Split, counted, counted_groups, split
+from memae.types import EVERYTHING, Encoded, Skipped, readable
 
 __all__ = ["prepare"]
 
@@ -37,6 +39,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         source = source.own_size() if settings.tile_px else source.sized(settings.size_px)
         for note in source.notes:
             tell(progress, Warn(note))  # such as another size: before a long training, and not behind it alone
+    groups = None if options.group is None else _groups(source, options.group)
     on_disk = isinstance(source, ImageSource) and not settings.tile_px and source.bytes > MEMORY_BYTES
     images: Any
     if settings.tile_px:
@@ -45,7 +48,8 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         images, skipped = store(source, progress)
     else:
         images, skipped = readable(collect(source, progress))
-    parts = split(len(images), config, seed, images.origin)
+    groups = groups if groups is None else groups[_kept(source, skipped, len(groups))]
+    parts = split(len(images), config, seed, images.origin, groups)
     if settings.tile_px:
         preprocess, encoded = _tiles(images, parts, settings, seed)
     else:
@@ -61,7 +65,24 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         origin=images.origin,
         skipped=skipped,
         notes=getattr(source, "notes", ()),
+        calibration_groups=None if groups is None else groups[parts.calibration.numpy()],
+        groups=None if groups is None else counted_groups(groups, parts),
     )
+
+
+def _groups(source: Any, group: Any) -> np.ndarray:
+    """The groups of all images, also of those that cannot be read."""
+    if isinstance(source, ImageSource):
+        return groups_of_files(group, source.keys, source.origin, source.paths)
+    return groups_of_files(group, [key for part in source.chunks(EVERYTHING) for key in part.keys], source.origin)
+
+
+def _kept(source: Any, skipped: Sequence[Skipped], images: int) -> np.ndarray:
+    """(S,) bool: the images that could be read."""
+    if not skipped:
+        return np.ones(images, dtype=bool)
+    bad = {one.key for one in skipped}
+    return np.array([key not in bad for key in source.keys])
 
 
 _Parts: TypeAlias = tuple[Encoded, Encoded | None, Any]

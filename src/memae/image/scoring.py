@@ -149,7 +149,7 @@ def map_threshold(artifact: Artifact) -> float:
     maxima = artifact.reference.maxima
     if not len(maxima):
         return FORMER_MAP_THRESHOLD * threshold.value
-    return Threshold.fit(maxima, threshold.false_alarm_rate).value
+    return Threshold.fit(maxima, threshold.false_alarm_rate, threshold.groups).value
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,11 @@ class ImageSource:
         """(S,) keys of all images, including unreadable ones."""
         return [file.key for file in self._files]
 
+    @property
+    def paths(self) -> list[Path]:
+        """(S,) where they lie."""
+        return [file.path for file in self._files]
+
     def size_of(self, key: Key) -> tuple[int, int]:
         """(height, width) px of the image of a key at its own size, upright.
 

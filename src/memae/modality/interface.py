@@ -12,9 +12,19 @@ from torch import Tensor
 from memae.autoencoder import Autoencoder
 from memae.config import Config, KindSettings
 from memae.errors import DataError
-from memae.modality.values import Artifact, Description, FitOptions, Judged, Prepared, Request, Summary, WriteRows
+from memae.modality.values import (
+    Artifact,
+    Description,
+    FitOptions,
+    Judged,
+    NormalScores,
+    Prepared,
+    Request,
+    Summary,
+    WriteRows,
+)
 from memae.progress import Done, Progress
-from memae.types import Key, Prediction, Skipped, Source
+from memae.types import Encoded, Key, Prediction, Skipped, Source
 
 __all__ = ["SHOWN_SKIPPED", "Modality"]
 
@@ -118,8 +128,34 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def calibrate(self, artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
-        """The artifact of a trained model with its use counts, its reference and its threshold."""
+    def examine(self, artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
+        """The artifact of a trained model with its use counts, and what its reference takes from training samples.
+
+        Args:
+            artifact: of a trained model.
+            training: `Prepared.whole`.
+            progress: told how far the work is.
+        """
+
+    @abstractmethod
+    def normal_scores(self, artifact: Artifact, calibration: Any, progress: Progress | None) -> NormalScores:
+        """The scores of held-out normal samples, and what else of them the reference needs.
+
+        Args:
+            artifact: examined.
+            calibration: `Prepared.calibration`, of which the model saw none.
+            progress: told how far the work is.
+        """
+
+    @abstractmethod
+    def calibrate(self, artifact: Artifact, normal: Sequence[Any], groups: np.ndarray | None = None) -> Artifact:
+        """The examined artifact with its threshold and its reference.
+
+        Args:
+            artifact: examined.
+            normal: the `normal_scores` of the held-out part, or of each fold.
+            groups: (n,) the number of the group of each score, end to end; None: each is its own.
+        """
 
     # a fitted model
 

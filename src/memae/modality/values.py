@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -22,6 +22,7 @@ __all__ = [
     "Description",
     "FitOptions",
     "Judged",
+    "NormalScores",
     "Prepared",
     "Preprocess",
     "Reference",
@@ -41,6 +42,15 @@ class Preprocess(Protocol):
 
     def model_dump(self) -> dict[str, Any]:
         """Plain values for config.json."""
+        ...
+
+
+class NormalScores(Protocol):
+    """What a model found in held-out normal samples."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(n,) float64, one for each sample."""
         ...
 
 
@@ -73,6 +83,13 @@ class Prepared:
     """Bad samples that the source was asked to leave out."""
     notes: tuple[str, ...] = ()
     """What the owner of the data should know."""
+    calibration_groups: np.ndarray | None = None
+    """(n,) int: the number of the group of each calibration sample; None: each sample is its own group."""
+    folds: tuple[Callable[[], Prepared], ...] = ()
+    """Cross-fitting: each gives a smaller one, with preprocessing of its own, that trains on the groups of the other
+    folds and has its own groups for calibration. Then `training` is everything, and `calibration` is empty."""
+    groups: Mapping[str, int] | None = None
+    """The groups of all samples and of each part, named as in `counts`, beside "all"; None without groups."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,9 @@ class FitOptions:
     """Columns of numbers that name categories."""
     stream: bool | None = None
     """Encode into a temporary file in passes over the source (True), in memory (False), or by size (None)."""
+    group: str | Sequence[Hashable] | None = None
+    """What belongs together, and is never divided: the name of a column, "folder", a regular expression with one group,
+    a CSV file with the columns file and group, or one value for each sample. See `memae.modality.groups`."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from memae.errors import WriteError
@@ -44,7 +44,7 @@ _EVENTS = [
     "Stage",
     "Warn",
 ]
-__all__ = [*_EVENTS, *_HOME, "several", "stage", "tell"]  # noqa: PLE0604  all are strings
+__all__ = [*_EVENTS, *_HOME, "several", "stage", "tell", "within"]  # noqa: PLE0604  all are strings
 
 
 class Event:
@@ -175,6 +175,22 @@ def tell(progress: Progress | None, event: Event) -> None:
     """Sends an event, if somebody listens."""
     if progress is not None:
         progress(event)
+
+
+def within(progress: Progress | None, place: str) -> Progress | None:
+    """The same callback, told of each stage with a place before its name, such as "fold 1 of 2, training"."""
+    if progress is None:
+        return None
+
+    def told(event: Event) -> None:
+        if isinstance(event, Stage):
+            progress(replace(event, name=f"{place}, {event.name}"))
+        elif isinstance(event, End):
+            progress(End(replace(event.stage, name=f"{place}, {event.stage.name}")))
+        else:
+            progress(event)
+
+    return told
 
 
 def several(*callbacks: Progress) -> Progress:

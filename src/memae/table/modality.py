@@ -21,7 +21,7 @@ from memae.table.csv import CsvSource
 from memae.table.networks import fully_connected
 from memae.table.prepare import prepare
 from memae.table.schema import TablePreprocess
-from memae.table.scoring import calibrate, predict
+from memae.table.scoring import calibrate, examine, normal_scores, predict
 from memae.table.source import (
     TABLE_SUFFIXES,
     ArrowSource,
@@ -53,6 +53,8 @@ class TableModality(Modality):
     # each is explained where it is written
     preset = staticmethod(preset)
     prepare = staticmethod(prepare)
+    examine = staticmethod(examine)
+    normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
 

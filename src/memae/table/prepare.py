@@ -20,14 +20,15 @@ from torch import Tensor
 from memae.config import Config
 from memae.errors import ConfigError, DataError
 from memae.modality import FitOptions, Prepared
+from memae.modality.groups import groups_of_values
 from memae.progress import Progress, stage
 from memae.table.config import TableConfig
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, hints, survey
 from memae.table.schema import TablePreprocess
-from memae.table.source import Table
-from memae.training.split import counted, split
+from memae.table.source import ColumnSource, Table
+from memae.training.split import counted, counted_groups, split
 from memae.types import Encoded, Skipped, Source, count
 
 __all__ = ["prepare"]
@@ -49,6 +50,11 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         ConfigError: a false-alarm rate that so few rows cannot promise, or equal rows are to be dropped from a stream.
     """
     settings, categorical = TableConfig.of(config), options.categorical
+    grouped = isinstance(options.group, str)
+    dropped = (*options.dropped, str(options.group)) if grouped else options.dropped
+    numbered = None if options.group is None else _groups(source, options)
+    if grouped:
+        source = source.without([str(options.group)])
     if isinstance(source, CsvSource):
         source = source.as_text(categorical)
     streamed = _is_large(source) if options.stream is None else options.stream
@@ -61,26 +67,68 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     rows = _Rows(source, streamed, progress)
     missing = survey(rows.first_pass(), categorical)
     readable = rows.readable()
-    train, validation, calibration = (readable[part] for part in split(len(readable), config, seed, source.origin))
+    groups = None if numbered is None else numbered.checked(readable.numpy(), source.origin)
+    parts = split(len(readable), config, seed, source.origin, groups)
+    train, validation, calibration = (readable[part] for part in parts)
     if once:  # early stopping should weigh rows as the training does
         train, validation = rows.each_once(train), rows.each_once(validation)
     summary = TableSummary(settings.number_scale, categorical)
     for table in rows.training_part(train):
         summary.add(table)
-    preprocess = summary.preprocess(source.origin, options.dropped, missing)
+    preprocess = summary.preprocess(source.origin, dropped, missing)
     check_varied(preprocess, source.origin)
-    parts = rows.encoded(preprocess, (train, validation, calibration))
+    x = rows.encoded(preprocess, (train, validation, calibration))
     return Prepared(
         preprocess=preprocess,
-        training=parts[0],
-        whole=parts[0],
-        validation=parts[1] if len(validation) else None,
-        calibration=parts[2],
+        training=x[0],
+        whole=x[0],
+        validation=x[1] if len(validation) else None,
+        calibration=x[2],
         counts=counted(len(train), len(validation), len(calibration)),
         origin=source.origin,
         skipped=tuple(rows.skipped.values()),
         notes=(*getattr(source, "notes", ()), *hints(preprocess)),
+        calibration_groups=None if groups is None else groups[parts.calibration.numpy()],
+        groups=None if groups is None else counted_groups(groups, parts),
     )
+
+
+@dataclass(frozen=True)
+class _RowGroups:
+    """The group of each row, bad ones among them."""
+
+    numbers: np.ndarray
+    """(S,) int64; -1 is no group."""
+    column: str = ""
+
+    def checked(self, rows: np.ndarray, origin: str) -> np.ndarray:
+        """(B,) the groups of the rows of an index.
+
+        Raises:
+            DataError: a row has none.
+        """
+        found: np.ndarray = self.numbers[rows]
+        if missing := int((found < 0).sum()):
+            first = int(rows[(found < 0).argmax()])
+            raise DataError(
+                f"{origin}: the group column {self.column!r} has no value in {missing:,} rows, the first of them row "
+                f"{first}; fill it in (a row that belongs to no other gets a value of its own), or remove these rows"
+            )
+        return found
+
+
+def _groups(source: Any, options: FitOptions) -> _RowGroups:
+    if not isinstance(options.group, str):
+        samples = sum(len(table) for table in source.chunks(CHUNK_ROWS))
+        return _RowGroups(groups_of_values(options.group or (), samples, source.origin))
+    column = options.group
+    if column in options.categorical:
+        raise ConfigError(f"{source.origin}: column {column!r} is the group, and so no feature; name it once")
+    if isinstance(source, ColumnSource):
+        numbers, texts = source.numbered(column)
+    else:
+        texts, numbers = np.unique(source.labels(column), return_inverse=True)
+    return _RowGroups(np.where(texts[numbers] == "", -1, numbers), column)
 
 
 def _is_large(source: Source) -> bool:

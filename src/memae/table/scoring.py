@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,14 +13,14 @@ from memae.autoencoder import Reconstruction
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, SamplePredictor, Scorer, count_uses
 from memae.losses import squared_error
-from memae.modality import Artifact, Prepared, Request
+from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.table.schema import TablePreprocess
 from memae.table.source import Table
 from memae.threshold import Threshold
 from memae.types import Encoded, Prediction
 
-__all__ = ["RowErrors", "calibrate", "predict", "scorer_of"]
+__all__ = ["RowErrors", "calibrate", "examine", "normal_scores", "predict", "scorer_of"]
 
 ROWS_FOR_THREADS = 4096  # that are worth a second thread
 
@@ -51,17 +51,33 @@ def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Sco
     return Scorer(artifact.model, row_errors, BatchLimit(action, progress), numbers, ROWS_FOR_THREADS)
 
 
-def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
-    """The artifact with the use counts of its items and its threshold."""
-    if artifact.model.memory is not None:
-        with stage(progress, "counting the use of items", "samples", len(prepared.whole)) as done:
-            scorer = scorer_of(artifact, "counting the use of items by", progress)
-            artifact = replace(artifact, uses=count_uses(scorer, prepared.whole, done))
-    if not len(prepared.calibration):
+@dataclass(frozen=True)
+class NormalRows:
+    """What a model found in held-out normal rows."""
+
+    scores: np.ndarray
+    """(n,) of each row."""
+
+
+def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
+    """The artifact with the use counts of its items."""
+    if artifact.model.memory is None:
         return artifact
-    with stage(progress, "setting the threshold", "samples", len(prepared.calibration)) as done:
-        scores = scorer_of(artifact, "setting the threshold from", progress).scores(prepared.calibration, done)
-    return replace(artifact, threshold=Threshold.fit(scores, artifact.config.threshold.false_alarm_rate))
+    with stage(progress, "counting the use of items", "samples", len(training)) as done:
+        scorer = scorer_of(artifact, "counting the use of items by", progress)
+        return replace(artifact, uses=count_uses(scorer, training, done))
+
+
+def normal_scores(artifact: Artifact, calibration: Encoded, progress: Progress | None) -> NormalRows:
+    """The scores of held-out normal rows."""
+    with stage(progress, "setting the threshold", "samples", len(calibration)) as done:
+        return NormalRows(scorer_of(artifact, "setting the threshold from", progress).scores(calibration, done))
+
+
+def calibrate(artifact: Artifact, normal: Sequence[NormalRows], groups: np.ndarray | None = None) -> Artifact:
+    """The artifact with its threshold."""
+    scores, rate = np.concatenate([part.scores for part in normal]), artifact.config.threshold.false_alarm_rate
+    return replace(artifact, threshold=Threshold.fit(scores, rate, groups))
 
 
 def predict(

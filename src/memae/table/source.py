@@ -111,6 +111,20 @@ class ColumnSource(ABC):
         parts = [_as_text(columns[name]) for columns in self._read([name], BATCH_ROWS)]
         return np.concatenate([np.empty(0, dtype=str), *parts])
 
+    def numbered(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A column as (S,) the number of the text of each row, and the texts; as `labels`, but for large tables.
+
+        Raises:
+            DataError: no such column.
+        """
+        self._check([name])
+        known: dict[str, int] = {}
+        parts = [np.empty(0, dtype=np.int64)]
+        for columns in self._read([name], BATCH_ROWS):
+            texts, places = np.unique(_as_text(columns[name]), return_inverse=True)
+            parts.append(np.array([known.setdefault(text, len(known)) for text in texts.tolist()])[places])
+        return np.concatenate(parts), np.array(list(known), dtype=str)
+
     def without(self, names: Sequence[str]) -> Self:
         """The rows without these columns.
 

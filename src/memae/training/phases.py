@@ -22,7 +22,7 @@ from memae.training.loop import Device, local_seed, train
 from memae.training.objective import ReconstructionObjective
 from memae.types import Encoded, fitting
 
-__all__ = ["forget_training", "train_phases"]
+__all__ = ["fold_place", "forget_training", "holds_training", "train_phases"]
 
 CHECKPOINTS = "warmup", "main"  # the phases that are resumed
 INITIAL_BYTES = 256 << 20  # of input per forward pass that the memory is started from
@@ -138,9 +138,21 @@ def _in_parts(
 
 
 def forget_training(checkpoint: Path) -> None:
-    """Removes the state of a training that was saved in `checkpoint`; the directory itself stays."""
-    for part in CHECKPOINTS:
-        shutil.rmtree(checkpoint / part, ignore_errors=True)
+    """Removes the states of trainings that were saved in `checkpoint`, also of folds; the directory itself stays."""
+    for place in (checkpoint / part for part in CHECKPOINTS):
+        shutil.rmtree(place, ignore_errors=True)
+    for place in checkpoint.glob(fold_place("*")):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def fold_place(number: object) -> str:
+    """The folder below a checkpoint for the training of a fold."""
+    return f"fold_{number}"
+
+
+def holds_training(checkpoint: Path) -> bool:
+    """Whether the state of a training was saved there; not of one of its folds."""
+    return any((checkpoint / part / "state.json").exists() for part in CHECKPOINTS)
 
 
 def _checkpoints(
@@ -156,5 +168,6 @@ def _checkpoints(
     if resume and not (warm.exists() or main.exists()):
         raise ConfigError(f"{path}: holds no training to resume; leave `resume=True` out to start one")
     if not resume:
-        forget_training(Path(path))
+        warm.remove()
+        main.remove()
     return warm, main

@@ -16,7 +16,7 @@ from memae.training.loop import Device
 from memae.training.steps import epochs_of
 from memae.types import Encoded, fitting
 
-__all__ = ["fit_plan"]
+__all__ = ["cross_fit_plan", "fit_plan"]
 
 TIMED_SAMPLES, TIMED_BYTES = 256, 4 << 20  # that go through the network once to see how long that takes
 TRAINING_PASSES = 3  # the forward pass, and two for the gradients of inputs and weights
@@ -61,6 +61,26 @@ def fit_plan(
         Planned("setting the threshold", calibration * whole_s),
     )
     return Plan(tuple(stage for stage in stages if stage.seconds))
+
+
+def cross_fit_plan(whole: Plan, folds: int) -> Plan:
+    """The plan of a cross-fit: the stages of each fold, and those of the training on all samples.
+
+    Args:
+        whole: the plan of the last model, with a threshold from the samples of all folds.
+        folds: how many.
+    """
+    share, last = 1 - 1 / folds, "setting the threshold"
+    stages = tuple(
+        Planned(
+            f"fold {number} of {folds}, {stage.name}",
+            stage.seconds * (1 / folds if stage.name == last else share),
+            stage.training,
+        )
+        for number in range(1, folds + 1)
+        for stage in whole.stages
+    )
+    return Plan((*stages, *(stage for stage in whole.stages if stage.name != last)))
 
 
 def _start_s(model: Autoencoder, config: Config) -> float:

@@ -35,7 +35,15 @@ from memae.video.events import EventRule, EventThreshold, fit_event_threshold
 from memae.video.networks import clip_decoder, clip_encoder, encoded_clip
 from memae.video.paths import VIDEO_SUFFIXES, holds_videos
 from memae.video.pipeline import Outputs, score_videos
-from memae.video.predict import VideoReference, calibrate, predict, region_level, scored_frames
+from memae.video.predict import (
+    VideoReference,
+    calibrate,
+    examine,
+    normal_scores,
+    predict,
+    region_level,
+    scored_frames,
+)
 from memae.video.prepare import prepare as prepare_clips
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import ScoredFrame
@@ -70,6 +78,8 @@ class VideoModality(Modality):
 
     # each is explained where it is written
     preset = staticmethod(preset)
+    examine = staticmethod(examine)
+    normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
     map_level = staticmethod(region_level)
@@ -99,7 +109,7 @@ class VideoModality(Modality):
         if isinstance(source, VideoSource):
             settings = VideoConfig.of(config)
             source = source.resized(settings.height, settings.width)
-        return prepare_clips(source, config, seed, progress)
+        return prepare_clips(source, config, seed, progress, options.group)
 
     def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
         """A fresh model for encoded clips (1, T, H, W)."""

@@ -14,17 +14,17 @@ from torch import Tensor
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, Scorer, count_uses, p_value
 from memae.errors import MemaeError
-from memae.modality import Artifact, Prepared, Request
+from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.threshold import Threshold
-from memae.types import Explanation, ItemUse, Prediction
+from memae.types import Encoded, Explanation, ItemUse, Prediction
 from memae.video.config import VideoConfig
 from memae.video.events import ScoreSeries
 from memae.video.frames import FrameKey, Frames
 from memae.video.pipeline import score_frames
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 
-__all__ = ["VideoReference", "calibrate", "predict", "region_level", "scored_frames"]
+__all__ = ["VideoReference", "calibrate", "examine", "normal_scores", "predict", "region_level", "scored_frames"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class VideoReference:
     """Scores of the segments that the threshold was set from."""
     maxima: np.ndarray = field(default_factory=lambda: np.empty(0))
     """(n,) the maximum of the anomaly map of each of their frames; empty in old models."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(n,) of all frames, end to end."""
+        return np.concatenate([np.empty(0), *(series.scores for series in self.series)])
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the reference, by their names in a model file."""
@@ -64,22 +69,30 @@ class _Read(Measured):
         return np.zeros(len(self.rebuilt.x))
 
 
-def calibrate(artifact: Artifact, prepared: Prepared, progress: Progress | None) -> Artifact:
-    """The artifact with the use counts of its items, the scores of normal video and its threshold."""
+def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
+    """The artifact with the use counts of its items."""
     artifact = replace(artifact, reference=VideoReference())
-    if artifact.model.memory is not None:
-        limit = BatchLimit("counting the use of items by", progress)
-        scorer = Scorer(artifact.model, lambda _, rebuilt: _Read(rebuilt), limit)
-        with stage(progress, "counting the use of items", "clips", len(prepared.whole)) as done:
-            artifact = replace(artifact, uses=count_uses(scorer, prepared.whole, done))
-    if not prepared.calibration:
+    if artifact.model.memory is None:
         return artifact
-    frames = sum(len(segment) for segment in prepared.calibration)
+    limit = BatchLimit("counting the use of items by", progress)
+    scorer = Scorer(artifact.model, lambda _, rebuilt: _Read(rebuilt), limit)
+    with stage(progress, "counting the use of items", "clips", len(training)) as done:
+        return replace(artifact, uses=count_uses(scorer, training, done))
+
+
+def normal_scores(artifact: Artifact, calibration: Sequence[Frames], progress: Progress | None) -> VideoReference:
+    """The scores of segments of held-out normal video, and the maxima of their maps."""
+    frames = sum(len(segment) for segment in calibration)
     with stage(progress, "setting the threshold", "frames", frames) as done:
-        normal = _score_normal(artifact, prepared.calibration, done)
-    scores = np.concatenate([series.scores for series in normal.series])
-    threshold = Threshold.fit(scores, artifact.config.threshold.false_alarm_rate)
-    return replace(artifact, threshold=threshold, reference=normal)
+        return _score_normal(artifact, calibration, done)
+
+
+def calibrate(artifact: Artifact, normal: Sequence[VideoReference], groups: np.ndarray | None = None) -> Artifact:
+    """The artifact with the scores of normal video and its threshold."""
+    series = tuple(one for part in normal for one in part.series)
+    reference = VideoReference(series, np.concatenate([part.maxima for part in normal]))
+    threshold = Threshold.fit(reference.scores, artifact.config.threshold.false_alarm_rate, groups)
+    return replace(artifact, threshold=threshold, reference=reference)
 
 
 def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:

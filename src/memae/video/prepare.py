@@ -6,7 +6,7 @@ videos, else the last segment of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from memae.config import Config
+from memae.errors import ConfigError
 from memae.modality import Prepared
 from memae.progress import Progress
 from memae.threshold import check_parts
@@ -30,13 +31,23 @@ __all__ = ["prepare"]
 MANY_VIDEOS = 10  # from here on whole videos are held out
 
 
-def prepare(source: FrameReader, config: Config, seed: int, progress: Progress | None = None) -> Prepared:
+def prepare(
+    source: FrameReader,
+    config: Config,
+    seed: int,
+    progress: Progress | None = None,
+    group: str | Sequence[Hashable] | None = None,
+) -> Prepared:
     """All frames of a source, at the size of the network, in parts of the shares that `config` names.
+
+    `group` is `memae.modality.FitOptions.group`, of videos.
 
     Raises:
         DataError: frames that cannot be used, or too few.
         ConfigError: a false-alarm rate that so few frames cannot promise.
     """
+    if group is not None:
+        raise ConfigError(f"{source.origin}: `group` is for images and tables as yet; leave it out")
     video = VideoConfig.of(config)
     preprocess = VideoPreprocess(
         clip_length=video.clip_length, height=video.height, width=video.width, input=video.input
