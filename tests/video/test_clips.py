@@ -215,6 +215,36 @@ def test_a_clip_is_given_as_soon_as_one_more_frame_is_there() -> None:
     assert asked == 5
 
 
+@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize("chunk", [1, 3, 20, 1000])
+def test_batches_are_the_clips_of_one_chunk_at_a_time(chunk: int, dilation: int) -> None:
+    windows, videos = (
+        Windows(4, 2, dilation),
+        [numbered(count, first) for count, first in ((21, 0), (2, 30), (40, 60))],
+    )
+    chunks = [
+        frames_of(video[start : start + chunk], str(name), start)
+        for name, video in enumerate(videos)
+        for start in range(0, len(video), chunk)
+    ]
+    asked = 0
+
+    def counted() -> Iterator[Frames]:
+        nonlocal asked
+        for each in chunks:
+            asked += 1
+            yield each
+
+    alone = [(asked, clip) for clip in windows.clips(counted())]
+    asked = 0
+    batches = [(asked, batch) for batch in windows.batches(counted(), 3)]
+    assert plain([clip for _, batch in batches for clip in batch]) == plain([clip for _, clip in alone])
+    # each clip is there after as many chunks as if it were asked for alone
+    assert [chunks for chunks, batch in batches for _ in batch] == [chunks for chunks, _ in alone]
+    most = max(len(batch) for _, batch in batches)
+    assert most == 3 if chunk >= 20 else most <= 3
+
+
 def test_training_clips_lie_within_their_pieces() -> None:
     found = Windows(4, 1).training_clips([(0, 6), (6, 9), (20, 24)])
     assert found.tolist() == [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [6, 7, 8, 7], [20, 21, 22, 23]]

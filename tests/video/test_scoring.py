@@ -19,6 +19,7 @@ from memae.video.config import VideoConfig
 from memae.video.frames import FrameKey, Frames
 from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import (
+    CPU_CLIPS,
     FRAMES_AVERAGED,
     ClipEvidence,
     FrameScorer,
@@ -219,6 +220,45 @@ def test_frames_come_before_the_video_has_ended(dilation: int) -> None:
     for number in range(30):
         assert next(frames).key.frame == number
         assert asked <= number + 8 * dilation
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("score", ["mean", "place"])
+def test_a_file_is_scored_several_clips_at_once_and_a_stream_is_not(dilation: int, score: str) -> None:
+    sizes: list[int] = []
+
+    def noting(x: Tensor) -> Reconstruction:
+        sizes.append(len(x))
+        rebuilt: Reconstruction = NET(x)
+        return rebuilt
+
+    video, make = noise(61), scorer(4, rebuild=noting, stride=2, dilation=dilation, score=score)
+    together = scored(make, video)
+    assert max(sizes) == CPU_CLIPS > 1
+    assert sizes.count(CPU_CLIPS) >= len(sizes) - 2
+    sizes.clear()
+    alone = scored(make, video, chunk=1)
+    assert set(sizes[: -2 * dilation]) == {1}
+    assert [frame.key for frame in together] == [frame.key for frame in alone]
+    assert [frame.score for frame in together] == pytest.approx([frame.score for frame in alone], rel=1e-5)
+    for one, other in zip(together, alone, strict=True):
+        assert one.anomaly_map == pytest.approx(other.anomaly_map, rel=1e-4, abs=1e-6)
+        assert one.items() == [(item, pytest.approx(share, abs=1e-5)) for item, share in other.items()]
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(256, 2), (264, 1)])
+def test_large_clips_are_scored_one_by_one(side: int, at_once: int) -> None:
+    sizes: list[int] = []
+
+    def noting(x: Tensor) -> Reconstruction:
+        sizes.append(len(x))
+        return dimmed(x)
+
+    preprocess = VideoPreprocess(clip_length=16, height=side, width=side, input="frames")
+    config = VideoConfig(height=side, width=side, clip_length=16, stride=16)
+    video = np.zeros((64, side, side), dtype=np.uint8)
+    assert len(list(FrameScorer(noting, preprocess, config).scored([frames_of(video)]))) == 64
+    assert max(sizes) == at_once
 
 
 def test_frames_that_begin_anywhere_come_in_their_order() -> None:

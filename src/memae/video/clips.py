@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -86,17 +87,46 @@ class Windows:
 
         Within a phase the owned frames come in order, each once; dilated phases alternate.
         """
-        name: str | None = None
-        phases: list[_Phase] = []
+        return chain.from_iterable(self.batches(chunks, 1))
+
+    def batches(self, chunks: Iterable[Frames], most: int) -> Iterator[list[Clip]]:
+        """The same clips, at most `most` at a time, and none waits for a later chunk.
+
+        So a file, which is read in long chunks, gives full batches, and a stream of single frames gives each clip at
+        once.
+        """
+        cutter = _Cutter(self)
         for chunk in chunks:
-            for pixels, key in zip(chunk.pixels, chunk.keys, strict=True):
-                if key.video != name:
-                    for phase in phases:
-                        yield from phase.end()
-                    name, number, phases = key.video, 0, [_Phase(self) for _ in range(self.dilation)]
-                yield from phases[number % self.dilation].push(pixels, key)
-                number += 1
-        for phase in phases:
+            yield from _batches(cutter.push(chunk), most)
+        yield from _batches(cutter.end(), most)
+
+
+def _batches(clips: Iterator[Clip], most: int) -> Iterator[list[Clip]]:
+    while batch := list(islice(clips, most)):
+        yield batch
+
+
+class _Cutter:
+    """Makes clips of one video after the other."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self._video: str | None = None
+        self._phases: list[_Phase] = []
+        self._seen = 0  # frames of this video
+
+    def push(self, chunk: Frames) -> Iterator[Clip]:
+        dilation = self._windows.dilation
+        for pixels, key in zip(chunk.pixels, chunk.keys, strict=True):
+            if key.video != self._video:
+                yield from self.end()
+                self._video, self._seen = key.video, 0
+                self._phases = [_Phase(self._windows) for _ in range(dilation)]
+            yield from self._phases[self._seen % dilation].push(pixels, key)
+            self._seen += 1
+
+    def end(self) -> Iterator[Clip]:
+        for phase in self._phases:
             yield from phase.end()
 
 

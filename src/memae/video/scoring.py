@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, repeat
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +37,11 @@ __all__ = ["ClipEvidence", "FrameScorer", "ScoredFrame", "patch_errors"]
 
 FRAMES_AVERAGED = 9  # around each frame, within its clip: an anomaly lasts, and noise does not
 CHUNK_FRAMES = 64
-GPU_CLIPS = 8  # per forward pass; a CPU is filled by one
+GPU_CLIPS = 8  # at most, per forward pass
+# Torch takes up to three times as long for a single clip: with few rows of few channels it leaves oneDNN. More than two
+# clips gain nothing. OpenVINO takes clips one by one.
+CPU_CLIPS = 2
+CPU_BYTES = 8 << 20  # of clips per forward pass, which takes many times as much; a larger clip is scored alone
 
 
 class ClipEvidence(NamedTuple):
@@ -134,7 +138,10 @@ class FrameScorer:
         self._watched = self._watch(np.ones(size, dtype=bool) if watched is None else watched)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
-        """Every frame of the videos, in order, with its picture if the chunks hold pictures."""
+        """Every frame of the videos, in order, with its picture if the chunks hold pictures.
+
+        Clips are scored together only where one chunk completes several: a stream of single frames never waits.
+        """
         order: deque[tuple[FrameKey, Picture | None]] = deque()
         waiting: dict[FrameKey, ScoredFrame] = {}
 
@@ -143,9 +150,7 @@ class FrameScorer:
                 order.extend(zip(chunk.keys, chunk.pictures or repeat(None), strict=False))
                 yield chunk
 
-        clips = self._windows.clips(noted())
-        size = 1 if self._device.type == "cpu" else GPU_CLIPS
-        while batch := list(islice(clips, size)):
+        for batch in self._windows.batches(noted(), self._clips_at_once()):
             for frame in self._scored_clips(batch):
                 waiting[frame.key] = frame
                 # with a dilation the clips of its phases alternate, and a frame may come before its neighbour
@@ -153,6 +158,11 @@ class FrameScorer:
                     key, picture = order.popleft()
                     scored = waiting.pop(key)
                     yield replace(scored, picture=picture) if picture else scored
+
+    def _clips_at_once(self) -> int:
+        if self._device.type != "cpu":
+            return GPU_CLIPS
+        return max(1, min(CPU_CLIPS, CPU_BYTES // (4 * math.prod(self._preprocess.shape))))
 
     @torch.inference_mode()
     def _scored_clips(self, clips: list[Clip]) -> Iterator[ScoredFrame]:
