@@ -53,6 +53,20 @@ def test_idx_files_give_images_and_the_labels_beside_them(tmp_path: Path, ending
     assert source.labels("label").tolist() == ["7", "2", "1", "0", "4"]
 
 
+@pytest.mark.parametrize(
+    ("axes", "sizes"),
+    [(4, (2**16,) * 4), (5, (1, 1, 1, 1, 1)), (255, (1,) * 255), (3, (2**31, 2**31, 4))],
+    ids=["that overflow to 0", "too many", "more than numpy knows", "that overflow"],
+)
+def test_idx_files_of_axes_that_no_array_has_are_refused(
+    tmp_path: Path, axes: int, sizes: tuple[int, ...]
+) -> None:
+    path = tmp_path / "t10k-images-idx3-ubyte"
+    path.write_bytes(bytes([0, 0, 8, axes]) + np.array(sizes, ">u4").tobytes())
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte: the file is cut short or too long"):
+        read_idx(path)
+
+
 def test_idx_labels_beside_are_found_in_both_spellings(tmp_path: Path) -> None:
     path = write_idx(tmp_path / "train-images.idx3-ubyte", PIXELS)
     write_idx(tmp_path / "train-labels.idx1-ubyte", np.arange(5, dtype=np.uint8))

@@ -193,3 +193,41 @@ def test_a_model_says_in_which_channels_a_folder_is_read(tmp_path: Path) -> None
             model.encode(collect(open_source(tmp_path / "a.png", modality_named("image"), model))).shape
             == pixels.shape
         )
+
+
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode("latin-1") + bytes(64)
+
+
+HEADERS = {
+    "deep": "(" * 3000 + ")" * 3000,
+    "no end": "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2",
+    "a number as type": "{'descr': 5, 'fortran_order': False, 'shape': (2, 2)}",
+    "a list as type": "{'descr': [5, {}], 'fortran_order': False, 'shape': (2, 2)}",
+    "keys of several types": "{'descr': '<f8', 1: False, 'shape': (2, 2)}",
+    "a shape below zero": "{'descr': '<f8', 'fortran_order': False, 'shape': (-2, 2)}",
+    "a shape beyond 64 bits": "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999, 2)}",
+    "a shape beyond the memory": "{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999, 2)}",
+    "unhashable keys": "{[]: 1}",
+    "NUL": "{'descr': '<f8\0', 'fortran_order': False, 'shape': (2, 2)}",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_broken_header_of_an_npy_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x.npy").write_bytes(npy(HEADERS[name]))
+    with pytest.raises(DataError, match=r"x\.npy: not a readable numpy file \(.*\); write it again"):
+        open_source(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(4, 255), (6, 1), (8, 99)], ids=["of a later version", "encrypted", "of no known packing"]
+)
+def test_a_zip_that_cannot_be_unpacked_is_refused(tmp_path: Path, place: int, value: int) -> None:
+    np.savez(tmp_path / "x.npz", X=ROWS)
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    for start, shift in ((content.index(b"PK\x03\x04"), 0), (content.index(b"PK\x01\x02"), 2)):
+        content[start + place + shift] = value
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.npz: not a readable numpy file \(.*\); write it again"):
+        open_source(tmp_path / "x.npz")

@@ -81,18 +81,19 @@ def no_room(error: BaseException) -> bool:
 
 
 @contextmanager
-def temporary_file(what: str) -> Iterator[IO[bytes]]:
-    """Gives a nameless file where TMPDIR says, which goes when the block ends and nothing maps it any more.
+def temporary_file(what: str, *, named: bool = False) -> Iterator[IO[bytes]]:
+    """Gives a file where TMPDIR says, which goes when the block ends and nothing reads or maps it any more.
 
     Args:
         what: lies in it, such as "the frames to train on"; a word of the error.
+        named: until the block ends it has a name, so that a library can open it.
 
     Raises:
         WriteError: there is no room for it.
     """
     size = 0
     try:
-        with tempfile.TemporaryFile() as file:
+        with tempfile.NamedTemporaryFile() if named else tempfile.TemporaryFile() as file:
             try:
                 yield file
             finally:

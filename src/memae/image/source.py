@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 
 CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
 LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
+MOST_AXES = 4  # of an idx file
 OWN_SIZE_AHEAD = 2  # images decoded before they are asked for, at their own size, which may be large
 THREADS = min(8, os.cpu_count() or 1)  # that decode
 
@@ -271,9 +273,10 @@ def read_idx(path: Path) -> np.ndarray:
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(f"{path}: not an idx file of bytes; MNIST's start with 00 00 08")
     axes = content[3]
-    shape = struct.unpack_from(f">{axes}I", content, 4) if len(content) >= 4 + 4 * axes else ()
+    readable = axes <= MOST_AXES and len(content) >= 4 + 4 * axes
+    shape = struct.unpack_from(f">{axes}I", content, 4) if readable else ()
     data = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes) if shape else np.empty(0, np.uint8)
-    if not shape or data.size != np.prod(shape, dtype=np.int64):
+    if not shape or data.size != prod(shape):
         raise DataError(f"{path}: the file is cut short or too long for its shape {shape}; fetch it again")
     return data.reshape(shape)
 

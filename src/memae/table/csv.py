@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from memae.errors import DataError, first_line, shortened
+from memae.files.atomic import temporary_file
 from memae.progress import Count
 from memae.table.cells import NO_VALUE_WORDS, NUMBER, WordsAmongNumbers
 from memae.table.dialect import Dialect
@@ -25,6 +26,7 @@ from memae.types import EVERYTHING
 
 __all__ = ["CsvSource"]
 
+COPIED_CHARACTERS = 1 << 20  # at a time into another encoding
 LOOKED_AT = 1 << 20  # bytes of a file whose lines are counted
 PACKED_SHARE = 8  # of the size of a gzipped table, about
 HEAD_CELLS = 16  # of a block that are tried before all of them
@@ -155,10 +157,25 @@ class CsvSource(ColumnSource):
         )
         parse = pacsv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True, invalid_row_handler=ragged)
         # the row of a gap is known only where one thread reads
-        read = pacsv.ReadOptions(encoding=form.encoding, block_size=form.block_bytes, use_threads=ragged is None)
-        stream = pa.input_stream(str(self._path), compression="gzip" if form.packed else None)
-        with self._readable(types), pacsv.open_csv(stream, read, parse, convert) as reader:
+        read = pacsv.ReadOptions(block_size=form.block_bytes, use_threads=ragged is None)
+        with self._readable(types), pacsv.open_csv(self._utf8(), read, parse, convert) as reader:
             yield reader
+
+    def _utf8(self) -> Any:
+        """The file as Arrow reads it.
+
+        Another encoding is changed before and not while Arrow reads: Arrow would call Python in threads of its own,
+        which end the process if they outlive the interpreter.
+        """
+        form = self._dialect
+        if form.encoding == "utf-8":
+            return pa.input_stream(str(self._path), compression="gzip" if form.packed else None)
+        with temporary_file("the table as UTF-8", named=True) as file:
+            with form.text(self._path) as text:
+                while part := text.read(COPIED_CHARACTERS):
+                    file.write(part.encode())
+            file.flush()
+            return pa.OSFile(file.name)  # which stays readable without its name
 
     @contextmanager
     def _readable(self, types: _Types) -> Iterator[None]:

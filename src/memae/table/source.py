@@ -175,20 +175,21 @@ class _FileSource(ColumnSource):
         self.origin, self._path = str(path), path
         with self._readable():
             schema = self._schema()
-        # a pandas index says which row it is, so a model must not learn it as a column
-        index = (schema.pandas_metadata or {}).get("index_columns", [])
-        self._names = [name for name in schema.names if name not in index]
+            # a pandas index says which row it is, so a model must not learn it as a column
+            index = _index_columns(schema)
+            self._names = [name for name in schema.names if name not in index]
 
     def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
         with self._readable():
             for batch in self._batches(list(names), size):
+                batch.validate(full=True)  # Arrow trusts a file: a wrong offset would be read out of bounds
                 yield pa.Table.from_batches([batch]).select(names)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, LookupError, RecursionError) as error:
             reason = f"not a readable {self._format} file ({first_line(error)})"
             raise DataError(f"{self.origin}: {reason}; {self._cure}") from None
 
@@ -255,6 +256,17 @@ class ArrowSource(_FileSource):
 
     def _file(self) -> pa.ipc.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(str(self._path)))
+
+
+def _index_columns(schema: pa.Schema) -> set[str]:
+    """The columns that pandas wrote as the index of a frame; a ValueError for what pandas does not write."""
+    metadata = schema.pandas_metadata
+    if metadata is None:
+        return set()
+    columns = metadata.get("index_columns", []) if isinstance(metadata, dict) else None
+    if not isinstance(columns, list) or not all(isinstance(column, str | dict) for column in columns):
+        raise ValueError("its metadata of pandas is broken")
+    return {column for column in columns if isinstance(column, str)}  # a range is a dict, and no column
 
 
 def _as_one(blocks: Iterable[Block]) -> list[Block]:
