@@ -123,6 +123,15 @@ def test_a_model_is_two_files_and_readable_by_whoever_reads_its_folder(saved: Pa
     assert json.loads((saved / "config.json").read_text())["format"] == FORMAT
 
 
+def test_a_model_that_a_killed_process_had_moved_aside_comes_back(saved: Path) -> None:
+    before = contents(saved)
+    saved.rename(saved.parent / ".model.0.old")
+    (saved.parent / ".model.0.part").mkdir()
+    Detector.load(saved)
+    assert contents(saved) == before
+    assert [file.name for file in saved.parent.iterdir()] == ["model"]
+
+
 def test_loading_does_not_touch_the_random_state(saved: Path) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

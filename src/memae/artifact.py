@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from memae.config import upgraded, validated
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError
 from memae.files.atomic import atomic_directory, unwritten
+from memae.files.parts import recover
 from memae.modality import Artifact, modalities, modality_of
 from memae.threshold import Threshold
 
@@ -95,6 +96,8 @@ def load_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: it is missing, not a model, cut short, edited, of a newer format, or holds a pickle.
     """
+    if not path.exists():
+        recover(path)
     if not path.is_dir():
         raise ArtifactError(f"{path}: no such model directory; check the path, or train one with memae fit")
     _refuse_pickles(path)

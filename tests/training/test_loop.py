@@ -520,8 +520,25 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         lambda path: (path / "state.json").write_text((path / "state.json").read_text()[:-20]),
         lambda path: (path / "state.json").write_text("{}"),
         lambda path: (path / "state.json").write_bytes(b"\xff\xfe\x00"),
+        lambda path: (path / "state.json").write_text("[" * 100_000),
+        lambda path: (path / "state.json").write_text('{"fingerprint": "this run"}'),
+        lambda path: (path / "state.json").write_text('{"fingerprint": "this run", "records": [3]}'),
+        lambda path: save_file({"other.weight": torch.zeros(2)}, path / "state.safetensors"),
+        lambda path: save_file({"model.weight": torch.zeros(2)}, path / "state.safetensors"),
     ],
-    ids=["cut tensors", "no tensors", "tensors gone", "cut facts", "no facts", "not text"],
+    ids=[
+        "cut tensors",
+        "no tensors",
+        "tensors gone",
+        "cut facts",
+        "no facts",
+        "not text",
+        "deep facts",
+        "few facts",
+        "facts of another kind",
+        "tensors of no part",
+        "tensors of another network",
+    ],
 )
 def test_a_damaged_checkpoint_is_told_with_its_cure(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     checkpoint = Checkpoint(tmp_path / "state", "this run")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from memae.errors import DataError, MemaeError, WriteError
+from memae.files.parts import put_in_place, sync_folder, taken_part
 
 __all__ = [
     "atomic_directory",
@@ -131,13 +131,13 @@ def check_writable(path: Path) -> None:
     Raises:
         WriteError: the reason and the cure.
     """
-    there = _existing_folder(path.resolve())
+    resolved = path.resolve()
+    there = _existing_folder(resolved)
     if not there.is_dir():
         raise WriteError(f"{path}: {there} is no folder; check the path")
     try:
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".part", dir=there) as probe:
-            probe.write(bytes(PROBE_BYTES))
-            probe.flush()
+        with taken_part(there / resolved.name, folder=False) as probe:
+            probe.write_bytes(bytes(PROBE_BYTES))
     except OSError as error:
         raise WriteError(unwritten(path, error)) from None
 
@@ -150,69 +150,56 @@ def atomic_file(path: Path) -> Iterator[Path]:
         WriteError: the disk is full or closed to writing, or a file is where the folder should be; nothing is left
             behind.
     """
-    _make_folder_of(path)
-    part = _part_of(path)
-    try:
-        part.touch(exist_ok=False)
-    except OSError as error:  # would name the temporary file
-        raise WriteError(unwritten(path, error)) from None
-    try:
-        yield part
-        _flush(part)
-        part.replace(path)
-    except Exception as error:  # of whatever kind the library that wrote raises where there is no room
-        if no_room(error):  # else the message would name the temporary file, or none
-            raise WriteError(unwritten(path, error)) from None
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+    with _part_of(path, path, folder=False) as part:
+        try:
+            yield part
+            _flush(part)
+            part.replace(path)
+            sync_folder(path.parent)
+        except Exception as error:  # of whatever kind the library that wrote raises where there is no room
+            if no_room(error):  # else the message would name the temporary file, or none
+                raise WriteError(unwritten(path, error)) from None
+            raise
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Gives an empty temporary directory beside `path` that takes its place if the block succeeds.
 
-    An old directory is moved aside first and removed last; if the move in between fails, it moves back.
+    Where the system cannot exchange two directories in one step, the old one is moved aside first. If the process is
+    killed in between, the old one moves back when `path` is next written or recovered (`memae.files.parts.recover`).
 
     Raises:
         WriteError: the disk is full or closed to writing, or a file is where the folder should be; nothing is left
             behind.
     """
     named, path = path, path.resolve()  # a link stays, and what it points to is replaced
-    _make_folder_of(path)
-    part = _part_of(path)
-    try:
-        part.mkdir()
-    except OSError as error:
-        raise WriteError(unwritten(named, error)) from None
-    old = part.with_suffix(".old")
-    try:
-        yield part
-        for file in part.iterdir():
-            file.chmod(part.stat().st_mode & 0o666)  # safetensors writes 0600
-            _flush(file)
+    with _part_of(path, named, folder=True) as part:
         try:
-            if path.exists():
-                path.rename(old)
-            part.rename(path)
-        except BaseException:  # Ctrl-C between the two as well
-            if old.exists() and not path.exists():
-                old.rename(path)
+            yield part
+            for file in part.iterdir():
+                file.chmod(part.stat().st_mode & 0o666)  # safetensors writes 0600
+                _flush(file)
+            sync_folder(part)
+            put_in_place(part, path)
+        except Exception as error:  # of whatever kind, as above
+            # a WriteError is of a file in it, which has moved away
+            cause = error.__context__ if isinstance(error, WriteError) else error
+            if cause and no_room(cause):
+                raise WriteError(unwritten(named, cause)) from None
             raise
-    except Exception as error:  # of whatever kind, as above
-        # a WriteError is of a file in it, which has moved away
-        cause = error.__context__ if isinstance(error, WriteError) else error
-        if cause and no_room(cause):
-            raise WriteError(unwritten(named, cause)) from None
-        raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
-def _part_of(path: Path) -> Path:
-    """A new name beside `path`; what is made there has the rights that the user gives to new files and folders."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+@contextmanager
+def _part_of(path: Path, named: Path, *, folder: bool) -> Iterator[Path]:
+    """A part beside `path`, which messages call `named`."""
+    _make_folder_of(path)
+    with ExitStack() as stack:
+        try:
+            part = stack.enter_context(taken_part(path, folder=folder))
+        except OSError as error:  # would name the temporary file
+            raise WriteError(unwritten(named, error)) from None
+        yield part
 
 
 def _make_folder_of(path: Path) -> None:

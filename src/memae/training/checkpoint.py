@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memae.errors import ArtifactError, ConfigError
+from memae.errors import ArtifactError, ConfigError, first_line
 from memae.files.atomic import atomic_directory
+from memae.files.parts import recover, remove
 from memae.memory.usage import MemoryHealth
 from memae.training.history import EpochRecord
 from memae.types import Encoded, fitting
@@ -49,11 +49,12 @@ class Checkpoint:
 
     def exists(self) -> bool:
         """A state was saved."""
+        recover(self.path)
         return (self.path / "state.json").exists()
 
     def remove(self) -> None:
         """Forgets the saved state."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove(self.path)
 
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Replaces the saved state, atomically."""
@@ -76,16 +77,20 @@ class Checkpoint:
             facts = json.loads((self.path / "state.json").read_text())
             fingerprint = facts["fingerprint"]
             tensors = load_file(self.path / "state.safetensors")
-        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{self.path}: this checkpoint cannot be read ({error}); remove it and train anew"
-            ) from None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as error:
+            raise self.damaged(error) from None
         if fingerprint != self.fingerprint:
             raise ConfigError(
                 f"{self.path}: the checkpoint is of a training with other data, settings or seed; resume with the "
                 "same ones, or remove it to train anew"
             )
         return tensors, facts
+
+    def damaged(self, error: BaseException) -> ArtifactError:
+        """The error for a state that cannot be read, with its reason."""
+        return ArtifactError(
+            f"{self.path}: this checkpoint cannot be read ({first_line(error)}); remove it and train anew"
+        )
 
 
 def checkpoint_of(path: Path, training: Encoded, run: Any) -> Checkpoint:
@@ -121,8 +126,22 @@ def save(checkpoint: Checkpoint, model: nn.Module, optimizer: Any, state: Traini
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Any, device: torch.device) -> TrainingState:
-    """Reads what `save` wrote: into the model and the optimiser, and the state."""
+    """Reads what `save` wrote: into the model and the optimiser, and the state.
+
+    Raises:
+        ConfigError: it is of another run.
+        ArtifactError: it is damaged.
+    """
     tensors, facts = checkpoint.load()
+    try:
+        return _restored(tensors, facts, model, optimizer, device)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise checkpoint.damaged(error) from None
+
+
+def _restored(
+    tensors: dict[str, Tensor], facts: dict[str, Any], model: nn.Module, optimizer: Any, device: torch.device
+) -> TrainingState:
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

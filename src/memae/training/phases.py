@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import ConfigError
+from memae.files.parts import recover, remove
 from memae.memory.base import Fillable, Memory
 from memae.memory.starting import starting_items
 from memae.progress import Progress, stage
@@ -140,9 +140,9 @@ def _in_parts(
 def forget_training(checkpoint: Path) -> None:
     """Removes the states of trainings that were saved in `checkpoint`, also of folds; the directory itself stays."""
     for place in (checkpoint / part for part in CHECKPOINTS):
-        shutil.rmtree(place, ignore_errors=True)
+        remove(place)
     for place in checkpoint.glob(fold_place("*")):
-        shutil.rmtree(place, ignore_errors=True)
+        remove(place)
 
 
 def fold_place(number: object) -> str:
@@ -152,7 +152,10 @@ def fold_place(number: object) -> str:
 
 def holds_training(checkpoint: Path) -> bool:
     """Whether the state of a training was saved there; not of one of its folds."""
-    return any((checkpoint / part / "state.json").exists() for part in CHECKPOINTS)
+    places = [checkpoint / part for part in CHECKPOINTS]
+    for place in places:
+        recover(place)
+    return any((place / "state.json").exists() for place in places)
 
 
 def _checkpoints(
@@ -165,7 +168,7 @@ def _checkpoints(
         return None, None
     run = (config.model_dump(), seed)
     warm, main = (checkpoint_of(Path(path) / part, training, run) for part in CHECKPOINTS)
-    if resume and not (warm.exists() or main.exists()):
+    if resume and not any([warm.exists(), main.exists()]):  # both, as each looks for leftovers
         raise ConfigError(f"{path}: holds no training to resume; leave `resume=True` out to start one")
     if not resume:
         warm.remove()
