@@ -64,9 +64,9 @@ def killed_at(event: int, work: Callable[[], None]) -> bool:
 
             sync = os.fsync
 
-            def counted_sync(file: Any) -> None:
+            def counted_sync(fd: Any) -> None:
                 count("open")
-                sync(file)
+                sync(fd)
 
             os.fsync = counted_sync
             sys.addaudithook(count)
