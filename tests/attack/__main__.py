@@ -1,14 +1,17 @@
-"""python -m tests.attack inputs --budget 2h: reads hostile input; may be stopped, and goes on where it was."""
+"""python -m tests.attack inputs | kills --budget 2h: attacks; may be stopped, and goes on where it was."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import sys
 from pathlib import Path
 
 from tests.attack.all_kinds import KINDS
-from tests.attack.campaign import Campaign
+from tests.attack.campaign import Campaign, originals_in
+from tests.attack.faults import again_with, build, is_loaded
 
 
 def _seconds(text: str) -> float:
@@ -20,13 +23,20 @@ def _seconds(text: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
-    parser.add_argument("what", choices=["inputs"])
+    parser.add_argument("what", choices=["inputs", "kills"])
     parser.add_argument("--budget", type=_seconds, default=3600.0, metavar="90m", help="time to take")
     parser.add_argument("--most", type=int, help="inputs in all, with those of before")
     parser.add_argument("--place", type=Path, default=Path("build/attack"), help="where it goes on")
     parser.add_argument("--kinds", nargs="*", help="only these")
     wanted = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    wanted.place.mkdir(parents=True, exist_ok=True)
+    if wanted.what == "kills" and not is_loaded():
+        sys.exit(again_with(build(wanted.place), *sys.argv[1:]).returncode)
+    {"inputs": _inputs, "kills": _kills}[wanted.what](wanted)
+
+
+def _inputs(wanted: argparse.Namespace) -> None:
     kinds = tuple(kind for kind in KINDS if not wanted.kinds or kind.name in wanted.kinds)
     campaign = Campaign.at(wanted.place)
     try:
@@ -36,6 +46,17 @@ def main() -> None:
     for kind, counts in campaign.counts.items():
         print(f"{kind:>10}", *(f"{outcome} {number}" for outcome, number in counts.items() if number))
     print(f"{campaign.next_seed:,} inputs in {campaign.seconds:,.0f} s")
+
+
+def _kills(wanted: argparse.Namespace) -> None:
+    from tests.attack.kills import Kills, scenarios
+
+    kills = Kills.at(wanted.place, originals_in(wanted.place))
+    with contextlib.suppress(KeyboardInterrupt):
+        kills.run(wanted.most or 500, wanted.budget, scenarios())
+    for way, count in kills.done.items():
+        print(f"{count:>5} {way}")
+    print(f"{kills.total} kills, {len(kills.findings)} findings")
 
 
 if __name__ == "__main__":

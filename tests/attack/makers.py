@@ -50,6 +50,10 @@ CELLS = (
 )  # fmt: skip
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "latin-1", "cp037", "utf-7")
 IMAGE_SUFFIXES = (".png", ".jpg", ".webp", ".tiff", ".bmp")
+KEYS = (
+    "train.epochs", "train.batch_size", "train.learning_rate", "memory.num_items", "memory.shrinkage", "network", "x.y",
+    "threshold.false_alarm_rate", "image.size_px", "table.number_scale",
+)  # fmt: skip
 PACKED = 1 << 24  # bytes that a small packed file unpacks to, now and then
 
 
@@ -250,8 +254,7 @@ def make_settings(rng: random.Random, folder: Path, known: Known) -> Path:
     if rng.random() < 0.5:
         return _written(folder / "s.toml", mutated(rng, text, [text]))
     value = dumped(odd_value(rng)).decode() if rng.random() < 0.5 else str(odd_number(rng))
-    key = rng.choice(("train.epochs", "train.batch_size", "memory.num_items", "threshold.false_alarm_rate", "network",
-                      "image.size_px", "table.number_scale", "train.learning_rate", "memory.shrinkage", "x.y"))  # fmt: skip
+    key = rng.choice(KEYS)
     line = f"{key} = {value[:20000]}\n".encode("utf-8", "surrogatepass")
     return _written(folder / "s.toml", line + rng.choice((b"", text)))
 
