@@ -78,7 +78,7 @@ def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_it_is_what_the_definition_says(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    masks = [ndimage.gaussian_filter(generator.normal(size=(24, 30)), 2) > 0.15 for _ in range(4)]
+    masks = [ndimage.gaussian_filter(generator.normal(size=(24, 30)), 2) > 0.15 for _ in range(5)]
     masks.append(np.zeros((24, 30), bool))
     # whole numbers of at most 8 bits fall into bins of their own
     maps = [np.round(60 * generator.random((24, 30)) + 40 * mask) + 1 for mask in masks]

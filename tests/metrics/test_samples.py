@@ -48,6 +48,36 @@ def test_samples_given_twice_count_twice() -> None:
     assert repeated.aupr.value == pytest.approx(average_precision_score(labels, scores, sample_weight=weights))
 
 
+def test_a_group_counts_as_one_and_comes_whole() -> None:
+    """Each sample three times, in one group: the figures and the intervals of the samples themselves."""
+    labels, scores = drawn(80, decimals=1)
+    kinds = np.where(labels, np.where(scores > 0.5, "a", "b"), "good")
+    alone = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1, kinds=kinds)
+    thrice = [np.tile(each, 3) for each in (labels, scores, scores > 1)]
+    groups = np.tile(np.arange(80), 3)
+    grouped = evaluate(*thrice, wanted_false_alarm_rate=0.1, groups=groups, kinds=np.tile(kinds, 3))
+    assert (alone.groups, grouped.groups, grouped.samples) == (None, 80, 240)
+    for name in ("auroc", "recall", "false_alarm_rate"):
+        one, other = getattr(alone, name), getattr(grouped, name)
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+        assert one.groups == other.groups
+    assert [kind.samples for kind in grouped.kinds] == [3 * kind.samples for kind in alone.kinds]
+    assert [kind.groups for kind in grouped.kinds] == [kind.samples for kind in alone.kinds]
+    for kind, same in zip(alone.kinds, grouped.kinds, strict=True):
+        assert (kind.auroc.low, kind.recall.high) == pytest.approx((same.auroc.low, same.recall.high))
+    assert grouped.table().columns[2] == "95 % over 80 groups"
+    spread = evaluate(*thrice, wanted_false_alarm_rate=0.1)
+    assert spread.auroc.high - spread.auroc.low < grouped.auroc.high - grouped.auroc.low
+
+
+def test_fewer_than_five_groups_have_no_interval() -> None:
+    labels, scores = np.arange(40) >= 20, np.arange(40.0)
+    found = evaluate(labels, scores, scores > 30, wanted_false_alarm_rate=0.1, groups=np.arange(40) // 5)
+    assert (found.groups, found.recall.groups, found.recall.value) == (8, 4, 9 / 20)
+    assert np.isnan(found.recall.low)
+    assert found.table().rows[3] == ("recall at that threshold", "0.4500", "none: too few")
+
+
 def test_perfect_scores_have_perfect_figures() -> None:
     labels = np.arange(50) >= 40
     found = evaluate(labels, np.arange(50.0), labels, wanted_false_alarm_rate=0.1)
@@ -72,13 +102,13 @@ def test_equal_scores_rank_nothing() -> None:
     assert (found.precision.value, found.recall.value, found.f1.value) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("samples", [8, 40, 500])
+@pytest.mark.parametrize("samples", [20, 40, 500])
 def test_intervals_hold_the_value_and_narrow_with_more_samples(samples: int) -> None:
     labels, scores = drawn(samples, seed=3)
     found = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
     for figure in figures(found):
         assert 0 <= figure.low <= figure.value <= figure.high <= 1
-    wide = evaluate(labels[:8], scores[:8], scores[:8] > 1, wanted_false_alarm_rate=0.1).auroc
+    wide = evaluate(labels[:20], scores[:20], scores[:20] > 1, wanted_false_alarm_rate=0.1).auroc
     assert found.auroc.high - found.auroc.low <= wide.high - wide.low
 
 
@@ -115,6 +145,10 @@ def test_labels_that_cannot_be_held_against_scores_are_refused() -> None:
     labels, scores = drawn()
     with pytest.raises(DataError, match=r"299 labels, 300 scores and 300 flags .* give one of each a sample"):
         evaluate(labels[1:], scores, scores > 1, wanted_false_alarm_rate=0.1)
+    for name in ("groups", "kinds"):
+        given: Any = {name: np.zeros(3)}
+        with pytest.raises(DataError, match=f"{name}: 3 values for 300 samples; give one a sample"):
+            evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1, **given)
     for same in (np.zeros(300, bool), np.ones(300, bool)):
         with pytest.raises(
             DataError, match="labels: all the same; an evaluation needs normal samples and anomalies"
@@ -173,6 +207,8 @@ def test_missing_labels_are_an_error_or_unknown() -> None:
     labels = read_labels(column, "y", ["good"], skip_bad=True)
     assert labels.known.tolist() == [True, False, True, False]
     assert labels.anomalous.tolist() == [False, False, True, False]
+    assert labels.kinds is not None
+    assert labels.kinds.tolist() == ["good", "", "bad", ""]
     assert read_labels(column, "y", ["good", ""]).known.all()
 
 
@@ -209,17 +245,17 @@ def test_a_result_is_a_dict_for_json_and_a_table_for_people() -> None:
     labels, scores = drawn()
     found = evaluate(labels, scores, scores > 1, wanted_false_alarm_rate=0.1)
     figures = json.loads(json.dumps(found.figures()))
-    auroc = found.auroc
-    assert figures["auroc"] == {"value": auroc.value, "low": auroc.low, "high": auroc.high, "groups": 300}
+    value, low, high = found.auroc.value, found.auroc.low, found.auroc.high
+    assert figures["auroc"] == {"value": value, "low": low, "high": high, "groups": labels.sum()}
     assert (figures["samples"], figures["wanted_false_alarm_rate"]) == (300, 0.1)
-    title, columns, rows, caption = found.table()
+    title, columns, rows, caption, below = found.table()
     assert title == f"300 samples, {labels.sum()} anomalies"
-    assert (columns, caption) == (("figure", "value", "95 % interval"), None)
+    assert (columns, caption, below) == (("figure", "value", "95 % interval"), None, ())
     assert rows[0] == ("AUROC", f"{found.auroc.value:.4f}", f"{found.auroc.low:.4f} to {found.auroc.high:.4f}")
     assert [row[0] for row in rows[1:]] == [
         "AUPR",
-        "precision",
-        "recall",
-        "F1",
         "false-alarm rate (wanted 0.1)",
+        "recall at that threshold",
+        "precision",
+        "F1",
     ]

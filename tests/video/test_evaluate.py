@@ -691,7 +691,7 @@ def test_a_result_is_a_dict_for_json_and_a_table_for_people() -> None:
     assert figures["segments"] == figures["stretches"] == found.segments
     with pytest.warns(FutureWarning, match=r"VideoEvaluation\.stretches is now called segments"):
         assert found.stretches == found.segments
-    title, columns, rows, caption = found.table()
+    title, columns, rows, caption, _ = found.table()
     assert title.startswith(f"{found.frames} frames of 2 videos, {found.anomalous_frames} of them anomalous, in ")
     assert columns == ("figure", "value", "95 % over videos", "videos")
     assert len(rows) == len(FIGURES) - 2 + 1  # no threshold of frames; the worst onset is no estimate

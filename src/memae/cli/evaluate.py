@@ -124,3 +124,5 @@ def _print(result: ResultTable) -> None:
     for row in result.rows:
         table.add_row(*row)
     Console().print(table)
+    for further in result.below:
+        _print(further)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,8 +18,10 @@ from memae.image.paths import IMAGE_SUFFIXES, NORMAL_FOLDER, find_images, find_m
 from memae.image.source import ImageSource
 from memae.metrics.curves import Curves, ScoreHistogram, area_share
 from memae.metrics.intervals import Estimate, bootstrap
+from memae.metrics.kinds import kinds_table
 from memae.metrics.labels import Labels, read_labels
-from memae.metrics.samples import Evaluation, ResultTable, SampleMeter, rows_of
+from memae.metrics.samples import Evaluation, SampleMeter
+from memae.metrics.tables import ResultTable, rows_of
 from memae.modality import Judged
 from memae.progress import Progress
 from memae.types import Key
@@ -60,12 +63,20 @@ class ImageEvaluation(Evaluation):
     """Scores and verdicts of images compared with labels, and their maps with masks."""
 
     pixels: PixelEvaluation
+    kind_pixels: Mapping[str, PixelEvaluation]
+    """By the name of each of `kinds`: the maps of its images and of the normal ones; kinds without marks are missing."""
 
     def table(self) -> ResultTable:
-        """A table with one row for each figure and its 95 % interval."""
+        """A table with one row for each figure and its 95 % interval; below it a row for each kind of anomaly."""
         table = super().table()
         pixels = rows_of(self.pixels, {"pixel_auroc": "pixel AUROC", "aupro": "AUPRO"})
         return table._replace(rows=[*table.rows, *pixels])
+
+    def _kinds_table(self) -> ResultTable:
+        of_kind = [self.kind_pixels.get(kind.name) for kind in self.kinds]
+        aurocs = [f"{found.pixel_auroc.value:.3f}" if found else "-" for found in of_kind]
+        aupros = [f"{found.aupro.value:.3f}" if found else "-" for found in of_kind]
+        return kinds_table(self.kinds, [("pixel AUROC", aurocs), ("AUPRO", aupros)])
 
 
 @dataclass(frozen=True)
@@ -165,26 +176,40 @@ class PixelMeter:
         self._amounts.append(amounts)
         self._regions.append(int(regions))
 
-    def result(self, seed: int = 0) -> PixelEvaluation:
-        """The figures over all images.
+    def result(
+        self, seed: int = 0, *, chosen: Sequence[int] | None = None, groups: np.ndarray | None = None
+    ) -> PixelEvaluation:
+        """The figures over images.
+
+        Args:
+            seed: of the bootstrap.
+            chosen: the places of the images, in the order in which they were added; None is all.
+            groups: (I,) whole numbers, the group of each of them; None: each image is its own.
 
         Raises:
             DataError: no mask marks anything, or all masks mark everything.
         """
-        images, regions = len(self._bins), np.array(self._regions, dtype=np.float64)
-        if not all(np.sum([amounts[kind].sum() for amounts in self._amounts]) for kind in (0, 1)):
+        chosen = range(len(self._bins)) if chosen is None else chosen
+        bins, amounts = [self._bins[place] for place in chosen], [self._amounts[place] for place in chosen]
+        if not all(np.sum([of_image[kind].sum() for of_image in amounts]) for kind in (0, 1)):
             raise DataError("the masks mark no pixel, or every one; figures of pixels need both kinds")
-        curves = Curves.of_groups(self._bins, self._amounts)
+        group = np.arange(len(bins)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        owners = np.repeat(group, [len(of_image) for of_image in bins])
+        count = int(group.max()) + 1
+        regions = np.bincount(group, [self._regions[place] for place in chosen], count)
+        curves = Curves(np.concatenate(bins), np.concatenate(amounts, axis=1), owners, count)
 
         def figures(resamples: np.ndarray) -> np.ndarray:
             false, found, covered = curves(resamples)
             roc = area_share(false, found, false[-1], found[-1])
             return np.stack([roc, area_share(false, covered, MOST_FALSE * false[-1], resamples @ regions)], axis=1)
 
-        resamples = int(np.clip(BOOTSTRAP_CELLS // sum(map(len, self._bins)), FEWEST_RESAMPLES, MOST_RESAMPLES))
-        auroc, aupro = bootstrap(figures, images, seed=seed, resamples=resamples, cells=curves.thresholds)
+        marked = len(np.unique(group[[self._regions[place] > 0 for place in chosen]]))
+        resamples = int(np.clip(BOOTSTRAP_CELLS // len(owners), FEWEST_RESAMPLES, MOST_RESAMPLES))
+        options: Any = {"bearing": [marked, marked], "seed": seed, "resamples": resamples}
+        auroc, aupro = bootstrap(figures, count, cells=curves.thresholds, **options)
         assert auroc and aupro, "both kinds of pixels are there"
-        return PixelEvaluation(images, int(regions.sum()), auroc, aupro)
+        return PixelEvaluation(len(bins), int(regions.sum()), auroc, aupro)
 
 
 class ImageMeter(SampleMeter):
@@ -194,11 +219,19 @@ class ImageMeter(SampleMeter):
         source: the images; maps and masks are compared at the size of the image.
         labels: of the images.
         masks: theirs, where there are any.
+        groups: as for `SampleMeter`.
     """
 
-    def __init__(self, source: ImageSource, labels: Labels, masks: ImageMasks | None = None) -> None:
-        super().__init__(labels, source.origin)
+    def __init__(
+        self,
+        source: ImageSource,
+        labels: Labels,
+        masks: ImageMasks | None = None,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(labels, source.origin, groups)
         self._source, self._masks, self._pixels = source, masks, PixelMeter()
+        self._mapped: list[Key] = []
         self.takes_maps = masks is not None
 
     @classmethod
@@ -254,6 +287,7 @@ class ImageMeter(SampleMeter):
         """
         if self._masks is not None:
             self._pixels.add(errors, self._masks.read(str(key), self._source.size_of(key)))
+            self._mapped.append(key)
 
     def result(
         self, *, wanted_false_alarm_rate: float, seed: int = 0, progress: Progress | None = None
@@ -264,7 +298,25 @@ class ImageMeter(SampleMeter):
             DataError: another number of images than of labels, or labels or pixels of one kind only.
         """
         scores = super().result(wanted_false_alarm_rate=wanted_false_alarm_rate, seed=seed, progress=progress)
-        return ImageEvaluation(**vars(scores), pixels=self._pixels.result(seed)) if self._masks else scores
+        if not self._masks:
+            return scores
+        place = {key: row for row, key in enumerate(self._keys)}
+        rows = np.array([place[key] for key in self._mapped])
+        pixels = self._pixels.result(seed, groups=None if self._groups is None else self._groups[rows])
+        of_kinds = self._kind_pixels([kind.name for kind in scores.kinds], rows, seed)
+        return ImageEvaluation(**vars(scores), pixels=pixels, kind_pixels=of_kinds)
+
+    def _kind_pixels(self, kinds: Sequence[str], rows: np.ndarray, seed: int) -> dict[str, PixelEvaluation]:
+        """Of each kind that has marks: its images and the normal ones; `rows` (I,) are those of the added maps."""
+        found = {}
+        for kind in kinds:
+            assert self._labels.kinds is not None, "it names the kinds"
+            counted = (self._labels.kinds == kind) | (self._labels.known & ~self._labels.anomalous)
+            chosen = np.flatnonzero(counted[rows])
+            groups = None if self._groups is None else self._groups[rows[chosen]]
+            with suppress(DataError):  # all masks of the kind are empty
+                found[kind] = self._pixels.result(seed, chosen=chosen.tolist(), groups=groups)
+        return found
 
 
 def _marked(file: Path) -> np.ndarray:

@@ -1,16 +1,19 @@
 """How good scores and decisions are, where labels exist, with bootstrap intervals.
 
-`samples` compares scores and verdicts with `labels`. Images and video build their own figures from `intervals`, the
-bootstrap, and from `curves`, what lies above each threshold.
+`samples` compares scores and verdicts with `labels`, and `kinds` those of each kind of anomaly. Images and video build
+their own figures from `intervals`, the bootstrap, and from `curves`, what lies above each threshold.
 """
 
 from memae.metrics.intervals import Estimate
+from memae.metrics.kinds import KindEvaluation
 from memae.metrics.labels import Labels, anomaly_labels, read_labels
-from memae.metrics.samples import Evaluation, ResultTable, SampleMeter, auroc, evaluate
+from memae.metrics.samples import Evaluation, SampleMeter, auroc, evaluate
+from memae.metrics.tables import ResultTable
 
 __all__ = [
     "Estimate",
     "Evaluation",
+    "KindEvaluation",
     "Labels",
     "ResultTable",
     "SampleMeter",

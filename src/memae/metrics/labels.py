@@ -20,6 +20,8 @@ class Labels(NamedTuple):
     """(S,) bool, True = anomaly."""
     known: np.ndarray
     """(S,) bool, True where a sample has a label."""
+    kinds: np.ndarray | None = None
+    """(S,) text, the label of each sample; None where labels say no more than normal or not."""
 
 
 def read_labels(
@@ -51,7 +53,8 @@ def read_labels(
         )
     anomalous = np.zeros(len(values), dtype=bool)
     anomalous[known] = anomaly_labels(values[known], normal, source.origin)
-    return Labels(anomalous, known)
+    plain, codes = np.unique(values, return_inverse=True)
+    return Labels(anomalous, known, np.array([_canonical(value) for value in plain])[codes])
 
 
 def anomaly_labels(labels: np.ndarray, normal: Sequence[str], origin: str) -> np.ndarray:

@@ -1,12 +1,12 @@
-"""Scores and verdicts of samples compared with labels; how results are given to who prints them."""
+"""Scores and verdicts of samples compared with labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,25 +14,16 @@ from memae.deprecated import renamed_arguments
 from memae.errors import DataError
 from memae.metrics.curves import Curves, area_share, average_precision
 from memae.metrics.intervals import RESAMPLES, Estimate, bootstrap
+from memae.metrics.kinds import KindEvaluation, evaluate_kinds, kinds_table
 from memae.metrics.labels import Labels
+from memae.metrics.tables import ResultTable, rows_of
 from memae.modality.values import Judged
 from memae.progress import Progress, stage
 from memae.types import Key, Skipped
 
-__all__ = ["Evaluation", "ResultTable", "SampleMeter", "auroc", "evaluate", "figures_of", "rows_of"]
+__all__ = ["Evaluation", "SampleMeter", "auroc", "evaluate", "figures_of"]
 
-TOO_FEW = "none: too few"
 LARGE_SAMPLES, LARGE_RESAMPLES = 20_000, 200  # from so many samples on, fewer resamples give as firm an interval
-
-
-class ResultTable(NamedTuple):
-    """A result to be printed: words and figures, without any layout."""
-
-    title: str
-    columns: tuple[str, ...]
-    """Names; the first column holds words, the others hold figures."""
-    rows: Sequence[tuple[str, ...]]
-    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,42 +43,32 @@ class Evaluation:
     false_alarm_rate: Estimate
     """Measured share of the normal samples that were flagged."""
     wanted_false_alarm_rate: float
+    groups: int | None = field(default=None, kw_only=True)
+    """Of samples, if the intervals are over groups; None: over samples."""
+    kinds: tuple[KindEvaluation, ...] = field(default=(), kw_only=True)
+    """Each kind of anomaly, the most frequent first; empty where there is only one, or nothing tells them apart."""
 
     def figures(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         return figures_of(self)
 
     def table(self) -> ResultTable:
-        """A row a figure, with its 95 % interval."""
+        """A row a figure, with its 95 % interval; below it a row for each kind of anomaly, where there are several."""
         names = {
             "auroc": "AUROC",
             "aupr": "AUPR",
-            "precision": "precision",
-            "recall": "recall",
-            "f1": "F1",
             "false_alarm_rate": f"false-alarm rate (wanted {self.wanted_false_alarm_rate:.3g})",
+            "recall": "recall at that threshold",
+            "precision": "precision",
+            "f1": "F1",
         }
         title = f"{self.samples:,} samples, {self.anomalies:,} anomalies"
-        return ResultTable(title, ("figure", "value", "95 % interval"), rows_of(self, names))
+        interval = "95 % interval" if self.groups is None else f"95 % over {self.groups:,} groups"
+        below = (self._kinds_table(),) if self.kinds else ()
+        return ResultTable(title, ("figure", "value", interval), rows_of(self, names), below=below)
 
-
-def rows_of(
-    result: Any, names: Mapping[str, str], digits: int = 4, *, behind: bool = False
-) -> list[tuple[str, ...]]:
-    """A row for each estimate of a result, by its field: name, value, interval, and `behind` how many groups it is."""
-    rows = []
-    for field, name in names.items():
-        estimate: Estimate | None = getattr(result, field)
-        groups = ("-" if estimate is None else f"{estimate.groups:,}",) if behind else ()
-        rows.append((name, *_cells(estimate, digits), *groups))
-    return rows
-
-
-def _cells(estimate: Estimate | None, digits: int) -> tuple[str, str]:
-    if estimate is None:
-        return "-", "-"
-    value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
-    return value, TOO_FEW if math.isnan(estimate.low) else f"{low} to {high}"
+    def _kinds_table(self) -> ResultTable:
+        return kinds_table(self.kinds)
 
 
 def figures_of(result: Any) -> dict[str, Any]:
@@ -98,6 +79,8 @@ def figures_of(result: Any) -> dict[str, Any]:
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_without_nan(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -115,16 +98,21 @@ def evaluate(
     flags: np.ndarray,
     *,
     wanted_false_alarm_rate: float,
+    groups: np.ndarray | None = None,
+    kinds: np.ndarray | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Figures of the ranking and of the verdicts, with 95 % bootstrap intervals over samples.
+    """Figures of the ranking and of the verdicts, with 95 % bootstrap intervals over samples, or groups of them.
 
     Args:
         labels: (S,) bool, True = anomaly.
         scores: (S,) higher = more anomalous.
         flags: (S,) bool, the model's verdicts.
         wanted_false_alarm_rate: the rate that the model's threshold was set for.
+        groups: (S,) whole numbers: samples of one group depend on each other, and a resample holds all of them or
+            none. None: each sample is its own.
+        kinds: (S,) text, what each sample is called; the kinds of anomalies get figures of their own.
         seed: of the bootstrap, which takes 1,000 resamples, or 200 from 20,000 samples on.
         progress: a callback for progress events.
 
@@ -132,23 +120,62 @@ def evaluate(
         DataError: arrays of different lengths, or labels of one class only.
     """
     labels, scores, flags = np.asarray(labels, bool), np.asarray(scores), np.asarray(flags, bool)
+    _check_together(labels, scores, flags, groups, kinds)
+    samples = len(labels)
+    group = np.arange(samples) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.argsort(scores, kind="stable")[::-1]  # the sums of the curves then read memory in order
+    labels, scores, flags, group = labels[order], scores[order], flags[order], group[order]
+    count = RESAMPLES if samples < LARGE_SAMPLES else LARGE_RESAMPLES
+    options: Any = {"seed": seed, "resamples": count, "progress": progress}
+    given = None if kinds is None else np.asarray(kinds)[order]
+    return Evaluation(
+        samples=samples,
+        anomalies=int(labels.sum()),
+        wanted_false_alarm_rate=wanted_false_alarm_rate,
+        groups=None if groups is None else int(group.max()) + 1,
+        kinds=() if given is None else evaluate_kinds(given, labels, scores, flags, group, **options),
+        **_totals(labels, scores, flags, group, **options),
+    )
+
+
+def _check_together(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    flags: np.ndarray,
+    groups: np.ndarray | None,
+    kinds: np.ndarray | None,
+) -> None:
     if not len(labels) == len(scores) == len(flags):
         raise DataError(
             f"{len(labels)} labels, {len(scores)} scores and {len(flags)} flags do not belong together; give one "
             "of each a sample"
         )
+    for name, given in (("groups", groups), ("kinds", kinds)):
+        if given is not None and len(given) != len(labels):
+            raise DataError(f"{name}: {len(given)} values for {len(labels)} samples; give one a sample")
     if labels.all() or not labels.any():
         raise DataError("labels: all the same; an evaluation needs normal samples and anomalies")
-    samples = len(labels)
-    order = np.argsort(scores, kind="stable")[::-1]  # the sums of the curves then read memory in order
-    labels, scores, flags = labels[order], scores[order], flags[order]
-    curves = Curves(scores, np.stack([~labels, labels]), np.arange(samples), samples)
-    columns = np.stack([labels & flags, ~labels & flags], axis=1).astype(float)
 
-    def figures(resamples: np.ndarray) -> np.ndarray:
-        false, found = curves(resamples)
+
+def _totals(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    flags: np.ndarray,
+    group: np.ndarray,
+    *,
+    seed: int,
+    resamples: int,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """The figures of all samples, by their names in `Evaluation`; `group` (S,) counts from 0."""
+    groups = int(group.max()) + 1
+    curves = Curves(scores, np.stack([~labels, labels]), group, groups)
+    columns = np.stack([np.bincount(group[flags & kind], minlength=groups) for kind in (labels, ~labels)], axis=1)
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        false, found = curves(weights)
         anomalous, normal = found[-1], false[-1]
-        hits, false_alarms = (resamples @ columns).T
+        hits, false_alarms = (weights @ columns).T
         precision, recall = _share(hits, hits + false_alarms), hits / anomalous
         f1 = _share(2 * hits, anomalous + hits + false_alarms)
         ranking = area_share(false, found, normal, anomalous), average_precision(false, found)
@@ -156,18 +183,16 @@ def evaluate(
         all_figures[(anomalous == 0) | (normal == 0)] = np.nan  # one class alone has no ranking
         return all_figures
 
-    count = RESAMPLES if samples < LARGE_SAMPLES else LARGE_RESAMPLES
-    with stage(progress, "bootstrap", "resamples", count) as done:
-        estimates = bootstrap(figures, samples, seed=seed, resamples=count, done=done)
+    normal, anomalous, flagged = (len(np.unique(group[chosen])) for chosen in (~labels, labels, flags))
+    rarer = min(normal, anomalous)
+    bearing = [rarer, rarer, flagged, anomalous, anomalous, normal]
+    with stage(progress, "bootstrap", "resamples", resamples) as done:
+        estimates = bootstrap(
+            figures, groups, bearing=bearing, seed=seed, resamples=resamples, cells=curves.thresholds, done=done
+        )
     assert all(estimates), "both classes are there"
     names = ("auroc", "aupr", "precision", "recall", "f1", "false_alarm_rate")
-    named: dict[str, Any] = dict(zip(names, estimates, strict=True))
-    return Evaluation(
-        samples=samples,
-        anomalies=int(labels.sum()),
-        wanted_false_alarm_rate=wanted_false_alarm_rate,
-        **named,
-    )
+    return dict(zip(names, estimates, strict=True))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -183,13 +208,14 @@ class SampleMeter:
     Args:
         labels: of all samples of the source.
         origin: the source, for messages.
+        groups: (S,) the number of the group of each sample of the source; None: each is its own.
     """
 
     takes_maps = False
     """Whether it compares anomaly maps, too."""
 
-    def __init__(self, labels: Labels, origin: str) -> None:
-        self._labels, self._origin = labels, origin
+    def __init__(self, labels: Labels, origin: str, groups: np.ndarray | None = None) -> None:
+        self._labels, self._origin, self._groups = labels, origin, groups
         self._keys: list[Key] = []
         self._skipped: list[Skipped] = []
         self._scores, self._flags = [np.empty(0)], [np.empty(0, dtype=bool)]
@@ -247,7 +273,7 @@ class SampleMeter:
             DataError: another number of samples than of labels, or labels of one class only.
         """
         scores, flags = np.concatenate(self._scores), np.concatenate(self._flags)
-        anomalous, known = self._labels
+        anomalous, known, kinds = self._labels
         if len(known) != len(scores):
             raise DataError(
                 f"{self._origin}: {len(known):,} labels for {len(scores):,} samples; give one label a sample"
@@ -258,6 +284,8 @@ class SampleMeter:
             scores[kept],
             flags[kept],
             wanted_false_alarm_rate=wanted_false_alarm_rate,
+            groups=None if self._groups is None else self._groups[kept],
+            kinds=None if kinds is None else kinds[kept],
             seed=seed,
             progress=progress,
         )

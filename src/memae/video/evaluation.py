@@ -8,7 +8,8 @@ from typing import Any
 
 from memae.deprecated import renamed_attribute
 from memae.metrics.intervals import Estimate
-from memae.metrics.samples import ResultTable, figures_of, rows_of
+from memae.metrics.samples import figures_of
+from memae.metrics.tables import ResultTable, rows_of
 
 __all__ = ["VideoEvaluation"]
 
