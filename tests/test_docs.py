@@ -169,7 +169,20 @@ def after_video(said: str, folder: Path) -> None:
         assert (folder / name).exists()
 
 
-RUN = {"README.md": (flows, after_readme), "images.md": (parts, after_images), "video.md": (camera, after_video)}
+def nothing(folder: Path) -> None:
+    """The code of the page brings its own data."""
+
+
+def after_tables(out: str, folder: Path) -> None:
+    assert out == "[('flood', 1.0), ('scan', 0.6666666666666666)]\n"
+
+
+RUN = {
+    "README.md": (flows, after_readme),
+    "images.md": (parts, after_images),
+    "tables-data.md": (nothing, after_tables),
+    "video.md": (camera, after_video),
+}
 """By page: what prepares the folder in which its code runs, and what must be true then."""
 
 RUN_ELSEWHERE = {"add-your-own.md"}  # tests/experiments/test_add_your_own.py

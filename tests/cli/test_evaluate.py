@@ -72,6 +72,45 @@ def test_several_values_may_mean_normal(
     assert found["anomalies"] == (stage != "none").sum()
 
 
+def test_each_kind_of_anomaly_has_a_row_below_the_total(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
+    model("table")
+    kind = np.where(rows.label == "benign", "ok", np.where(rows.index % 50 == 0, "rare", "often"))
+    rows.drop(columns="label").assign(kind=kind, host=np.arange(len(rows)) // 10).to_csv("all.csv", index=False)
+    words = ("evaluate", "model", "all.csv", "--label-column", "kind", "--normal", "ok", "--drop", "host")
+    found = json.loads(memae(*words, "--json").out)
+    assert [(each["name"], each["samples"]) for each in found["kinds"]] == [
+        (name, (kind == name).sum()) for name in ("often", "rare")
+    ]
+    recalls = [each["recall"]["value"] * each["samples"] for each in found["kinds"]]
+    assert sum(recalls) == pytest.approx(found["recall"]["value"] * 212)
+    text = memae(*words).out
+    assert "2 kinds of anomalies" in text
+    lines = [line.split("│")[1:3] for line in text.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in line] for line in lines[-2:]] == [
+        ["often", str((kind == "often").sum())],
+        ["rare *", str((kind == "rare").sum())],
+    ]
+    assert "* fewer than 10: says little." in text
+    grouped = json.loads(memae(*words, "--json", "--group", "host").out)
+    assert (grouped["groups"], grouped["recall"]["value"]) == (57, found["recall"]["value"])
+    assert grouped["kinds"][0]["groups"] < grouped["kinds"][0]["samples"]
+    assert grouped["recall"] != found["recall"]  # other intervals
+    assert "95 % over 57 groups" in memae(*words, "--group", "host").out
+
+
+def test_a_group_column_without_a_value_is_refused(
+    memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
+) -> None:
+    model("table")
+    rows.assign(host=np.where(rows.index < 7, "", "a")).to_csv("all.csv", index=False)
+    words = ("evaluate", "model", "all.csv", "--label-column", "label", "--normal", "benign", "--group", "host")
+    done = memae(*words)
+    assert done.code == 1
+    assert "the group column 'host' has no value in 7 rows, the first of them row 0; fill it in" in done.err
+
+
 def test_numbers_are_labels_too_and_other_columns_can_be_dropped(
     memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
 ) -> None:

@@ -224,6 +224,53 @@ class TestMeter:
         assert found.pixels.pixel_auroc.value > 0.9
         assert found.figures()["pixels"]["aupro"]["value"] == found.pixels.aupro.value
         assert [row[0] for row in found.table().rows][-2:] == ["pixel AUROC", "AUPRO"]
+        assert found.kinds == () and found.kind_pixels == {}  # cracks are all that there is
+
+    def test_each_folder_of_defects_has_figures_of_its_own(self, root: Path) -> None:
+        """Two more kinds: one that the map shows in the right place, and one whose masks are empty."""
+        for kind, value in (("hole", 255), ("stain", 0)):
+            (root / "test" / kind).mkdir()
+            (root / "ground_truth" / kind).mkdir()
+            Image.open(root / "test/good/1.png").save(root / "test" / kind / "1.png")
+            mask = np.zeros((6, 8), np.uint8)
+            mask[:, 4:] = value
+            Image.fromarray(mask).save(root / f"ground_truth/{kind}/1_mask.png")
+        source = ImageSource([root / "test"])  # crack/1, crack/2, good/1, good/2, hole/1, stain/1
+        meter = ImageMeter.of(source, root=root)
+        scores = np.array([9.0, 1.0, 2.0, 3.0, 7.0, 2.5])
+        # the map marks the right half of every image, which is where holes are, and cracks are not
+        errors = np.where(np.arange(8) < 4, 1.0, 3.0) * np.ones((6, 1))
+        meter.add(source.keys, scores, scores > 5, maps=[(key, errors) for key in source.keys])
+        found = meter.result(wanted_false_alarm_rate=0.1)
+        assert isinstance(found, ImageEvaluation)
+        assert [(kind.name, kind.samples, kind.few) for kind in found.kinds] == [
+            ("crack", 2, True),
+            ("hole", 1, True),
+            ("stain", 1, True),
+        ]
+        assert [kind.recall.value for kind in found.kinds] == [0.5, 1, 0]
+        assert [kind.auroc.value for kind in found.kinds] == [0.5, 1, 0.5]
+        assert set(found.kind_pixels) == {"crack", "hole"}
+        # of cracks with the two good images: all 48 marked px tie with 48 of 144 normal ones, and lose to 96
+        assert found.kind_pixels["crack"].pixel_auroc.value == pytest.approx((48 / 2) / 144)
+        # of holes: all 24 marked px tie with 48 of 120 normal ones, and beat 72
+        assert found.kind_pixels["hole"].pixel_auroc.value == pytest.approx((48 / 2 + 72) / 120)
+        assert (found.kind_pixels["crack"].images, found.kind_pixels["hole"].images) == (4, 3)
+        (table,) = found.table().below
+        assert table.columns[-2:] == ("pixel AUROC", "AUPRO")
+        assert [row[0] for row in table.rows] == ["crack *", "hole *", "stain *"]
+        assert [row[4] for row in table.rows] == ["0.167", "0.800", "-"]
+        assert found.figures()["kind_pixels"]["hole"]["pixel_auroc"]["value"] == pytest.approx(0.8)
+
+    def test_intervals_may_be_over_groups(self, root: Path) -> None:
+        source = ImageSource([root / "test"])
+        meter = ImageMeter.of(source, root=root, group="folder")
+        scores = np.array([9.0, 8.0, 1.0, 2.0])
+        meter.add(source.keys, scores, scores > 5, maps=[(key, np.ones((1, 2))) for key in source.keys])
+        found = meter.result(wanted_false_alarm_rate=0.1)
+        assert isinstance(found, ImageEvaluation)
+        assert (found.groups, found.recall.groups, found.auroc.groups) == (2, 1, 1)
+        assert (found.pixels.images, found.pixels.aupro.groups) == (4, 1)
 
     def test_without_masks_there_are_no_figures_of_pixels(self, root: Path) -> None:
         source = ImageSource([root / "test"])

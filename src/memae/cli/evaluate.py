@@ -37,6 +37,13 @@ def evaluate(
             "A folder of masks (docs/images.md, docs/video.md); for video also a CSV of frames or of segments.",
         ),
     ] = None,
+    group: Annotated[
+        str | None,
+        option(
+            "--group COLUMN|folder|REGEX|FILE.csv",
+            "What belongs together, as for fit: intervals are then over groups. Of video each video is a group.",
+        ),
+    ] = None,
     per_hour: options.PerHour = None,
     on_threshold: options.OnThreshold = None,
     off_threshold: options.OffThreshold = None,
@@ -55,8 +62,8 @@ def evaluate(
 ) -> None:
     """Measure how well MODEL separates normal samples of SOURCE from anomalies, with 95 % bootstrap intervals.
 
-    AUROC and AUPR rate the scores. Precision, recall, F1 and the false-alarm rate rate the model's own threshold, which
-    was set without labels.
+    AUROC and AUPR rate the scores. The false-alarm rate, recall, precision and F1 rate the model's own threshold, which
+    was set without labels. Where labels name several kinds of anomalies, each has figures of its own.
 
         memae evaluate flows.model labelled.csv --label-column label --normal benign
 
@@ -65,7 +72,8 @@ def evaluate(
 
         memae evaluate bottle.model bottle/
 
-    Video is evaluated by frames, pixels, regions and events. Intervals are over videos.
+    Video is evaluated by frames, pixels, regions and events, and by how much normal video is flagged. Intervals are
+    over videos.
 
         memae evaluate camera.model test_videos/ --labels masks/
     """
@@ -79,6 +87,7 @@ def evaluate(
         "label_column": label_column,
         "normal": normal or None,
         "labels": labels,
+        "group": group,
         "false_alarms_per_hour": per_hour,
         "on_threshold": on_threshold,
         "off_threshold": off_threshold,

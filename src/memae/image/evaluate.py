@@ -23,6 +23,7 @@ from memae.metrics.labels import Labels, read_labels
 from memae.metrics.samples import Evaluation, SampleMeter
 from memae.metrics.tables import ResultTable, rows_of
 from memae.modality import Judged
+from memae.modality.groups import groups_of_files
 from memae.progress import Progress
 from memae.types import Key
 
@@ -64,7 +65,7 @@ class ImageEvaluation(Evaluation):
 
     pixels: PixelEvaluation
     kind_pixels: Mapping[str, PixelEvaluation]
-    """By the name of each of `kinds`: the maps of its images and of the normal ones; kinds without marks are missing."""
+    """By the name of each of `kinds`: the maps of its images and of normal ones; kinds without marks are missing."""
 
     def table(self) -> ResultTable:
         """A table with one row for each figure and its 95 % interval; below it a row for each kind of anomaly."""
@@ -243,6 +244,7 @@ class ImageMeter(SampleMeter):
         label_column: str | None = None,
         normal: Sequence[str] = (),
         labels: Path | None = None,
+        group: Any = None,
         skip_bad: bool = False,
     ) -> ImageMeter:
         """The meter with the labels and masks of images in files.
@@ -256,6 +258,7 @@ class ImageMeter(SampleMeter):
             label_column: "folder", where the images lie in one folder for each label.
             normal: the labels that mean normal.
             labels: a folder of masks, see `read_masks`.
+            group: what belongs together, see `memae.modality.groups`; intervals are then over groups.
             skip_bad: as for `memae.metrics.read_labels`.
 
         Raises:
@@ -273,11 +276,12 @@ class ImageMeter(SampleMeter):
                 normal or [NORMAL_FOLDER],
                 labels or mvtec.masks,
             )
+        groups = None if group is None else groups_of_files(group, source.keys, source.origin, source.paths)
         if labels and label_column is None and not normal:
             masks = read_masks(labels, source.keys)
-            return cls(source, masks.labels(source.keys, labels), masks)
+            return cls(source, masks.labels(source.keys, labels), masks, groups)
         known = read_labels(source, label_column, normal, skip_bad=skip_bad)
-        return cls(source, known, read_masks(labels, source.keys, known.anomalous) if labels else None)
+        return cls(source, known, read_masks(labels, source.keys, known.anomalous) if labels else None, groups)
 
     def add_map(self, key: Key, errors: np.ndarray) -> None:
         """Compares the anomaly map (h, w) of an image with its mask.
@@ -333,17 +337,25 @@ def _stem(key: str) -> str:
 def evaluate(detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None) -> Judged:
     """See `memae.modality.Modality.evaluate`; options: those, and `skip_bad`, `drop`, `root`."""
     column, skip_bad = options.get("label_column"), bool(options.get("skip_bad"))
-    normal, labels = options.get("normal") or (), options.get("labels")
+    normal, labels, group = options.get("normal") or (), options.get("labels"), options.get("group")
     meter: SampleMeter
     if isinstance(source, ImageSource):
         meter = ImageMeter.of(
-            source, root=options.get("root"), label_column=column, normal=normal, labels=labels, skip_bad=skip_bad
+            source,
+            root=options.get("root"),
+            label_column=column,
+            normal=normal,
+            labels=labels,
+            group=group,
+            skip_bad=skip_bad,
         )
     elif labels:
         raise ConfigError(
             "`labels`: masks are of images in files; leave them out, and name the column of the labels"
         )
     else:
-        meter = SampleMeter(read_labels(source, column, normal, skip_bad=skip_bad), source.origin)
+        known = read_labels(source, column, normal, skip_bad=skip_bad)
+        groups = None if group is None else groups_of_files(group, range(len(known.known)), source.origin)
+        meter = SampleMeter(known, source.origin, groups)
     samples = source.without([*((column,) if column else ()), *options.get("drop", ())])
     return meter.judge(detector, samples, skip_bad=skip_bad, progress=progress)

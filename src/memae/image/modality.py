@@ -39,7 +39,7 @@ class ImageModality(Modality):
     Settings, Preprocess = ImageConfig, ImagePreprocess
     networks = NETWORKS
     score_options = frozenset({"explain", "maps", "maps_of"})
-    evaluate_options = frozenset({"label_column", "normal", "labels"})
+    evaluate_options = frozenset({"label_column", "normal", "labels", "group"})
     notes_after_fit = False
     small_step = 4_000_000
 

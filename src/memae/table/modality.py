@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import DataError
 from memae.memory.build import memory_of
-from memae.metrics import SampleMeter, read_labels
-from memae.modality import Artifact, Description, Judged, Modality
-from memae.progress import Progress
+from memae.modality import Artifact, Description, Modality
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
+from memae.table.evaluate import evaluate
 from memae.table.networks import fully_connected
 from memae.table.prepare import prepare
 from memae.table.schema import TablePreprocess
@@ -48,7 +46,7 @@ class TableModality(Modality):
     networks = NETWORKS
     small_step = 100_000_000  # about the multiply-adds of a step forward; a convolution works at many places
     in_place_of = {"maps": "a table has `explain`"}  # noqa: RUF012  constant, of the base a ClassVar
-    evaluate_options = frozenset({"label_column", "normal"})
+    evaluate_options = frozenset({"label_column", "normal", "group"})
 
     # each is explained where it is written
     preset = staticmethod(preset)
@@ -57,6 +55,7 @@ class TableModality(Modality):
     normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
+    evaluate = staticmethod(evaluate)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         """CSV, Parquet and Arrow files by their suffix, frames, and arrays of two axes."""
@@ -105,15 +104,6 @@ class TableModality(Modality):
         dropped = f"; dropped: {', '.join(preprocess.dropped)}" if preprocess.dropped else ""
         columns = [{**column.model_dump(), "rule": column.rule} for column in preprocess.columns]
         return Description(f"tables of {len(kinds)} columns ({counts}){dropped}", columns=columns)
-
-    def evaluate(
-        self, detector: Any, source: Any, options: Mapping[str, Any], progress: Progress | None
-    ) -> Judged:
-        """Evaluates by labels in a column; further options: `skip_bad`, `drop`."""
-        column, skip_bad = options.get("label_column"), bool(options.get("skip_bad"))
-        labels = read_labels(source, column, options.get("normal") or (), skip_bad=skip_bad)
-        samples = source.without([*((column,) if column else ()), *options.get("drop", ())])
-        return SampleMeter(labels, source.origin).judge(detector, samples, skip_bad=skip_bad, progress=progress)
 
 
 def _open_file(path: Path, preprocess: TablePreprocess | None) -> Any:
