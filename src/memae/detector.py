@@ -55,7 +55,7 @@ class Detector:
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
             file; see `memae.config.Config` for all keys.
         device: "auto" uses an accelerator if there is one, "cpu" does not.
-        engine: what scores on a CPU: "torch", "openvino", or "auto" for the faster one; see `memae.engine.choose`.
+        engine: what scores on a CPU: "torch", "openvino", or "auto" for either; see `memae.engine.choose`.
 
     >>> from sklearn.datasets import load_breast_cancer
     >>> x, benign = load_breast_cancer(return_X_y=True)

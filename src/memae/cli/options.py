@@ -56,7 +56,8 @@ Engine = Annotated[
     str,
     option(
         "--engine auto|torch|openvino",
-        "Runtime that scores on a CPU. auto takes OpenVINO if it is installed and faster.",
+        "Runtime that scores on a CPU. auto takes OpenVINO if it is installed, the network has convolutions, and there "
+        "is enough to score.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
