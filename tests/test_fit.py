@@ -5,13 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import memae.detector
 import memae.training.phases
 from memae import Detector
+from memae.autoencoder import Autoencoder
 from memae.errors import ArtifactError, ConfigError, DataError, MemaeError
 from memae.image.maps import patch_means
-from memae.progress import EpochRecord
+from memae.modality import modality_of
+from memae.progress import EpochRecord, Event, Stage
 from tests.listening import Listener
 from tests.small_detectors import BRIEF, MALIGNANT, ONES, OTHERS, ROWS, equal, fit, weights
 
@@ -340,3 +343,36 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state" / "main" / "state.safetensors").write_bytes(b"half")
     with pytest.raises(ArtifactError, match=r"main: this checkpoint cannot be read .*; remove it and train anew"):
         Detector(settings=BRIEF).fit(ROWS, checkpoint=tmp_path / "state", resume=True)
+
+
+class Stubborn(nn.Identity):
+    """Asks for a number in the middle, which no graph has."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (2.0 if float(x.sum()) > 0 else 3.0)
+
+
+def test_a_network_that_openvino_cannot_convert_is_refused_before_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = type(modality_of("small"))
+    build = kind.build
+
+    def stubborn(*args: Any) -> Autoencoder:
+        model = build(*args)
+        model.encoder = nn.Sequential(Stubborn(), model.encoder)
+        return model
+
+    monkeypatch.setattr(kind, "build", stubborn)
+    events: list[Event] = []
+    with pytest.raises(ConfigError, match=r"`engine='openvino'`: OpenVINO cannot convert this network"):
+        Detector(settings=BRIEF, engine="openvino").fit(ONES, progress=events.append)
+    assert not [event for event in events if isinstance(event, Stage) and event.epochs is not None]
+    assert Detector(settings=BRIEF, engine="torch").fit(ONES).history.records
+
+
+@pytest.mark.parametrize("x", [ONES, ROWS], ids=["images", "rows"])
+def test_the_check_of_the_engine_changes_no_weight(x: np.ndarray | pd.DataFrame) -> None:
+    checked, plain = (Detector(settings=BRIEF, engine=engine).fit(x) for engine in ("openvino", "torch"))
+    assert equal(weights(checked), weights(plain))
+    assert checked.threshold.value == pytest.approx(plain.threshold.value, rel=1e-4)

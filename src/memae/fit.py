@@ -14,7 +14,7 @@ import torch
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
-from memae.engine import Engine, choose, scoring_form
+from memae.engine import Engine, check_convertible, choose, scoring_form
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, tell, within
@@ -50,6 +50,7 @@ def fit_artifact(
     prepared = modality.prepare(source, config, seed, options, progress)
     place = Path(checkpoint) if checkpoint is not None else None
     run = _Run(modality, config, device, engine, place, resume, progress)
+    run.check_engine(prepared, seed)
     return run.whole(prepared, seed) if not prepared.folds else run.cross_fitted(prepared, seed)
 
 
@@ -64,6 +65,11 @@ class _Run:
     checkpoint: Path | None
     resume: bool
     progress: Progress | None
+
+    def check_engine(self, prepared: Prepared, seed: int) -> None:
+        """Raises an error, before any training, if the engine cannot score what is to be trained."""
+        if self.engine == "openvino":
+            check_convertible(self._built(prepared, seed)[1], prepared.preprocess.shape)
 
     def whole(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
         """A model whose threshold comes from a held-out part."""

@@ -23,6 +23,7 @@ __all__ = [
     "EngineChoice",
     "Rebuild",
     "Rebuilder",
+    "check_convertible",
     "check_engine",
     "choose",
     "fast_bfloat16",
@@ -110,6 +111,15 @@ def scoring_form(model: Autoencoder, engine: Engine = "auto") -> Autoencoder:
     if choose(model, engine).name == "torch":
         return model
     return OpenVinoAutoencoder(model, forced=engine == "openvino").eval()
+
+
+def check_convertible(model: Autoencoder, sample: tuple[int, ...]) -> None:
+    """Makes sure, before a training, that OpenVINO can score a network; it is left in eval mode.
+
+    Raises:
+        ConfigError: OpenVINO cannot convert it for samples of this shape.
+    """
+    OpenVinoAutoencoder(model.eval(), forced=True).eval().converted(sample)
 
 
 class Rebuilder:
