@@ -40,6 +40,9 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path, text: bytes) -> None:
     path.write_bytes(text)
     with pytest.raises(ConfigError, match=r"broken\.toml: not valid TOML"):
         read_toml(path)
+    path.write_text(f"a = {'[' * 20_000}{']' * 20_000}")
+    with pytest.raises(ConfigError, match=r"broken\.toml: is nested far deeper than any setting"):
+        read_toml(path)
 
 
 def test_words_are_read_as_toml_values_and_else_as_text() -> None:

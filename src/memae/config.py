@@ -272,6 +272,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot read this config file ({error.strerror}); check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML ({error}); see docs/config.md for an example") from None
+    except RecursionError:
+        raise ConfigError(
+            f"{path}: is nested far deeper than any setting; see docs/config.md for an example"
+        ) from None
 
 
 def parse_words(words: Iterable[str]) -> dict[str, Any]:

@@ -511,6 +511,18 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
 
 
+def change_facts(path: Path, change: Callable[[Any], None]) -> None:
+    facts = json.loads((path / "state.json").read_text())
+    change(facts)
+    (path / "state.json").write_text(json.dumps(facts))
+
+
+def change_tensors(path: Path, value: float) -> None:
+    tensors = load_file(path / "state.safetensors")
+    tensors["model.memory.items"][0, 0] = value
+    save_file(tensors, path / "state.safetensors")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -523,6 +535,12 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         lambda path: (path / "state.json").write_text("[" * 100_000),
         lambda path: (path / "state.json").write_text('{"fingerprint": "this run"}'),
         lambda path: (path / "state.json").write_text('{"fingerprint": "this run", "records": [3]}'),
+        lambda path: change_facts(path, lambda facts: facts["records"][0].update(seconds="long")),
+        lambda path: change_facts(path, lambda facts: facts["records"][0].update(epoch=7)),
+        lambda path: change_facts(path, lambda facts: facts["records"][0].update(memory={"items": None})),
+        lambda path: change_facts(path, lambda facts: facts.update(best_loss="low")),
+        lambda path: change_tensors(path, float("nan")),
+        lambda path: change_tensors(path, float("inf")),
         lambda path: save_file({"other.weight": torch.zeros(2)}, path / "state.safetensors"),
         lambda path: save_file({"model.weight": torch.zeros(2)}, path / "state.safetensors"),
     ],
@@ -536,6 +554,12 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         "deep facts",
         "few facts",
         "facts of another kind",
+        "text as seconds",
+        "another epoch",
+        "figures of another kind",
+        "text as loss",
+        "NaN",
+        "infinite",
         "tensors of no part",
         "tensors of another network",
     ],

@@ -271,6 +271,21 @@ def test_bad_arrays_say_what_is_wrong(tmp_path: Path, array: float | np.ndarray,
         read_truth(tmp_path, {"a": 2})
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 4)}",
+    ],
+    ids=["cut", "negative"],
+)
+def test_a_broken_header_of_an_array_is_refused(tmp_path: Path, header: str) -> None:
+    text = header.encode() + b"\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text + bytes(64))
+    with pytest.raises(DataError, match=r"a.npy: not a readable array"):
+        read_truth(tmp_path, {"a": 2})
+
+
 def test_a_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"")
     with pytest.raises(DataError, match=r"a.npy: not a readable array"):

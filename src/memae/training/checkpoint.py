@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -144,6 +145,8 @@ def _restored(
 ) -> TrainingState:
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adam": {}}
     for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinite values")  # a training ends before it saves such
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     model.load_state_dict(parts["model"])
@@ -157,13 +160,20 @@ def _restored(
         moments.setdefault(int(place), {})[moment] = alike
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return TrainingState(
-        records=[_record(stored) for stored in facts["records"]],
+        records=[_record(epoch, stored) for epoch, stored in enumerate(facts["records"], 1)],
         best={name: tensor.to(device) for name, tensor in parts["best"].items()},
-        best_loss=facts["best_loss"],
-        best_epoch=facts["best_epoch"],
+        best_loss=float(facts["best_loss"]),
+        best_epoch=int(facts["best_epoch"]),
     )
 
 
-def _record(stored: dict[str, Any]) -> EpochRecord:
-    health = stored["memory"]
-    return EpochRecord(**(stored | {"memory": MemoryHealth.of(health) if health else None}))
+def _record(epoch: int, stored: dict[str, Any]) -> EpochRecord:
+    """The record of an epoch; a ValueError for one of another or of other types."""
+    record = TypeAdapter(EpochRecord).validate_python(stored)
+    if record.epoch != epoch:
+        raise ValueError(f"the record of epoch {epoch} is of epoch {record.epoch}")
+    if not record.memory:
+        return replace(record, memory=None)
+    return replace(
+        record, memory=TypeAdapter(MemoryHealth).validate_python(asdict(MemoryHealth.of(record.memory)))
+    )

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from memae.errors import DataError
+from memae.errors import DataError, first_line
 from memae.files.atomic import folders_below
 from memae.files.image import UnreadableError, read_values
 from memae.video.paths import images_in
@@ -281,8 +281,9 @@ class _Masks:
         """All frames; on the disk, so that a read takes one."""
         try:
             loaded: Any = np.load(self.place, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{self.place}: not a readable array ({error}); save it with numpy.save") from None
+        except Exception as error:  # numpy raises of any kind on a header that was tampered with
+            reason = first_line(error)
+            raise DataError(f"{self.place}: not a readable array ({reason}); save it with numpy.save") from None
         if not isinstance(loaded, np.ndarray):
             raise DataError(f"{self.place}: holds several arrays; save the one of masks with numpy.save")
         return loaded
