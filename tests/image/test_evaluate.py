@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from memae.errors import ConfigError, DataError
 from memae.image.evaluate import ImageEvaluation, ImageMeter, PixelEvaluation, PixelMeter, read_masks
 from memae.image.source import ImageSource
+from memae.metrics import SampleMeter
 
 
 def measured(maps: list[np.ndarray], masks: list[np.ndarray], **options: Any) -> PixelEvaluation:
@@ -271,6 +272,16 @@ class TestMeter:
         assert isinstance(found, ImageEvaluation)
         assert (found.groups, found.recall.groups, found.auroc.groups) == (2, 1, 1)
         assert (found.pixels.images, found.pixels.aupro.groups) == (4, 1)
+
+    def test_an_image_whose_group_is_left_empty_is_its_own(self, root: Path) -> None:
+        (root / "groups.csv").write_text(
+            "file,group\ntest/crack/1.png,\ntest/crack/2.png,\ntest/good/1.png,a\ntest/good/2.png,a\n"
+        )
+        source = ImageSource([root / "test"])
+        meter = ImageMeter.of(source, root=root, group=root / "groups.csv")
+        meter.add(source.keys, np.arange(4.0), np.zeros(4, bool), maps=[])
+        found = SampleMeter.result(meter, wanted_false_alarm_rate=0.1)
+        assert (found.groups, found.recall.groups, found.false_alarm_rate.groups) == (3, 2, 1)
 
     def test_without_masks_there_are_no_figures_of_pixels(self, root: Path) -> None:
         source = ImageSource([root / "test"])

@@ -117,7 +117,7 @@ def _by_name(group_of: Callable[[str], str | None], names: Sequence[str], origin
 
 
 def _listed(table: Path, names: Sequence[str], origin: str, paths: Sequence[Path] | None) -> np.ndarray:
-    """The groups that a CSV file names.
+    """The groups that a CSV file names; a file whose group is left empty belongs to no other.
 
     Its paths may begin at its own folder, at what was opened, or anywhere between: then the longest end counts that a
     path has in common with that of the sample. The first way that names all samples is taken.
@@ -127,7 +127,9 @@ def _listed(table: Path, names: Sequence[str], origin: str, paths: Sequence[Path
     for way in (_by_place, _by_own_name, _by_ends):
         found = way(rows, names, table, paths)
         if None not in found:
-            return _numbered(found)
+            return _numbered(
+                group or (place,) for place, group in enumerate(found)
+            )  # without a name: its own group
     missing = [name for name, group in zip(names, found, strict=True) if group is None]
     example = next(iter(rows))
     raise DataError(
@@ -177,7 +179,7 @@ def _by_ends(
 
 
 def _read(table: Path) -> dict[str, str]:
-    """The group of each file that a CSV file names."""
+    """The group of each file that a CSV file names; "" where it leaves the group empty."""
     try:
         lines = table.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -195,8 +197,8 @@ def _read(table: Path) -> dict[str, str]:
     for row in reader:
         file, group = (str(row[column] or "").strip() for column in COLUMNS)
         file = PurePosixPath(file.replace("\\", "/")).as_posix()
-        if not group or file == ".":
-            raise DataError(f"{table}: line {reader.line_num} lacks a file or a group; fill it in, or remove it")
+        if file == ".":
+            raise DataError(f"{table}: line {reader.line_num} lacks a file; fill it in, or remove the line")
         if rows.setdefault(file, group) != group:
             raise DataError(f"{table}: line {reader.line_num} gives {file} a second group; keep one of them")
     if not rows:
