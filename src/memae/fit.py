@@ -17,7 +17,7 @@ from memae.config import Config
 from memae.engine import Engine, check_convertible, choose, scoring_form
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
 from memae.modality.interface import SHOWN_SKIPPED
-from memae.progress import Plan, Progress, tell, within
+from memae.progress import Plan, Progress, fold_name, tell, within
 from memae.training.history import History
 from memae.training.loop import Device, local_seed
 from memae.training.phases import fold_place, forget_training, holds_training, train_phases
@@ -97,8 +97,9 @@ class _Run:
             artifact, history = run._trained(fold, local_seed(seed, 5, number))
             first = first or (artifact, fold, history)
             if history.interrupted:
-                artifact, fold, _ = first
-                return run._calibrated(artifact, fold), history
+                artifact, fold, history = first
+                artifact.facts.update(interrupted=True, interrupted_in=fold_name(number, folds))
+                return run._calibrated(artifact, fold), replace(history, interrupted=True)
             normal.append(self.modality.normal_scores(artifact, fold.calibration, run.progress))
             if fold.calibration_groups is not None:
                 groups.append(fold.calibration_groups)
@@ -110,7 +111,7 @@ class _Run:
     def _fold(self, number: int, folds: int) -> _Run:
         """The run of one fold."""
         place = self.checkpoint / fold_place(number) if self.checkpoint else None
-        told = within(self.progress, f"fold {number} of {folds}")
+        told = within(self.progress, fold_name(number, folds))
         return replace(self, checkpoint=place, resume=self._resumes(place), progress=told)
 
     def _resumes(self, place: Path | None) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 from memae.config import Config
 from memae.errors import ConfigError, DataError
 
-__all__ = ["Threshold", "check_parts", "needed_samples", "reachable_rate"]
+__all__ = ["DEFAULT_RATE", "Threshold", "check_parts", "needed_samples", "reachable_rate"]
 
 DEFAULT_RATE = 0.01
 FEWEST = 6  # samples of all three parts: with fewer a threshold promises nothing that one could use

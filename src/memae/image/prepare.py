@@ -8,6 +8,7 @@ look alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,9 +23,9 @@ from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, store_own_size
 from memae.modality import FitOptions, Prepared
 from memae.modality.groups import groups_of_files
-from memae.progress import Progress, Warn, stage, tell
+from memae.progress import Progress, Warn, fold_name, stage, tell, within
 from memae.training.loop import local_seed
-from memae.training.split import Split, counted, counted_groups, split
+from memae.training.split import Split, Splits, splits
 from memae.types import EVERYTHING, Encoded, Skipped, readable
 
 __all__ = ["prepare"]
@@ -49,25 +50,35 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     else:
         images, skipped = readable(collect(source, progress))
     groups = groups if groups is None else groups[_kept(source, skipped, len(groups))]
-    parts = split(len(images), config, seed, images.origin, groups)
-    if settings.tile_px:
-        preprocess, encoded = _tiles(images, parts, settings, seed)
-    else:
-        preprocess, encoded = _whole_images(images, parts, settings.scale, on_disk, progress)
-    training, validation, calibration = encoded
-    return Prepared(
-        preprocess=preprocess,
-        training=training,
-        whole=training,
-        validation=validation,
-        calibration=calibration,
-        counts=counted(*map(len, parts)),
-        origin=images.origin,
-        skipped=skipped,
-        notes=getattr(source, "notes", ()),
-        calibration_groups=None if groups is None else groups[parts.calibration.numpy()],
-        groups=None if groups is None else counted_groups(groups, parts),
-    )
+    dealt = splits(len(images), config, seed, images.origin, groups)
+    for note in dealt.notes:
+        tell(progress, Warn(note))
+
+    def prepared(found: Splits, progress: Progress | None) -> Prepared:
+        if settings.tile_px:
+            preprocess, encoded = _tiles(images, found.whole, settings, seed)
+        else:
+            preprocess, encoded = _whole_images(images, found.whole, settings.scale, on_disk, progress)
+        training, validation, calibration = encoded
+        return Prepared(
+            preprocess=preprocess,
+            training=training,
+            whole=training,
+            validation=validation,
+            calibration=calibration,
+            counts=found.counts,
+            origin=images.origin,
+            skipped=skipped,
+            notes=(*getattr(source, "notes", ()), *dealt.notes),
+            calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
+            groups=found.group_counts(groups),
+            folds=tuple(
+                partial(prepared, Splits(fold), within(progress, fold_name(number, len(found.folds))))
+                for number, fold in enumerate(found.folds, 1)
+            ),
+        )
+
+    return prepared(dealt, progress)
 
 
 def _groups(source: Any, group: Any) -> np.ndarray:

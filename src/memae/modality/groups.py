@@ -35,6 +35,9 @@ def groups_of_values(values: Sequence[Hashable], samples: int, origin: str) -> n
     Raises:
         DataError: another number of values than samples, or a missing value.
     """
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        shape = " x ".join(map(str, values.shape))
+        raise DataError(f"{origin}: `group` is of shape {shape}; give one value for each sample")
     plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if len(plain) != samples:
         raise DataError(
@@ -46,6 +49,10 @@ def groups_of_values(values: Sequence[Hashable], samples: int, origin: str) -> n
             raise DataError(
                 f"{origin}: `group` has no value for sample {place}; give each sample a group, and one that shares "
                 "its group with no other a value of its own"
+            )
+        if not isinstance(value, Hashable):
+            raise DataError(
+                f"{origin}: `group` holds {value!r} for sample {place}, which is no name; give numbers or texts"
             )
     return _numbered(plain)
 

@@ -44,7 +44,7 @@ _EVENTS = [
     "Stage",
     "Warn",
 ]
-__all__ = [*_EVENTS, *_HOME, "several", "stage", "tell", "within"]  # noqa: PLE0604  all are strings
+__all__ = [*_EVENTS, *_HOME, "fold_name", "several", "stage", "tell", "within"]  # noqa: PLE0604  all are strings
 
 
 class Event:
@@ -175,6 +175,11 @@ def tell(progress: Progress | None, event: Event) -> None:
     """Sends an event, if somebody listens."""
     if progress is not None:
         progress(event)
+
+
+def fold_name(number: int, folds: int) -> str:
+    """What a fold is called in the names of stages and of a plan."""
+    return f"fold {number} of {folds}"
 
 
 def within(progress: Progress | None, place: str) -> Progress | None:

@@ -8,7 +8,8 @@ Both ways give the same parts, the same schema and the same rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,14 @@ from memae.config import Config
 from memae.errors import ConfigError, DataError
 from memae.modality import FitOptions, Prepared
 from memae.modality.groups import groups_of_values
-from memae.progress import Progress, stage
+from memae.progress import Progress, fold_name, stage, within
 from memae.table.config import TableConfig
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, hints, survey
 from memae.table.schema import TablePreprocess
 from memae.table.source import ColumnSource, Table
-from memae.training.split import counted, counted_groups, split
+from memae.training.split import Splits, counted, splits
 from memae.types import Encoded, Skipped, Source, count
 
 __all__ = ["prepare"]
@@ -68,29 +69,37 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     missing = survey(rows.first_pass(), categorical)
     readable = rows.readable()
     groups = None if numbered is None else numbered.checked(readable.numpy(), source.origin)
-    parts = split(len(readable), config, seed, source.origin, groups)
-    train, validation, calibration = (readable[part] for part in parts)
-    if once:  # early stopping should weigh rows as the training does
-        train, validation = rows.each_once(train), rows.each_once(validation)
-    summary = TableSummary(settings.number_scale, categorical)
-    for table in rows.training_part(train):
-        summary.add(table)
-    preprocess = summary.preprocess(source.origin, dropped, missing)
-    check_varied(preprocess, source.origin)
-    x = rows.encoded(preprocess, (train, validation, calibration))
-    return Prepared(
-        preprocess=preprocess,
-        training=x[0],
-        whole=x[0],
-        validation=x[1] if len(validation) else None,
-        calibration=x[2],
-        counts=counted(len(train), len(validation), len(calibration)),
-        origin=source.origin,
-        skipped=tuple(rows.skipped.values()),
-        notes=(*getattr(source, "notes", ()), *hints(preprocess)),
-        calibration_groups=None if groups is None else groups[parts.calibration.numpy()],
-        groups=None if groups is None else counted_groups(groups, parts),
-    )
+    dealt = splits(len(readable), config, seed, source.origin, groups)
+
+    def prepared(found: Splits, rows: _Rows) -> Prepared:
+        train, validation, calibration = (readable[part] for part in found.whole)
+        if once:  # early stopping should weigh rows as the training does
+            train, validation = rows.each_once(train), rows.each_once(validation)
+        summary = TableSummary(settings.number_scale, categorical)
+        for table in rows.training_part(train):
+            summary.add(table)
+        preprocess = summary.preprocess(source.origin, dropped, missing)
+        check_varied(preprocess, source.origin)
+        x = rows.encoded(preprocess, (train, validation, calibration))
+        return Prepared(
+            preprocess=preprocess,
+            training=x[0],
+            whole=x[0],
+            validation=x[1] if len(validation) else None,
+            calibration=x[2],
+            counts=counted(len(train), len(validation), found.counts["calibration"]),
+            origin=source.origin,
+            skipped=tuple(rows.skipped.values()),
+            notes=(*getattr(source, "notes", ()), *dealt.notes, *hints(preprocess)),
+            calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
+            groups=found.group_counts(groups),
+            folds=tuple(
+                partial(prepared, Splits(fold), rows.within(fold_name(number, len(found.folds))))
+                for number, fold in enumerate(found.folds, 1)
+            ),
+        )
+
+    return prepared(dealt, rows)
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,10 @@ class _Rows:
     skipped: dict[int, Skipped] = field(default_factory=dict)
     """Bad rows by their number."""
     _kept: list[Table] = field(default_factory=list)
+
+    def within(self, place: str) -> _Rows:
+        """The same rows, whose passes are told with a place before their names."""
+        return replace(self, progress=within(self.progress, place))
 
     def first_pass(self) -> Iterator[Table]:
         """All good rows; bad rows are counted and recorded."""

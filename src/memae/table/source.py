@@ -122,7 +122,8 @@ class ColumnSource(ABC):
         parts = [np.empty(0, dtype=np.int64)]
         for columns in self._read([name], BATCH_ROWS):
             texts, places = np.unique(_as_text(columns[name]), return_inverse=True)
-            parts.append(np.array([known.setdefault(text, len(known)) for text in texts.tolist()])[places])
+            numbers = np.array([known.setdefault(text, len(known)) for text in texts.tolist()], dtype=np.int64)
+            parts.append(numbers[places])
         return np.concatenate(parts), np.array(list(known), dtype=str)
 
     def without(self, names: Sequence[str]) -> Self:

@@ -11,7 +11,7 @@ from torch import Tensor
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.memory.starting import kmeans_batch_size
-from memae.progress import Plan, Planned
+from memae.progress import Plan, Planned, fold_name
 from memae.training.loop import Device
 from memae.training.steps import epochs_of
 from memae.types import Encoded, fitting
@@ -73,7 +73,7 @@ def cross_fit_plan(whole: Plan, folds: int) -> Plan:
     share, last = 1 - 1 / folds, "setting the threshold"
     stages = tuple(
         Planned(
-            f"fold {number} of {folds}, {stage.name}",
+            f"{fold_name(number, folds)}, {stage.name}",
             stage.seconds * (1 / folds if stage.name == last else share),
             stage.training,
         )

@@ -7,6 +7,7 @@ the photographs of one part or the rows of one host, never lies in two of them: 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from memae.config import Config
-from memae.errors import DataError
-from memae.threshold import check_parts
+from memae.errors import ConfigError, DataError
+from memae.threshold import DEFAULT_RATE, check_parts, needed_samples, reachable_rate
 from memae.training.loop import local_seed
 
-__all__ = ["Split", "counted", "counted_groups", "deal", "split"]
+__all__ = ["Split", "Splits", "counted", "deal", "split", "splits"]
+
+USUAL_FOLDS = 2
 
 
 class Split(NamedTuple):
@@ -44,8 +47,7 @@ def split(samples: int, config: Config, seed: int, origin: str, groups: np.ndarr
         ConfigError: a false-alarm rate that so few samples cannot promise.
     """
     shares = (config.train.validation_share, config.threshold.calibration_share)
-    generator = torch.Generator().manual_seed(local_seed(seed, 0))
-    order = torch.randperm(samples, generator=generator)
+    order = _order(samples, seed)
     what = f"{origin}: holds {samples} sample{'s' * (samples != 1)}"
     if groups is None:
         validation, calibration = (round(samples * share) for share in shares)
@@ -56,6 +58,121 @@ def split(samples: int, config: Config, seed: int, origin: str, groups: np.ndarr
     found = Split(*(order[part == number] for number in range(3)))
     check_parts(len(found.train), len(found.validation), len(found.calibration), config, what, grouped=True)
     return found
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How the samples of a fit are split."""
+
+    whole: Split
+    """For the model; with folds its part for the threshold is empty."""
+    folds: tuple[Split, ...] = ()
+    """For cross-fitting: the parts for the threshold are all samples together."""
+    notes: tuple[str, ...] = ()
+    """Why there are folds, for the user."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The samples of each part, as the facts of a model name them."""
+        return counted(*map(len, self._parts))
+
+    def group_counts(self, groups: np.ndarray | None) -> dict[str, int] | None:
+        """How many groups (S,) there are, and in each part; None without groups."""
+        if groups is None:
+            return None
+        sizes = (len(np.unique(groups[part.numpy()])) for part in self._parts)
+        return {"all": len(np.unique(groups)), **counted(*sizes)}
+
+    @property
+    def _parts(self) -> Split:
+        """Those of the model, and what the threshold comes from in all."""
+        if not self.folds:
+            return self.whole
+        return self.whole._replace(calibration=torch.cat([fold.calibration for fold in self.folds]))
+
+
+def splits(samples: int, config: Config, seed: int, origin: str, groups: np.ndarray | None = None) -> Splits:
+    """One split with a held-out part for the threshold, or one for each fold of a cross-fit.
+
+    `threshold.folds` decides. Left open, there are two folds where groups are given and the held-out part would hold
+    too few of them for the wanted false-alarm rate. Arguments and errors are those of `split`.
+
+    Raises:
+        ConfigError: more folds than groups, or groups that are too few to train without a fold.
+    """
+    folds, notes = config.threshold.folds, tuple[str, ...]()
+    if folds is None:
+        folds, notes = _usual_folds(config, seed, groups)
+    if not folds:
+        return Splits(split(samples, config, seed, origin, groups))
+    if groups is None:
+        reachable_rate(samples, config.threshold.false_alarm_rate)
+    _, group, sizes = np.unique(
+        np.arange(samples) if groups is None else groups, return_inverse=True, return_counts=True
+    )
+    unit = "samples" if groups is None else "groups"
+    share = config.train.validation_share
+    fold_of = _folds_of(sizes, folds, seed)
+    if not _can_train(fold_of, folds, config):
+        raise ConfigError(
+            f"{origin}: holds {len(sizes)} {unit}, too few or too unequal ones for threshold.folds = {folds}, as each "
+            f"fold trains on the others; give more {unit}, or fewer folds"
+        )
+    order = _order(samples, seed)
+    what = f"{origin}: holds {samples} sample{'s' * (samples != 1)}"
+
+    def parted(held_out: np.ndarray, seed: int) -> Split:
+        """With these groups for the threshold."""
+        part = np.full(len(sizes), 2)
+        part[~held_out] = deal(sizes[~held_out], [share], seed)
+        rows = torch.from_numpy(part[group])[order]
+        return Split(*(order[rows == number] for number in range(3)))
+
+    whole = parted(np.zeros(len(sizes), dtype=bool), seed)
+    found = tuple(parted(fold_of == fold, local_seed(seed, fold)) for fold in range(folds))
+    for fold in found:
+        check_parts(len(fold.train), len(fold.validation), len(fold.calibration), config, what, grouped=True)
+    return Splits(whole, found, notes)
+
+
+def _usual_folds(config: Config, seed: int, groups: np.ndarray | None) -> tuple[int, tuple[str, ...]]:
+    """The number of folds that is left to the data, and why."""
+    share, validation = config.threshold.calibration_share, config.train.validation_share
+    if groups is None or not share:
+        return 0, ()
+    sizes = np.unique(groups, return_counts=True)[1]
+    held_out = int((deal(sizes, (validation, share), seed) == 2).sum())
+    rate = config.threshold.false_alarm_rate or DEFAULT_RATE
+    if held_out >= needed_samples(rate) or not _can_train(
+        _folds_of(sizes, USUAL_FOLDS, seed), USUAL_FOLDS, config
+    ):
+        return 0, ()
+    return USUAL_FOLDS, (
+        f"the threshold comes from cross-fitting over {USUAL_FOLDS} folds, as {held_out:,} held-out groups would be "
+        f"too few for a false-alarm rate of {rate:g}, which takes {needed_samples(rate):,}; training takes about twice "
+        "as long (threshold.folds = 0 holds a part out instead)",
+    )
+
+
+def _folds_of(sizes: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """(G,) the fold of each group: largest first, each to the fold with the fewest samples so far."""
+    order = np.random.default_rng(local_seed(seed, 0)).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    found, samples = np.empty(len(sizes), dtype=np.int64), np.zeros(folds, dtype=np.int64)
+    for group in order.tolist():
+        found[group] = samples.argmin()
+        samples[found[group]] += sizes[group]
+    return found
+
+
+def _can_train(fold_of: np.ndarray, folds: int, config: Config) -> bool:
+    """Whether each fold has groups (G,), and leaves enough of them to train on and to stop early on."""
+    sizes = np.bincount(fold_of, minlength=folds)
+    return bool(sizes.min() > 0 and (sizes.sum() - sizes).min() >= 1 + (config.train.validation_share > 0))
+
+
+def _order(samples: int, seed: int) -> Tensor:
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(local_seed(seed, 0)))
 
 
 def _parts_of(groups: np.ndarray, shares: Sequence[float], seed: int, origin: str) -> np.ndarray:
@@ -88,7 +205,7 @@ def deal(sizes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     """Deals whole groups to parts, each as near to its share of the samples as whole groups allow.
 
     In a seeded order each group goes to the first part that comes nearer to its share by it, and else to the training.
-    A part that would stay empty gets the smallest group that is left.
+    A part that would stay empty gets the smallest group that the training, or else another part, can spare.
 
     Args:
         sizes: (G,) samples of each group.
@@ -106,16 +223,12 @@ def deal(sizes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
             missing[part] -= sizes[group]
             parts[group] = part + 1
     for part, share in enumerate(shares, 1):
-        training = np.flatnonzero(parts == 0)
-        if share and not (parts == part).any() and len(training) > 1:
-            parts[training[sizes[training].argmin()]] = part
+        if share and not (parts == part).any():
+            counts = np.bincount(parts, minlength=len(shares) + 1)
+            spared = np.flatnonzero(counts[parts] > 1)  # groups that leave others of their part behind
+            if len(spared):
+                parts[spared[np.lexsort((sizes[spared], parts[spared] > 0))[0]]] = part
     return parts
-
-
-def counted_groups(groups: np.ndarray, parts: Split) -> dict[str, int]:
-    """How many groups (S,) there are, and in each part, as the facts of a model name them."""
-    sizes = (len(np.unique(groups[part.numpy()])) for part in parts)
-    return {"all": len(np.unique(groups)), **counted(*sizes)}
 
 
 def counted(training: int, validation: int, calibration: int) -> dict[str, int]:
