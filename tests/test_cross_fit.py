@@ -43,7 +43,8 @@ def test_the_threshold_comes_from_folds_where_groups_are_few(x: Any, group: Any)
     assert detector.facts["groups"]["all"] == detector.facts["groups"]["calibration"] == GROUPS
     assert detector.facts["samples"]["calibration"] == 150
     assert detector.threshold.group_count == GROUPS
-    assert np.bincount(detector.threshold.groups).tolist() == [5] * GROUPS
+    groups = detector.threshold.groups
+    assert groups is not None and np.bincount(groups).tolist() == [5] * GROUPS
     assert any("two folds" in note or "2 folds" in note for note in detector.facts["notes"])
 
 
@@ -101,7 +102,8 @@ def test_bad_rows_are_left_out_with_their_groups(tmp_path: Path) -> None:
     lines[8:8] = ["1,2"]  # a row of a wrong length
     file.write_text("\n".join(lines))
     read = fitted(file, "host", skip_bad=True)
-    np.testing.assert_array_equal(read.threshold.groups, fitted(ROWS, "host").threshold.groups)
+    found, expected = (pd.factorize(one.threshold.groups)[0] for one in (read, fitted(ROWS, "host")))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -243,12 +245,14 @@ def test_maps_of_images_are_scaled_by_groups_too() -> None:
 
 def test_with_groups_the_promise_holds_for_new_groups_and_without_it_does_not() -> None:
     """The mean over several sets of hosts; a new host differs from the known ones as they differ from each other."""
-    settings = {"train": {"epochs": 20}, "threshold": {"false_alarm_rate": 0.1}}
+    settings = {"train": {"epochs": 10}, "threshold": {"false_alarm_rate": 0.1}}
     with_groups, without = [], []
-    for seed in range(4):
+    for seed in range(6):
         rows, new = grouped_rows(60, seed, effect=4.0), grouped_rows(200, 100 + seed, effect=4.0)
-        with_groups.append(fitted(rows, "host", settings).detect(new.drop(columns="host")).is_anomaly.mean())
-        plain = Detector(settings=settings).fit(rows.drop(columns="host"))
+        grouped, plain = (Detector(seed=seed, settings=settings) for _ in range(2))
+        grouped.fit(rows, group="host")
+        plain.fit(rows.drop(columns="host"))
+        with_groups.append(grouped.detect(new).is_anomaly.mean())
         without.append(plain.detect(new.drop(columns="host")).is_anomaly.mean())
-    assert 0.02 < np.mean(with_groups) < 0.13
+    assert 0.02 < np.mean(with_groups) < 0.1
     assert np.mean(without) > 0.2

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,16 @@ class Threshold:
             f"takes {needed:,}; the threshold lies just above the highest held-out score, so expect at most "
             f"{1 / (groups + 1):.2g} of the samples of a new group to be flagged, and fewer anomalies to be found"
         )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For a machine: value, rate, number of groups where there are such, and caveat."""
+        return {
+            "value": self.value,
+            "false_alarm_rate": self.false_alarm_rate,
+            "groups": None if self.groups is None else self.group_count,
+            "caveat": self.caveat,
+        }
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """(S,) conformal p-values of scores (S,): small where a normal sample rarely scores so high."""

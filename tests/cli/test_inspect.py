@@ -107,6 +107,8 @@ def test_json_holds_it_all(memae: Callable[..., Done], model: Callable[..., Path
     assert found["threshold"] == {
         "value": detector.threshold.value,
         "false_alarm_rate": detector.threshold.false_alarm_rate,
+        "groups": None,
+        "caveat": None,
     }
     items = detector.items()
     assert found["items"]["usage_counts"] == items.usage_counts.tolist()

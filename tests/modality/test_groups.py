@@ -15,7 +15,8 @@ NAMES = ["a/part_1_left.png", "a/part_1_right.png", "b/part_2_left.png", "b/c/pa
 def grouped(group: object, names: list[str] = NAMES, paths: list[Path] | None = None) -> list[int]:
     found = groups_of_files(group, names, "parts", paths)
     assert found.dtype == np.int64
-    return found.tolist()
+    numbers: list[int] = found.tolist()
+    return numbers
 
 
 def test_a_folder_is_a_group() -> None:

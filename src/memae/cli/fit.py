@@ -142,9 +142,13 @@ def fit(
         return
     console.result(_summary(detector, out), model=str(place), **detector.facts, **_decision(detector))
     if detector.history and detector.history.interrupted:
+        kept = f"epoch {detector.history.kept_epoch}"
+        if fold := detector.facts.get("interrupted_in"):
+            kept, where = f"fold 1, {kept}, which did not see all samples,", fold
+        else:
+            where = f"epoch {len(detector.history.records) + 1}"
         console.note(
-            f"interrupted in epoch {len(detector.history.records) + 1}; the model of epoch "
-            f"{detector.history.kept_epoch} is saved. Continue with the same command and --resume"
+            f"interrupted in {where}; the model of {kept} is saved. Continue with the same command and --resume"
         )
         raise typer.Exit(130)
 
@@ -186,7 +190,7 @@ def _save(detector: Any, out: Path, checkpoint: Path) -> None:
 
 
 def _holds_training(checkpoint: Path) -> bool:
-    return any(checkpoint.glob("*/state.json"))
+    return any(checkpoint.glob("**/state.json"))
 
 
 def _kept(detector: Any, out: Path) -> Path | None:
@@ -222,7 +226,7 @@ def _decision(detector: Any) -> dict[str, Any]:
     if not detector.facts["samples"]["calibration"]:
         return {}
     threshold = detector.threshold
-    return {"threshold": {"value": threshold.value, "false_alarm_rate": threshold.false_alarm_rate}}
+    return {"threshold": threshold.facts}
 
 
 def _summary(detector: Any, out: Path) -> list[str]:
@@ -234,14 +238,16 @@ def _summary(detector: Any, out: Path) -> list[str]:
         f"{out}: {detector.config.network}, {facts['parameters']:,} parameters, {facts['seconds']:.1f} s, "
         f"epoch {facts['kept_epoch']} of {facts['last_epoch']['epoch'] if facts['last_epoch'] else 0}",
         f"{unit}s: {samples['training']:,} for training, {samples['held_out']:,} for early stopping, "
-        f"{samples['calibration']:,} for the threshold",
+        f"{samples['calibration']:,} for the threshold{_of_folds(facts)}",
     ]
+    if groups := facts.get("groups"):
+        lines.append(
+            f"groups: {groups['all']:,}; {groups['training']:,} for training, {groups['held_out']:,} for early "
+            f"stopping, {groups['calibration']:,} for the threshold"
+        )
     lines += _memory_lines(detector)
     if samples["calibration"]:
-        threshold = detector.threshold
-        lines.append(
-            f"threshold: score {threshold.value:.6g} flags at most {threshold.false_alarm_rate:.3g} of normal {unit}s"
-        )
+        lines += _threshold_lines(detector.threshold, unit)
     if events := detector.modality.summary_of_events(detector):
         lines.append(f"events: {events[0]}")
     if (skipped := facts["skipped"])["count"]:
@@ -250,6 +256,19 @@ def _summary(detector: Any, out: Path) -> list[str]:
     if detector.modality.notes_after_fit:  # what there is to know of images was said before the training
         lines += [f"note: {note}" for note in facts["notes"]]
     return lines
+
+
+def _of_folds(facts: dict[str, Any]) -> str:
+    folds = facts.get("folds")
+    return f", scored in {folds} folds by models that did not see them" if folds else ""
+
+
+def _threshold_lines(threshold: Any, unit: str) -> list[str]:
+    if threshold.caveat:
+        return [f"threshold: score {threshold.value:.6g}", f"note: {threshold.caveat}"]
+    new = " of new groups" if threshold.groups is not None else ""
+    rate = f"{threshold.false_alarm_rate:.3g} of normal {unit}s{new}"
+    return [f"threshold: score {threshold.value:.6g} flags at most {rate}"]
 
 
 def _memory_lines(detector: Any) -> list[str]:

@@ -70,11 +70,7 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
         "config": detector.config.model_dump(),
         "input": detector.preprocess.model_dump(),
         "facts": detector.facts,
-        "threshold": (
-            {"value": detector.threshold.value, "false_alarm_rate": detector.threshold.false_alarm_rate}
-            if fitted_threshold
-            else None
-        ),
+        "threshold": (detector.threshold.facts if fitted_threshold else None),
         "items": None
         if items is None
         else {"usage_counts": items.usage_counts.tolist(), "duplicates": items.duplicates, "rows": items.rows},
@@ -105,7 +101,15 @@ def _print(detector: Any, items: Any) -> None:
     if threshold:
         rate = threshold["false_alarm_rate"]
         each = f" a {unit}" * (unit != "sample")
-        about.add_row("threshold", f"score {threshold['value']:.6g} for a false-alarm rate of {rate:.3g}{each}")
+        of = f", from {threshold['groups']:,} groups" if threshold["groups"] else ""
+        about.add_row(
+            "threshold", f"score {threshold['value']:.6g} for a false-alarm rate of {rate:.3g}{each}{of}"
+        )
+        if threshold["caveat"]:
+            about.add_row("note", threshold["caveat"])
+    if groups := facts.get("groups"):
+        folds = f"; the threshold comes from {facts['folds']} folds" if "folds" in facts else ""
+        about.add_row("groups", f"{groups['all']:,}, of which {groups['training']:,} trained the model{folds}")
     if events := detector.modality.summary_of_events(detector):
         about.add_row("events", events[0])
     console.print(about)
