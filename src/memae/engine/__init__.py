@@ -36,8 +36,8 @@ Engine: TypeAlias = Literal["auto", "torch", "openvino"]
 Rebuild: TypeAlias = Callable[[Tensor], Reconstruction]
 """From encoded samples (B, ...) to their reconstruction: a network, or a runtime in its place."""
 
-# Converting takes about two seconds, which is what OpenVINO gains on so much work in clips: 50 of the network `video`.
-# With less to score, "auto" leaves it to torch.
+# Converting takes about two seconds, which is what OpenVINO gains on so much work where torch takes clips of
+# `video` one by one: 50 of them. Two clips at once bring torch closer. "auto" leaves less than that to torch.
 WORTH_FLOP = 1e11
 
 
