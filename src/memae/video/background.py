@@ -1,0 +1,231 @@
+"""Background memory: how each place of a fixed camera looks when nothing stands there that should not.
+
+A network of frame differences cannot see what stands still. This memory can: it holds a few prototypes of every cell
+of the frame (8 x 8 px) and the usual variation of every pixel, both from what stands still in normal video
+(`memae.video.standing`). The distance of a view v from its nearest prototypes p, cell by cell, is
+
+    map = sqrt(mean over a patch of (v - p)^2 / variance)
+
+so 1 is what normal video usually shows. No label and no gradient enters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+from torch import Tensor
+
+from memae.errors import DataError
+from memae.video.frames import Frames
+from memae.video.scoring import patch_errors
+from memae.video.standing import PERSISTENCE_S, SAMPLES, StandingView, log_contrast
+
+__all__ = ["Background", "StillScorer"]
+
+PROTOTYPES = 4  # of a cell
+CELL_PX = 8
+LEAST_SUPPORT = 0.03  # of the normal views that a prototype stands for: fewer are chance
+MOST_VIEWS = 300  # of normal video that the memory is fitted to
+REFERENCE_FRAMES = 64
+ROUNDS = 4  # of k-means
+MOST_UNREST = 2.0  # at most this much of what the whole frame shows is taken for noise or light
+NAMES = ("background.reference", "background.prototypes", "background.variance")
+
+
+@dataclass(frozen=True)
+class Background:
+    """The fitted memory of one camera."""
+
+    reference: np.ndarray
+    """(H, W) float16 log contrast of the usual view, which a shaken camera is moved back onto."""
+    prototypes: np.ndarray
+    """(K, H, W) float16 log contrast; the prototypes of each cell are independent of those of other cells."""
+    variance: np.ndarray
+    """(H, W) float32 mean squared distance of normal views from their nearest prototype, and a floor."""
+
+    @classmethod
+    def fit(cls, videos: Sequence[Frames]) -> Background | None:
+        """The memory behind normal videos, or segments of them; None if none lasts for half of `PERSISTENCE_S`.
+
+        Args:
+            videos: frames at the size of the network; at most a few thousand of them are read, evenly spaced.
+        """
+        reference = _reference(videos)
+        views = _views(videos, reference.astype(np.float32))
+        if not len(views):
+            return None
+        size = views.shape[1:]
+        cells = _cells(views)
+        prototypes, residual = _prototypes(cells)
+        squared = _frames(residual, size) ** 2
+        variance = squared.mean(axis=0)
+        # few views say little of one pixel, and noise of the camera is everywhere
+        variance = (uniform_filter(variance, 3) + np.median(variance) + 1e-6).astype(np.float32)
+        return cls(reference, _frames(prototypes, size).astype(np.float16), variance)
+
+    def distances(self, view: np.ndarray, place_px: int) -> np.ndarray:
+        """(h, w) float32 map of a view (H, W), of patches of `place_px` at half that spacing; 1 is usual.
+
+        What raises the whole frame, such as more noise, is divided out up to `MOST_UNREST`.
+        """
+        variance = _cells(self.variance)
+        apart = _cells(self.prototypes.astype(np.float32)) - _cells(view)
+        squared = apart**2 / variance
+        nearest = squared.sum(axis=-1).argmin(axis=0)
+        chosen = squared[nearest, np.arange(len(nearest))]
+        errors = torch.from_numpy(_frames(chosen, view.shape).astype(np.float32))
+        found: np.ndarray = patch_errors(errors[None, None], place_px)[0, 0].sqrt().numpy()
+        found /= float(np.clip(np.median(found), 1.0, MOST_UNREST))
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The arrays of the memory, by their names in a model file."""
+        arrays = self.reference, self.prototypes, self.variance
+        return {name: torch.from_numpy(array) for name, array in zip(NAMES, arrays, strict=True)}
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor]) -> Background | None:
+        """Reads the memory from the tensors of a model file; None if it has none, a KeyError if a part is missing."""
+        if not any(name in tensors for name in NAMES):
+            return None
+        return cls(*(tensors[name].numpy() for name in NAMES))
+
+
+class StillScorer:
+    """Gives each frame of a video a map of what stands still and should not, from the past alone.
+
+    The map changes `SAMPLES` times in `PERSISTENCE_S`; until half of that was seen of a video it is 0.
+
+    Args:
+        background: of the camera.
+        place_px: side of the patches of the map, px.
+    """
+
+    def __init__(self, background: Background, place_px: int) -> None:
+        self._background, self._place_px = background, place_px
+        self._view = StandingView(background.reference.astype(np.float32))
+        self._size = background.reference.shape
+        self._video: str | None = None
+        shape = torch.zeros(1, 1, *self._size)
+        self._nothing = patch_errors(shape, place_px)[0, 0].numpy()
+        self._map = self._nothing
+
+    def push(self, pixels: np.ndarray, time_s: float, video: str = "") -> np.ndarray:
+        """The map (h, w) float32 of the next frame (H, W) uint8; not to be written to.
+
+        Args:
+            pixels: of the frame.
+            time_s: presentation time; frames come in its order.
+            video: another name than before begins anew.
+
+        Raises:
+            DataError: a frame of another size than those of the training.
+        """
+        if pixels.shape != self._size:
+            raise DataError(
+                f"a frame of {pixels.shape[1]} x {pixels.shape[0]} px, and the background was learnt on frames of "
+                f"{self._size[1]} x {self._size[0]} px (width x height); resize it"
+            )
+        if video != self._video:
+            self._video, self._map = video, self._nothing
+            self._view.reset()
+        if self._view.push(pixels, time_s):
+            view = self._view.median()
+            self._map = self._nothing if view is None else self._background.distances(view, self._place_px)
+        return self._map
+
+    def maps(self, frames: Frames) -> np.ndarray:
+        """(S, h, w) maps of consecutive frames."""
+        return np.stack(
+            [self.push(p, key.time_s, key.video) for p, key in zip(frames.pixels, frames.keys, strict=True)]
+        )
+
+
+def _reference(videos: Sequence[Frames]) -> np.ndarray:
+    """The median log contrast of some frames, evenly spaced."""
+    every = [(video, number) for video, frames in enumerate(videos) for number in range(len(frames))]
+    chosen = [every[at] for at in np.linspace(0, len(every) - 1, min(REFERENCE_FRAMES, len(every))).astype(int)]
+    looks = [log_contrast(videos[video].pixels[number]) for video, number in chosen]
+    median: np.ndarray = np.median(looks, axis=0).astype(np.float16)
+    return median
+
+
+def _views(videos: Sequence[Frames], reference: np.ndarray) -> np.ndarray:
+    """(N, H, W) float32: what stands still in windows of `PERSISTENCE_S`, half of that or more apart."""
+    seconds = sum(frames.keys[-1].time_s - frames.keys[0].time_s for frames in videos if len(frames))
+    hop_s = max(PERSISTENCE_S / 2, seconds / MOST_VIEWS)
+    view, found = StandingView(reference), []
+    for frames in videos:
+        times = np.array([key.time_s for key in frames.keys])
+        start_s = times[0] if len(times) else 0.0
+        while len(times) and start_s + PERSISTENCE_S / 2 <= times[-1]:
+            view.reset()
+            step_s = PERSISTENCE_S / SAMPLES
+            wanted = np.searchsorted(times, start_s + step_s * np.arange(SAMPLES) - 1e-6)
+            for number in np.unique(wanted[wanted < len(times)]):
+                view.push(frames.pixels[number], times[number])
+            if (median := view.median()) is not None:
+                found.append(median)
+            start_s += hop_s
+    return np.stack(found) if found else np.empty((0, *reference.shape), np.float32)
+
+
+def _prototypes(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Prototypes (K, C, D) of views (N, C, D) in cells, and the views minus their nearest ones (N, C, D).
+
+    K-means in every cell at once. It starts at the median and at supported views far from it, and a prototype of few
+    views falls back to the first.
+    """
+    each, support = np.arange(cells.shape[1]), max(2, LEAST_SUPPORT * len(cells))
+    prototypes = [np.median(cells, axis=0)]
+    least = _squared(cells, prototypes[0])
+    while len(prototypes) < PROTOTYPES:
+        far = np.argsort(least, axis=0)[max(0, len(cells) - round(support))]
+        prototypes.append(cells[far, each])
+        least = np.minimum(least, _squared(cells, prototypes[-1]))
+    for _ in range(ROUNDS):
+        nearest = _nearest(cells, prototypes)
+        for number in range(PROTOTYPES):
+            own = nearest == number
+            count = own.sum(axis=0)[:, None]
+            mean = np.einsum("ncd,nc->cd", cells, own.astype(np.float32)) / np.maximum(count, 1)
+            rest = mean if number == 0 else prototypes[0]
+            prototypes[number] = np.where(count >= (1 if number == 0 else support), mean, rest)
+    found = np.stack(prototypes)
+    return found, cells - found[_nearest(cells, prototypes), each]
+
+
+def _nearest(cells: np.ndarray, prototypes: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, C) the number of the nearest prototype."""
+    nearest: np.ndarray = np.stack([_squared(cells, prototype) for prototype in prototypes]).argmin(axis=0)
+    return nearest
+
+
+def _squared(cells: np.ndarray, prototype: np.ndarray) -> np.ndarray:
+    """(N, C) squared distances."""
+    squared: np.ndarray = np.square(cells - prototype).sum(axis=-1)
+    return squared
+
+
+def _cells(views: np.ndarray) -> np.ndarray:
+    """(..., H, W) in cells (..., C, D); what a cell at the edge lacks repeats the edge."""
+    *rest, height, width = views.shape
+    rows, columns = -(-height // CELL_PX), -(-width // CELL_PX)
+    margin = [(0, 0)] * len(rest) + [(0, rows * CELL_PX - height), (0, columns * CELL_PX - width)]
+    padded = np.pad(views, margin, mode="edge") if any(more for _, more in margin) else views
+    split = padded.reshape(*rest, rows, CELL_PX, columns, CELL_PX).swapaxes(-3, -2)
+    cells: np.ndarray = split.reshape(*rest, rows * columns, CELL_PX * CELL_PX)
+    return cells
+
+
+def _frames(cells: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Undoes `_cells`."""
+    rest, (height, width) = cells.shape[:-2], size
+    rows, columns = -(-height // CELL_PX), -(-width // CELL_PX)
+    split = cells.reshape(*rest, rows, columns, CELL_PX, CELL_PX).swapaxes(-3, -2)
+    whole: np.ndarray = split.reshape(*rest, rows * CELL_PX, columns * CELL_PX)[..., :height, :width]
+    return whole
