@@ -59,7 +59,7 @@ def pseudo_anomalies(folder: Path, each: int = 3, seed: int = 0) -> dict[str, np
     """
     generator = np.random.default_rng(seed)
     validation = [
-        np.stack([np.asarray(Image.open(file)) for file in sorted(video.glob("*.jpg"))])
+        np.stack([np.asarray(Image.open(file, formats=("JPEG",))) for file in sorted(video.glob("*.jpg"))])
         for video in ped2.videos("training")[TRAINING_VIDEOS:]
     ]
     objects, walked = _objects(), _walked(validation)
@@ -164,5 +164,7 @@ def _walked(videos: list[np.ndarray]) -> np.ndarray:
 
 def _objects() -> list[np.ndarray]:
     """1,000 grey CIFAR-10 training images."""
-    sheet = np.asarray(Image.open(datasets.data_root() / "cifar10" / "train_00.webp").convert("L"))
+    sheet = np.asarray(
+        Image.open(datasets.data_root() / "cifar10" / "train_00.webp", formats=("WEBP",)).convert("L")
+    )
     return [sheet[32 * r : 32 * r + 32, 32 * c : 32 * c + 32] for r in range(25) for c in range(40)]

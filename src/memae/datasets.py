@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from PIL import Image
 
 from memae.errors import DataError
+from memae.files.image import UnreadableError, open_image
 from memae.image.source import read_idx
 
 __all__ = ["KDD_CATEGORIES", "KDD_COLUMNS", "breast_cancer", "cifar10", "data_root", "digits", "kddcup99", "mnist"]
@@ -127,9 +127,9 @@ def kddcup99() -> tuple[pa.Table, np.ndarray]:
 def _sheet(path: Path) -> np.ndarray:
     """The images (S, 3, 32, 32) of a sheet that is 40 of them wide."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
+    except UnreadableError as error:
         raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
     height, width, _ = pixels.shape
     if height % 32 or width != 40 * 32:

@@ -23,10 +23,24 @@ from PIL import (  # a plugin is known once it is imported
 
 from memae.errors import first_line
 
-__all__ = ["UnreadableError", "as_8_bit", "is_deep", "lies", "open_image", "read_bright", "read_values", "upright"]
+__all__ = [
+    "UnreadableError",
+    "UnsuitableError",
+    "as_8_bit",
+    "is_deep",
+    "lies",
+    "open_image",
+    "read_bright",
+    "read_values",
+    "upright",
+]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB")  # and no other: EPS, for one, would run a program
 LOSSY = ("JPEG", "WEBP")
+# A file of 100 kB may say that it holds any number of pixels. Larger photographs exist, but none of 64 million need more
+# than a few hundred MB on the way to the network; and no camera makes a side longer than a JPEG may have.
+MOST_PX = 64_000_000
+MOST_SIDE_PX = 65_535
 LARGE_PX = 16_000_000  # images above are decoded one at a time, so that threads do not multiply their memory
 
 _LARGE = threading.Lock()
@@ -44,19 +58,28 @@ _UPRIGHT = {
 class UnreadableError(Exception):
     """A file that is no image that can be read; the message is the reason, without the file."""
 
+    what = "is not a readable image"
+
+
+class UnsuitableError(UnreadableError):
+    """An image that could be read, and whose score would mean nothing."""
+
+    what = "is not an image for this model"
+
 
 @contextmanager
 def open_image(file: Path) -> Iterator[Image.Image]:
     """The image in a file, not yet decoded; what goes wrong in the block is an UnreadableError, too.
 
     Raises:
-        UnreadableError: no image of a known format, a damaged one, or several in one file.
+        UnreadableError: no image of a known format, a damaged one, one that is too large, or several in one file.
     """
     try:
         if not file.is_file():
             raise UnreadableError("no such file")
         # opened here: a file of a name Pillow maps into memory, and then it reads turned TIFFs wrong (13.0)
         with file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
+            _check_size(image)
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 raise UnreadableError("it holds several images; save each as a file of its own")
             with _LARGE if image.width * image.height > LARGE_PX else nullcontext():
@@ -65,6 +88,8 @@ def open_image(file: Path) -> Iterator[Image.Image]:
         raise UnreadableError(f"too large to be opened safely: {first_line(error)}") from None
     except UnidentifiedImageError:
         raise UnreadableError(_what_it_is(file)) from None
+    except MemoryError:
+        raise UnreadableError("there is no memory left for it") from None
     except (
         OSError,
         ValueError,
@@ -136,6 +161,14 @@ def read_values(file: Path) -> np.ndarray:
             opened = image.convert("L" if image.mode == "LA" else "RGB")
         pixels = np.asarray(opened)
     return pixels if pixels.ndim == 2 else pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MOST_PX or max(image.size) > MOST_SIDE_PX:
+        raise UnreadableError(
+            f"too large to be opened safely: {image.width:,} x {image.height:,} px, and at most {MOST_PX:,} px with "
+            f"sides of {MOST_SIDE_PX:,} px are read; shrink it, or cut it into pieces"
+        )
 
 
 def _orientation(image: Image.Image) -> int:

@@ -8,16 +8,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from memae.files.image import UnreadableError, as_8_bit, is_deep, lies, open_image, upright
+from memae.files.image import UnreadableError, UnsuitableError, as_8_bit, is_deep, lies, open_image, upright
 
-__all__ = ["Header", "read_header", "read_original", "read_pixels"]
+__all__ = ["Header", "Misfit", "read_header", "read_original", "read_pixels"]
+
+Misfit: TypeAlias = Callable[[tuple[int, int]], str | None]
 
 DEEP_SCALE = np.float32(255 / 65535)
 _GREY = ("1", "L", "LA", "La")
@@ -41,22 +44,27 @@ def read_header(file: Path) -> Header:
         UnreadableError: no image.
     """
     with open_image(file) as image:
-        size = (image.height, image.width)
-        return Header(size[::-1] if lies(image) else size, _is_colour(image), is_deep(image))
+        return Header(_upright_size(image), _is_colour(image), is_deep(image))
 
 
-def read_pixels(file: Path, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_pixels(
+    file: Path, channels: int, size: tuple[int, int] | None = None, misfit: Misfit | None = None
+) -> np.ndarray:
     """(channels, H, W) uint8 or float32 of an image, resized to `size` (height, width) px where that is given.
 
     Args:
         file: of the image.
         channels: 1 is grey, which of colour is the luma; 3 is colour, which of grey is three times the same.
         size: upright; another shape is stretched.
+        misfit: why an image of a size (height, width) px is not to be read; None for one that is.
 
     Raises:
         UnreadableError: no image, or a damaged one.
+        UnsuitableError: `misfit` says so.
     """
     with open_image(file) as image:
+        if misfit and (why := misfit(_upright_size(image))):
+            raise UnsuitableError(why)
         stored = size[::-1] if size and lies(image) else size
         # A JPEG can be halved while it is decoded. Twice the size that is wanted remains, because shrinking a little
         # after shrinking leaves steps in the picture.
@@ -85,6 +93,11 @@ def read_original(file: Path) -> np.ndarray:
     if not deep:
         return pixels
     return np.repeat(as_8_bit(pixels)[..., None], 3, axis=2)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    size = (image.height, image.width)
+    return size[::-1] if lies(image) else size
 
 
 def _is_colour(image: Image.Image) -> bool:

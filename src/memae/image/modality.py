@@ -142,8 +142,10 @@ def _open_files(paths: list[Path], preprocess: ImagePreprocess | None) -> ImageS
         return ImageSource(paths)
     paths = [layout.test] if layout else paths
     if preprocess.overlap is not None:
-        return ImageSource(paths, channels=preprocess.channels, own_size=True)
-    return ImageSource(paths, channels=preprocess.channels, size=(preprocess.height, preprocess.width))
+        source = ImageSource(paths, channels=preprocess.channels, own_size=True)
+    else:
+        source = ImageSource(paths, channels=preprocess.channels, size=(preprocess.height, preprocess.width))
+    return source.fitting(preprocess.misfit)
 
 
 MODALITY = ImageModality()

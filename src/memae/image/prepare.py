@@ -18,6 +18,7 @@ from memae.errors import DataError
 from memae.image.arrays import Images
 from memae.image.config import ImageConfig, ImageScale
 from memae.image.dataset import MEMORY_BYTES, StoredImages, collect, store
+from memae.image.extent import Extent
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, store_own_size
@@ -60,6 +61,10 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         else:
             preprocess, encoded = _whole_images(images, found.whole, settings.scale, on_disk, progress)
         training, validation, calibration = encoded
+        if isinstance(source, ImageSource):
+            seen = preprocess.height, preprocess.width
+            extent = Extent.of(source.sizes, seen, tiled=bool(settings.tile_px))
+            preprocess = preprocess.model_copy(update={"extent": extent})
         return Prepared(
             preprocess=preprocess,
             training=training,

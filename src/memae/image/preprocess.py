@@ -17,6 +17,7 @@ from torch import Tensor
 from memae.errors import DataError
 from memae.image.arrays import Images
 from memae.image.config import ImageScale
+from memae.image.extent import Extent
 from memae.types import FAR
 
 __all__ = ["ImagePreprocess", "levels_of"]
@@ -44,11 +45,17 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
     overlap: int | None = Field(
         None, description="px that tiles share at least, where images are cut into tiles of this height and width"
     )
+    extent: Extent | None = Field(None, description="of the training images, where they came in files of any size")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one encoded sample."""
         return self.channels, self.height, self.width
+
+    def misfit(self, size: tuple[int, int]) -> str | None:
+        """Why an image of a size (height, width) px in its file is too far from the training images; None: it is not."""
+        tiled = self.overlap is not None
+        return (self.extent or Extent()).misfit(size, (self.height, self.width), tiled=tiled)
 
     @classmethod
     def fit(cls, images: Images, scale: ImageScale, rows: np.ndarray | None = None) -> ImagePreprocess:

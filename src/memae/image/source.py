@@ -22,7 +22,7 @@ import numpy as np
 from memae.errors import DataError
 from memae.files.image import UnreadableError
 from memae.image.arrays import ArraySource, Images
-from memae.image.decode import Header, read_header, read_original, read_pixels
+from memae.image.decode import Header, Misfit, read_header, read_original, read_pixels
 from memae.image.paths import ImageFile, find_images
 from memae.progress import Count
 from memae.types import EVERYTHING, Key
@@ -73,6 +73,7 @@ class ImageSource:
         self._files = find_images(paths)
         self._channels, self._size = channels, size
         self._longest, self._remark, self._own_size, self._skip = longest, remark, own_size, False
+        self._misfit: Misfit | None = None
 
     def __len__(self) -> int:
         return len(self._files)
@@ -84,6 +85,10 @@ class ImageSource:
     def own_size(self) -> ImageSource:
         """The same images, each at its own size and in a chunk of its own."""
         return self._like(_own_size=True)
+
+    def fitting(self, misfit: Misfit) -> ImageSource:
+        """The same images, of which one of an unsuitable size counts as unreadable; see `ImagePreprocess.misfit`."""
+        return self._like(_misfit=misfit)
 
     def skipping(self) -> ImageSource:
         """The same images; unreadable ones are black and named in the chunks, and raise no error."""
@@ -104,6 +109,11 @@ class ImageSource:
     def notes(self) -> tuple[str, ...]:
         """Notes for the user about how the images were chosen and resized, where that may surprise."""
         return tuple(part for part in (self._remark, self._plan.note) if part)
+
+    @property
+    def sizes(self) -> frozenset[tuple[int, int]]:
+        """The different sizes (height, width) px that images have in their files; none if it was not looked for."""
+        return self._plan.sizes
 
     @property
     def keys(self) -> list[str]:
@@ -132,7 +142,8 @@ class ImageSource:
             fitting = CHUNK_BYTES // (width * height * channels)
             size = size if size == EVERYTHING else max(1, min(size, fitting))
             ahead = max(THREADS, min(size, fitting))
-        read = partial(read_pixels, channels=channels, size=None if self._own_size else (height, width))
+        wanted = None if self._own_size else (height, width)
+        read = partial(read_pixels, channels=channels, size=wanted, misfit=self._misfit)
         part: list[tuple[ImageFile, np.ndarray | UnreadableError]] = []
         for file_and_pixels in self._read_all(read, ahead):
             part.append(file_and_pixels)
@@ -200,6 +211,7 @@ class ImageSource:
             self._channels or (3 if any(header.colour for header in headers) else 1),
             np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
             None if self._own_size else _note(sizes, commonest, size),
+            frozenset(sizes),
         )
 
     def _read(self, read: Callable[[Path], T], key: Key) -> T:
@@ -241,7 +253,7 @@ class ImageSource:
         unreadable: dict[int, str] = {}
         for row, (_, image) in enumerate(part):
             if isinstance(image, UnreadableError):
-                unreadable[row] = f"is not a readable image ({image})"
+                unreadable[row] = f"{image.what} ({image})"
             else:
                 pixels[row] = image
         return Images(pixels, [file.key for file, _ in part], self.origin, unreadable)
@@ -256,6 +268,7 @@ class _Plan:
     dtype: np.dtype[Any] | None = None
     """Of the pixels; None: as the files are, chunk by chunk."""
     note: str | None = None
+    sizes: frozenset[tuple[int, int]] = frozenset()
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -339,4 +352,4 @@ def _shape(size: tuple[int, int]) -> str:
 
 
 def _unreadable(file: ImageFile, error: UnreadableError) -> str:
-    return f"{file.where}: not a readable image ({error}); mend or remove it, or leave it out with `skip_bad=True`"
+    return f"{file.where}: {error.what.removeprefix('is ')} ({error}); mend or remove it, or leave it out with `skip_bad=True`"

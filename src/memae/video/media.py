@@ -159,7 +159,7 @@ class _Jpeg:
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8."""
-        with Image.open(BytesIO(self._content)) as image:
+        with Image.open(BytesIO(self._content), formats=("JPEG",)) as image:
             return np.array(image)
 
 
