@@ -2,7 +2,10 @@ import hashlib
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -297,6 +300,114 @@ def test_a_header_whose_length_looks_like_the_start_of_a_pickle_is_none(saved: P
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     rewrite(saved, lambda settings: settings.update(model_sha256=digest))
     assert len(Detector.load(saved).score(SMALL_TABLE)) == len(SMALL_TABLE)
+
+
+def set_in(settings: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for parent in parents:
+        settings = settings[int(parent) if isinstance(settings, list) else parent]
+    settings[last] = value
+
+
+HOSTILE_SETTINGS: list[tuple[str, Any]] = [
+    ("facts", []),
+    ("facts", None),
+    ("facts", {}),
+    ("facts/samples", 3),
+    ("facts/samples", {"training": "many", "calibration": 1}),
+    ("facts/seed", -1),
+    ("facts/seed", "0"),
+    ("facts/parameters", None),
+    ("threshold", 0.1),
+    ("threshold", {"false_alarm_rate": "0.1"}),
+    ("threshold", {"false_alarm_rate": None}),
+    ("threshold", {"false_alarm_rate": 7.0}),
+    ("threshold", {"false_alarm_rate": float("nan")}),
+    ("threshold", {}),
+    ("preprocess/columns", []),
+    ("preprocess/columns/0/spread", 0.0),
+    ("preprocess/columns/0/spread", float("inf")),
+    ("preprocess/columns/0/centre", float("nan")),
+    ("preprocess/columns/0/centre", 10**400),
+    ("config/memory/temperature", float("nan")),
+    ("config/memory/temperature", 10**400),
+    ("format", True),
+    ("format", -3),
+    ("format", 9.5),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), HOSTILE_SETTINGS, ids=lambda value: str(value)[:40])
+def test_settings_of_a_hostile_model_are_refused(saved: Path, place: str, value: Any) -> None:
+    rewrite(saved, lambda settings: set_in(settings, place, value))
+    with pytest.raises(ArtifactError):
+        Detector.load(saved)
+
+
+HOSTILE_TENSORS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "NaN weights": lambda tensors: tensors["model.encoder.0.weight"].fill_(torch.nan),
+    "one infinite weight": lambda tensors: tensors["model.memory.items"].view(-1)[3:4].fill_(torch.inf),
+    "weights beyond float32": lambda tensors: tensors.update(
+        {"model.memory.items": tensors["model.memory.items"].double() * 1e300}
+    ),
+    "NaN scores": lambda tensors: tensors["calibration"][-1:].fill_(torch.nan),
+    "infinite scores": lambda tensors: tensors["calibration"][-1:].fill_(torch.inf),
+    "scores of rank 2": lambda tensors: tensors.update(calibration=tensors["calibration"][None].clone()),
+    "scores of rank 0": lambda tensors: tensors.update(calibration=tensors["calibration"][0].clone()),
+    "no scores": lambda tensors: tensors.update(calibration=tensors["calibration"][:0].clone()),
+    "scores in disorder": lambda tensors: tensors.update(calibration=tensors["calibration"].flip(0)),
+    "whole numbers as scores": lambda tensors: tensors.update(calibration=tensors["calibration"].long()),
+    "groups of another length": lambda tensors: tensors.update(
+        calibration_groups=torch.zeros(3, dtype=torch.long)
+    ),
+    "uses of rank 2": lambda tensors: tensors.update(uses=tensors["uses"][None].clone()),
+    "uses below 0": lambda tensors: tensors["uses"].fill_(-1),
+    "uses with a fraction": lambda tensors: tensors.update(uses=tensors["uses"].float()),
+    "too few uses": lambda tensors: tensors.update(uses=tensors["uses"][:3].clone()),
+    "items of another width": lambda tensors: tensors.update(
+        {"model.memory.items": tensors["model.memory.items"][:, :-1].clone()}
+    ),
+    "a layer too many": lambda tensors: tensors.update({"model.encoder.9.weight": torch.zeros(2)}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_TENSORS)
+def test_tensors_of_a_hostile_model_are_refused(saved: Path, name: str) -> None:
+    rewrite_tensors(saved, HOSTILE_TENSORS[name])
+    with pytest.raises(ArtifactError, match=r"model: the files do not fit together .*; copy the model again"):
+        Detector.load(saved)
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_settings_that_are_too_deep_are_refused(saved: Path, detector: Detector, depth: int) -> None:
+    text = (saved / "config.json").read_text()
+    (saved / "config.json").write_text('{"more": ' + "[" * depth + "]" * depth + "," + text[1:])
+    with pytest.raises(ArtifactError, match=r"config\.json: "):
+        Detector.load(saved)
+    with pytest.raises(ArtifactError, match="exists and is no memae model") if depth > 900 else nullcontext():
+        detector.save(saved)
+
+
+LOAD_IN_LITTLE_MEMORY = """
+import resource, sys, torch
+from memae import Detector
+from memae.errors import ArtifactError
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (512 << 20), taken + (512 << 20)))
+try:
+    Detector.load(sys.argv[1])
+except ArtifactError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the memory that is taken")
+def test_a_small_file_that_asks_for_a_large_memory_takes_none(saved: Path) -> None:
+    rewrite(saved, lambda settings: settings["config"]["memory"].update(num_items=50_000_000, trained=True))
+    command = [sys.executable, "-c", LOAD_IN_LITTLE_MEMORY, str(saved)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "'memory.items' is of shape (12, " in done.stdout
+    assert "the settings ask for (50000000, " in done.stdout
 
 
 def test_settings_that_are_a_pickle_are_refused_and_never_run(saved: Path, tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """Scores and the reasons for them come from one pass over the samples."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 
 import memae.engine.scoring
 from memae import Detector
-from memae.errors import MemaeError
+from memae.errors import ArtifactError, MemaeError
 from memae.modality import open_source
 from memae.types import Explained, Explanation, Source
 from tests.small_footage import scene
@@ -147,3 +149,25 @@ def test_a_source_of_nothing_is_an_error(of_rows: Detector) -> None:
     empty = open_source(pd.DataFrame(TUMOURS[:0], columns=[f"x{place}" for place in range(TUMOURS.shape[1])]))
     with pytest.raises(MemaeError, match="holds no samples"):
         of_rows.detect(empty, explained="all")
+
+
+@pytest.mark.parametrize("explained", ["none", "all"])
+def test_a_score_that_is_no_number_never_leaves_the_library(
+    trained: tuple[Detector, np.ndarray | Path], explained: Explained
+) -> None:
+    detector, x = copy.deepcopy(trained[0]), trained[1]
+    with torch.no_grad():
+        for weights in detector.model.decoder.parameters():
+            weights.fill_(1e30)  # each is finite, and the scores are not
+    asked: list[Callable[[], Any]] = [
+        lambda: detector.detect(x, explained=explained),
+        lambda: detector.score(x),
+        lambda: detector.explain(x),
+    ]
+    if isinstance(x, Path):
+        asked.append(lambda: list(detector.watch(x)))
+    for ask in asked:
+        with pytest.raises(
+            ArtifactError, match=r"the score (nan|inf), which says nothing: its weights are damaged"
+        ):
+            ask()

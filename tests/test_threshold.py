@@ -125,3 +125,11 @@ def test_ties_only_make_it_more_careful() -> None:
 
 def test_a_threshold_that_can_promise_nothing_flags_nothing() -> None:
     assert not Threshold(0.01, np.sort(NINE)).flags(np.array([0.0, 100.0])).any()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_set_no_threshold(wrong: float) -> None:
+    with pytest.raises(
+        DataError, match="1 of 10 held-out normal samples have no finite score, .*; lower train.learn"
+    ):
+        Threshold.fit(np.array([*NINE, wrong]), 0.1)

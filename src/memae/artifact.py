@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from pydantic import BaseModel, Field, NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
+from torch import Tensor
 
 from memae.config import upgraded, validated
-from memae.errors import ArtifactError, ConfigError, DataError, WriteError
+from memae.errors import ArtifactError, ConfigError, DataError, WriteError, first_line
 from memae.files.atomic import atomic_directory, unwritten
 from memae.files.parts import recover
 from memae.modality import Artifact, modalities, modality_of
@@ -111,31 +115,7 @@ def load_artifact(path: Path) -> Artifact:
             f"{weights}: is not the file that {SETTINGS} describes (cut short or changed); copy the model again"
         )
     try:
-        tensors = load_tensors(content)
-        modalities()  # each registers its section of the config
-        read = validated if settings["format"] >= FIRST_WITH_SECTIONS else upgraded
-        config = read(settings["config"], str(path / SETTINGS))
-        modality = modality_of(config.network)
-        preprocess = modality.Preprocess.model_validate(settings["preprocess"])
-        if why := modality.unreadable_format(settings["format"], config, preprocess.shape):
-            raise ArtifactError(f"{path}: is of format {settings['format']}, {why}; train the model again")
-        with torch.random.fork_rng(devices=[]):
-            model = modality.build(config, preprocess.shape, len(tensors["uses"]))
-        prefix = "model."
-        model.load_state_dict({n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)})
-        threshold = None
-        if settings["threshold"] is not None:
-            rate, groups = settings["threshold"]["false_alarm_rate"], tensors.get("calibration_groups")
-            threshold = Threshold(rate, tensors["calibration"].numpy(), None if groups is None else groups.numpy())
-        return Artifact(
-            config,
-            preprocess,
-            model.eval(),
-            threshold,
-            tensors["uses"].numpy(),
-            settings["facts"],
-            modality.load_reference(tensors, config),
-        )
+        return _loaded(path, settings, load_tensors(content))
     except (
         SafetensorError,
         ConfigError,
@@ -144,10 +124,101 @@ def load_artifact(path: Path) -> Artifact:
         LookupError,
         TypeError,
         AttributeError,
-        RuntimeError,
+        ArithmeticError,
+        RuntimeError,  # RecursionError too
+        MemoryError,
     ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ArtifactError(f"{path}: the files do not fit together ({reason}); copy the model again") from None
+        raise ArtifactError(
+            f"{path}: the files do not fit together ({first_line(error)}); copy the model again"
+        ) from None
+
+
+def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
+    """The model behind the content of both files; raises errors of many kinds where it does not fit together."""
+    modalities()  # each registers its section of the config
+    read = validated if settings["format"] >= FIRST_WITH_SECTIONS else upgraded
+    config = read(settings["config"], str(path / SETTINGS))
+    modality = modality_of(config.network)
+    preprocess = modality.Preprocess.model_validate(settings["preprocess"])
+    if why := modality.unreadable_format(settings["format"], config, preprocess.shape):
+        raise ArtifactError(f"{path}: is of format {settings['format']}, {why}; train the model again")
+    _Facts.model_validate(settings["facts"])
+    _check_finite(tensors)
+    prefix = "model."
+    state = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    uses = _axis(tensors, "uses", np.int64)
+    with torch.device("meta"):  # shapes without numbers, so that settings alone take no memory
+        _check_shapes(state, modality.build(config, preprocess.shape, len(uses)))
+    with torch.random.fork_rng(devices=[]):
+        model = modality.build(config, preprocess.shape, len(uses))
+    model.load_state_dict(state)
+    _check_finite(model.state_dict())  # a float64 may be too large for float32
+    if len(uses) != (model.memory.num_items if model.memory else 0) or (uses < 0).any():
+        raise ValueError("'uses' are no counts of the items")
+    return Artifact(
+        config,
+        preprocess,
+        model.eval(),
+        _threshold(settings["threshold"], tensors),
+        uses,
+        settings["facts"],
+        modality.load_reference(tensors, config, preprocess.shape),
+    )
+
+
+class _Counts(BaseModel, extra="allow", strict=True):
+    training: NonNegativeInt
+    calibration: NonNegativeInt
+
+
+class _Facts(BaseModel, extra="allow", strict=True):
+    """The facts that are asked for by name."""
+
+    origin: str
+    samples: _Counts
+    seed: NonNegativeInt
+    seconds: float
+    kept_epoch: int
+    parameters: NonNegativeInt
+
+
+class _Decision(BaseModel, extra="forbid", strict=True):
+    false_alarm_rate: float = Field(gt=0, lt=1)
+
+
+def _threshold(decision: Any, tensors: Mapping[str, Tensor]) -> Threshold | None:
+    if decision is None:
+        return None
+    rate, scores = _Decision.model_validate(decision).false_alarm_rate, _axis(tensors, "calibration", np.float64)
+    groups = _axis(tensors, "calibration_groups", np.int64) if "calibration_groups" in tensors else None
+    if not len(scores) or (np.diff(scores) < 0).any() or (groups is not None and len(groups) != len(scores)):
+        raise ValueError("'calibration' holds no scores in order")
+    return Threshold(rate, scores, groups)
+
+
+def _axis(tensors: Mapping[str, Tensor], name: str, dtype: type) -> np.ndarray:
+    """The numbers (n,) of a tensor."""
+    numbers: np.ndarray = tensors[name].numpy()
+    if numbers.ndim != 1 or numbers.dtype != dtype:
+        raise ValueError(f"{name!r} is of shape {numbers.shape} and type {numbers.dtype}")
+    return numbers
+
+
+def _check_shapes(state: Mapping[str, Tensor], model: torch.nn.Module) -> None:
+    wanted = model.state_dict()
+    if missing := sorted(wanted.keys() ^ state.keys()):
+        raise ValueError(f"{missing[0]!r} is not in both files")
+    for name, tensor in wanted.items():
+        if state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{name!r} is of shape {tuple(state[name].shape)}, and the settings ask for {tuple(tensor.shape)}"
+            )
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name!r} holds NaN or infinite numbers, and no score would mean anything")
 
 
 def _replaceable(path: Path) -> bool:
@@ -159,7 +230,7 @@ def _replaceable(path: Path) -> bool:
         return True
     try:
         settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     known = isinstance(settings, dict) and settings.keys() >= {"format", "config", "preprocess"}
     return known and names <= {WEIGHTS, SETTINGS}
@@ -170,15 +241,20 @@ def _read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: missing, so this is no memae model; check the path") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not readable ({error}); copy the model again") from None
-    if not isinstance(settings, dict) or not isinstance(settings.get("format"), int):
+    version = settings.get("format") if isinstance(settings, dict) else None
+    if type(version) is not int or version < 1:
         raise ArtifactError(f"{path}: has no format number, so this is no memae model; check the path")
     if settings["format"] > FORMAT:
         raise ArtifactError(
             f"{path}: is of format {settings['format']}, and this memae reads up to {FORMAT}; upgrade memae"
         )
-    if settings.pop("config_sha256", None) != _digest(settings):
+    try:
+        intact = settings.pop("config_sha256", None) == _digest(settings)
+    except (RecursionError, ValueError):  # deeper than anything that was written, or of lone surrogates
+        intact = False
+    if not intact:
         raise ArtifactError(f"{path}: was changed after it was written; copy the model again")
     return settings
 

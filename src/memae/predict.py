@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from memae.modality import Artifact, Request
 from memae.progress import Progress, stage
-from memae.types import Prediction, Source, count
+from memae.types import Prediction, Source, check_scores, count
 
 __all__ = ["predict"]
 
@@ -26,8 +26,12 @@ def predict(
 
     Raises:
         DataError: samples that do not fit the model, or none at all.
+        ArtifactError: a model of which a score is no finite number.
         OutOfMemoryError: there is no room for a single one.
     """
     modality = artifact.modality
     with stage(progress, request.action, modality.unit, count(source)) as done:
-        yield from modality.predict(artifact, source, request, done, progress)
+        for part in modality.predict(artifact, source, request, done, progress):
+            left_out = {skipped.key for skipped in part.skipped}
+            check_scores(part.keys, part.scores, lambda key: key in left_out or not request.wants(key))  # noqa: B023
+            yield part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, Type
 import numpy as np
 
 from memae.deprecated import renamed_attribute
-from memae.errors import DataError
+from memae.errors import ArtifactError, DataError
 from memae.progress import Count
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Verdict",
     "Verdicts",
     "batches",
+    "check_scores",
     "count",
     "fitting",
     "readable",
@@ -251,6 +252,27 @@ class Prediction(NamedTuple):
     """(S,) float64, higher = more anomalous; NaN of a sample that was skipped."""
     skipped: tuple[Skipped, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+
+
+def check_scores(
+    keys: Sequence[Key], scores: np.ndarray, unscored: Callable[[Key], bool] = lambda _: False
+) -> None:
+    """Raises an error for a score that is NaN or infinite, which would come out as normal.
+
+    Args:
+        keys: (S,) of the samples.
+        scores: (S,)
+        unscored: whether the sample of a key was left out, so that its score is NaN.
+
+    Raises:
+        ArtifactError: there is such a score.
+    """
+    for row in np.flatnonzero(~np.isfinite(scores)).tolist():
+        if not (np.isnan(scores[row]) and unscored(keys[row])):
+            raise ArtifactError(
+                f"the model gives the sample {keys[row]!s} the score {scores[row]}, which says nothing: its weights are "
+                "damaged or far too large; copy the model again, or train it again"
+            )
 
 
 class Verdict(NamedTuple):

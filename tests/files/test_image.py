@@ -124,10 +124,14 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("width", "height"), [(50_000_000, 1), (1, 100_000), (9_000, 8_000)], ids=["wide", "high", "large"]
 )
-def test_an_image_beyond_the_limits_is_refused_before_it_is_decoded(tmp_path: Path, width: int, height: int) -> None:
+def test_an_image_beyond_the_limits_is_refused_before_it_is_decoded(
+    tmp_path: Path, width: int, height: int
+) -> None:
     (tmp_path / "a.png").write_bytes(png(width, height))
     for read in (read_values, lambda path: read_pixels(path, 3), lambda path: read_pixels(path, 1, (8, 8))):
-        with pytest.raises(UnreadableError, match=f"too large to be opened safely: {width:,} x {height:,} px, and"):
+        with pytest.raises(
+            UnreadableError, match=f"too large to be opened safely: {width:,} x {height:,} px, and"
+        ):
             read(tmp_path / "a.png")
 
 

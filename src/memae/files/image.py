@@ -24,6 +24,7 @@ from PIL import (  # a plugin is known once it is imported
 from memae.errors import first_line
 
 __all__ = [
+    "MOST_PX",
     "UnreadableError",
     "UnsuitableError",
     "as_8_bit",

@@ -13,7 +13,7 @@ MOST_ENLARGED = 4.0  # times in height or width, unless training images were enl
 MOST_STRETCHED = 2.0  # times in one direction more than in the other, unless training images were stretched more
 
 
-class Extent(BaseModel, frozen=True, extra="forbid"):
+class Extent(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The sizes of images (height, width) px in relation to the size that the network sees."""
 
     enlarged: float = 1.0

@@ -105,9 +105,11 @@ class ImageModality(Modality):
         wider = version < 8 and config.network == "scene" and max(shape[1:]) > SMALL_PX
         return "whose network 'scene' was wider" if wider else None
 
-    def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> ImageReference:
+    def load_reference(
+        self, tensors: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]
+    ) -> ImageReference:
         """Maxima of anomaly maps, and the mean training error."""
-        return ImageReference.load(tensors, ImageConfig.of(config))
+        return ImageReference.load(tensors, ImageConfig.of(config), shape)
 
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
         """The memory items decoded into images (N, C, H, W)."""

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 from memae.errors import DataError
+from memae.files.image import MOST_PX
 from memae.image.arrays import Images
 from memae.image.config import ImageScale
 from memae.image.extent import Extent
@@ -27,7 +28,7 @@ ENCODED_BYTES = 1 << 20  # and encoded at a time: each of the steps would go thr
 LEAST_8_BIT_RANGE = 16.0  # of pixels in training: with less they were no grey levels from 0 to 255
 
 
-class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
+class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Pixels (S, C, H, W) to x = (pixels - low) / (high - low), then scaled image by image.
 
     scale "unit" divides each image by its root mean square, "centred" subtracts its mean first: brightness and
@@ -35,17 +36,32 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid"):
     """
 
     kind: Literal["image"] = "image"
-    channels: int
-    height: int
-    width: int
+    channels: int = Field(ge=1, le=4)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
     low: float
     high: float
     scale: ImageScale
-    floor: float = Field(description="least divisor of one image, so that a blank one stays finite")
+    floor: float = Field(ge=0, description="least divisor of one image, so that a blank one stays finite")
     overlap: int | None = Field(
-        None, description="px that tiles share at least, where images are cut into tiles of this height and width"
+        None,
+        ge=0,
+        description="px that tiles share at least, where images are cut into tiles of this height and width",
     )
     extent: Extent | None = Field(None, description="of the training images, where they came in files of any size")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.height * self.width > MOST_PX:
+            raise DataError(
+                f"a network for images of {self.width} x {self.height} px takes more memory than there should be, and "
+                f"at most {MOST_PX:,} px are seen at once; make the images smaller, or cut them into tiles"
+            )
+        if not self.low < self.high:
+            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}")
+        if self.overlap is not None and not self.overlap < self.height == self.width:
+            raise ValueError(f"tiles of {self.width} x {self.height} px share {self.overlap} px")
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:

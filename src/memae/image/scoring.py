@@ -126,10 +126,23 @@ class ImageReference:
         return found
 
     @classmethod
-    def load(cls, tensors: Mapping[str, Tensor], settings: ImageConfig) -> ImageReference:
-        """Reads the reference from the tensors of a model file; raises a KeyError if one is missing."""
+    def load(cls, tensors: Mapping[str, Tensor], settings: ImageConfig, shape: tuple[int, ...]) -> ImageReference:
+        """Reads the reference from the tensors of a model file of images (C, H, W).
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: one is of another shape.
+        """
         maxima = tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0)
-        return cls(maxima, tensors["usual_error"] if settings.relative else None)
+        if maxima.ndim != 1 or maxima.dtype.kind != "f":
+            raise ValueError(f"'calibration_peaks' is of shape {maxima.shape} and type {maxima.dtype}")
+        if not settings.relative:
+            return cls(maxima)
+        patches = tuple(-(-side // (settings.patch_px or 1)) for side in shape[1:])
+        error = tensors["usual_error"]
+        if error.shape != patches or error.dtype != torch.float32 or bool((error < 0).any()):
+            raise ValueError(f"'usual_error' is of shape {tuple(error.shape)}, and the settings ask for {patches}")
+        return cls(maxima, error)
 
 
 def map_settings(artifact: Artifact) -> MapSettings:

@@ -163,8 +163,13 @@ class Modality(ABC):
         """Why a model file of an older format cannot be read any more, such as "whose network was wider"."""
         return None
 
-    def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> Any:
-        """The reference behind the tensors of a model file; a KeyError where one is missing."""
+    def load_reference(self, tensors: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]) -> Any:
+        """The reference behind the tensors of a model file, for encoded samples of a shape.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: one is of another shape than this model needs.
+        """
         return None
 
     @abstractmethod

@@ -154,6 +154,10 @@ class Request:
     action: str = "scoring"
     """What the pass is called in progress and in messages."""
 
+    def wants(self, key: Key) -> bool:
+        """Whether the sample of a key was asked for."""
+        return self.keys is None or key in self.keys
+
     def wanted(self, keys: Sequence[Key], scores: np.ndarray, threshold: Threshold | None) -> list[int]:
         """The rows among samples of these keys and scores (S,) that are to be explained."""
         if self.explained == "none":

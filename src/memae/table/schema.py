@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from memae.errors import DataError
@@ -41,13 +41,13 @@ HEAVY = 20.0  # from here on a scaled number is said to have a heavy tail
 NO_VALUE, UNSEEN = "(missing)", "(unseen)"  # shown in place of a value
 
 
-class Column(BaseModel, frozen=True, extra="forbid"):
+class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """One column of the fitted schema and its place in the encoded row."""
 
     name: str
     kind: ColumnKind
     centre: float = 0.0
-    spread: float = 1.0
+    spread: float = Field(1.0, gt=0)
     log: bool = False
     """A number is taken as sign(x) log(1 + |x|) before it is scaled: bytes, amounts and counts have heavy tails."""
     categories: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
     """Rows to (S, features): column by column in the fitted order."""
 
     kind: Literal["table"] = "table"
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = Field(min_length=1)
     dropped: tuple[str, ...] = ()
 
     @property

@@ -121,7 +121,9 @@ class VideoModality(Modality):
         decoder = clip_decoder(layers, patch, clip, norm)
         return Autoencoder(clip_encoder(layers, patch, norm), memory, decoder, query)
 
-    def load_reference(self, tensors: Mapping[str, Tensor], config: Config) -> VideoReference:
+    def load_reference(
+        self, tensors: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]
+    ) -> VideoReference:
         """Scores of normal video."""
         return VideoReference.load(tensors)
 

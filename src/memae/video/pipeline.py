@@ -26,7 +26,7 @@ from memae.errors import ConfigError, DataError
 from memae.files.atomic import check_writable
 from memae.modality import WriteRows
 from memae.progress import Progress, stage
-from memae.types import ItemUse, Skipped, Verdicts, count
+from memae.types import ItemUse, Skipped, Verdicts, check_scores, count
 from memae.video.encode import OUTPUT_SUFFIXES
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail
 from memae.video.frames import FrameKey, FrameReader, Frames
@@ -173,10 +173,12 @@ def score_frames(source: FrameReader, scorer: Scorer) -> Iterator[ScoredFrame]:
 
     Raises:
         DataError: there are none, or a video breaks off.
+        ArtifactError: a model of which a score is no finite number.
     """
     empty = True
     for frame in scorer.scored(source.chunks(CHUNK_FRAMES)):
         empty = False
+        check_scores([frame.key], np.array([frame.score]))
         yield frame
     if empty:
         raise DataError(f"{source.origin}: holds no frames")

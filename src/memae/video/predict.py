@@ -51,13 +51,27 @@ class VideoReference:
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> VideoReference:
-        """Reads the reference from the tensors of a model file; raises a KeyError if one is missing."""
+        """Reads the reference from the tensors of a model file.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: one is not of the shape (n,), or times and scores differ in their number.
+        """
         count = sum(name.startswith("normal.") and name.endswith(".scores") for name in tensors)
         series = tuple(
             ScoreSeries(tensors[f"normal.{number}.times_s"].numpy(), tensors[f"normal.{number}.scores"].numpy())
             for number in range(count)
         )
-        return cls(series, tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0))
+        maxima = tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0)
+        for one in series:
+            if one.times_s.shape != one.scores.shape:
+                raise ValueError("'normal' has other numbers of times and scores")
+        for numbers in (maxima, *(part for one in series for part in (one.times_s, one.scores))):
+            if numbers.ndim != 1 or numbers.dtype.kind != "f":
+                raise ValueError(
+                    f"'normal' or 'calibration_peaks' is of shape {numbers.shape} and type {numbers.dtype}"
+                )
+        return cls(series, maxima)
 
 
 @dataclass(frozen=True)

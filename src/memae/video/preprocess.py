@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from memae.errors import DataError
+
 __all__ = ["ClipInput", "VideoPreprocess"]
+
+MOST_CLIP_PX = 64_000_000  # of all frames of a clip
 
 ClipInput = Literal["frames", "differences"]
 
@@ -21,17 +25,26 @@ class VideoPreprocess(BaseModel):
     before it, takes the difference of the second. Where the camera stands still, only what moves remains.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["video"] = "video"
-    clip_length: int
+    clip_length: int = Field(ge=1)
     """Frames."""
-    height: int
+    height: int = Field(ge=1)
     """Of a frame, px."""
-    width: int
+    width: int = Field(ge=1)
     """Of a frame, px."""
     input: ClipInput
-    gain: float = 4.0
+    gain: float = Field(4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.clip_length * self.height * self.width > MOST_CLIP_PX:
+            raise DataError(
+                f"a network for clips of {self.clip_length} frames of {self.width} x {self.height} px takes more memory "
+                f"than there should be, and at most {MOST_CLIP_PX:,} px are seen at once; make the frames smaller"
+            )
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:
