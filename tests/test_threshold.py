@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memae.errors import ConfigError
+from memae.errors import ConfigError, DataError
 from memae.threshold import DEFAULT_RATE, Threshold, needed_samples, reachable_rate
 
 NINE = np.array([9.0, 1.0, 5.0, 3.0, 7.0, 2.0, 8.0, 6.0, 4.0])
@@ -130,6 +130,6 @@ def test_a_threshold_that_can_promise_nothing_flags_nothing() -> None:
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_scores_that_are_no_numbers_set_no_threshold(wrong: float) -> None:
     with pytest.raises(
-        DataError, match="1 of 10 held-out normal samples have no finite score, .*; lower train.learn"
+        DataError, match=r"1 of 10 held-out normal samples have no finite score, .*; lower train.learn"
     ):
         Threshold.fit(np.array([*NINE, wrong]), 0.1)

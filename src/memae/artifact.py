@@ -128,9 +128,8 @@ def load_artifact(path: Path) -> Artifact:
         RuntimeError,  # RecursionError too
         MemoryError,
     ) as error:
-        raise ArtifactError(
-            f"{path}: the files do not fit together ({first_line(error)}); copy the model again"
-        ) from None
+        reason = first_line(error)
+        raise ArtifactError(f"{path}: the files do not fit together ({reason}); copy the model again") from None
 
 
 def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
@@ -238,7 +237,7 @@ def _replaceable(path: Path) -> bool:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: missing, so this is no memae model; check the path") from None
     except (OSError, ValueError, RecursionError) as error:

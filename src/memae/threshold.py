@@ -63,8 +63,8 @@ class Threshold:
         scores = np.asarray(scores, dtype=np.float64)
         if bad := int(np.count_nonzero(~np.isfinite(scores))):
             raise DataError(
-                f"{bad:,} of {len(scores):,} held-out normal samples have no finite score, as the training went astray; "
-                "lower train.learning_rate"
+                f"{bad:,} of {len(scores):,} held-out normal samples have no finite score, as the training went "
+                "astray; lower train.learning_rate"
             )
         if groups is None or not len(scores):
             return cls(reachable_rate(len(scores), false_alarm_rate), np.sort(scores))

@@ -270,8 +270,8 @@ def check_scores(
     for row in np.flatnonzero(~np.isfinite(scores)).tolist():
         if not (np.isnan(scores[row]) and unscored(keys[row])):
             raise ArtifactError(
-                f"the model gives the sample {keys[row]!s} the score {scores[row]}, which says nothing: its weights are "
-                "damaged or far too large; copy the model again, or train it again"
+                f"the model gives the sample {keys[row]!s} the score {scores[row]}, which says nothing: its weights "
+                "are damaged or far too large; copy the model again, or train it again"
             )
 
 

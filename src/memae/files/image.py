@@ -38,8 +38,8 @@ __all__ = [
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB")  # and no other: EPS, for one, would run a program
 LOSSY = ("JPEG", "WEBP")
-# A file of 100 kB may say that it holds any number of pixels. Larger photographs exist, but none of 64 million need more
-# than a few hundred MB on the way to the network; and no camera makes a side longer than a JPEG may have.
+# A file of 100 kB may hold any number of pixels. 64 million take a few hundred MB on the way to the network, and hardly
+# a camera makes more; no camera makes a side longer than a JPEG may have.
 MOST_PX = 64_000_000
 MOST_SIDE_PX = 65_535
 LARGE_PX = 16_000_000  # images above are decoded one at a time, so that threads do not multiply their memory

@@ -69,7 +69,7 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         return self.channels, self.height, self.width
 
     def misfit(self, size: tuple[int, int]) -> str | None:
-        """Why an image of a size (height, width) px in its file is too far from the training images; None: it is not."""
+        """Why an image of a size (height, width) px is too far from the training images; None if it is not."""
         tiled = self.overlap is not None
         return (self.extent or Extent()).misfit(size, (self.height, self.width), tiled=tiled)
 

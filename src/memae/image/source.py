@@ -352,4 +352,5 @@ def _shape(size: tuple[int, int]) -> str:
 
 
 def _unreadable(file: ImageFile, error: UnreadableError) -> str:
-    return f"{file.where}: {error.what.removeprefix('is ')} ({error}); mend or remove it, or leave it out with `skip_bad=True`"
+    what = error.what.removeprefix("is ")
+    return f"{file.where}: {what} ({error}); mend or remove it, or leave it out with `skip_bad=True`"

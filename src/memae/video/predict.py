@@ -68,9 +68,8 @@ class VideoReference:
                 raise ValueError("'normal' has other numbers of times and scores")
         for numbers in (maxima, *(part for one in series for part in (one.times_s, one.scores))):
             if numbers.ndim != 1 or numbers.dtype.kind != "f":
-                raise ValueError(
-                    f"'normal' or 'calibration_peaks' is of shape {numbers.shape} and type {numbers.dtype}"
-                )
+                of = f"of shape {numbers.shape} and type {numbers.dtype}"
+                raise ValueError(f"'normal' or 'calibration_peaks' is {of}")
         return cls(series, maxima)
 
 

@@ -41,8 +41,8 @@ class VideoPreprocess(BaseModel):
     def _check(self) -> Self:
         if self.clip_length * self.height * self.width > MOST_CLIP_PX:
             raise DataError(
-                f"a network for clips of {self.clip_length} frames of {self.width} x {self.height} px takes more memory "
-                f"than there should be, and at most {MOST_CLIP_PX:,} px are seen at once; make the frames smaller"
+                f"a network for clips of {self.clip_length} frames of {self.width} x {self.height} px takes more "
+                f"memory than there should be, and at most {MOST_CLIP_PX:,} px are seen at once; make the frames smaller"
             )
         return self
 
