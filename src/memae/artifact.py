@@ -237,13 +237,12 @@ def _replaceable(path: Path) -> bool:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        settings: Any = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: missing, so this is no memae model; check the path") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not readable ({error}); copy the model again") from None
-    version = settings.get("format") if isinstance(settings, dict) else None
-    if type(version) is not int or version < 1:
+    if not isinstance(settings, dict) or type(version := settings.get("format")) is not int or version < 1:
         raise ArtifactError(f"{path}: has no format number, so this is no memae model; check the path")
     if settings["format"] > FORMAT:
         raise ArtifactError(

@@ -42,7 +42,7 @@ class VideoPreprocess(BaseModel):
         if self.clip_length * self.height * self.width > MOST_CLIP_PX:
             raise DataError(
                 f"a network for clips of {self.clip_length} frames of {self.width} x {self.height} px takes more "
-                f"memory than there should be, and at most {MOST_CLIP_PX:,} px are seen at once; make the frames smaller"
+                f"memory than there should be; at most {MOST_CLIP_PX:,} px are seen at once: make the frames smaller"
             )
         return self
 
