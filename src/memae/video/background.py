@@ -61,8 +61,7 @@ class Background:
         size = views.shape[1:]
         cells = _cells(views)
         prototypes, residual = _prototypes(cells)
-        squared = _frames(residual, size) ** 2
-        variance = squared.mean(axis=0)
+        variance = np.square(_frames(residual, size)).mean(axis=0)
         # few views say little of one pixel, and noise of the camera is everywhere
         variance = (uniform_filter(variance, 3) + np.median(variance) + 1e-6).astype(np.float32)
         return cls(reference, _frames(prototypes, size).astype(np.float16), variance)

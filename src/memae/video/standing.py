@@ -44,7 +44,7 @@ class StandingView:
     """
 
     def __init__(self, reference: np.ndarray) -> None:
-        self._still = _Stabiliser(reference)
+        self._reference, self._still = reference, _Stabiliser(reference)
         self.reset()
 
     def reset(self) -> None:
@@ -68,7 +68,10 @@ class StandingView:
         slots = [slot for slot, _ in self._samples]
         if len(slots) < FEWEST or slots[-1] - slots[0] < SAMPLES // 2:
             return None
-        seen = np.stack([view for _, view in self._samples])
+        # what was not seen yet counts as usual: who passes at the beginning of a video does not stand
+        covered = slots[-1] - slots[0] + 1
+        unseen = max(0, SAMPLES - covered) * len(slots) // covered
+        seen = np.stack([view for _, view in self._samples] + [self._reference] * unseen)
         middle = len(seen) // 2
         lower: np.ndarray = np.partition(seen, middle, axis=0)[middle]
         return lower
