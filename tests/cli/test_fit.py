@@ -169,7 +169,7 @@ def test_the_option_for_the_false_alarm_rate_wins_over_the_config_file(
     words = ("--config", "run.toml", "--false-alarm-rate", "0.05")
     assert memae("fit", "ok.csv", "--out", "model", *words).code == 0
     threshold = settings(folder)["config"]["threshold"]
-    assert threshold == {"false_alarm_rate": 0.05, "calibration_share": 0.4}
+    assert threshold == {"false_alarm_rate": 0.05, "calibration_share": 0.4, "folds": None}
     assert Detector.load("model").threshold.false_alarm_rate == 0.05
 
 

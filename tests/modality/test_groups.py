@@ -112,7 +112,7 @@ def test_a_pattern_without_one_group_is_an_error(group: str, message: str) -> No
             r"has no column 'group' in its first line \(file,host\); write file,group there",
         ),
         (b"file,group\n", "lists no file; write one file with its group on each line"),
-        (b"file,group\na/1.png,\n", "line 2 lacks a file or a group; fill it in, or remove it"),
+        (b"file,group\n,x\n", "line 2 lacks a file; fill it in, or remove the line"),
         (b"file,group\na/1.png,x\na/1.png,y\n", "line 3 gives a/1.png a second group; keep one of them"),
         (
             b"file,group\na/1.png,x\n",

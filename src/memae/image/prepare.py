@@ -19,6 +19,7 @@ from memae.image.arrays import Images
 from memae.image.config import ImageConfig, ImageScale
 from memae.image.dataset import MEMORY_BYTES, StoredImages, collect, store
 from memae.image.extent import Extent
+from memae.image.near_duplicates import near_duplicate_note
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, store_own_size
@@ -52,7 +53,9 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         images, skipped = readable(collect(source, progress))
     groups = groups if groups is None else groups[_kept(source, skipped, len(groups))]
     dealt = splits(len(images), config, seed, images.origin, groups)
-    for note in dealt.notes:
+    alike = near_duplicate_note(images, dealt, progress, grouped=groups is not None)
+    found_notes = (*dealt.notes, *((alike,) if alike else ()))
+    for note in found_notes:
         tell(progress, Warn(note))
 
     def prepared(found: Splits, progress: Progress | None) -> Prepared:
@@ -74,7 +77,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             counts=found.counts,
             origin=images.origin,
             skipped=skipped,
-            notes=(*getattr(source, "notes", ()), *dealt.notes),
+            notes=(*getattr(source, "notes", ()), *found_notes),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
             folds=tuple(

@@ -157,13 +157,16 @@ class OwnSizeImages:
     levels: np.ndarray
     """(S, 4) of each image; see `memae.image.preprocess.levels_of`."""
     origin: str
+    keys: Sequence[Key]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def part(self, rows: Tensor) -> OwnSizeImages:
         """The images of an index (B,)."""
-        return OwnSizeImages([self.images[row] for row in rows.tolist()], self.levels[rows.numpy()], self.origin)
+        some = rows.tolist()
+        keys = [self.keys[row] for row in some]
+        return OwnSizeImages([self.images[row] for row in some], self.levels[rows.numpy()], self.origin, keys)
 
     def tiles(self, preprocess: ImagePreprocess, most: int | None, generator: np.random.Generator) -> Tiles:
         """The tiles of all images, at most so many drawn from each."""
@@ -187,7 +190,7 @@ def store_own_size(source: Source, progress: Progress | None = None) -> tuple[Ow
     def see(key: Key, pixels: np.ndarray) -> None:
         levels.append(levels_of(pixels, f"{source.origin}: image {key}"))
 
-    flat, _, shapes, skipped = write(source, progress, see)
+    flat, keys, shapes, skipped = write(source, progress, see)
     ends = np.cumsum([prod(shape) for shape in shapes])
     images = [pixels.reshape(shape) for pixels, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
-    return OwnSizeImages(images, np.stack(levels), source.origin), skipped
+    return OwnSizeImages(images, np.stack(levels), source.origin, keys), skipped

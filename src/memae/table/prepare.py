@@ -27,6 +27,7 @@ from memae.table.config import TableConfig
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, hints, survey
+from memae.table.near_duplicates import COMPARED, SEEN, near_duplicate_note
 from memae.table.schema import TablePreprocess
 from memae.table.source import ColumnSource, Table
 from memae.training.split import Splits, counted, splits
@@ -81,6 +82,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         preprocess = summary.preprocess(source.origin, dropped, missing)
         check_varied(preprocess, source.origin)
         x = rows.encoded(preprocess, (train, validation, calibration))
+        alike = _near_duplicates(found, x, (train, calibration), readable, grouped=groups is not None)
         return Prepared(
             preprocess=preprocess,
             training=x[0],
@@ -90,7 +92,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             counts=counted(len(train), len(validation), found.counts["calibration"]),
             origin=source.origin,
             skipped=tuple(rows.skipped.values()),
-            notes=(*getattr(source, "notes", ()), *dealt.notes, *hints(preprocess)),
+            notes=(*getattr(source, "notes", ()), *dealt.notes, *alike, *hints(preprocess)),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
             folds=tuple(
@@ -138,6 +140,20 @@ def _groups(source: Any, options: FitOptions) -> _RowGroups:
     else:
         texts, numbers = np.unique(source.labels(column), return_inverse=True)
     return _RowGroups(np.where(texts[numbers] == "", -1, numbers), column)
+
+
+def _near_duplicates(
+    splits: Splits, x: Sequence[Encoded], rows: tuple[Tensor, Tensor], readable: Tensor, *, grouped: bool
+) -> tuple[str, ...]:
+    """A note on equal rows across the split, if there are many; with folds between the first of them and the others."""
+    (training, _, held_out), (seen, held) = x, rows
+    if splits.folds:
+        inside = torch.isin(seen, readable[splits.folds[0].calibration])
+        ours, others = torch.nonzero(inside).flatten(), torch.nonzero(~inside).flatten()
+        held_out, held = training[ours[:COMPARED]], seen[ours]
+        training, seen = training[others[:SEEN]], seen[others]
+    note = near_duplicate_note(held_out, held, training, seen, grouped=grouped)
+    return (note,) if note else ()
 
 
 def _is_large(source: Source) -> bool:
