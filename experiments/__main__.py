@@ -1,4 +1,4 @@
-"""python -m experiments run | summary | render | demo | tune | figures."""
+"""python -m experiments run | summary | render | demo | tune | figures | promise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 from experiments.bundled_demo import demo_path, run_bundled_demo
 from experiments.drawings import draw_figures
 from experiments.figures import compute_figures
+from experiments.promise import DATA as PROMISED
+from experiments.promise import compute_promises
 from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
@@ -18,6 +20,7 @@ from experiments.summary import as_json, as_text, summarise
 from experiments.tune import tune
 from experiments.variants import VARIANTS
 from experiments.workers import run_in_processes
+from memae.config import parse_words
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -91,6 +94,36 @@ def choose_defaults(data: Data = "") -> None:
     """The old name of `tune`."""
     _say("warning: choose is now called tune; the old name is accepted until memae 0.2.0")
     tune_defaults(data)
+
+
+@app.command()
+def promise(
+    data: Annotated[str, typer.Option(help="Only these, such as mnist-8,ped2; left out, all but ped2.")] = "",
+    splits: Annotated[int, typer.Option(min=1, help="Splits of each data set.")] = 10,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the detector, such as train.epochs=3.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Start nothing after 90s, 60m or 2h.")] = None,
+) -> None:
+    """Measure false alarms on groups never seen, for splits that have no result file yet."""
+    names = _listed(data) or [name for name in PROMISED if name != "ped2"]
+    if unknown := set(names) - set(PROMISED):
+        _say(f"{sorted(unknown)[0]!r}: no such data set; there is {', '.join(PROMISED)}")
+        raise typer.Exit(2)
+    deadline = time.time() + seconds_of(budget) if budget else float("inf")
+    settings = parse_words(changes) if changes else None
+    try:
+        for name in names:
+            for path, found in compute_promises(name, splits, settings, deadline=deadline):
+                normal, recall = found["normal"], found["anomalies"]["recall"]
+                rates = f"wanted {found['wanted']:.4f}, measured {normal['rate']:.4f}"
+                _say(f"{name} {path.stem}: {rates}, recall {recall:.3f}, {found['seconds']} s")
+    except CellError as error:
+        _say(str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept")
+        raise typer.Exit(130) from None
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from experiments.data import DATA, WHOLE
 from experiments.markdown import markdown
+from experiments.promise_tables import promise_tables
 from experiments.records import RESULTS
 from experiments.speed import speed_tables
 from experiments.summary import DataTree, Summary, Tree, summarise
@@ -182,7 +183,7 @@ def rendered() -> dict[Path, str]:
     pages = {}
     for path in (
         ROOT / "README.md",
-        *(ROOT / "docs" / name for name in ("tables.md", "video.md", "speed.md")),
+        *(ROOT / "docs" / name for name in ("tables.md", "video.md", "speed.md", "promises.md")),
         *sorted((ROOT / "docs" / "trials").glob("*.md")),
     ):
         if not path.exists():
@@ -199,7 +200,7 @@ def _filled(found: re.Match[str], blocks: Mapping[str, str]) -> str:
 
 def _blocks(tree: Tree) -> dict[str, str]:
     """What stands between the markers, by their name."""
-    blocks = {"demo": demo_table(), **speed_tables()}
+    blocks = {"demo": demo_table(), **speed_tables(), **promise_tables()}
     blocks["evidence"] = overview(tree, OVERVIEW, OVERVIEW_ROWS)
     blocks["video"] = overview(tree, VIDEO, VIDEO_ROWS, empty=True)
     blocks["video-stride"] = overview(tree, STRIDES, VIDEO_ROWS[:3])

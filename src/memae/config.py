@@ -41,6 +41,7 @@ __all__ = [
     "current_names",
     "current_network",
     "override",
+    "parse_words",
     "read_toml",
     "upgraded",
     "validated",

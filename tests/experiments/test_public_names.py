@@ -36,6 +36,7 @@ PUBLIC = [
     "memae.video.clips",
     "memae.video.config",
     "memae.video.evaluate",
+    "memae.video.events",
     "memae.video.frames",
     "memae.video.preprocess",
     "memae.video.scoring",
