@@ -100,6 +100,21 @@ def test_each_kind_of_anomaly_has_a_row_below_the_total(
     assert "95 % over 57 groups" in memae(*words, "--group", "host").out
 
 
+def test_a_threshold_of_too_few_groups_says_so_beside_its_figures(
+    memae: Callable[..., Done], rows: pd.DataFrame, folder: Path
+) -> None:
+    grouped = rows.assign(host=np.arange(len(rows)) % 20)
+    grouped[grouped.label == "benign"].drop(columns="label").to_csv("ok.csv", index=False)
+    grouped.to_csv("all.csv", index=False)
+    brief = ("--set", "train.epochs=3", "--set", "threshold.folds=0", "--quiet")
+    assert memae("fit", "ok.csv", "--group", "host", "--out", "model", *brief).code == 0
+    words = ("--label-column", "label", "--normal", "benign", "--group", "host", "--json")
+    done = memae("evaluate", "model", "all.csv", *words)
+    assert done.code == 0
+    assert json.loads(done.out)["groups"] == 20
+    assert done.err.startswith("note: 4 held-out groups are too few to promise a false-alarm rate of 0.01")
+
+
 def test_a_group_column_without_a_value_is_refused(
     memae: Callable[..., Done], rows: pd.DataFrame, model: Callable[..., Path]
 ) -> None:

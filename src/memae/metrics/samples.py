@@ -255,8 +255,9 @@ class SampleMeter:
             for part in parts:
                 maps = [(found.key, found.anomaly_map) for found in part.explanations]
                 self.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
-        wanted = detector.threshold.false_alarm_rate
-        return Judged(self.result(wanted_false_alarm_rate=wanted, progress=progress), self.left_out())
+        threshold = detector.threshold
+        result = self.result(wanted_false_alarm_rate=threshold.false_alarm_rate, progress=progress)
+        return Judged(result, self.left_out(), [threshold.caveat] if threshold.caveat else [])
 
     def left_out(self) -> list[Skipped]:
         """The samples that do not count, and why."""

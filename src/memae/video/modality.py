@@ -200,7 +200,7 @@ class VideoModality(Modality):
         rule, caveat = _event_rule(detector, options)
         mask = options.get("mask")
         result = evaluate_videos(detector, source, options["labels"], rule, mask=mask, progress=progress)
-        return Judged(result, notes=[caveat] if caveat else [])
+        return Judged(result, notes=[note for note in (detector.threshold.caveat, caveat) if note])
 
     def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
         """Lines for a summary: how many videos were bad, and what happened to the first ones."""
