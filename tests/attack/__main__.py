@@ -1,4 +1,4 @@
-"""python -m tests.attack inputs | kills --budget 2h: attacks; may be stopped, and goes on where it was."""
+"""python -m tests.attack inputs | kills | disks --budget 2h: attacks; may be stopped, and goes on where it was."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def _seconds(text: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
-    parser.add_argument("what", choices=["inputs", "kills"])
+    parser.add_argument("what", choices=["inputs", "kills", "disks"])
     parser.add_argument("--budget", type=_seconds, default=3600.0, metavar="90m", help="time to take")
-    parser.add_argument("--most", type=int, help="inputs in all, with those of before")
+    parser.add_argument("--most", type=int, help="so many in all, with those of before")
     parser.add_argument("--place", type=Path, default=Path("build/attack"), help="where it goes on")
     parser.add_argument("--kinds", nargs="*", help="only these")
     wanted = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     wanted.place.mkdir(parents=True, exist_ok=True)
-    if wanted.what == "kills" and not is_loaded():
+    if wanted.what != "inputs" and not is_loaded():
         sys.exit(again_with(build(wanted.place), *sys.argv[1:]).returncode)
-    {"inputs": _inputs, "kills": _kills}[wanted.what](wanted)
+    {"inputs": _inputs, "kills": _kills, "disks": _disks}[wanted.what](wanted)
 
 
 def _inputs(wanted: argparse.Namespace) -> None:
@@ -57,6 +57,16 @@ def _kills(wanted: argparse.Namespace) -> None:
     for way, count in kills.done.items():
         print(f"{count:>5} {way}")
     print(f"{kills.total} kills, {len(kills.findings)} findings")
+
+
+def _disks(wanted: argparse.Namespace) -> None:
+    from tests.attack.disks import Disks
+    from tests.attack.kills import scenarios
+
+    disks = Disks.at(wanted.place, originals_in(wanted.place))
+    with contextlib.suppress(KeyboardInterrupt):
+        disks.run(wanted.most or 50, wanted.budget, scenarios())
+    print(*(f"{count} {way}" for way, count in disks.done.items()), f"{len(disks.findings)} findings", sep=", ")
 
 
 if __name__ == "__main__":

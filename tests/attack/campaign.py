@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -21,12 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
+import memae
 from tests.attack.all_kinds import KINDS
 from tests.attack.guard import OUTCOMES, Found, Guard
 from tests.attack.kinds import Kind, Known
 from tests.attack.readers import command, read_checkpoint
 
-__all__ = ["Campaign", "kind_of", "originals_in"]
+__all__ = ["Campaign", "commit", "kind_of", "originals_in"]
 
 HANG_S = 20.0  # of CPU time for one input, which is under 1 MB
 STILL_S = 300.0  # of any time, in which nothing moves
@@ -56,6 +58,8 @@ class Campaign:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of each kind, how many inputs had each outcome."""
     findings: list[dict[str, Any]] = field(default_factory=list)
+    commits: list[str] = field(default_factory=list)
+    """That were attacked, in turn."""
 
     @classmethod
     def at(cls, place: Path) -> Campaign:
@@ -70,6 +74,8 @@ class Campaign:
     def run(self, budget_s: float, most: int | None = None, kinds: tuple[Kind, ...] = KINDS) -> None:
         """Attacks for so long, or until so many inputs were read in all; Ctrl-C ends it early and keeps the counts."""
         known = Known(originals_in(self.place))
+        if (now := commit()) not in self.commits:
+            self.commits.append(now)
         started, before = time.monotonic(), self.seconds
         with _shared() as shared:
             while (left := started + budget_s - time.monotonic()) > 0:
@@ -229,13 +235,31 @@ def _keep(guard: Guard, kept: Path, kind: Kind, seed: int, found: Found) -> None
 
 
 def originals_in(place: Path) -> Path:
-    """The originals of a campaign, made in another process: this one is not to have run torch before it forks."""
-    originals = place / "originals"
-    if not (originals / "complete").exists():
+    """The originals of a campaign, made in another process: this one is not to have run torch before it forks.
+
+    They are made anew where the code is another, as a checkpoint is of one config.
+    """
+    originals, code = place / "originals", _digest_of_code()
+    made_by = originals / "made-by"
+    if not made_by.exists() or made_by.read_text() != code:
         shutil.rmtree(originals, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "tests.attack.originals", str(originals)], check=True)
-        (originals / "complete").touch()
+        made_by.write_text(code)
     return originals
+
+
+def commit() -> str:
+    """The commit that is attacked, with a mark where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _digest_of_code() -> str:
+    digest = hashlib.sha256()
+    for file in (*sorted(Path(memae.__file__).parent.rglob("*.py")), Path(__file__).with_name("originals.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _quick_folder() -> str | None:

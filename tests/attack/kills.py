@@ -10,13 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.attack.faults import Ended, faulty
 
-__all__ = ["Kills", "Scenario", "scenarios"]
+__all__ = ["Expected", "Kills", "Scenario", "command", "content", "folder_for", "names", "scenarios"]
 
 OLD, NEW, OUT = "flows.model", "new.model", "flows.csv"
 FIT = (
@@ -105,14 +106,14 @@ class Kills:
         """Kills before each call that changes a file, and then at random moments until there were so many."""
         end = time.monotonic() + budget_s
         for scenario in chosen:
-            expected = _Expected.of(scenario, self.originals)
+            expected = Expected.of(scenario, self.originals)
             self.points[scenario.name] = expected.steps
             way = f"{scenario.name}, before each call"
             for kill_at in range(1 + self.done.get(way, 0), 1 + expected.steps):
                 if time.monotonic() > end or self.total >= most:
                     return
                 self._kill(expected, way, kill_at=kill_at)
-        trained = [_Expected.of(scenario, self.originals) for scenario in chosen if scenario.resumed]
+        trained = [Expected.of(scenario, self.originals) for scenario in chosen if scenario.resumed]
         for number in range(sum(count for way, count in self.done.items() if way.endswith("random")), most):
             if time.monotonic() > end or self.total >= most or not trained:
                 return
@@ -120,7 +121,7 @@ class Kills:
             moment = random.Random(seed + number).random() * expected.seconds
             self._kill(expected, f"{expected.scenario.name}, at random", kill_after_s=moment)
 
-    def _kill(self, expected: _Expected, way: str, **fault: Any) -> None:
+    def _kill(self, expected: Expected, way: str, **fault: Any) -> None:
         for why in expected.after_kill(**fault):
             self.findings.append({"way": way, "fault": fault, "why": why})
             print(f"{way} {fault}: {why}", file=sys.stderr, flush=True)
@@ -128,13 +129,13 @@ class Kills:
         self.save()
 
 
-class _Expected:
+class Expected:
     """A scenario with what it makes where nobody kills it."""
 
-    _known: dict[tuple[str, Path], _Expected] = {}  # noqa: RUF012
+    _known: dict[tuple[str, Path], Expected] = {}  # noqa: RUF012
 
     @classmethod
-    def of(cls, scenario: Scenario, originals: Path) -> _Expected:
+    def of(cls, scenario: Scenario, originals: Path) -> Expected:
         """Computed once."""
         if (key := (scenario.name, originals)) not in cls._known:
             cls._known[key] = cls(scenario, originals)
@@ -142,31 +143,31 @@ class _Expected:
 
     def __init__(self, scenario: Scenario, originals: Path) -> None:
         self.scenario, self._originals, self._resumable_at = scenario, originals, math.inf
-        with _Folder(scenario, originals) as folder:
-            self.before = {name: _content(folder / name) for name in scenario.keeps}
+        with folder_for(scenario, originals) as folder:
+            self.before = {name: content(folder / name) for name in scenario.keeps}
             started = time.monotonic()
             ended = self._do(folder)
             self.seconds, self.steps = time.monotonic() - started, ended.steps
             if ended.code:
                 raise RuntimeError(f"{scenario.name} fails without a kill: {ended.said}")
-            self.made = {name: _content(folder / name) for name in scenario.made}
-            self.names = _names(folder)
+            self.made = {name: content(folder / name) for name in scenario.made}
+            self.names = names(folder)
 
     def after_kill(self, **fault: Any) -> Iterator[str]:
         """Kills once, and says what is wrong with what is left, and with what is made of it afterwards."""
-        with _Folder(self.scenario, self._originals) as folder:
+        with folder_for(self.scenario, self._originals) as folder:
             ended = self._do(folder, **fault)
             if not ended.killed and ended.code:
                 yield f"ended with {ended.code}: {ended.said[-2000:]}"
             for name in self.scenario.made:
-                now = _content(folder / name)
+                now = content(folder / name)
                 if now is None and name in self.scenario.keeps:
-                    yield f"{name} is gone; there are {_names(folder)}"
+                    yield f"{name} is gone; there are {names(folder)}"
                 elif now not in (None, self.made[name], self.before.get(name)):
                     yield f"{name} is neither old nor new: {now}"
             trained = (
                 self.scenario.resumed
-                and _content(folder / self.scenario.made[0]) == self.made[self.scenario.made[0]]
+                and content(folder / self.scenario.made[0]) == self.made[self.scenario.made[0]]
             )
             again, resumed = self._again(folder)
             at = fault.get("kill_at", 0)
@@ -177,10 +178,10 @@ class _Expected:
             if again.code:
                 yield f"the same once more ended with {again.code}: {again.said[-2000:]}"
             for name in self.scenario.made:
-                if (now := _content(folder / name)) != self.made[name]:
+                if (now := content(folder / name)) != self.made[name]:
                     yield f"{name} is another after the same once more: {now}"
-            if (names := _names(folder)) != self.names:
-                yield f"left over after the same once more: {sorted(set(names) ^ set(self.names))}"
+            if (there := names(folder)) != self.names:
+                yield f"left over after the same once more: {sorted(set(there) ^ set(self.names))}"
 
     def _again(self, folder: Path) -> tuple[Ended, bool]:
         """What a person would do: resume, or, told that there is nothing to resume, begin anew; and which it was."""
@@ -191,41 +192,36 @@ class _Expected:
         return self._do(folder), False
 
     def _do(self, folder: Path, *more: str, **fault: Any) -> Ended:
-        return faulty(lambda: _command(*self.scenario.words, *more), folder, **fault)
+        return faulty(lambda: command(*self.scenario.words, *more), folder, **fault)
 
 
-def _command(*words: str) -> None:
+def command(*words: str) -> None:
+    """Calls the command line in this process."""
     from memae.cli import main
 
     sys.argv = ["memae", *words]
     main()
 
 
-class _Folder:
+@contextmanager
+def folder_for(scenario: Scenario, originals: Path) -> Iterator[Path]:
     """A folder with rows, a model, and old scores where the scenario writes over them."""
-
-    def __init__(self, scenario: Scenario, originals: Path) -> None:
-        self._scenario, self._originals = scenario, originals
-
-    def __enter__(self) -> Path:
-        self._kept = tempfile.TemporaryDirectory(prefix="memae-kills-")
-        folder = Path(self._kept.name)
-        shutil.copy(self._originals / "checkpointed.csv", folder / OUT)
-        shutil.copytree(self._originals / "models" / "table", folder / OLD)
-        for name in self._scenario.keeps:
+    with tempfile.TemporaryDirectory(prefix="memae-kills-") as kept:
+        folder = Path(kept)
+        shutil.copy(originals / "checkpointed.csv", folder / OUT)
+        shutil.copytree(originals / "models" / "table", folder / OLD)
+        for name in scenario.keeps:
             if name != OLD:
                 (folder / name).write_text("old")
-        return folder
-
-    def __exit__(self, *error: object) -> None:
-        self._kept.cleanup()
+        yield folder
 
 
-def _names(folder: Path) -> list[str]:
+def names(folder: Path) -> list[str]:
+    """All that lies in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
-def _content(path: Path) -> str | None:
+def content(path: Path) -> str | None:
     """What is at a path, as text that is equal where the content is: of a model, all but the time that it took."""
     import hashlib
 
