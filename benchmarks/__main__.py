@@ -1,4 +1,4 @@
-"""python -m benchmarks video, footage, training, tables, pictures, startup."""
+"""python -m benchmarks video, footage, training, tables, pictures, startup, load."""
 
 from __future__ import annotations
 
@@ -99,6 +99,18 @@ def pictures(
     from benchmarks.pictures import pictures_benchmark
 
     _report("pictures", pictures_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def load(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/load.json.")] = False,
+    minutes: Annotated[float, typer.Option(help="Of scoring for each kind of data.", min=0.01)] = 15.0,
+) -> None:
+    """Rows, images and video without pause, by 8 threads and by 4 processes: equal scores, and memory over time."""
+    from benchmarks.load import load_benchmark
+
+    _report("load", load_benchmark(60 * minutes), as_json, keep, command=f"load --minutes {minutes:g}")
 
 
 def _report(name: str, found: dict[str, Any], as_json: bool, keep: bool, command: str | None = None) -> None:

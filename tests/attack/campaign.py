@@ -27,11 +27,12 @@ from tests.attack.all_kinds import KINDS
 from tests.attack.guard import OUTCOMES, Found, Guard
 from tests.attack.kinds import Kind, Known
 from tests.attack.readers import command, read_checkpoint
+from tests.attack.watch import Watch
 
 __all__ = ["Campaign", "commit", "kind_of", "originals_in"]
 
 HANG_S = 20.0  # of CPU time for one input, which is under 1 MB
-STILL_S = 300.0  # of any time, in which nothing moves
+ASLEEP_S = 60.0  # without taking a core
 LOOK_S = 0.25
 WARMING = 12  # readings of each good file, besides one by the command line
 ATTACK_FAILED = 3  # exit code of a worker that is itself at fault
@@ -125,28 +126,24 @@ class Campaign:
 
     def _watched(self, pid: int, shared: np.ndarray, left_s: float) -> tuple[str, str] | None:
         """Waits for a worker; what became of the input that it did not come through, if any."""
-        end, seed, since_s, cpu_s = time.monotonic() + left_s, -1, 0.0, 0.0
+        end, seed, watch = time.monotonic() + left_s, -1, Watch(pid, HANG_S, ASLEEP_S)
         try:
             while True:
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
-                    if os.WIFSIGNALED(status):
-                        return "crash", f"ended by signal {os.WTERMSIG(status)}"
-                    if (code := os.WEXITSTATUS(status)) == ATTACK_FAILED:
-                        raise RuntimeError("a worker failed before or between inputs; its traceback is above")
-                    return ("crash", f"ended with {code}") if code else None
-                now, spent = time.monotonic(), _cpu_s(pid)
+                    return _crash(status)
                 if int(shared[NEXT]) != seed:
-                    seed, since_s, cpu_s = int(shared[NEXT]), now, spent
-                elif spent - cpu_s > HANG_S or now - since_s > STILL_S:
-                    _end(pid)
-                    return "hang", f"{spent - cpu_s:.0f} s of CPU time, {now - since_s:.0f} s in all"
-                if now > end:
-                    _end(pid)
+                    seed = int(shared[NEXT])
+                    watch.restart()
+                elif why := watch.hangs():
+                    watch.end()
+                    return "hang", why
+                if time.monotonic() > end:
+                    watch.end()
                     return None
                 time.sleep(LOOK_S)
         except KeyboardInterrupt:
-            _end(pid)
+            watch.end()
             raise
 
     def _count(self, shared: np.ndarray, kinds: tuple[Kind, ...]) -> None:
@@ -164,6 +161,16 @@ class Campaign:
 
 NEXT, COUNTS = 0, 1  # places in the shared numbers: the next seed, then a row of outcomes for each kind
 NUMBERS = COUNTS + 64 * len(OUTCOMES)
+
+
+def _crash(status: int) -> tuple[str, str] | None:
+    """What a worker that ended by itself died of, if it did not come to its end."""
+    code = os.waitstatus_to_exitcode(status)
+    if code == ATTACK_FAILED:
+        raise RuntimeError("a worker failed before or between inputs; its traceback is above")
+    if code < 0:
+        return "crash", f"ended by signal {-code}"
+    return ("crash", f"ended with {code}") if code else None
 
 
 @contextmanager
@@ -265,14 +272,3 @@ def _digest_of_code() -> str:
 def _quick_folder() -> str | None:
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
-
-
-def _cpu_s(pid: int) -> float:
-    """CPU time of a process and its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)

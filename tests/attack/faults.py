@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RAISED", "Ended", "again_with", "build", "faulty", "is_loaded"]
+from tests.attack.watch import Watch
+
+__all__ = ["RAISED", "Ended", "again_with", "build", "faulty", "import_all", "is_loaded"]
 
 LIBRARY = "MEMAE_FAULTS"
 """The variable that names the library; processes with it have it loaded."""
+LOOK_S = 0.001
 RAISED = 3  # exit code of a process in which something was raised that no caller expects
-MOST_S = 120.0  # for one process, after which it hangs
+MOST_S, ASLEEP_S = 60.0, 60.0  # of CPU time and of sleep for one process, after which it hangs
 
 
+@dataclass(frozen=True)
 class Ended:
-    """How a forked process ended.
+    """How a forked process ended."""
 
-    Args:
-        code: the exit code, or minus the number of the signal.
-        said: what it wrote to stderr.
-        steps: calls that changed files; 0 where it was killed.
-    """
-
-    def __init__(self, code: int, said: str, steps: int) -> None:
-        self.code, self.said, self.steps = code, said, steps
+    code: int
+    """The exit code, or minus the number of the signal."""
+    said: str
+    """What it wrote to stderr."""
+    steps: int = 0
+    """Calls that changed files; 0 where it was killed."""
+    cpu_s: float = 0.0
+    """CPU time that it took, but for the last moment."""
+    imported: tuple[str, ...] = ()
+    """Modules that it imported; none where it was killed."""
 
     @property
     def killed(self) -> bool:
@@ -67,7 +78,7 @@ def faulty(
     kill_at: int = 0,
     full_after: int = -1,
     slow_us: int = 0,
-    kill_after_s: float | None = None,
+    kill_after_cpu_s: float = math.inf,
 ) -> Ended:
     """Does some work in a forked process that has the faults.
 
@@ -77,36 +88,42 @@ def faulty(
         kill_at: the number of the fsync, rename or remove that it does not reach; 0: none.
         full_after: bytes that it can write; -1: all.
         slow_us: microseconds that each such call takes, and each write.
-        kill_after_s: when it is killed; None: never.
+        kill_after_cpu_s: the CPU time at which it is killed.
     """
     read_said, write_said = os.pipe()
-    read_steps, write_steps = os.pipe()
+    read_told, write_told = os.pipe()
     if not (pid := os.fork()):
         os.dup2(write_said, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _child(work, folder, (kill_at, full_after, slow_us), write_steps)
+        _child(work, folder, (kill_at, full_after, slow_us), write_told)
     os.close(write_said)
-    os.close(write_steps)
-    started, status, hung = time.monotonic(), 0, False
+    os.close(write_told)
     os.set_blocking(read_said, False)
-    said = b""
-    limit = MOST_S if kill_after_s is None else kill_after_s
+    said, hung, watch, cpu_s = b"", "", Watch(pid, MOST_S, ASLEEP_S), 0.0
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         said += _available(read_said)
         if done:
             break
-        if time.monotonic() - started > limit:
-            hung = kill_after_s is None
-            os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
+        cpu_s = watch.cpu_s
+        if (hung := watch.hangs()) or cpu_s > kill_after_cpu_s:
+            status = watch.end()
             break
-        time.sleep(0.002)
+        time.sleep(LOOK_S)
     said += _available(read_said)
-    with os.fdopen(read_steps) as steps, os.fdopen(read_said):
-        counted = int(steps.read() or 0)
-    code = os.waitstatus_to_exitcode(status)
-    return Ended(RAISED if hung else code, f"hung\n{said.decode()}" if hung else said.decode(), counted)
+    with os.fdopen(read_told) as told, os.fdopen(read_said):
+        steps, *imported = told.read().split() or ["0"]
+    code, words = os.waitstatus_to_exitcode(status), said.decode(errors="replace")
+    if hung:
+        code, words = RAISED, f"hangs, {hung}\n{words}"
+    return Ended(code, words, int(steps), cpu_s, tuple(imported))
+
+
+def import_all(names: Iterable[str]) -> None:
+    """Imports what a forked process imported, so that the next need not."""
+    for name in names:
+        with contextlib.suppress(Exception):  # parts of packages that are no modules of their own
+            importlib.import_module(name)
 
 
 def _available(descriptor: int) -> bytes:
@@ -116,9 +133,9 @@ def _available(descriptor: int) -> bytes:
         return b""
 
 
-def _child(work: Callable[[], object], folder: Path, faults: tuple[int, int, int], steps: int) -> None:
+def _child(work: Callable[[], object], folder: Path, faults: tuple[int, int, int], answer: int) -> None:
     """Does the work, and ends the process."""
-    code = RAISED
+    code, before = RAISED, set(sys.modules)
     try:
         os.chdir(folder)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
@@ -130,7 +147,8 @@ def _child(work: Callable[[], object], folder: Path, faults: tuple[int, int, int
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
         library.faults_steps.restype = ctypes.c_long
-        os.write(steps, str(library.faults_steps()).encode())
+        told = f"{library.faults_steps()} {' '.join(set(sys.modules) - before)}"
+        os.write(answer, told.encode()[: select.PIPE_BUF * 15])  # all of it fits into a pipe
     except BaseException:
         import traceback
 

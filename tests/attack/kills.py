@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.attack.faults import Ended, faulty
+from tests.attack.faults import Ended, faulty, import_all
 
 __all__ = ["Expected", "Kills", "Scenario", "command", "content", "folder_for", "names", "scenarios"]
 
@@ -118,8 +118,8 @@ class Kills:
             if time.monotonic() > end or self.total >= most or not trained:
                 return
             expected = trained[number % len(trained)]
-            moment = random.Random(seed + number).random() * expected.seconds
-            self._kill(expected, f"{expected.scenario.name}, at random", kill_after_s=moment)
+            moment = random.Random(seed + number).random() * expected.cpu_s
+            self._kill(expected, f"{expected.scenario.name}, at random", kill_after_cpu_s=moment)
 
     def _kill(self, expected: Expected, way: str, **fault: Any) -> None:
         for why in expected.after_kill(**fault):
@@ -144,10 +144,11 @@ class Expected:
     def __init__(self, scenario: Scenario, originals: Path) -> None:
         self.scenario, self._originals, self._resumable_at = scenario, originals, math.inf
         with folder_for(scenario, originals) as folder:
+            import_all(self._do(folder).imported)
+        with folder_for(scenario, originals) as folder:
             self.before = {name: content(folder / name) for name in scenario.keeps}
-            started = time.monotonic()
             ended = self._do(folder)
-            self.seconds, self.steps = time.monotonic() - started, ended.steps
+            self.cpu_s, self.steps = ended.cpu_s, ended.steps
             if ended.code:
                 raise RuntimeError(f"{scenario.name} fails without a kill: {ended.said}")
             self.made = {name: content(folder / name) for name in scenario.made}
