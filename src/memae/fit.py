@@ -98,7 +98,7 @@ class _Run:
             first = first or (artifact, fold, history)
             if history.interrupted:
                 artifact, fold, history = first
-                artifact.facts.update(interrupted=True, interrupted_in=fold_name(number, folds))
+                artifact.facts.update(seed=seed, interrupted=True, interrupted_in=fold_name(number, folds))
                 return run._calibrated(artifact, fold), replace(history, interrupted=True)
             normal.append(self.modality.normal_scores(artifact, fold.calibration, run.progress))
             if fold.calibration_groups is not None:

@@ -72,10 +72,13 @@ def test_its_own_folder_decides_between_equal_ends(tmp_path: Path) -> None:
     [
         (
             "folder",
-            r"parts: part_3.png lies in no folder below parts; sort it into one, or give 'folder', a regular",
+            r"parts: part_3.png lies in no folder below parts; sort it into one, or give a regular expression",
         ),
-        (r"art_(\d)_", r"parts: part_3.png does not match the pattern 'art_\(\\\\d\)_' of `group`; give 'folder'"),
-        (r"nothing (\d)", "a/part_1_left.png does not match the pattern.*; the same of 5 of 5 files"),
+        (r"art_(\d)_", r"parts: part_3.png does not match the pattern 'art_\(\\d\)_' of `group`; give 'folder'"),
+        (
+            r"nothing (\d{2})",
+            r"a/part_1_left.png does not match the pattern .* \(5 of 5 files are like this\); give",
+        ),
         (["x"] * 3, "parts: `group` holds 3 values for 5 samples; give one for each sample, in their order"),
         (["x", "x", None, "x", "y"], "parts: `group` has no value for sample 2; give each sample a group"),
         ([0.5, float("nan"), 1, 1, 1], "`group` has no value for sample 1"),

@@ -52,7 +52,7 @@ class Console:
 
         self._quiet = quiet
         self._log = JsonLog() if log_json else None
-        self.progress: Progress = self._log or _progress(quiet, silent=quiet or rows_on_screen)
+        self.progress = _in_options(self._log or _progress(quiet, silent=quiet or rows_on_screen))
         _pass_warnings_on(self.progress)
 
     def note(self, line: str) -> None:
@@ -126,6 +126,13 @@ def _progress(quiet: bool, *, silent: bool) -> Progress:
     logger.handlers = [handler]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     return ProgressLines()
+
+
+def _in_options(progress: Progress) -> Progress:
+    """The same callback; warnings come in the words of the command line."""
+    from memae.progress import Warn
+
+    return lambda event: progress(Warn(with_options(event.message)) if isinstance(event, Warn) else event)
 
 
 def _pass_warnings_on(progress: Progress) -> None:

@@ -8,6 +8,7 @@ look alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -54,8 +55,8 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     groups = groups if groups is None else groups[_kept(source, skipped, len(groups))]
     dealt = splits(len(images), config, seed, images.origin, groups)
     alike = near_duplicate_note(images, dealt, progress, grouped=groups is not None)
-    found_notes = (*dealt.notes, *((alike,) if alike else ()))
-    for note in found_notes:
+    dealt = replace(dealt, notes=(*dealt.notes, *((alike,) if alike else ())))
+    for note in dealt.notes:
         tell(progress, Warn(note))
 
     def prepared(found: Splits, progress: Progress | None) -> Prepared:
@@ -77,7 +78,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             counts=found.counts,
             origin=images.origin,
             skipped=skipped,
-            notes=(*getattr(source, "notes", ()), *found_notes),
+            notes=(*getattr(source, "notes", ()), *found.notes),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
             folds=tuple(

@@ -23,10 +23,11 @@ __all__ = ["groups_of_files", "groups_of_values"]
 FOLDER = "folder"
 COLUMNS = ("file", "group")
 DELIMITERS = ",;\t"
-FORMS = (
-    f"give {FOLDER!r}, a regular expression with one group such as '(part_\\d+)', or a CSV file with the columns "
+OTHER_FORMS = (
+    "give a regular expression with one group such as '(part_\\d+)', or a CSV file with the columns "
     f"{','.join(COLUMNS)}"
 )
+FORMS = OTHER_FORMS.replace("give a", f"give {FOLDER!r}, a")
 
 
 def groups_of_values(values: Sequence[Hashable], samples: int, origin: str) -> np.ndarray:
@@ -81,7 +82,9 @@ def groups_of_files(
             "value for each sample"
         )
     if str(group) == FOLDER:
-        return _by_name(_folder, texts, origin, f"lies in no folder below {origin}; sort it into one, or {FORMS}")
+        return _by_name(
+            _folder, texts, origin, f"lies in no folder below {origin}", f"sort it into one, or {OTHER_FORMS}"
+        )
     if str(group).lower().endswith(".csv") or Path(group).is_file():
         return _listed(Path(group), texts, origin, paths)
     pattern = _pattern(str(group))
@@ -90,7 +93,7 @@ def groups_of_files(
         match = pattern.search(name)
         return match[1] if match else None
 
-    return _by_name(found, texts, origin, f"does not match the pattern {group!r} of `group`; {FORMS}")
+    return _by_name(found, texts, origin, f"does not match the pattern '{group}' of `group`", FORMS)
 
 
 def _numbered(values: Iterable[Hashable]) -> np.ndarray:
@@ -108,18 +111,20 @@ def _pattern(group: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(group)
     except re.error as error:
-        raise ConfigError(f"`group` {group!r}: no regular expression ({error}); {FORMS}") from None
+        raise ConfigError(f"`group` '{group}': no regular expression ({error}); {FORMS}") from None
     if pattern.groups != 1:
         counted = f"{pattern.groups} groups in parentheses" if pattern.groups else "no group in parentheses"
-        raise ConfigError(f"`group` {group!r}: a regular expression with {counted}; {FORMS}")
+        raise ConfigError(f"`group` '{group}': a regular expression with {counted}; {FORMS}")
     return pattern
 
 
-def _by_name(group_of: Callable[[str], str | None], names: Sequence[str], origin: str, why: str) -> np.ndarray:
+def _by_name(
+    group_of: Callable[[str], str | None], names: Sequence[str], origin: str, why: str, cure: str
+) -> np.ndarray:
     found = [group_of(name) for name in names]
     if missing := [name for name, group in zip(names, found, strict=True) if not group]:
-        counted = f"; the same of {len(missing):,} of {len(names):,} files" if len(missing) > 1 else ""
-        raise DataError(f"{origin}: {missing[0]} {why}{counted}")
+        counted = f" ({len(missing):,} of {len(names):,} files are like this)" if len(missing) > 1 else ""
+        raise DataError(f"{origin}: {missing[0]} {why}{counted}; {cure}")
     return _numbered(found)
 
 

@@ -92,7 +92,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             counts=counted(len(train), len(validation), found.counts["calibration"]),
             origin=source.origin,
             skipped=tuple(rows.skipped.values()),
-            notes=(*getattr(source, "notes", ()), *dealt.notes, *alike, *hints(preprocess)),
+            notes=(*getattr(source, "notes", ()), *found.notes, *alike, *hints(preprocess)),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
             folds=tuple(
