@@ -224,6 +224,9 @@ class Explanation:
     those of the tile with its maximum."""
     tile_at: tuple[int, int] | None = None
     """First row and column of that tile, px."""
+    part: str | None = None
+    """Video: "motion" or "appearance", whichever part of the model set the score. x, reconstruction and error_map are
+    those of motion."""
 
     heat = renamed_attribute("anomaly_map")
 

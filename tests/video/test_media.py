@@ -278,6 +278,7 @@ class TestRows:
             "peak_s": 1.2,
             "peak_frame": 12,
             "peak_score": 1234.57,
+            "part": "motion",
             "region": {"left": 40, "top": 40, "right": 120, "bottom": 120},
             "items": [{"item": 7, "weight": 0.9877}, {"item": 2, "weight": 0.01}],
             "still": "stills/1.png",

@@ -188,6 +188,10 @@ class TestOverlay:
 def test_a_frame_caption_tells_time_score_and_times_of_the_threshold(time_s: float, clock: str) -> None:
     assert frame_caption(time_s, 4.1234, 3) == f"{clock}   score 4.12 = 1.37 x threshold"
     assert frame_caption(time_s, 4.1234, 0) == f"{clock}   score 4.12"
+    assert (
+        frame_caption(time_s, 4.1234, 3, "appearance") == f"{clock}   score 4.12 = 1.37 x threshold   appearance"
+    )
+    assert "appearance" not in frame_caption(time_s, 2.9, 3, "appearance")  # below the threshold nothing is wrong
 
 
 class TestStill:

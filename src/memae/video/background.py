@@ -11,7 +11,7 @@ so 1 is what normal video usually shows. No label and no gradient enters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,20 +66,14 @@ class Background:
         variance = (uniform_filter(variance, 3) + np.median(variance) + 1e-6).astype(np.float32)
         return cls(reference, _frames(prototypes, size).astype(np.float16), variance)
 
-    def distances(self, view: np.ndarray, place_px: int) -> np.ndarray:
-        """(h, w) float32 map of a view (H, W), of patches of `place_px` at half that spacing; 1 is usual.
-
-        What raises the whole frame, such as more noise, is divided out up to `MOST_UNREST`.
-        """
+    def errors(self, view: np.ndarray) -> np.ndarray:
+        """(H, W) float32 squared distances of a view (H, W) from the nearest prototypes; 1 is usual."""
         variance = _cells(self.variance)
         apart = _cells(self.prototypes.astype(np.float32)) - _cells(view)
         squared = apart**2 / variance
         nearest = squared.sum(axis=-1).argmin(axis=0)
         chosen = squared[nearest, np.arange(len(nearest))]
-        errors = torch.from_numpy(_frames(chosen, view.shape).astype(np.float32))
-        found: np.ndarray = patch_errors(errors[None, None], place_px)[0, 0].sqrt().numpy()
-        found /= float(np.clip(np.median(found), 1.0, MOST_UNREST))
-        return found
+        return _frames(chosen, view.shape).astype(np.float32)
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the memory, by their names in a model file."""
@@ -88,10 +82,23 @@ class Background:
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Background | None:
-        """Reads the memory from the tensors of a model file; None if it has none, a KeyError if a part is missing."""
+        """Reads the memory from the tensors of a model file; None if it has none.
+
+        Raises:
+            KeyError: a part is missing.
+            ValueError: a part of another shape or type, or a variance that is not above 0.
+        """
         if not any(name in tensors for name in NAMES):
             return None
-        return cls(*(tensors[name].numpy() for name in NAMES))
+        found = cls(*(tensors[name].numpy() for name in NAMES))
+        size = found.reference.shape
+        shapes = (size, (len(found.prototypes), *size), size)
+        for name, array, shape in zip(NAMES, vars(found).values(), shapes, strict=True):
+            if len(size) != 2 or array.shape != shape or array.dtype.kind != "f" or not array.size:
+                raise ValueError(f"{name!r} is of shape {array.shape} and type {array.dtype}")
+        if not (found.variance > 0).all():
+            raise ValueError(f"{NAMES[2]!r} is not above 0")
+        return found
 
 
 class StillScorer:
@@ -101,17 +108,19 @@ class StillScorer:
 
     Args:
         background: of the camera.
-        place_px: side of the patches of the map, px.
+        place_px: side of the patches of the map, px; they lie half of that apart.
+        watched: (H, W) bool: False leaves a pixel out; None takes all.
     """
 
-    def __init__(self, background: Background, place_px: int) -> None:
+    def __init__(self, background: Background, place_px: int, watched: np.ndarray | None = None) -> None:
         self._background, self._place_px = background, place_px
         self._view = StandingView(background.reference.astype(np.float32))
         self._size = background.reference.shape
         self._video: str | None = None
-        shape = torch.zeros(1, 1, *self._size)
-        self._nothing = patch_errors(shape, place_px)[0, 0].numpy()
-        self._map = self._nothing
+        self._watched = np.ones(self._size, dtype=np.float32) if watched is None else watched.astype(np.float32)
+        self._shares = self._patch_means(self._watched)
+        self._patches = self._shares >= 0.5
+        self._map = self._nothing = np.zeros_like(self._shares)
 
     def push(self, pixels: np.ndarray, time_s: float, video: str = "") -> np.ndarray:
         """The map (h, w) float32 of the next frame (H, W) uint8; not to be written to.
@@ -134,14 +143,29 @@ class StillScorer:
             self._view.reset()
         if self._view.push(pixels, time_s):
             view = self._view.median()
-            self._map = self._nothing if view is None else self._background.distances(view, self._place_px)
+            self._map = self._nothing if view is None else self._distances(view)
         return self._map
+
+    def each(self, frames: Frames) -> Iterator[np.ndarray]:
+        """The map of each of consecutive frames."""
+        for pixels, key in zip(frames.pixels, frames.keys, strict=True):
+            yield self.push(pixels, key.time_s, key.video)
 
     def maps(self, frames: Frames) -> np.ndarray:
         """(S, h, w) maps of consecutive frames."""
-        return np.stack(
-            [self.push(p, key.time_s, key.video) for p, key in zip(frames.pixels, frames.keys, strict=True)]
-        )
+        return np.stack(list(self.each(frames)))
+
+    def _distances(self, view: np.ndarray) -> np.ndarray:
+        """The map of what stands still; what raises the whole frame, such as noise, is divided out."""
+        errors = self._patch_means(self._background.errors(view) * self._watched)
+        found = np.where(self._patches, np.sqrt(errors / np.maximum(self._shares, 0.5)), 0)
+        found /= float(np.clip(np.median(found[self._patches]), 1.0, MOST_UNREST))
+        return found
+
+    def _patch_means(self, values: np.ndarray) -> np.ndarray:
+        """(h, w) of (H, W)."""
+        found: np.ndarray = patch_errors(torch.from_numpy(values)[None, None], self._place_px)[0, 0].numpy()
+        return found
 
 
 def _reference(videos: Sequence[Frames]) -> np.ndarray:

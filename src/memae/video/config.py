@@ -84,6 +84,11 @@ class VideoConfig(KindSettings):
         "of the worst place",
     )
     place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
+    appearance: bool = Field(
+        False,
+        description="beside the network, a background memory for each place, which sees what stands still; it needs "
+        "held-out video",
+    )
 
 
 # Ours, tuned on validation data; every trial is in docs/trials.
@@ -95,7 +100,7 @@ DEFAULT: Mapping[str, Mapping[str, Any]] = {
         "initialisation": "kmeans",
         "warmup_epochs": 8,
     },
-    "video": {"input": "differences", "score": "place"},
+    "video": {"input": "differences", "score": "place", "appearance": True},
 }
 TRAINING: Mapping[str, Mapping[str, Any]] = {
     "video": {"epochs": 20, "batch_size": 16, "learning_rate": 2e-3, "decay_share": 0.5, "precision": "bf16"},

@@ -96,6 +96,8 @@ class Clips:
     """(S, 2) top and left, px, of the crop of each clip; None is whole frames."""
     side: int = 0
     """Of the crop, px."""
+    segments: tuple[Frames, ...] = ()
+    """The video that they were cut from, where `memae.video.prepare` gives it."""
 
     def __len__(self) -> int:
         return len(self.frames)

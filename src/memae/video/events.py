@@ -96,6 +96,8 @@ class PeakDetail:
     """The items that rebuilt it, strongest first."""
     payload: Any = None
     """Whatever the caller wants back with the event, such as the picture; held for one frame at a time."""
+    part: str = "motion"
+    """Which part of the model set its score: "motion", or "appearance" for what stands still."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Event:
     """Where the error of the peak frame was highest."""
     items: tuple[ItemUse, ...] = ()
     """The items that rebuilt the peak frame, strongest first."""
+    part: str = "motion"
+    """Which part of the model set the score of the peak frame: "motion", or "appearance" for what stands still."""
     payload: Any = field(default=None, repr=False, compare=False)
     """What the caller kept of the peak frame; no part of a written event."""
     still: str | None = None

@@ -86,7 +86,7 @@ class Overlays(Output):
     def add(self, frame: ScoredFrame, picture: Picture, boxes: Sequence[Box], in_event: bool) -> None:
         """Writes the next frame of a video."""
         self._encoder = self._encoder or self.enter_context(encoded_video(self._files[frame.key.video]))
-        caption = frame_caption(frame.key.time_s, frame.score, self._on_threshold)
+        caption = frame_caption(frame.key.time_s, frame.score, self._on_threshold, frame.part)
         shown = (frame.anomaly_map, self._map_threshold)
         pixels = annotated(picture.rgb(), boxes, caption, shown, in_event=in_event)
         self._encoder.write(frame.key.time_s, pixels)
@@ -266,7 +266,8 @@ class EventMedia(Output):
 
     def _save_still(self, event: Event) -> None:
         peak: Peak = event.payload
-        caption = f"{event.video}   {frame_caption(event.peak_s, event.peak, self._rule.on_threshold)}"
+        told = frame_caption(event.peak_s, event.peak, self._rule.on_threshold, event.part)
+        caption = f"{event.video}   {told}"
         boxes = [event.region] if event.region else []
         path = self._path(self._events, "png")
         save_still(path, peak.picture.rgb(), peak.anomaly_map, self._map_threshold, boxes, caption)
@@ -331,6 +332,7 @@ def _row(event: Event) -> dict[str, Any]:
         "peak_s": _rounded(event.peak_s),
         "peak_frame": event.peak_frame,
         "peak_score": float(f"{event.peak:.6g}") if math.isfinite(event.peak) else None,
+        "part": event.part,
         "region": event.region._asdict() if event.region else None,
         "items": [{"item": use.item, "weight": _rounded(use.weight, 4)} for use in event.items],
         "still": None if event.still is None else plain_text(event.still),

@@ -125,7 +125,10 @@ class VideoModality(Modality):
         self, tensors: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]
     ) -> VideoReference:
         """Scores of normal video."""
-        return VideoReference.load(tensors)
+        found = VideoReference.load(tensors)
+        if found.appearance and found.appearance.background.reference.shape != tuple(shape[-2:]):
+            raise ValueError(f"the background is not of {shape[-2]} x {shape[-1]} px")
+        return found
 
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
         """(N, 1, H, W) middle frame of each decoded item; an item of one position fills a few positions a side."""
@@ -146,7 +149,7 @@ class VideoModality(Modality):
         return Description(
             f"video in clips of {preprocess.clip_length} grey frames of {preprocess.height} x {preprocess.width} px "
             f"(height x width); the network sees their {preprocess.input}",
-            {"score": f"{score}; a clip every {settings.stride} frames"},
+            {"score": f"{score}; a clip every {settings.stride} frames{_and_still(artifact)}"},
         )
 
     def score_files(
@@ -244,6 +247,11 @@ class VideoModality(Modality):
                 "video with threshold.calibration_share above 0"
             )
         return fit_event_threshold(normal, false_alarms_per_hour, rule or EventRule)
+
+
+def _and_still(artifact: Artifact) -> str:
+    reference = artifact.reference
+    return "; and what stands still and should not" if reference is not None and reference.appearance else ""
 
 
 def _event_rule(detector: Any, options: Mapping[str, Any]) -> tuple[EventRule, str | None]:

@@ -40,6 +40,7 @@ __all__ = [
     "MapLevels",
     "Outputs",
     "ScoredVideos",
+    "Scorer",
     "VideoWriters",
     "score_frames",
     "score_videos",
@@ -283,9 +284,12 @@ def _peak(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) 
     part = (0.0, 0.0, 1.0, 1.0)
     if box:
         part = (box.left / width, box.top / height, box.right / width, box.bottom / height)
-    items = tuple(ItemUse(*use) for use in frame.items(part)[:EVENT_ITEMS])
+    # the items rebuild motion, and say nothing of what stands still
+    uses = frame.items(part)[:EVENT_ITEMS] if frame.part == "motion" else []
+    items = tuple(ItemUse(*use) for use in uses)
     # a copy, as the map is a view of the maps of the whole clip
-    return PeakDetail(box, items, Peak(frame.picture, frame.anomaly_map.copy()) if frame.picture else None)
+    payload = Peak(frame.picture, frame.anomaly_map.copy()) if frame.picture else None
+    return PeakDetail(box, items, payload, frame.part)
 
 
 # The files, checked before the work

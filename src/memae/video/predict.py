@@ -12,16 +12,20 @@ import torch
 from torch import Tensor
 
 from memae.engine.batch_limit import BatchLimit
-from memae.engine.scoring import Measured, Scorer, count_uses, p_value
+from memae.engine.scoring import Measured, count_uses, p_value
+from memae.engine.scoring import Scorer as ClipScorer
 from memae.errors import MemaeError
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.threshold import Threshold
 from memae.types import Encoded, Explanation, ItemUse, Prediction
+from memae.video.appearance import Appearance, AppearanceScorer
+from memae.video.background import Background
 from memae.video.config import VideoConfig
+from memae.video.dataset import Clips
 from memae.video.events import ScoreSeries
 from memae.video.frames import FrameKey, Frames
-from memae.video.pipeline import score_frames
+from memae.video.pipeline import Scorer, score_frames
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 
 __all__ = ["VideoReference", "calibrate", "examine", "normal_scores", "predict", "region_level", "scored_frames"]
@@ -35,15 +39,33 @@ class VideoReference:
     """Scores of the segments that the threshold was set from."""
     maxima: np.ndarray = field(default_factory=lambda: np.empty(0))
     """(n,) the maximum of the anomaly map of each of their frames; empty in old models."""
+    appearance: Appearance | None = None
+    """The appearance part, if the model has one."""
+    still: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """(n,) the maximum of the appearance map of each of the frames, until the threshold is set; not stored."""
 
     @property
     def scores(self) -> np.ndarray:
         """(n,) of all frames, end to end."""
         return np.concatenate([np.empty(0), *(series.scores for series in self.series)])
 
+    def with_appearance(self, appearance: Appearance | None) -> VideoReference:
+        """Scores and maxima of motion, raised to those of an appearance part that is brought to their scale."""
+        if appearance is None or len(self.still) != len(self.scores):
+            return replace(self, still=np.empty(0))
+        scaled = appearance.scaled(self.scores, self.maxima, self.still)
+        stills = np.split(self.still, np.cumsum([len(one.scores) for one in self.series])[:-1])
+        series = tuple(
+            ScoreSeries(one.times_s, np.maximum(one.scores, scaled.of_score * still))
+            for one, still in zip(self.series, stills, strict=True)
+        )
+        return VideoReference(series, np.maximum(self.maxima, scaled.of_map * self.still), scaled)
+
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the reference, by their names in a model file."""
-        found = {"calibration_peaks": torch.from_numpy(self.maxima)} if len(self.maxima) else {}
+        found = self.appearance.tensors() if self.appearance else {}
+        if len(self.maxima):
+            found["calibration_peaks"] = torch.from_numpy(self.maxima)
         for number, series in enumerate(self.series):
             found[f"normal.{number}.times_s"] = torch.from_numpy(np.asarray(series.times_s, dtype=np.float64))
             found[f"normal.{number}.scores"] = torch.from_numpy(np.asarray(series.scores, dtype=np.float64))
@@ -70,7 +92,7 @@ class VideoReference:
             if numbers.ndim != 1 or numbers.dtype.kind != "f":
                 of = f"of shape {numbers.shape} and type {numbers.dtype}"
                 raise ValueError(f"'normal' or 'calibration_peaks' is {of}")
-        return cls(series, maxima)
+        return cls(series, maxima, Appearance.load(tensors))
 
 
 @dataclass(frozen=True)
@@ -83,34 +105,49 @@ class _Read(Measured):
 
 
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
-    """The artifact with the use counts of its items."""
-    artifact = replace(artifact, reference=VideoReference())
+    """The artifact with the use counts of its items, and its background memory where it wants one."""
+    artifact = replace(artifact, reference=VideoReference(appearance=_appearance(artifact, training, progress)))
     if artifact.model.memory is None:
         return artifact
     limit = BatchLimit("counting the use of items by", progress)
-    scorer = Scorer(artifact.model, lambda _, rebuilt: _Read(rebuilt), limit)
+    scorer = ClipScorer(artifact.model, lambda _, rebuilt: _Read(rebuilt), limit)
     with stage(progress, "counting the use of items", "clips", len(training)) as done:
         return replace(artifact, uses=count_uses(scorer, training, done))
+
+
+def _appearance(artifact: Artifact, training: Encoded, progress: Progress | None) -> Appearance | None:
+    if not VideoConfig.of(artifact.config).appearance or not isinstance(training, Clips):
+        return None
+    with stage(progress, "learning the background", "videos", len(training.segments)):
+        background = Background.fit(training.segments)
+    return Appearance(background) if background else None
 
 
 def normal_scores(artifact: Artifact, calibration: Sequence[Frames], progress: Progress | None) -> VideoReference:
     """The scores of segments of held-out normal video, and the maxima of their maps."""
     frames = sum(len(segment) for segment in calibration)
     with stage(progress, "setting the threshold", "frames", frames) as done:
-        return _score_normal(artifact, calibration, done)
+        found = _score_normal(artifact, calibration, done)
+    appearance = artifact.reference.appearance
+    if appearance is None:
+        return found
+    return replace(found, still=appearance.maxima(calibration, VideoConfig.of(artifact.config).place_px))
 
 
 def calibrate(artifact: Artifact, normal: Sequence[VideoReference], groups: np.ndarray | None = None) -> Artifact:
     """The artifact with the scores of normal video and its threshold."""
-    series = tuple(one for part in normal for one in part.series)
-    reference = VideoReference(series, np.concatenate([part.maxima for part in normal]))
+    reference = VideoReference(
+        series=tuple(one for part in normal for one in part.series),
+        maxima=np.concatenate([part.maxima for part in normal]),
+        still=np.concatenate([part.still for part in normal]),
+    ).with_appearance(artifact.reference.appearance)
     threshold = Threshold.fit(reference.scores, artifact.config.threshold.false_alarm_rate, groups)
     return replace(artifact, threshold=threshold, reference=reference)
 
 
 def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:
-    """Scores segments of normal frames that no training saw, each as if it were a video of its own."""
-    scorer, series, maxima = _scorer(artifact), [], []
+    """Scores segments of normal frames that no training saw by motion, each as if it were a video of its own."""
+    scorer, series, maxima = _motion_scorer(artifact), [], []
     for segment in segments:
         start_s, times, scores = segment.keys[0].time_s, [], []
         keys = [FrameKey(key.video, number, key.time_s - start_s) for number, key in enumerate(segment.keys)]
@@ -123,7 +160,15 @@ def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) ->
     return VideoReference(tuple(series), np.array(maxima))
 
 
-def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
+def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> Scorer:
+    """Scores by motion, and by appearance where the model has that part."""
+    motion, appearance = _motion_scorer(artifact, watched), artifact.reference.appearance
+    if appearance is None:
+        return motion
+    return AppearanceScorer(motion, appearance, VideoConfig.of(artifact.config).place_px, watched)
+
+
+def _motion_scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
     model, settings = artifact.model.eval(), VideoConfig.of(artifact.config)
     return FrameScorer(model, artifact.preprocess, settings, watched, next(model.parameters()).device)
 
@@ -184,7 +229,9 @@ def _explanation(artifact: Artifact, frame: ScoredFrame) -> Explanation:
         key=frame.key,
         score=frame.score,
         p_value=p_value(artifact, frame.score),
-        items=tuple(ItemUse(*use) for use in frame.items()),
+        # the items rebuild motion, and say nothing of what stands still
+        items=tuple(ItemUse(*use) for use in frame.items()) if frame.part == "motion" else (),
+        part=frame.part,
         x=x,
         reconstruction=rebuilt,
         error_map=((x - rebuilt) ** 2)[0],

@@ -7,6 +7,7 @@ videos, else the last segment of each.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -66,7 +67,7 @@ def prepare(
     return Prepared(
         preprocess=preprocess,
         training=training,
-        whole=clips(train, video.clip_length),
+        whole=replace(clips(train, video.clip_length), segments=tuple(frames.frames(span) for span in train)),
         validation=clips(validation, video.clip_length) if validation else None,
         calibration=tuple(frames.frames(span) for span in calibration),
         counts=counted(*map(_size, (train, validation, calibration))),

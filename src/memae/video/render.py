@@ -59,10 +59,11 @@ def annotated(
     return np.concatenate([np.asarray(picture), np.asarray(strip)])
 
 
-def frame_caption(time_s: float, score: float, threshold: float) -> str:
-    """A line about a frame: its time, its score, and how many times the threshold that is."""
+def frame_caption(time_s: float, score: float, threshold: float, part: str = "motion") -> str:
+    """A line about a frame: its time, its score, how many times the threshold that is, and whether it is appearance."""
     times = f" = {score / threshold:.2f} x threshold" if threshold > 0 else ""
-    return f"{clock(time_s)}   score {score:.3g}{times}"
+    still = "   appearance" if part == "appearance" and score >= threshold else ""
+    return f"{clock(time_s)}   score {score:.3g}{times}{still}"
 
 
 def save_still(

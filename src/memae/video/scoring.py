@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -33,7 +33,9 @@ from memae.video.config import VideoConfig
 from memae.video.frames import FrameKey, Frames, Picture
 from memae.video.preprocess import VideoPreprocess
 
-__all__ = ["ClipEvidence", "FrameScorer", "ScoredFrame", "patch_errors"]
+__all__ = ["ClipEvidence", "FrameScorer", "Part", "ScoredFrame", "patch_errors"]
+
+Part: TypeAlias = Literal["motion", "appearance"]
 
 FRAMES_AVERAGED = 9  # around each frame, within its clip: an anomaly lasts, and noise does not
 CHUNK_FRAMES = 64
@@ -73,6 +75,8 @@ class ScoredFrame:
     index_in_clip: int
     picture: Picture | None = None
     """The frame as it was decoded, where the source gives it."""
+    part: Part = "motion"
+    """Which part of the model set the score; see `memae.video.appearance`."""
 
     places = renamed_attribute("anomaly_map")
 
