@@ -100,20 +100,28 @@ def _as_options(settings: Settings, own: Settings) -> str:
 def _measure(splits: Splits, split: int, settings: Settings) -> dict[str, Any]:
     drawn = splits.draw(split)
     detector = Detector(seed=split, settings=settings).fit(drawn.fit, group=drawn.group)
-    flags = detector.detect(drawn.normal).is_anomaly
-    found = detector.detect(drawn.anomalies).is_anomaly
-    shares = [flags[drawn.normal_groups == group].mean() for group in np.unique(drawn.normal_groups)]
+    normal, anomalies = (detector.detect(x, skip_bad=True) for x in (drawn.normal, drawn.anomalies))
+    kept = np.isfinite(normal.scores)  # photographs of another shape than the model's have no score
+    flags, groups = normal.is_anomaly[kept], drawn.normal_groups[kept]
+    found = anomalies.is_anomaly[np.isfinite(anomalies.scores)]
+    shares = [flags[groups == group].mean() for group in np.unique(groups)]
     return {
         **_of_detector(detector),
         "fit": {"samples": sum(detector.facts["samples"].values()), "groups": drawn.fit_groups},
         "normal": {
             "samples": len(flags),
             "groups": len(shares),
+            "left_out": len(normal.skipped),
             "flagged": int(flags.sum()),
             "rate": float(flags.mean()),
             "mean_rate_of_groups": float(np.mean(shares)),
         },
-        "anomalies": {"samples": len(found), "flagged": int(found.sum()), "recall": float(found.mean())},
+        "anomalies": {
+            "samples": len(found),
+            "left_out": len(anomalies.skipped),
+            "flagged": int(found.sum()),
+            "recall": float(found.mean()),
+        },
     }
 
 

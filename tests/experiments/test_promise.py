@@ -50,7 +50,7 @@ def test_a_split_is_one_file_that_says_where_it_comes_from(tiny: str, tmp_path: 
     assert normal["rate"] == normal["flagged"] / 200
     assert normal["mean_rate_of_groups"] == pytest.approx(normal["rate"])  # groups of one size
     assert 0 <= normal["rate"] < 0.4
-    assert anomalies == {"samples": 50, "flagged": 50, "recall": 1.0}
+    assert anomalies == {"samples": 50, "left_out": 0, "flagged": 50, "recall": 1.0}
     assert {*promise_results(tmp_path)} == {"tiny"}
 
 
