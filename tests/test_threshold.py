@@ -133,3 +133,65 @@ def test_scores_that_are_no_numbers_set_no_threshold(wrong: float) -> None:
         DataError, match=r"1 of 10 held-out normal samples have no finite score, .*; lower train.learn"
     ):
         Threshold.fit(np.array([*NINE, wrong]), 0.1)
+
+
+@given(SCORES, SCORES, RATES, st.data())
+def test_with_groups_each_group_counts_as_one(
+    calibration: list[float], scores: list[float], rate: float, data: st.DataObject
+) -> None:
+    group = st.integers(0, 4)
+    groups = np.array(data.draw(st.lists(group, min_size=len(calibration), max_size=len(calibration))))
+    threshold = Threshold.fit(np.array(calibration), rate, groups)
+    count = len(set(groups.tolist()))
+    expected = [
+        (1 + sum(np.mean(np.array(calibration)[groups == g] >= score) for g in set(groups.tolist()))) / (count + 1)
+        for score in scores
+    ]
+    assert threshold.group_count == count
+    p_values = threshold.p_values(np.array(scores))
+    assert p_values == pytest.approx(expected)
+    if threshold.caveat is None:
+        assert (threshold.flags(np.array(scores)) == (p_values <= rate)).all()
+    else:
+        assert not threshold.flags(np.array(calibration)).any()
+    own = Threshold.fit(np.array(calibration), rate, np.arange(len(calibration)))
+    assert own.caveat or own.value == Threshold.fit(np.array(calibration), rate).value
+
+
+def test_too_few_groups_have_a_caveat_and_no_error() -> None:
+    threshold = Threshold.fit(np.arange(60.0), 0.01, np.arange(60) // 2)
+    assert (
+        "30 held-out groups are too few to promise a false-alarm rate of 0.01, which takes 99" in threshold.caveat
+    )
+    assert "expect at most 0.032 of the samples of a new group to be flagged" in threshold.caveat
+    assert threshold.facts == {
+        "value": threshold.value,
+        "false_alarm_rate": 0.01,
+        "groups": 30,
+        "caveat": threshold.caveat,
+    }
+    assert Threshold.fit(np.arange(200.0), 0.01, np.arange(200) // 2).caveat is None
+    assert Threshold.fit(np.arange(200.0), 0.01).caveat is None
+
+
+def test_without_a_wish_groups_ask_for_the_default_rate() -> None:
+    assert Threshold.fit(np.arange(20.0), None, np.arange(20) // 2).false_alarm_rate == DEFAULT_RATE
+
+
+def test_the_rate_is_held_for_new_groups_in_the_mean_over_many_draws() -> None:
+    generator = np.random.default_rng(0)
+
+    def draw(groups: int, each: int) -> np.ndarray:
+        """(groups, each) scores: what a group adds is much more than what a sample adds."""
+        effect = generator.exponential(size=(groups, 1))
+        return effect + 0.2 * generator.exponential(size=(groups, each))
+
+    with_groups, without = [], []
+    for _ in range(2000):
+        known, new = draw(19, 8), draw(20, 8)
+        groups = np.repeat(np.arange(19), 8)
+        with_groups.append(Threshold.fit(known.ravel(), 0.1, groups).flags(new).mean())
+        without.append(Threshold.fit(known.ravel(), 0.02).flags(new).mean())
+    error = np.std(with_groups) / np.sqrt(len(with_groups))
+    assert 0.07 < np.mean(with_groups) <= 0.1 + 3 * error
+    assert np.mean(without) > 2 * 0.02  # 152 samples promise .02 if each is its own group
