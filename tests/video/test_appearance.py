@@ -28,6 +28,7 @@ BRIEF = {
         "place_px": PLACE_PX,
         "training_stride": 8,
         "crops_per_clip": 2,
+        "appearance": True,
     },
     "train": {"epochs": 1, "batch_size": 8},
     "memory": {"warmup_epochs": 1, "num_items": 12},

@@ -100,7 +100,7 @@ DEFAULT: Mapping[str, Mapping[str, Any]] = {
         "initialisation": "kmeans",
         "warmup_epochs": 8,
     },
-    "video": {"input": "differences", "score": "place", "appearance": True},
+    "video": {"input": "differences", "score": "place"},
 }
 TRAINING: Mapping[str, Mapping[str, Any]] = {
     "video": {"epochs": 20, "batch_size": 16, "learning_rate": 2e-3, "decay_share": 0.5, "precision": "bf16"},
