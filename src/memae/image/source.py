@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import os
 import struct
 import zlib
@@ -21,6 +20,7 @@ import numpy as np
 
 from memae.errors import DataError
 from memae.files.image import UnreadableError
+from memae.files.packed import PackedError, gunzipped
 from memae.image.arrays import ArraySource, Images
 from memae.image.decode import Header, Misfit, read_header, read_original, read_pixels
 from memae.image.paths import ImageFile, find_images
@@ -280,7 +280,9 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+            content = gunzipped(content)
+    except PackedError as error:
+        raise DataError(f"{path}: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from memae.errors import ConfigError, DataError, first_line
+from memae.files.packed import PackedError, check_unpacked
 from memae.modality.interface import Modality
 from memae.modality.registry import modalities
 from memae.progress import Count
@@ -141,7 +142,11 @@ def _read_numpy(path: Path) -> tuple[np.ndarray, Mapping[str, np.ndarray] | None
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded, None
-            arrays = {name: loaded[name] for name in loaded.files}
+            check_unpacked(path.stat().st_size, sum(member.file_size for member in loaded.zip.infolist()))
+            # what is no array comes as bytes
+            arrays = {name: array for name in loaded.files if isinstance(array := loaded[name], np.ndarray)}
+    except PackedError as error:
+        raise DataError(f"{path}: {error}") from None
     except Exception as error:  # numpy and zipfile raise of any kind on a header that was tampered with
         cure = "memae never unpickles; save plain arrays" if "pickle" in str(error).lower() else "write it again"
         raise DataError(f"{path}: not a readable numpy file ({first_line(error)}); {cure}") from None

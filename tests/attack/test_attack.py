@@ -1,0 +1,74 @@
+"""A minute of the attack: some seeds of each kind of input, what was found before, kills and bad disks."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attack.corpus import entries
+from tests.attack.guard import OUTCOMES
+
+pytestmark = [
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="needs fork, /proc and the C library of Linux"
+    ),
+    pytest.mark.timeout(900),  # of a busy machine; alone they take half a minute
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the attacks of these tests share their originals."""
+    return tmp_path_factory.mktemp("attack")
+
+
+def attack(place: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """The attack in a process of its own: this one has used torch's threads, and must not fork."""
+    command = [sys.executable, "-m", "tests.attack", *map(str, words), "--place", str(place), "--budget", "10m"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+
+def state(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_hostile_inputs_are_read_or_refused_and_nothing_else(place: Path) -> None:
+    done = attack(place, "inputs", "--most", 1200)
+    assert done.returncode == 0, done.stderr
+    found = state(place / "state.json")
+    assert found["findings"] == []
+    assert sum(sum(row.values()) for row in found["counts"].values()) == 1200
+    for kind in ("csv", "parquet", "arrow", "npy", "npz", "idx", "image"):
+        assert min(found["counts"][kind][outcome] for outcome in OUTCOMES[:2]) > 0, (kind, found["counts"])
+    assert found["counts"]["video"]["read"] + found["counts"]["video"]["refused"] > 0
+
+
+def test_what_was_found_once_is_not_found_again(place: Path) -> None:
+    assert {entry.kind for entry in entries()} >= {"arrow", "model", "npy", "npz", "parquet", "settings", "truth"}
+    assert all((entry.folder / entry.opened).exists() for entry in entries())
+    done = attack(place, "corpus")
+    assert (done.returncode, done.stdout) == (0, f"{len(entries())} inputs, 0 findings\n"), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_kill_leaves_the_old_or_the_new_and_a_training_goes_on(place: Path) -> None:
+    done = attack(place, "kills", "--most", 45)
+    assert done.returncode == 0, done.stderr
+    found = state(place / "kills.json")
+    assert found["findings"] == []
+    assert sum(found["done"].values()) == 45
+    assert min(found["points"].values()) >= 3  # at least: write, flush, put in place
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_full_closed_or_slow_disk_and_two_at_once_leave_nothing_torn(place: Path) -> None:
+    done = attack(place, "disks", "--most", 2)
+    assert done.returncode == 0, done.stderr
+    found = state(place / "disks.json")
+    assert found["findings"] == []
+    assert found["done"] == dict.fromkeys(("full", "closed", "slow", "two at once"), 2)
