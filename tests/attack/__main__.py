@@ -1,4 +1,8 @@
-"""python -m tests.attack inputs | kills | disks --budget 2h: attacks; may be stopped, and goes on where it was."""
+"""python -m tests.attack inputs --budget 2h: attacks; may be stopped, and goes on where it was.
+
+inputs: hostile files. corpus: those that were found once. kills: processes killed while they write. disks: full, closed
+and slow ones. record: writes the result of all to tests/attack/result.json.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from pathlib import Path
 from tests.attack.all_kinds import KINDS
 from tests.attack.campaign import Campaign, originals_in
 from tests.attack.faults import again_with, build, is_loaded
+from tests.attack.kinds import Known
+from tests.attack.record import write_record
 
 
 def _seconds(text: str) -> float:
@@ -22,8 +28,10 @@ def _seconds(text: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
-    parser.add_argument("what", choices=["inputs", "kills", "disks"])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.attack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["inputs", "corpus", "kills", "disks", "record"])
     parser.add_argument("--budget", type=_seconds, default=3600.0, metavar="90m", help="time to take")
     parser.add_argument("--most", type=int, help="so many in all, with those of before")
     parser.add_argument("--place", type=Path, default=Path("build/attack"), help="where it goes on")
@@ -31,9 +39,11 @@ def main() -> None:
     wanted = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     wanted.place.mkdir(parents=True, exist_ok=True)
-    if wanted.what != "inputs" and not is_loaded():
+    if wanted.what in ("kills", "disks") and not is_loaded():
         sys.exit(again_with(build(wanted.place), *sys.argv[1:]).returncode)
-    {"inputs": _inputs, "kills": _kills, "disks": _disks}[wanted.what](wanted)
+    {"inputs": _inputs, "corpus": _corpus, "record": _record, "kills": _kills, "disks": _disks}[wanted.what](
+        wanted
+    )
 
 
 def _inputs(wanted: argparse.Namespace) -> None:
@@ -46,6 +56,20 @@ def _inputs(wanted: argparse.Namespace) -> None:
     for kind, counts in campaign.counts.items():
         print(f"{kind:>10}", *(f"{outcome} {number}" for outcome, number in counts.items() if number))
     print(f"{campaign.next_seed:,} inputs in {campaign.seconds:,.0f} s")
+
+
+def _corpus(wanted: argparse.Namespace) -> None:
+    from tests.attack.corpus import entries, findings
+
+    found = list(findings(Known(originals_in(wanted.place))))
+    for entry, what in found:
+        print(f"{entry.kind}/{entry.name}: {what.outcome}, {what.why}")
+    print(f"{len(entries())} inputs, {len(found)} findings")
+    sys.exit(bool(found))
+
+
+def _record(wanted: argparse.Namespace) -> None:
+    print(write_record(wanted.place))
 
 
 def _kills(wanted: argparse.Namespace) -> None:

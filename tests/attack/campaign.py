@@ -29,14 +29,24 @@ from tests.attack.kinds import Kind, Known
 from tests.attack.readers import command, read_checkpoint
 from tests.attack.watch import Watch
 
-__all__ = ["Campaign", "commit", "kind_of", "originals_in"]
+__all__ = [
+    "ASLEEP_S",
+    "HANG_S",
+    "LOOK_S",
+    "OUTCOMES",
+    "Campaign",
+    "commit",
+    "kind_of",
+    "originals_in",
+    "quick_folder",
+]
 
 HANG_S = 20.0  # of CPU time for one input, which is under 1 MB
 ASLEEP_S = 60.0  # without taking a core
 LOOK_S = 0.25
 WARMING = 12  # readings of each good file, besides one by the command line
 ATTACK_FAILED = 3  # exit code of a worker that is itself at fault
-INPUTS_OF_A_WORKER = 50_000
+INPUTS_OF_A_WORKER = 10_000
 SHOWN = 20  # findings of a kind and outcome that are kept with their input
 
 
@@ -103,7 +113,7 @@ class Campaign:
         first = self.next_seed
         shared[:] = 0
         shared[NEXT] = first
-        with tempfile.TemporaryDirectory(prefix="memae-attack-", dir=_quick_folder()) as folder:
+        with tempfile.TemporaryDirectory(prefix="memae-attack-", dir=quick_folder()) as folder:
             pid = os.fork()
             if pid == 0:
                 _work(shared, Path(folder), self.place, known, kinds, range(first, first + wanted))
@@ -269,6 +279,7 @@ def _digest_of_code() -> str:
     return digest.hexdigest()
 
 
-def _quick_folder() -> str | None:
+def quick_folder() -> str | None:
+    """A folder in memory, where there is one."""
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None

@@ -53,16 +53,12 @@ class Scenario:
 def scenarios() -> tuple[Scenario, ...]:
     """All of them."""
     outs = ("scores.csv", "scores.parquet", "scores.jsonl")
+    why = ("--out", outs[0], "--explain", "why.jsonl")
     return (
+        *(Scenario(f"score to {out}", (*SCORE, "--out", out), (out,), (out,)) for out in outs),
+        Scenario("explain", (*SCORE, *why), (outs[0], "why.jsonl"), (outs[0],)),
         Scenario("fit over a model", (*FIT, "--out", OLD), (OLD,), (OLD,), resumed=True),
         Scenario("fit to a new place", (*FIT, "--out", NEW), (NEW,), resumed=True),
-        *(Scenario(f"score to {out}", (*SCORE, "--out", out), (out,), (out,)) for out in outs),
-        Scenario(
-            "explain",
-            (*SCORE, "--out", "scores.csv", "--explain", "why.jsonl"),
-            ("scores.csv", "why.jsonl"),
-            ("scores.csv",),
-        ),
     )
 
 
