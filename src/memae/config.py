@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -28,6 +26,7 @@ from pydantic import (
 
 from memae.deprecated import renamed_settings, warn_renamed
 from memae.errors import ConfigError
+from memae.files.settings import parse_words, read_toml
 
 __all__ = [
     "PUBLISHED",
@@ -258,50 +257,6 @@ def add_section(settings: type[KindSettings], networks: Iterable[str]) -> None:
     made = create_model("Config", __base__=Config, __doc__=Config.__doc__, **{settings.kind: section})
     made.kind = settings.kind
     _KINDS.update(dict.fromkeys(networks, made))
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The settings of a TOML file as nested dicts.
-
-    Raises:
-        ConfigError: no such file, or not TOML.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read this config file ({error.strerror}); check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML ({error}); see docs/config.md for an example") from None
-    except RecursionError:
-        raise ConfigError(
-            f"{path}: is nested far deeper than any setting; see docs/config.md for an example"
-        ) from None
-
-
-def parse_words(words: Iterable[str]) -> dict[str, Any]:
-    """Nested settings from words such as `train.epochs=30`; the value is read as TOML, else as text.
-
-    Raises:
-        ConfigError: a word without '=', or of more than one section.
-    """
-    settings: dict[str, Any] = {}
-    for word in words:
-        path, equals, text = word.partition("=")
-        *sections, key = path.strip().split(".")
-        if not equals or not key or len(sections) > 1:
-            raise ConfigError(f"{word}: write it as section.key=value, such as train.epochs=30")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        place = settings
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"{word}: {section} is a section, and another word gave it a value")
-        place[key] = value
-    return settings
 
 
 def override(config: Config, settings: Mapping[str, Any], origin: str) -> Config:

@@ -107,10 +107,9 @@ class Detector:
             x: normal samples; a few anomalies among them do little harm, many do.
             drop: columns to leave out, here and when scoring.
             categorical: columns of numbers that are names of categories, such as codes and ports.
-            group: what belongs together, such as the photographs of one part: the threshold is then one for new
-                groups. Of a table the name of a column, which is no feature; of images "folder" for the folder that
-                each lies in, a regular expression with one group that is searched in its path, or a CSV file with the
-                columns `file,group`; of all kinds one value for each sample.
+            group: what belongs together, so that the threshold is one for new groups: the name of a column, which is
+                then no feature; of images "folder", a regular expression with one group that is searched in the path,
+                or a CSV file with the columns `file,group`; or one value for each sample.
             skip_bad: leave out samples that cannot be read and count them in `facts["skipped"]`; else an error.
             frame_rate: frames per second of folders of frames; with it, a folder of images is read as video.
             stream: True encodes the rows of a table into a temporary file, False holds them in memory, None decides by
