@@ -32,7 +32,7 @@ def promise_tables(root: Path = PROMISES) -> dict[str, str]:
                 "measured, a split",
                 "wanted",
                 "measured, mean",
-                "mean ratio",
+                "mean ratio ± its standard error",
                 "worst ratio",
                 "kept",
                 "recall, mean (least)",
@@ -41,7 +41,10 @@ def promise_tables(root: Path = PROMISES) -> dict[str, str]:
         ),
         "promises-splits": markdown(
             ["data", "measured false-alarm rate of each split, in %"],
-            [[_title(data), ", ".join(_percent(rate) for rate in _rates(r))] for data, r in found.items()],
+            [
+                [_title(data).split(" (")[0], ", ".join(_percent(rate) for rate in _rates(r))]
+                for data, r in found.items()
+            ],
         ),
         "promises-events": _events(found[PED2]) if PED2 in found else "No committed splits.",
     }
@@ -74,7 +77,7 @@ def _summary_row(data: str, results: Results) -> list[str]:
         _evidence(results, "normal"),
         _span([100 * rate for rate in wanted], "{:.2g} %"),
         _percent(float(np.mean(_rates(results)))) + " %",
-        f"{ratios.mean():.2f}",
+        f"{ratios.mean():.2f} ± {ratios.std(ddof=1) / np.sqrt(len(ratios)):.2f}" if len(ratios) > 1 else "–",
         f"{ratios.max():.2f}",
         verdict(ratios),
         f"{np.mean(recalls):.3f} ({min(recalls):.3f})",
@@ -82,7 +85,10 @@ def _summary_row(data: str, results: Results) -> list[str]:
 
 
 def _title(data: str) -> str:
-    return "UCSD Ped2" if data == PED2 else SPLITS[data].title
+    if data == PED2:
+        return "UCSD Ped2"
+    note = SPLITS[data].note
+    return f"{SPLITS[data].title} ({note})" if note else SPLITS[data].title
 
 
 def _rates(results: Results) -> list[float]:

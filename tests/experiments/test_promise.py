@@ -109,7 +109,7 @@ def test_the_table_has_mean_and_worst_by_hand(tiny: str, tmp_path: Path) -> None
     tables = promise_tables(tmp_path)
     cells = [cell.strip() for cell in tables["promises"].splitlines()[2].strip("|").split("|")]
     assert cells[:5] == ["tiny", "host", "3", "100 to 102 in 10 groups", "50 in 5 groups"]
-    assert cells[5:] == ["2 %", "1.00 %", "0.50", "1.00", "yes", "0.750 (0.600)"]
+    assert cells[5:] == ["2 %", "1.00 %", "0.50 ± 0.29", "1.00", "yes", "0.750 (0.600)"]
     assert tables["promises-splits"].splitlines()[2] == "| tiny | 1.00, 2.00, 0.00 |"
     assert tables["promises-events"] == "No committed splits."
 
