@@ -1,4 +1,4 @@
-"""python -m experiments run | summary | render | demo | tune | figures | promise."""
+"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from experiments.bundled_demo import demo_path, run_bundled_demo
+from experiments.contamination import TRAININGS, measure
 from experiments.drawings import draw_figures
 from experiments.figures import compute_figures
 from experiments.promise import DATA as PROMISED
 from experiments.promise import compute_promises
+from experiments.protocols.contaminated import PROBLEMS
 from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
@@ -118,6 +120,25 @@ def promise(
                 normal, recall = found["normal"], found["anomalies"]["recall"]
                 rates = f"wanted {found['wanted']:.4f}, measured {normal['rate']:.4f}"
                 _say(f"{name} {path.stem}: {rates}, recall {recall:.3f}, {found['seconds']} s")
+    except CellError as error:
+        _say(str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def contamination(
+    data: Annotated[str, typer.Option(help=f"{', '.join(PROBLEMS)}; left out, all.")] = "",
+    training: Annotated[str, typer.Option(help=f"{', '.join(TRAININGS)}; left out, all.")] = "",
+) -> None:
+    """Measure what unlabelled anomalies among the normal data cost, and what leaving some out regains."""
+    try:
+        for name in [data] if data else list(PROBLEMS):
+            for how in [training] if training else list(TRAININGS):
+                for fit, metrics in measure(name, how):
+                    _say(f"{fit}: {metrics}")
     except CellError as error:
         _say(str(error))
         raise typer.Exit(2) from None

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from experiments.contamination import contamination_table
 from experiments.data import DATA, WHOLE
 from experiments.markdown import markdown
 from experiments.promise_tables import promise_tables
+from experiments.protocols.contaminated import PROBLEMS
 from experiments.records import RESULTS
 from experiments.speed import speed_tables
 from experiments.summary import DataTree, Summary, Tree, summarise
@@ -183,7 +185,10 @@ def rendered() -> dict[Path, str]:
     pages = {}
     for path in (
         ROOT / "README.md",
-        *(ROOT / "docs" / name for name in ("tables.md", "video.md", "speed.md", "promises.md")),
+        *(
+            ROOT / "docs" / name
+            for name in ("tables.md", "video.md", "speed.md", "promises.md", "contamination.md")
+        ),
         *sorted((ROOT / "docs" / "trials").glob("*.md")),
     ):
         if not path.exists():
@@ -205,6 +210,7 @@ def _blocks(tree: Tree) -> dict[str, str]:
     blocks["video"] = overview(tree, VIDEO, VIDEO_ROWS, empty=True)
     blocks["video-stride"] = overview(tree, STRIDES, VIDEO_ROWS[:3])
     blocks |= {f"tune-{data}": log_table(data) for data in VARIANTS}
+    blocks |= {f"contamination-{data}": contamination_table(data) for data in PROBLEMS}
     for name, table in all_tables().items():
         for block in table.blocks:
             blocks[f"{name}-{block.data}"] = comparison(block, table.rows, tree[name])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memae.config import ThresholdConfig
 from memae.errors import ConfigError, DataError
 from memae.threshold import DEFAULT_RATE, Threshold, needed_samples, reachable_rate
 
@@ -195,3 +196,31 @@ def test_the_rate_is_held_for_new_groups_in_the_mean_over_many_draws() -> None:
     error = np.std(with_groups) / np.sqrt(len(with_groups))
     assert 0.07 < np.mean(with_groups) <= 0.1 + 3 * error
     assert np.mean(without) > 2 * 0.02  # 152 samples promise .02 if each is its own group
+
+
+def test_the_believed_share_of_the_highest_scores_is_left_out_with_its_groups() -> None:
+    scores, groups = np.array([5.0, 9.0, 1.0, 7.0, 3.0, 8.0, 2.0, 6.0, 4.0, 0.0]), np.arange(10)
+    section = ThresholdConfig(false_alarm_rate=0.25, contamination=0.29)
+    found = Threshold.by(section, scores, groups)
+    assert found.calibration.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert found.groups.tolist() == [9, 2, 6, 4, 8, 0, 7, 3]
+    assert Threshold.by(section, scores).calibration.tolist() == found.calibration.tolist()
+    none = ThresholdConfig(false_alarm_rate=0.25)
+    assert Threshold.by(none, scores).calibration.tolist() == sorted(scores)
+    with pytest.raises(DataError, match="no finite score"):  # a NaN is not left out as if it were an anomaly
+        Threshold.by(section, np.append(scores, np.nan))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.05])
+def test_a_true_share_holds_the_rate_and_a_share_of_anomalies_that_are_not_there_adds_to_it(share: float) -> None:
+    generator, samples, rate = np.random.default_rng(0), 400, 0.05
+    normal = generator.exponential(size=(300, samples))
+    anomalies = round(share * samples)
+    mixed = normal.copy()
+    mixed[:, :anomalies] += 20
+    section = ThresholdConfig(false_alarm_rate=rate, contamination=share)
+    measured, clean = (
+        np.exp([-Threshold.by(section, scores).value for scores in drawn]).mean() for drawn in (mixed, normal)
+    )
+    assert rate / 3 < measured <= rate * 1.03
+    assert clean <= (rate + share) * 1.03

@@ -11,7 +11,7 @@ from experiments.protocols.metrics import ranking
 from experiments.protocols.split import Metrics, Split
 from memae import datasets
 
-__all__ = ["CLASSES", "cifar10", "cifar10_tuning", "judge", "mnist", "mnist_tuning"]
+__all__ = ["CLASSES", "cifar10", "cifar10_tuning", "judge", "mnist", "mnist_tuning", "official"]
 
 CLASSES = tuple(range(10))
 ANOMALIES = 0.3  # their share of the paper's test
@@ -25,6 +25,11 @@ def _mnist(part: str) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=2)
 def _cifar10(part: str) -> tuple[np.ndarray, np.ndarray]:
     return datasets.cifar10(part)
+
+
+def official(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's official "train" or "test" file: images (S, 1, 28, 28) uint8, digits (S,)."""
+    return _mnist(part)
 
 
 def mnist(normal: int, seed: int) -> Split:

@@ -169,6 +169,13 @@ class TrainConfig(_Section):
         description="stop after this many epochs without a lower validation loss and keep the best epoch; "
         "0: run all epochs and keep the last",
     )
+    contamination: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="share of anomalies that is believed to be among the samples; above 0, a model of each half of "
+        "them scores the other half first, and that share of the highest scores is left out of the training",
+    )
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="of the layers; 'bf16' means float32 on a CPU without bfloat16 hardware"
     )
@@ -185,6 +192,14 @@ class ThresholdConfig(_Section):
     )
     calibration_share: float = Field(
         0.2, ge=0, lt=1, description="of the samples, held out from all training to set the threshold"
+    )
+    contamination: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="share of anomalies that is believed to be among the held-out samples: that share of the highest "
+        "scores is left out. The rate is promised if these are the anomalies; if there are none, it may be that share "
+        "higher",
     )
     folds: int | None = Field(
         None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from memae.engine import Engine, check_convertible, choose, scoring_form
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, fold_name, tell, within
+from memae.threshold import highest
 from memae.training.history import History
 from memae.training.loop import Device, local_seed
 from memae.training.phases import fold_place, forget_training, holds_training, train_phases
-from memae.training.plan import cross_fit_plan, fit_plan
+from memae.training.plan import cross_fit_plan, fit_plan, trimmed_plan
+from memae.training.trimming import chosen, first_training, halves, left_out, suspects
 from memae.types import Source
 
 __all__ = ["fit_artifact"]
@@ -106,7 +109,7 @@ class _Run:
         artifact, history = replace(self, resume=self._resumes(self.checkpoint))._trained(prepared, seed)
         artifact.facts["seconds"] = round(time.perf_counter() - started, 3)
         artifact.facts["folds"] = folds
-        return self.modality.calibrate(artifact, normal, np.concatenate(groups) if groups else None), history
+        return self._with_threshold(artifact, normal, np.concatenate(groups) if groups else None), history
 
     def _fold(self, number: int, folds: int) -> _Run:
         """The run of one fold."""
@@ -123,6 +126,16 @@ class _Run:
 
     def _trained(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
         """A trained model, examined, without a threshold."""
+        started, samples = time.perf_counter(), len(prepared.training)
+        prepared, suspect = self._trimmed(prepared, seed)
+        artifact, history = self._optimised(prepared, seed)
+        artifact.facts["seconds"] = round(time.perf_counter() - started, 3)
+        if self.config.train.contamination:
+            artifact.facts["left_out"] = {"training": left_out(suspect, samples, prepared.key_of)}
+        return artifact, history
+
+    def _optimised(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
+        """A model of all training samples, examined."""
         started, modality = time.perf_counter(), self.modality
         config, model = self._built(prepared, seed)
         history = train_phases(
@@ -145,12 +158,42 @@ class _Run:
         artifact = Artifact(config, prepared.preprocess, model, None, np.empty(0, dtype=np.int64), facts)
         return modality.examine(artifact, prepared.whole, self.progress), history
 
+    def _trimmed(self, prepared: Prepared, seed: int) -> tuple[Prepared, np.ndarray]:
+        """The training part without what may be anomalies, and the numbers of these; see `training.trimming`."""
+        share, samples = self.config.train.contamination, prepared.training
+        if not highest(len(samples), share) or self.config.train.epochs == 0:
+            return prepared, np.empty(0, dtype=np.int64)
+        scores, parts = np.empty(len(samples)), halves(len(samples))
+        for number, (seen, unseen) in enumerate((parts, parts[::-1]), 1):
+            told = within(self.progress, f"looking for anomalies, half {number} of 2")
+            run = replace(self, config=first_training(self.config), checkpoint=None, resume=False, progress=told)
+            some = chosen(samples, seen)
+            half = replace(prepared, training=some, whole=some, validation=None)
+            artifact, history = run._optimised(half, local_seed(seed, 6, number))
+            if history.interrupted:
+                raise KeyboardInterrupt  # which of the samples to train on is not known yet
+            scores[unseen.numpy()] = self.modality.training_scores(artifact, chosen(samples, unseen), told)
+        suspect = suspects(scores, share)
+        kept = np.setdiff1d(np.arange(len(samples)), suspect)
+        training = chosen(samples, torch.from_numpy(kept))
+        whole = training if prepared.whole is samples else prepared.whole
+        return replace(prepared, training=training, whole=whole), suspect
+
     def _calibrated(self, artifact: Artifact, prepared: Prepared) -> Artifact:
         """The artifact with the threshold of the held-out part, if there is one."""
         if not len(prepared.calibration):
             return artifact
         normal = self.modality.normal_scores(artifact, prepared.calibration, self.progress)
-        return self.modality.calibrate(artifact, [normal], prepared.calibration_groups)
+        return self._with_threshold(artifact, [normal], prepared.calibration_groups)
+
+    def _with_threshold(
+        self, artifact: Artifact, normal: Sequence[NormalScores], groups: np.ndarray | None
+    ) -> Artifact:
+        if share := self.config.threshold.contamination:
+            scores = sum(len(part.scores) for part in normal)
+            counts = {"count": highest(scores, share), "samples": scores}
+            artifact.facts["left_out"] = {**artifact.facts.get("left_out", {}), "calibration": counts}
+        return self.modality.calibrate(artifact, normal, groups)
 
     def _built(self, prepared: Prepared, seed: int) -> tuple[Config, Autoencoder]:
         """A fresh model, and the config with what the preset left open."""
@@ -164,7 +207,8 @@ class _Run:
         config, model = self._built(prepared, seed)
         counts = prepared.counts
         like_whole = len(prepared.whole) * counts["calibration"] / counts["training"]
-        return fit_plan(model, config, prepared.training, prepared.whole, like_whole, self.device)
+        plan = fit_plan(model, config, prepared.training, prepared.whole, like_whole, self.device)
+        return trimmed_plan(plan) if config.train.contamination else plan
 
 
 def _facts(prepared: Prepared, seed: int, seconds: float, history: History, model: Autoencoder) -> dict[str, Any]:

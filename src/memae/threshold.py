@@ -14,6 +14,9 @@ samples of their own. With G exchangeable groups, of which group g has the n_g s
 
 holds for a random sample of a new group (Dunn, Wasserman and Ramdas 2022; Lee, Barber and Willett 2023). Where each
 sample is its own group, the two are the same.
+
+Where a share of anomalies is believed to be among the scores, that share of the highest is left out first. If these are
+the anomalies, all of the above holds. If no anomaly is among the scores, the rate may be that share higher.
 """
 
 from __future__ import annotations
@@ -25,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from memae.config import Config
+from memae.config import Config, ThresholdConfig
 from memae.errors import ConfigError, DataError
 
-__all__ = ["DEFAULT_RATE", "Threshold", "check_parts", "needed_samples", "reachable_rate"]
+__all__ = ["DEFAULT_RATE", "Threshold", "check_parts", "highest", "needed_samples", "reachable_rate"]
 
 DEFAULT_RATE = 0.01
 FEWEST = 6  # samples of all three parts: with fewer a threshold promises nothing that one could use
@@ -71,6 +74,15 @@ class Threshold:
         order = np.argsort(scores, kind="stable")
         rate = DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
         return cls(rate, scores[order], np.asarray(groups, dtype=np.int64)[order])
+
+    @classmethod
+    def by(cls, settings: ThresholdConfig, scores: np.ndarray, groups: np.ndarray | None = None) -> Threshold:
+        """`fit` with the settings of a section [threshold], without the highest scores that these leave out."""
+        kept = len(scores) - highest(len(scores), settings.contamination)
+        if kept < len(scores) and np.isfinite(scores).all():
+            order = np.argsort(scores, kind="stable")[:kept]
+            scores, groups = scores[order], None if groups is None else groups[order]
+        return cls.fit(scores, settings.false_alarm_rate, groups)
 
     @property
     def value(self) -> float:
@@ -134,6 +146,11 @@ class Threshold:
         return np.asarray(scores) > self.value
 
 
+def highest(samples: int, contamination: float) -> int:
+    """How many of so many scores are left out as the believed share of anomalies."""
+    return math.floor(contamination * samples)
+
+
 def needed_samples(false_alarm_rate: float) -> int:
     """How many held-out normal samples it takes to promise a false-alarm rate."""
     most = math.floor(1 / false_alarm_rate)
@@ -193,7 +210,7 @@ def check_parts(
         )
     if calibration:
         if not grouped:
-            reachable_rate(calibration, wanted)
+            reachable_rate(calibration - highest(calibration, config.threshold.contamination), wanted)
     elif wanted is not None:
         raise ConfigError(
             f"threshold.false_alarm_rate = {wanted:g} needs held-out samples: raise "

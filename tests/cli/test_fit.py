@@ -169,8 +169,32 @@ def test_the_option_for_the_false_alarm_rate_wins_over_the_config_file(
     words = ("--config", "run.toml", "--false-alarm-rate", "0.05")
     assert memae("fit", "ok.csv", "--out", "model", *words).code == 0
     threshold = settings(folder)["config"]["threshold"]
-    assert threshold == {"false_alarm_rate": 0.05, "calibration_share": 0.4, "folds": None}
+    assert (threshold["false_alarm_rate"], threshold["calibration_share"]) == (0.05, 0.4)
     assert Detector.load("model").threshold.false_alarm_rate == 0.05
+
+
+def test_a_share_of_anomalies_is_left_out_of_training_and_threshold_and_the_summary_says_which(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
+) -> None:
+    benign = benign.reset_index(drop=True)
+    numbers = benign.select_dtypes("number").columns
+    benign.loc[[3, 30, 60, 90, 120, 150], numbers] *= 9
+    benign.to_csv("mixed.csv", index=False)
+    done = memae("fit", "mixed.csv", "--out", "model", "--contamination", "0.05", *BRIEF)
+    assert done.code == 0
+    config = settings(folder)["config"]
+    assert config["train"]["contamination"] == config["threshold"]["contamination"] == 0.05
+    found = settings(folder)["facts"]["left_out"]
+    training, calibration = found["training"], found["calibration"]
+    first = ", ".join(training["first"][:5])
+    lines = " ".join(done.err.split())
+    assert (
+        f"left out of the training: {training['count']} of {training['samples']} samples that may be anomalies, "
+        f"such as {first};"
+    ) in lines
+    assert f"left out of the threshold: the {calibration['count']} highest of {calibration['samples']}" in lines
+    assert "up to 0.05 more of the normal" in lines
+    assert "left out" not in memae("fit", "mixed.csv", "--out", "other", *BRIEF).err
 
 
 def test_the_plain_autoencoder_is_one_setting_away(

@@ -18,6 +18,8 @@ from memae.cli.options import option
 
 __all__ = ["fit"]
 
+SHOWN_LEFT_OUT = 5  # samples left out of a training that the summary names
+
 
 def fit(
     sources: options.Sources,
@@ -52,6 +54,14 @@ def fit(
         option(
             "--false-alarm-rate RATE",
             "Share of normal samples that may be flagged. Default: 0.01, or the lowest rate that the data allows.",
+        ),
+    ] = None,
+    contamination: Annotated[
+        float | None,
+        option(
+            "--contamination SHARE",
+            "Share of anomalies that you believe are among the samples, such as 0.02. That share of the samples, those "
+            "that stand out most, neither trains the model nor sets its threshold. Default: 0.",
         ),
     ] = None,
     size: Annotated[
@@ -114,7 +124,7 @@ def fit(
     keep_large_blocks()
     main_process = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=quiet or not main_process, log_json=log_json and main_process)
-    settings = options.settings_from(config, words, false_alarm_rate, size_px=size, tile_px=tile)
+    settings = options.settings_from(config, words, false_alarm_rate, contamination, size_px=size, tile_px=tile)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=options.check_device(device))
@@ -245,6 +255,7 @@ def _summary(detector: Any, out: Path) -> list[str]:
             f"groups: {groups['all']:,}; {groups['training']:,} for training, {groups['held_out']:,} for early "
             f"stopping, {groups['calibration']:,} for the threshold"
         )
+    lines += _left_out_lines(detector)
     lines += _memory_lines(detector)
     if samples["calibration"]:
         lines += _threshold_lines(detector.threshold, unit)
@@ -269,6 +280,25 @@ def _threshold_lines(threshold: Any, unit: str) -> list[str]:
     new = " of new groups" if threshold.groups is not None else ""
     rate = f"{threshold.false_alarm_rate:.3g} of normal {unit}s{new}"
     return [f"threshold: score {threshold.value:.6g} flags at most {rate}"]
+
+
+def _left_out_lines(detector: Any) -> list[str]:
+    """What neither trained the model nor set its threshold, as it may be an anomaly."""
+    found, lines = detector.facts.get("left_out", {}), []
+    if training := found.get("training"):
+        named = ", ".join(training["first"][:SHOWN_LEFT_OUT])
+        lines.append(
+            f"left out of the training: {training['count']:,} of {training['samples']:,} samples that may be anomalies"
+            + (f", such as {named}; left_out in the facts of the model names more" if named else "")
+        )
+    if calibration := found.get("calibration"):
+        share = detector.config.threshold.contamination
+        lines.append(
+            f"left out of the threshold: the {calibration['count']:,} highest of {calibration['samples']:,} held-out "
+            f"scores; if none of them is an anomaly, up to {share:.3g} more of the normal {detector.modality.sample}s "
+            "are flagged"
+        )
+    return lines
 
 
 def _memory_lines(detector: Any) -> list[str]:

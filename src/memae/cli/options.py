@@ -79,9 +79,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no s
 
 
 def settings_from(
-    config: Path | None, words: list[str] | None, false_alarm_rate: float | None = None, **image: Any
+    config: Path | None,
+    words: list[str] | None,
+    false_alarm_rate: float | None = None,
+    contamination: float | None = None,
+    **image: Any,
 ) -> dict[str, Any]:
-    """The settings of a TOML file, with --set words, --false-alarm-rate and settings of images laid over them.
+    """The settings of a TOML file, with --set words, settings that have options of their own, and those of images.
 
     Raises:
         ConfigError: a file or word that cannot be read.
@@ -91,10 +95,14 @@ def settings_from(
     settings = read_toml(config) if config else {}
     with named("--set"):
         changes = parse_words(words or [])
-    if false_alarm_rate is not None:
-        changes["threshold"] = {**changes.get("threshold", {}), "false_alarm_rate": false_alarm_rate}
-    if given := {key: value for key, value in image.items() if value is not None}:
-        changes["image"] = {**changes.get("image", {}), **given}
+    named_options: dict[str, dict[str, Any]] = {
+        "train": {"contamination": contamination},
+        "threshold": {"false_alarm_rate": false_alarm_rate, "contamination": contamination},
+        "image": image,
+    }
+    for section, values in named_options.items():
+        if given := {key: value for key, value in values.items() if value is not None}:
+            changes[section] = {**changes.get(section, {}), **given}
     for section, values in changes.items():
         old = settings.get(section)
         settings[section] = (

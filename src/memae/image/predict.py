@@ -56,9 +56,9 @@ def normal_scores(artifact: Artifact, calibration: Any, progress: Progress | Non
 def calibrate(artifact: Artifact, normal: Sequence[NormalImages], groups: np.ndarray | None = None) -> Artifact:
     """The artifact with its threshold and the scale of its maps."""
     scores, maxima = (np.concatenate([getattr(part, name) for part in normal]) for name in ("scores", "maxima"))
-    threshold = Threshold.fit(scores, artifact.config.threshold.false_alarm_rate, groups)
-    maxima = maxima[np.argsort(scores, kind="stable")]  # beside the groups of the threshold
-    return replace(artifact, threshold=threshold, reference=replace(artifact.reference, maxima=maxima))
+    threshold = Threshold.by(artifact.config.threshold, scores, groups)
+    kept = np.argsort(scores, kind="stable")[: len(threshold.calibration)]  # beside the groups of the threshold
+    return replace(artifact, threshold=threshold, reference=replace(artifact.reference, maxima=maxima[kept]))
 
 
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:

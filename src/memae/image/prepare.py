@@ -7,12 +7,14 @@ look alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from memae.config import Config
 from memae.errors import DataError
@@ -23,13 +25,13 @@ from memae.image.extent import Extent
 from memae.image.near_duplicates import near_duplicate_note
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
-from memae.image.tiles import OwnSizeImages, store_own_size
+from memae.image.tiles import OwnSizeImages, Tiles, store_own_size
 from memae.modality import FitOptions, Prepared
 from memae.modality.groups import groups_of_files
 from memae.progress import Progress, Warn, fold_name, stage, tell, within
 from memae.training.loop import local_seed
 from memae.training.split import Split, Splits, splits
-from memae.types import EVERYTHING, Encoded, Skipped, readable
+from memae.types import EVERYTHING, Encoded, Key, Skipped, readable
 
 __all__ = ["prepare"]
 
@@ -79,6 +81,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             origin=images.origin,
             skipped=skipped,
             notes=(*getattr(source, "notes", ()), *found.notes),
+            key_of=_key_of(images, training, found.whole.train),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
             folds=tuple(
@@ -88,6 +91,12 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         )
 
     return prepared(dealt, progress)
+
+
+def _key_of(images: Any, training: Encoded, train: Tensor) -> Callable[[int], Key]:
+    """From the number of a training sample, an image or a tile of one, to the key of the image."""
+    numbers = train[torch.from_numpy(training.places[:, 0])] if isinstance(training, Tiles) else train
+    return lambda place: images.keys[int(numbers[place])]
 
 
 def _groups(source: Any, group: Any) -> np.ndarray:

@@ -137,6 +137,17 @@ class Modality(ABC):
             progress: told how far the work is.
         """
 
+    def training_scores(self, artifact: Artifact, samples: Any, progress: Progress | None) -> np.ndarray:
+        """(S,) scores of samples of `Prepared.training` that the model did not see: what may be an anomaly scores high.
+
+        Args:
+            artifact: examined.
+            samples: encoded, as the loop trains on them.
+            progress: told how far the work is.
+        """
+        scores: np.ndarray = self.normal_scores(artifact, samples, progress).scores
+        return scores
+
     @abstractmethod
     def normal_scores(self, artifact: Artifact, calibration: Any, progress: Progress | None) -> NormalScores:
         """The scores of held-out normal samples, and what else of them the reference needs.

@@ -83,6 +83,8 @@ class Prepared:
     """Bad samples that the source was asked to leave out."""
     notes: tuple[str, ...] = ()
     """What the owner of the data should know."""
+    key_of: Callable[[int], Key] | None = None
+    """The key of the sample behind a number of `training`."""
     calibration_groups: np.ndarray | None = None
     """(n,) int: the number of the group of each calibration sample; None: each sample is its own group."""
     folds: tuple[Callable[[], Prepared], ...] = ()

@@ -31,7 +31,7 @@ from memae.table.near_duplicates import COMPARED, SEEN, near_duplicate_note
 from memae.table.schema import TablePreprocess
 from memae.table.source import ColumnSource, Table
 from memae.training.split import Splits, counted, splits
-from memae.types import Encoded, Skipped, Source, count
+from memae.types import Encoded, Key, Skipped, Source, count
 
 __all__ = ["prepare"]
 
@@ -93,6 +93,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             origin=source.origin,
             skipped=tuple(rows.skipped.values()),
             notes=(*getattr(source, "notes", ()), *found.notes, *alike, *hints(preprocess)),
+            key_of=lambda place: rows.key(int(train[place])),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
             folds=tuple(
@@ -195,6 +196,15 @@ class _Rows:
     def readable(self) -> Tensor:
         """(S,) numbers of the rows that are not bad."""
         return torch.from_numpy(np.flatnonzero(~_mask(self.count, list(self.skipped))))
+
+    def key(self, number: int) -> Key:
+        """Of a row; of a stream its number is its key."""
+        start = 0
+        for table in self._kept:
+            if number < start + len(table):
+                return table.keys[number - start]
+            start += len(table)
+        return number
 
     def each_once(self, part: Tensor) -> Tensor:
         """The distinct rows of a part (B,): the first of each group of equal rows, in order."""

@@ -76,8 +76,8 @@ def normal_scores(artifact: Artifact, calibration: Encoded, progress: Progress |
 
 def calibrate(artifact: Artifact, normal: Sequence[NormalRows], groups: np.ndarray | None = None) -> Artifact:
     """The artifact with its threshold."""
-    scores, rate = np.concatenate([part.scores for part in normal]), artifact.config.threshold.false_alarm_rate
-    return replace(artifact, threshold=Threshold.fit(scores, rate, groups))
+    scores = np.concatenate([part.scores for part in normal])
+    return replace(artifact, threshold=Threshold.by(artifact.config.threshold, scores, groups))
 
 
 def predict(

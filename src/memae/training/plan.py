@@ -16,7 +16,7 @@ from memae.training.loop import Device
 from memae.training.steps import epochs_of
 from memae.types import Encoded, fitting
 
-__all__ = ["cross_fit_plan", "fit_plan"]
+__all__ = ["cross_fit_plan", "fit_plan", "trimmed_plan"]
 
 TIMED_SAMPLES, TIMED_BYTES = 256, 4 << 20  # that go through the network once to see how long that takes
 TRAINING_PASSES = 3  # the forward pass, and two for the gradients of inputs and weights
@@ -81,6 +81,21 @@ def cross_fit_plan(whole: Plan, folds: int) -> Plan:
         for stage in whole.stages
     )
     return Plan((*stages, *(stage for stage in whole.stages if stage.name != last)))
+
+
+def trimmed_plan(whole: Plan) -> Plan:
+    """The plan of a fit that first trains a model of each half of the samples, half as long.
+
+    Args:
+        whole: the plan of the fit without these.
+    """
+    stages = tuple(
+        Planned(f"looking for anomalies, half {number} of 2, {stage.name}", stage.seconds / 4, stage.training)
+        for number in (1, 2)
+        for stage in whole.stages
+        if stage.name != "setting the threshold"
+    )
+    return Plan((*stages, *whole.stages))
 
 
 def _start_s(model: Autoencoder, config: Config) -> float:

@@ -43,6 +43,7 @@ from memae.video.predict import (
     predict,
     region_level,
     scored_frames,
+    training_scores,
 )
 from memae.video.prepare import prepare as prepare_clips
 from memae.video.preprocess import VideoPreprocess
@@ -79,6 +80,7 @@ class VideoModality(Modality):
     # each is explained where it is written
     preset = staticmethod(preset)
     examine = staticmethod(examine)
+    training_scores = staticmethod(training_scores)
     normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)

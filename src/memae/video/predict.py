@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from memae.autoencoder import Reconstruction
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, count_uses, p_value
 from memae.engine.scoring import Scorer as ClipScorer
 from memae.errors import MemaeError
+from memae.losses import squared_error
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.threshold import Threshold
@@ -28,7 +31,16 @@ from memae.video.frames import FrameKey, Frames
 from memae.video.pipeline import Scorer, score_frames
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
 
-__all__ = ["VideoReference", "calibrate", "examine", "normal_scores", "predict", "region_level", "scored_frames"]
+__all__ = [
+    "VideoReference",
+    "calibrate",
+    "examine",
+    "normal_scores",
+    "predict",
+    "region_level",
+    "scored_frames",
+    "training_scores",
+]
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,16 @@ class VideoReference:
             for one, still in zip(self.series, stills, strict=True)
         )
         return VideoReference(series, np.maximum(self.maxima, scaled.of_map * self.still), scaled)
+
+    def capped(self, kept: np.ndarray) -> VideoReference:
+        """Itself, with no score and no maximum above those of the scores (k,) that the threshold kept.
+
+        Times stay whole, so that the events of the normal video keep their lengths.
+        """
+        if len(kept) == len(self.scores):
+            return self
+        series = tuple(ScoreSeries(one.times_s, np.minimum(one.scores, kept[-1])) for one in self.series)
+        return replace(self, series=series, maxima=np.sort(self.maxima)[: len(kept)])
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the reference, by their names in a model file."""
@@ -123,6 +145,31 @@ def _appearance(artifact: Artifact, training: Encoded, progress: Progress | None
     return Appearance(background) if background else None
 
 
+@dataclass(frozen=True)
+class _WorstPlace(Measured):
+    """The mean error of the worst place of each clip or crop of a batch."""
+
+    errors: Tensor
+    """(B,)"""
+
+    @property
+    def scores(self) -> np.ndarray:
+        scores: np.ndarray = self.errors.double().cpu().numpy()
+        return scores
+
+
+def training_scores(artifact: Artifact, samples: Encoded, progress: Progress | None) -> np.ndarray:
+    """(S,) of clips or crops: the mean error over the time of each, of its worst place."""
+    place_px = min(VideoConfig.of(artifact.config).place_px, *samples.shape[3:])
+
+    def worst_place(x: Tensor, rebuilt: Reconstruction) -> _WorstPlace:
+        errors = squared_error(x, rebuilt.x).mean(dim=(1, 2))
+        return _WorstPlace(rebuilt, F.avg_pool2d(errors, place_px, ceil_mode=True).flatten(1).amax(dim=1))
+
+    with stage(progress, "scoring", "clips", len(samples)) as done:
+        return ClipScorer(artifact.model, worst_place, BatchLimit("scoring", progress)).scores(samples, done)
+
+
 def normal_scores(artifact: Artifact, calibration: Sequence[Frames], progress: Progress | None) -> VideoReference:
     """The scores of segments of held-out normal video, and the maxima of their maps."""
     frames = sum(len(segment) for segment in calibration)
@@ -141,8 +188,8 @@ def calibrate(artifact: Artifact, normal: Sequence[VideoReference], groups: np.n
         maxima=np.concatenate([part.maxima for part in normal]),
         still=np.concatenate([part.still for part in normal]),
     ).with_appearance(artifact.reference.appearance)
-    threshold = Threshold.fit(reference.scores, artifact.config.threshold.false_alarm_rate, groups)
-    return replace(artifact, threshold=threshold, reference=reference)
+    threshold = Threshold.by(artifact.config.threshold, reference.scores, groups)
+    return replace(artifact, threshold=threshold, reference=reference.capped(threshold.calibration))
 
 
 def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:

@@ -73,6 +73,7 @@ def prepare(
         counts=counted(*map(_size, (train, validation, calibration))),
         origin=frames.origin,
         skipped=getattr(source, "skipped", ()),
+        key_of=lambda clip: frames.keys[int(training.frames[clip, video.clip_length // 2])],
     )
 
 
