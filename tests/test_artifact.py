@@ -640,7 +640,7 @@ def test_a_saved_model_of_video_scores_exactly_as_before(tmp_path: Path, setting
     assert after.preprocess == before.preprocess
     assert [one.items for one in after.explain(NEW_TAPE)] == [one.items for one in before.explain(NEW_TAPE)]
     stored, kept = after._fitted, before._fitted
-    assert len(stored.reference.series) == len(kept.reference.series) == (0 if "threshold" in settings else 2)
+    assert len(stored.reference.series) == len(kept.reference.series) == (0 if "threshold" in settings else 8)
     for one, other in zip(stored.reference.series, kept.reference.series, strict=True):
         assert np.array_equal(one.times_s, other.times_s)
         assert np.array_equal(one.scores, other.scores)

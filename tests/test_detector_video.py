@@ -20,7 +20,8 @@ import memae.video.source
 from memae import Detector
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.video.events import EventRule
-from memae.video.frames import FrameKey
+from memae.video.frames import FrameKey, Frames
+from memae.video.prepare import prepare
 from tests.listening import Listener
 from tests.moving_squares import Reel, frames_of, squares
 from tests.video_files import write_frames, write_video
@@ -33,10 +34,15 @@ BRIEF: dict[str, dict[str, Any]] = {
         "training_stride": 4,
         "crops_per_clip": 2,
         "place_px": 8,
+        "worst_share": 0.0,
         "stride": 8,
     },
     "memory": {"num_items": 8, "warmup_epochs": 1},
     "train": {"epochs": 3, "batch_size": 8},
+}
+HELD_OUT: dict[str, dict[str, Any]] = {
+    "threshold": {"folds": 0, "calibration_share": 0.3},
+    "train": {"validation_share": 0.1},
 }
 FRAMES = 60
 
@@ -81,7 +87,7 @@ def equal(first: Detector, second: Detector) -> bool:
 def test_without_a_preset_video_takes_the_network_for_video(fitted: Detector, tapes: Path) -> None:
     assert fitted.config.network == "video"
     assert fitted.preprocess.shape == (1, 16, 32, 32)
-    assert fitted.facts["samples"] == {"training": 126, "held_out": 18, "calibration": 36}
+    assert fitted.facts["samples"] == {"training": 180, "held_out": 0, "calibration": 180}
     assert fitted.facts["origin"] == str(tapes / "normal")
     assert len(fitted.history.records) == 3
 
@@ -113,7 +119,7 @@ def test_training_is_what_makes_anomalies_stand_out(tapes: Path, score: str, lea
         .fit(tapes / "normal")
         .score(mixed)
         .values
-        for epochs in (12, 0)  # after 8, how a processor rounds decides as much as a seed
+        for epochs in (16, 0)  # after 8, how a processor rounds decides as much as a seed
     ]
     trained, untrained = (roc_auc_score(labels, values) for values in scores)
     assert trained > max(least, untrained + 0.15)
@@ -250,30 +256,56 @@ def test_scoring_changes_nothing(fitted: Detector, tapes: Path) -> None:
     assert not fitted.model.training
 
 
+@pytest.fixture(scope="module")
+def parted(tapes: Path) -> Detector:
+    """With a held-out part in place of cross-fitting."""
+    return Detector(settings=settings(**HELD_OUT)).fit(tapes / "normal")
+
+
+def held_out(detector: Detector) -> tuple[Frames, ...]:
+    """The segments of the tapes that set the threshold."""
+    reel = Reel({str(seed): squares(FRAMES, seed=seed) for seed in range(3)})
+    segments: tuple[Frames, ...] = prepare(reel, detector.config, detector.seed).calibration
+    return segments
+
+
 def test_the_threshold_is_set_on_footage_that_no_training_saw(
-    fitted: Detector, tapes: Path, tmp_path: Path
+    parted: Detector, tapes: Path, tmp_path: Path
 ) -> None:
-    for seed in range(3):
-        grey = squares(FRAMES, seed=seed)
-        grey[48:] = squares(12, speed=5, side=11, seed=seed)  # the last fifth of each
-        lossless(tmp_path / "normal" / f"{seed}.mkv", grey)
-    other = Detector(settings=BRIEF).fit(tmp_path / "normal")
-    assert equal(other, fitted)
-    assert other.facts["last_epoch"]["held_out_loss"] == fitted.facts["last_epoch"]["held_out_loss"]
-    assert np.median(other.threshold.calibration) > 1.5 * np.median(fitted.threshold.calibration)
+    tape = {str(seed): squares(FRAMES, seed=seed) for seed in range(3)}
+    for segment in held_out(parted):
+        first, count = segment.keys[0], len(segment)
+        tape[first.video][first.frame : first.frame + count] = squares(count, speed=5, side=11, seed=4)
+    for name, grey in tape.items():
+        lossless(tmp_path / "normal" / f"{name}.mkv", grey)
+    other = Detector(settings=settings(**HELD_OUT)).fit(tmp_path / "normal")
+    assert equal(other, parted)
+    assert other.facts["last_epoch"]["held_out_loss"] == parted.facts["last_epoch"]["held_out_loss"]
+    assert np.median(other.threshold.calibration) > 1.5 * np.median(parted.threshold.calibration)
 
 
 def test_each_piece_of_held_out_footage_is_scored_as_a_video_of_its_own(
-    fitted: Detector, tapes: Path, tmp_path: Path
+    parted: Detector, tapes: Path, tmp_path: Path
 ) -> None:
-    pieces = fitted._fitted.reference.series
-    assert [len(piece.scores) for piece in pieces] == [12, 12, 12]
-    for seed, piece in enumerate(pieces):
-        assert piece.times_s == pytest.approx(np.arange(12) / 25, abs=1e-3)
-        lossless(tmp_path / f"{seed}.mkv", squares(FRAMES, seed=seed)[48:])
-        assert piece.scores == pytest.approx(fitted.score(tmp_path / f"{seed}.mkv").values, rel=1e-5, abs=1e-6)
+    segments, pieces = held_out(parted), parted.artifact.reference.series
+    assert [len(piece.scores) for piece in pieces] == [len(segment) for segment in segments]
+    assert sum(len(segment) for segment in segments) == parted.facts["samples"]["calibration"]
+    for number, (segment, piece) in enumerate(zip(segments, pieces, strict=True)):
+        assert piece.times_s == pytest.approx(np.arange(len(segment)) / 25, abs=1e-3)
+        lossless(tmp_path / f"{number}.mkv", segment.pixels)
+        assert piece.scores == pytest.approx(parted.score(tmp_path / f"{number}.mkv").values, rel=1e-5, abs=1e-6)
     calibration = np.sort(np.concatenate([piece.scores for piece in pieces]))
-    assert np.array_equal(fitted.threshold.calibration, calibration)
+    assert np.array_equal(parted.threshold.calibration, calibration)
+
+
+def test_cross_fitting_trains_on_all_and_scores_all_without_having_seen_it(fitted: Detector, tapes: Path) -> None:
+    assert fitted.facts["folds"] == 2
+    assert fitted.facts["groups"]["calibration"] == fitted.threshold.group_count == 9
+    assert len(fitted.threshold.calibration) == 3 * FRAMES
+    assert "9 held-out groups are too few" in str(fitted.threshold.caveat)
+    # what a model has seen itself scores lower
+    seen = np.mean([fitted.score(tapes / "normal" / f"{seed}.mkv").values.mean() for seed in range(3)])
+    assert fitted.threshold.calibration.mean() > seen
 
 
 def test_watch_gives_frames_one_by_one_with_places_and_items(fitted: Detector, tapes: Path) -> None:
@@ -428,7 +460,7 @@ def test_the_network_of_the_paper_learns_from_squares(tapes: Path) -> None:
 
 
 def test_the_event_threshold_holds_the_wanted_rate_on_the_held_out_footage(fitted: Detector, tapes: Path) -> None:
-    hours = 3 * 12 / 25 / 3600
+    hours = 180 / 25 / 3600
     found = fitted.event_threshold(10 / hours)
     assert found.normal_hours == pytest.approx(hours, rel=0.05)
     assert found.wanted_per_hour == 10 / hours
@@ -568,7 +600,10 @@ def test_a_preset_for_other_data_is_refused(tapes: Path, tmp_path: Path) -> None
         ({"video": {"crop_px": 20}}, r"video\.crop_px = 20: network 'video' takes multiples of 8"),
         ({"video": {"height": 30}}, r"video\.height = 30: network 'video' takes multiples of 8"),
         ({"memory": {"query": "whole"}}, r"memory\.query = 'whole'"),
-        ({"threshold": {"false_alarm_rate": 0.01}}, r"false_alarm_rate = 0\.01 takes at least 99 held-out"),
+        (
+            {"threshold": {"false_alarm_rate": 0.01, "calibration_share": 0.0, "folds": 0}},
+            r"false_alarm_rate = 0\.01 needs held-out samples",
+        ),
         ({"train": {"validation_share": 0, "patience": 2}}, r"train\.patience needs held-out samples"),
     ],
 )

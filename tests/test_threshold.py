@@ -2,8 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from memae.config import ThresholdConfig
 from memae.errors import ConfigError, DataError
@@ -142,8 +143,9 @@ def test_with_groups_each_group_counts_as_one(
 ) -> None:
     group = st.integers(0, 4)
     groups = np.array(data.draw(st.lists(group, min_size=len(calibration), max_size=len(calibration))))
-    threshold = Threshold.fit(np.array(calibration), rate, groups)
     count = len(set(groups.tolist()))
+    assume(count >= max(2, needed_samples(rate)))
+    threshold = Threshold.fit(np.array(calibration), rate, groups)
     expected = [
         (1 + sum(np.mean(np.array(calibration)[groups == g] >= score) for g in set(groups.tolist()))) / (count + 1)
         for score in scores
@@ -151,20 +153,15 @@ def test_with_groups_each_group_counts_as_one(
     assert threshold.group_count == count
     p_values = threshold.p_values(np.array(scores))
     assert p_values == pytest.approx(expected)
-    if threshold.caveat is None:
-        assert (threshold.flags(np.array(scores)) == (p_values <= rate)).all()
-    else:
-        assert not threshold.flags(np.array(calibration)).any()
+    assert (threshold.flags(np.array(scores)) == (p_values <= rate)).all()
     own = Threshold.fit(np.array(calibration), rate, np.arange(len(calibration)))
-    assert own.caveat or own.value == Threshold.fit(np.array(calibration), rate).value
+    assert own.value == Threshold.fit(np.array(calibration), rate).value
 
 
 def test_too_few_groups_have_a_caveat_and_no_error() -> None:
     threshold = Threshold.fit(np.arange(60.0), 0.01, np.arange(60) // 2)
-    assert (
-        "30 held-out groups are too few to promise a false-alarm rate of 0.01, which takes 99" in threshold.caveat
-    )
-    assert "expect at most 0.032 of the samples of a new group to be flagged" in threshold.caveat
+    assert "30 held-out groups are too few to promise a false-alarm rate of 0.01" in str(threshold.caveat)
+    assert "expects about 0.005 of the samples of new groups to be flagged" in str(threshold.caveat)
     assert threshold.facts == {
         "value": threshold.value,
         "false_alarm_rate": 0.01,
@@ -224,3 +221,90 @@ def test_a_true_share_holds_the_rate_and_a_share_of_anomalies_that_are_not_there
     )
     assert rate / 3 < measured <= rate * 1.03
     assert clean <= (rate + share) * 1.03
+
+
+def test_the_value_with_a_confidence_leaves_fewer_scores_above_it() -> None:
+    scores = np.arange(1.0, 1000)
+    on_average, held = Threshold.fit(scores, 0.01), Threshold.fit(scores, 0.01, confidence=0.75)
+    assert (on_average.value, on_average.level) == (990, 0.01)
+    assert (held.value, held.level) == (
+        992,
+        0.008,
+    )  # P(Beta(8, 992) <= 0.01) = 0.78, P(Beta(9, 991) <= 0.01) = 0.67
+
+
+@given(st.integers(1, 60), st.floats(0.02, 0.5), st.floats(0.01, 0.99))
+def test_the_rate_is_held_with_the_confidence_where_that_many_samples_can(
+    samples: int, rate: float, confidence: float
+) -> None:
+    threshold = Threshold(rate, np.arange(1.0, samples + 1), confidence=confidence)
+    above = np.count_nonzero(threshold.calibration > threshold.value)
+    if samples >= needed_samples(rate):
+        rank = above + 1
+        assert rank == 1 or beta.cdf(rate, rank, samples + 1 - rank) >= confidence
+        assert rank + 1 > rate * (samples + 1) or beta.cdf(rate, rank + 1, samples - rank) < confidence
+    flags = threshold.flags(threshold.calibration)
+    assert flags.tolist() == (threshold.p_values(threshold.calibration) <= threshold.level).tolist()
+
+
+def grouped(groups: int, spread: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of ten samples of each group, whose levels differ, and the numbers of the groups."""
+    levels = generator.normal(scale=spread, size=(groups, 1))
+    return np.exp(levels + generator.normal(scale=0.3, size=(groups, 10))).ravel(), np.repeat(
+        np.arange(groups), 10
+    )
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.3])
+@pytest.mark.parametrize("groups", [8, 30])
+def test_few_groups_hold_the_rate_for_new_groups_and_are_not_silent(groups: int, spread: float) -> None:
+    generator = np.random.default_rng(0)
+    rates = [
+        Threshold.fit(*_drawn(groups, spread, generator)).flags(grouped(200, spread, generator)[0]).mean()
+        for _ in range(60)
+    ]
+    assert 0.01 / 4 < np.mean(rates) < 0.01
+    assert np.mean(np.array(rates) > 0.03) <= 0.07
+
+
+def test_scores_of_groups_taken_for_samples_of_their_own_break_the_promise() -> None:
+    generator = np.random.default_rng(0)
+    rates = [
+        Threshold.fit(grouped(8, 0.6, generator)[0], 0.05).flags(grouped(200, 0.6, generator)[0]).mean()
+        for _ in range(40)
+    ]
+    assert np.mean(rates) > 0.06
+
+
+def test_p_values_of_few_groups_fall_as_scores_rise_and_agree_with_the_flags() -> None:
+    threshold = Threshold.fit(*_drawn(8, 0.3, np.random.default_rng(1)))
+    scores = np.linspace(0, 3 * threshold.value, 200)
+    p_values = threshold.p_values(scores)
+    assert (np.diff(p_values) <= 0).all()
+    assert threshold.flags(scores).tolist() == (p_values <= threshold.level).tolist()
+    assert "8 held-out groups are too few" in str(threshold.caveat)
+
+
+def test_scores_below_zero_are_taken_as_they_are() -> None:
+    scores, groups = grouped(6, 0.3, np.random.default_rng(2))
+    lower = Threshold.fit(scores - 2, 0.01, groups)
+    assert 0 < lower.value + 2 < 20
+    assert lower.p_values(np.array([-5.0, 50.0])) == pytest.approx([1, 0])
+
+
+def test_many_groups_take_the_conformal_p_value() -> None:
+    scores, groups = grouped(30, 0.3, np.random.default_rng(3))
+    threshold = Threshold.fit(scores, 0.1, groups)
+    assert threshold.caveat is None
+    assert threshold.p_values(np.array([1e9])).tolist() == [1 / 31]
+
+
+def test_a_single_group_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one held-out group does not tell how groups differ"):
+        Threshold.fit(NINE, 0.1, np.zeros(9))
+
+
+def _drawn(groups: int, spread: float, generator: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
+    """The arguments of `Threshold.fit` for a rate of 0.01."""
+    scores, numbers = grouped(groups, spread, generator)
+    return scores, 0.01, numbers

@@ -66,7 +66,7 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
                 "format": FORMAT,
                 "config": artifact.config.model_dump(),
                 "preprocess": artifact.preprocess.model_dump(),
-                "threshold": artifact.threshold and {"false_alarm_rate": artifact.threshold.false_alarm_rate},
+                "threshold": artifact.threshold and _rule(artifact.threshold),
                 "facts": artifact.facts,
                 "model_sha256": hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest(),
             }
@@ -183,16 +183,19 @@ class _Facts(BaseModel, extra="allow", strict=True):
 
 class _Decision(BaseModel, extra="forbid", strict=True):
     false_alarm_rate: float = Field(gt=0, lt=1)
+    confidence: float | None = Field(None, gt=0, lt=1)
 
 
 def _threshold(decision: Any, tensors: Mapping[str, Tensor]) -> Threshold | None:
     if decision is None:
         return None
-    rate, scores = _Decision.model_validate(decision).false_alarm_rate, _axis(tensors, "calibration", np.float64)
+    rule, scores = _Decision.model_validate(decision), _axis(tensors, "calibration", np.float64)
     groups = _axis(tensors, "calibration_groups", np.int64) if "calibration_groups" in tensors else None
     if not len(scores) or (np.diff(scores) < 0).any() or (groups is not None and len(groups) != len(scores)):
         raise ValueError("'calibration' holds no scores in order")
-    return Threshold(rate, scores, groups)
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise ValueError("'calibration_groups' holds a single group")
+    return Threshold(rule.false_alarm_rate, scores, groups, rule.confidence)
 
 
 def _axis(tensors: Mapping[str, Tensor], name: str, dtype: type) -> np.ndarray:
@@ -270,6 +273,12 @@ def _refuse_pickles(path: Path) -> None:
                 f"{file}: may hold a pickle, which can run code when it is loaded; memae opens safetensors only. "
                 "Remove the file if you trust the rest, or get the model from its source again"
             )
+
+
+def _rule(threshold: Threshold) -> dict[str, float]:
+    """How the threshold follows from its scores; a model of an older format has no confidence."""
+    rule = {"false_alarm_rate": threshold.false_alarm_rate}
+    return rule if threshold.confidence is None else {**rule, "confidence": threshold.confidence}
 
 
 def _digest(settings: dict[str, Any]) -> str:

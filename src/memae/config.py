@@ -201,6 +201,13 @@ class ThresholdConfig(_Section):
         "scores is left out. The rate is promised if these are the anomalies; if there are none, it may be that share "
         "higher",
     )
+    confidence: float = Field(
+        0.75,
+        ge=0,
+        lt=1,
+        description="probability that the rate is held, as the held-out samples are one draw of many; 0: it is held on "
+        "average over all draws. Where few groups are held out see docs/promises.md",
+    )
     folds: int | None = Field(
         None,
         ge=0,

@@ -4,8 +4,10 @@ With n calibration scores exchangeable with the normal samples to come, the conf
 
     p(s) = (1 + #{ i : c_i >= s }) / (n + 1),
 
-is at most a with probability at most a (Vovk et al. 2005; Bates et al., Annals of Statistics 2023), so flagging
-p <= a holds the false-alarm rate at a. The least p-value is 1 / (n + 1): a rate below that cannot be promised.
+is at most a with probability at most a (Vovk et al. 2005; Bates et al., Annals of Statistics 2023). The least p-value is
+1 / (n + 1): a rate below that cannot be promised. That holds on average over all draws of the n scores; a user has one
+draw. Flagging p <= k / (n + 1) flags a share of normal samples that is Beta(k, n - k + 1) distributed over the draws
+(Vovk 2012), so the largest k whose quantile at the confidence lies below the wanted rate holds it with that confidence.
 
 Samples of one group, such as the photographs of one part, resemble each other, so n of them are less evidence than n
 samples of their own. With G exchangeable groups, of which group g has the n_g scores c_gj, the p-value
@@ -17,6 +19,9 @@ sample is its own group, the two are the same.
 
 Where a share of anomalies is believed to be among the scores, that share of the highest is left out first. If these are
 the anomalies, all of the above holds. If no anomaly is among the scores, the rate may be that share higher.
+
+Below 1 / rate groups that p-value never gets as low as the rate. Then a model of random effects takes its place, which
+assumes more: see `memae.random_effects`.
 """
 
 from __future__ import annotations
@@ -30,26 +35,46 @@ import numpy as np
 
 from memae.config import Config, ThresholdConfig
 from memae.errors import ConfigError, DataError
+from memae.random_effects import RandomEffects
 
-__all__ = ["DEFAULT_RATE", "Threshold", "check_parts", "highest", "needed_samples", "reachable_rate"]
+__all__ = [
+    "DEFAULT_RATE",
+    "Threshold",
+    "check_count",
+    "check_group_count",
+    "check_parts",
+    "highest",
+    "needed_samples",
+    "reachable_rate",
+]
 
 DEFAULT_RATE = 0.01
 FEWEST = 6  # samples of all three parts: with fewer a threshold promises nothing that one could use
+TOO_FEW = ", too few to train on, stop early on and set a threshold on; give at least 20, better 200 normal ones"
+# Of the wanted rate: what the model of random effects may expect. Chosen by simulation (docs/trials/promises.md): the
+# mean rate is then near half of the wanted one, and four new groups together rarely exceed three times that.
+EXPECTED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Held-out normal scores and the wanted false-alarm rate; the conformal threshold follows from both."""
+    """Held-out normal scores and the wanted false-alarm rate; the threshold follows from both."""
 
     false_alarm_rate: float
     calibration: np.ndarray
     """(n,) float64 scores of normal samples that no training saw, ascending."""
     groups: np.ndarray | None = None
     """(n,) int64: the number of the group of each of these scores; None: each is its own."""
+    confidence: float | None = None
+    """Probability that the rate is held, over the draw of the calibration scores; None: it is held on average."""
 
     @classmethod
     def fit(
-        cls, scores: np.ndarray, false_alarm_rate: float | None = None, groups: np.ndarray | None = None
+        cls,
+        scores: np.ndarray,
+        false_alarm_rate: float | None = None,
+        groups: np.ndarray | None = None,
+        confidence: float | None = None,
     ) -> Threshold:
         """The threshold behind scores of held-out normal samples.
 
@@ -58,9 +83,11 @@ class Threshold:
             false_alarm_rate: wanted share of normal samples flagged; None asks for 0.01, or, without groups, for the
                 least that n samples can promise.
             groups: (n,) the number of the group of each sample; None: each is its own.
+            confidence: see the attribute.
 
         Raises:
-            ConfigError: there is no score; without groups, n samples cannot promise the wanted rate.
+            ConfigError: there is no score; all are of one group; without groups, n samples cannot promise the wanted
+                rate.
             DataError: a score is NaN or infinite.
         """
         scores = np.asarray(scores, dtype=np.float64)
@@ -70,10 +97,11 @@ class Threshold:
                 "astray; lower train.learning_rate"
             )
         if groups is None or not len(scores):
-            return cls(reachable_rate(len(scores), false_alarm_rate), np.sort(scores))
+            return cls(reachable_rate(len(scores), false_alarm_rate), np.sort(scores), None, confidence)
+        check_group_count(len(np.unique(groups)))
         order = np.argsort(scores, kind="stable")
         rate = DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
-        return cls(rate, scores[order], np.asarray(groups, dtype=np.int64)[order])
+        return cls(rate, scores[order], np.asarray(groups, dtype=np.int64)[order], confidence)
 
     @classmethod
     def by(cls, settings: ThresholdConfig, scores: np.ndarray, groups: np.ndarray | None = None) -> Threshold:
@@ -82,31 +110,45 @@ class Threshold:
         if kept < len(scores) and np.isfinite(scores).all():
             order = np.argsort(scores, kind="stable")[:kept]
             scores, groups = scores[order], None if groups is None else groups[order]
-        return cls.fit(scores, settings.false_alarm_rate, groups)
+        return cls.fit(scores, settings.false_alarm_rate, groups, settings.confidence or None)
 
-    @property
+    @cached_property
     def value(self) -> float:
         """Scores above this are anomalies."""
+        if self._effects:
+            return self._effects.value(self.level)
         calibration = self.calibration
-        p_values = self._p_values(np.searchsorted(calibration, calibration, side="right"))  # just above each score
-        allowed = np.flatnonzero(p_values <= self.false_alarm_rate)
-        return float(calibration[allowed[0]]) if len(allowed) else self._too_few_value
+        p_values = self._conformal(
+            np.searchsorted(calibration, calibration, side="right")
+        )  # just above each score
+        allowed = np.flatnonzero(p_values <= self.level)
+        return float(calibration[allowed[0]]) if len(allowed) else math.inf
 
-    @property
+    @cached_property
+    def level(self) -> float:
+        """The p-value up to which a sample is flagged: the wanted rate, or less where a confidence is asked for."""
+        if self._effects:
+            return EXPECTED_SHARE * self.false_alarm_rate
+        if self.confidence is None or self.group_count < needed_samples(self.false_alarm_rate):
+            return self.false_alarm_rate
+        return _held_rank(self.group_count, self.false_alarm_rate, self.confidence) / (self.group_count + 1)
+
+    @cached_property
     def group_count(self) -> int:
         """G: of the groups behind the scores; each sample is its own where no groups were given."""
         return len(self.calibration) if self.groups is None else len(np.unique(self.groups))
 
     @property
     def caveat(self) -> str | None:
-        """What to expect where there are too few groups for the wanted rate; None where it holds."""
-        groups, needed = self.group_count, needed_samples(self.false_alarm_rate)
-        if self.groups is None or groups >= needed:
+        """What to expect where there are too few groups for a promise without assumptions; None where it holds."""
+        if not self._effects:
             return None
+        rate, needed = self.false_alarm_rate, needed_samples(self.false_alarm_rate)
         return (
-            f"{groups:,} held-out groups are too few to promise a false-alarm rate of {self.false_alarm_rate:g}, which "
-            f"takes {needed:,}; the threshold lies just above the highest held-out score, so expect at most "
-            f"{1 / (groups + 1):.2g} of the samples of a new group to be flagged, and fewer anomalies to be found"
+            f"{self.group_count:,} held-out groups are too few to promise a false-alarm rate of {rate:g} without "
+            f"assumptions, which takes {needed:,}; the threshold assumes that groups differ by a normal distribution of "
+            f"their level, and expects about {self.level:.2g} of the samples of new groups to be flagged, most of them "
+            "in a few groups"
         )
 
     @property
@@ -120,11 +162,17 @@ class Threshold:
         }
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """(S,) conformal p-values of scores (S,): small where a normal sample rarely scores so high."""
-        return self._p_values(np.searchsorted(self.calibration, scores, side="left"))
+        """(S,) p-values of scores (S,): small where a normal sample rarely scores so high."""
+        if self._effects:
+            return self._effects.p_values(np.asarray(scores, dtype=np.float64))
+        return self._conformal(np.searchsorted(self.calibration, scores, side="left"))
 
-    def _p_values(self, places: np.ndarray) -> np.ndarray:
-        """(S,) of scores that lie before these places (S,) of the calibration scores."""
+    def flags(self, scores: np.ndarray) -> np.ndarray:
+        """(S,) bool: the anomalies, which are the scores above `value`, where the p-value is at most `level`."""
+        return np.asarray(scores) > self.value
+
+    def _conformal(self, places: np.ndarray) -> np.ndarray:
+        """(S,) p-values of scores that lie before these places (S,) of the calibration scores."""
         p_values: np.ndarray = (1 + self._above[places]) / (self.group_count + 1)
         return p_values
 
@@ -136,14 +184,23 @@ class Threshold:
         _, group, sizes = np.unique(self.groups, return_inverse=True, return_counts=True)
         return np.append(np.cumsum(1 / sizes[group[::-1]])[::-1], 0.0)
 
-    @property
-    def _too_few_value(self) -> float:
-        """The value where no score has a p-value as low as the wanted rate."""
-        return math.inf if self.groups is None else float(self.calibration[-1])
+    @cached_property
+    def _effects(self) -> RandomEffects | None:
+        """What takes the place of the conformal p-value where there are too few groups for it."""
+        if self.groups is None or self.group_count >= needed_samples(self.false_alarm_rate):
+            return None
+        return RandomEffects.fit(self.calibration, self.groups)
 
-    def flags(self, scores: np.ndarray) -> np.ndarray:
-        """(S,) bool: the anomalies, which are the scores above `value`, where the p-value is at most the rate."""
-        return np.asarray(scores) > self.value
+
+def _held_rank(samples: int, rate: float, confidence: float) -> int:
+    """The largest k with P(Beta(k, samples - k + 1) <= rate) >= confidence, and at least 1.
+
+    The share of normal samples above the k-th largest of so many scores has that distribution.
+    """
+    from scipy.stats import beta  # takes a tenth of a second, which not every command needs
+
+    ranks = np.arange(1, max(1, math.floor(rate * (samples + 1))) + 1)
+    return max(1, int(np.count_nonzero(beta.cdf(rate, ranks, samples - ranks + 1) >= confidence)))
 
 
 def highest(samples: int, contamination: float) -> int:
@@ -155,6 +212,19 @@ def needed_samples(false_alarm_rate: float) -> int:
     """How many held-out normal samples it takes to promise a false-alarm rate."""
     most = math.floor(1 / false_alarm_rate)
     return most - 1 if 1 / most <= false_alarm_rate else most
+
+
+def check_group_count(held_out: int) -> None:
+    """Raises an error where a threshold for new groups is to come from a single one.
+
+    Raises:
+        ConfigError: says what to do.
+    """
+    if held_out < 2:
+        raise ConfigError(
+            "one held-out group does not tell how groups differ; give more groups, raise threshold.calibration_share, "
+            "or set threshold.folds = 2, which scores each group by a model that did not see it"
+        )
 
 
 def reachable_rate(samples: int, wanted: float | None) -> float:
@@ -177,6 +247,12 @@ def reachable_rate(samples: int, wanted: float | None) -> float:
             "data, raise threshold.calibration_share, or ask for a higher rate"
         )
     return wanted
+
+
+def check_count(samples: int, what: str) -> None:
+    """Raises a DataError where so few samples of `what` are no use, however they are split."""
+    if samples < FEWEST:
+        raise DataError(what + TOO_FEW)
 
 
 def check_parts(
@@ -202,12 +278,10 @@ def check_parts(
         raise ConfigError(
             "train.patience needs held-out samples: raise train.validation_share, or set train.patience=0"
         )
-    few = bool(share) and training + validation + calibration < FEWEST
-    if few or training < 2 or (share and not calibration) or validation < needs_validation:
-        raise DataError(
-            f"{what}, too few to train on, stop early on and set a threshold on; give at least 20, better 200 "
-            "normal ones"
-        )
+    if share:
+        check_count(training + validation + calibration, what)
+    if training < 2 or (share and not calibration) or validation < needs_validation:
+        raise DataError(what + TOO_FEW)
     if calibration:
         if not grouped:
             reachable_rate(calibration - highest(calibration, config.threshold.contamination), wanted)

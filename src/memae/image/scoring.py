@@ -162,7 +162,7 @@ def map_threshold(artifact: Artifact) -> float:
     maxima = artifact.reference.maxima
     if not len(maxima):
         return FORMER_MAP_THRESHOLD * threshold.value
-    return Threshold.fit(maxima, threshold.false_alarm_rate, threshold.groups).value
+    return Threshold.fit(maxima, threshold.false_alarm_rate, threshold.groups, threshold.confidence).value
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,9 @@ class Overlays(Output):
         self.close()
 
 
+ROUNDING_S = 1e-6  # a frame just so long after an event is in its clip, however sums of seconds round
+
+
 @dataclass
 class Shot:
     """One frame with the boxes that a clip draws on it."""
@@ -255,7 +258,7 @@ class EventMedia(Output):
         self._events += 1
         self._closing.append(clip)
         self._save_still(event)
-        clip.end_s = event.end_s + self._after_s
+        clip.end_s = event.end_s + self._after_s + ROUNDING_S
         clip.write(self._recent)
 
     def _finish(self, time_s: float) -> None:

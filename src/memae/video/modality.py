@@ -66,6 +66,7 @@ class VideoModality(Modality):
     unit = "frames"
     sample = "frame"
     has_events = True
+    notes_after_fit = False
     this = "this is video"
     files = f"video: {', '.join(VIDEO_SUFFIXES)}"
     Settings, Preprocess = VideoConfig, VideoPreprocess
@@ -146,7 +147,7 @@ class VideoModality(Modality):
         preprocess, settings = artifact.preprocess, VideoConfig.of(artifact.config)
         score = {
             "mean": "mean squared error of the frame",
-            "place": f"root mean squared error of the place of {settings.place_px} px that is rebuilt worst",
+            "place": f"root mean squared error of the {_places(settings)} rebuilt worst",
         }[settings.score]
         return Description(
             f"video in clips of {preprocess.clip_length} grey frames of {preprocess.height} x {preprocess.width} px "
@@ -254,6 +255,11 @@ class VideoModality(Modality):
 def _and_still(artifact: Artifact) -> str:
     reference = artifact.reference
     return "; and what stands still and should not" if reference is not None and reference.appearance else ""
+
+
+def _places(settings: VideoConfig) -> str:
+    share, side = settings.worst_share, settings.place_px
+    return f"{share:.3g} of the places of {side} px that are" if share else f"place of {side} px that is"
 
 
 def _event_rule(detector: Any, options: Mapping[str, Any]) -> tuple[EventRule, str | None]:

@@ -253,7 +253,7 @@ def predict(
 def region_level(artifact: Artifact, score: float) -> float:
     """The maximum of the anomaly map that corresponds to a frame score of `score`.
 
-    The score of a frame is that maximum, unless `video.score` is "mean". Then as many held-out normal frames have a
+    The score of a frame is that maximum where it is that of a single place. Else as many held-out normal frames have a
     maximum above the level as have a score above `score`; beyond all of them it grows as the score does.
 
     Raises:
@@ -262,7 +262,8 @@ def region_level(artifact: Artifact, score: float) -> float:
     if artifact.threshold is None:
         raise MemaeError("this model has no threshold, so no level of its maps belongs to a score")
     normal, maxima = artifact.threshold.calibration, artifact.reference.maxima
-    if VideoConfig.of(artifact.config).score == "place" or len(maxima) != len(normal):
+    settings = VideoConfig.of(artifact.config)
+    if (settings.score == "place" and settings.worst_share == 0) or len(maxima) != len(normal):
         return score
     normal, maxima = np.sort(normal), np.sort(maxima)
     if score > normal[-1] > 0:
