@@ -4,10 +4,11 @@ With n calibration scores exchangeable with the normal samples to come, the conf
 
     p(s) = (1 + #{ i : c_i >= s }) / (n + 1),
 
-is at most a with probability at most a (Vovk et al. 2005; Bates et al., Annals of Statistics 2023). The least p-value is
-1 / (n + 1): a rate below that cannot be promised. That holds on average over all draws of the n scores; a user has one
-draw. Flagging p <= k / (n + 1) flags a share of normal samples that is Beta(k, n - k + 1) distributed over the draws
-(Vovk 2012), so the largest k whose quantile at the confidence lies below the wanted rate holds it with that confidence.
+is at most a with probability at most a (Vovk et al. 2005; Bates et al., Annals of Statistics 2023). The least p-value
+is 1 / (n + 1): a rate below that cannot be promised. That holds on average over all draws of the n scores; a user has
+one draw. Flagging p <= k / (n + 1) flags a share of normal samples that is Beta(k, n - k + 1) distributed over the
+draws (Vovk 2012). So the largest k whose quantile at the confidence lies below the wanted rate holds it with that
+confidence.
 
 Samples of one group, such as the photographs of one part, resemble each other, so n of them are less evidence than n
 samples of their own. With G exchangeable groups, of which group g has the n_g scores c_gj, the p-value
@@ -146,9 +147,9 @@ class Threshold:
         rate, needed = self.false_alarm_rate, needed_samples(self.false_alarm_rate)
         return (
             f"{self.group_count:,} held-out groups are too few to promise a false-alarm rate of {rate:g} without "
-            f"assumptions, which takes {needed:,}; the threshold assumes that groups differ by a normal distribution of "
-            f"their level, and expects about {self.level:.2g} of the samples of new groups to be flagged, most of them "
-            "in a few groups"
+            f"assumptions, which takes {needed:,}; the threshold assumes that the levels of groups are normally "
+            f"distributed, and expects about {self.level:.2g} of the samples of new groups to be flagged, most of "
+            "them in a few groups"
         )
 
     @property

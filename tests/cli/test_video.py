@@ -289,7 +289,8 @@ class TestScore:
         assert len(watch(event["clip"])[0]) == len(shown)
         rows = rows_of(memae("score", "camera.model", "frames", "--frame-rate", "10").out)
         assert [row[2] for row in rows] == pytest.approx(np.arange(FRAMES) / 10)
-        assert [row[3] for row in rows] == [row[3] for row in by_default]
+        # what stands still is judged by seconds, so the rate changes the scores once something can have lasted
+        assert [row[3] for row in rows[:25]] == [row[3] for row in by_default[:25]]
         of_file = rows_of(memae("score", "camera.model", "clip.mp4", "--frame-rate", "10").out)
         assert of_file[-1][2] == pytest.approx(99 / 25)  # a file knows its own times
 
@@ -386,7 +387,7 @@ class TestEvaluate:
         for name in ("clip", "calm"):
             shutil.move(f"{name}.mp4", "videos")
         done = memae("evaluate", "camera.model", "videos", "--labels", "truth", *enter, "--json")
-        assert (done.code, done.err) == (0, "")
+        assert (done.code, done.err.split(" are too few")[0]) == (0, "note: 9 held-out groups")
         assert done.out.count("\n") == 1
         found = json.loads(done.out, parse_constant=pytest.fail)
         assert {name for name, value in found.items() if isinstance(value, dict)} == FIGURES
@@ -447,7 +448,7 @@ class TestEvaluate:
     ) -> None:
         shutil.rmtree("masks/calm")
         done = memae("evaluate", "camera.model", "clip.mp4", "--labels", "masks", *enter)
-        assert (done.code, done.err) == (0, "")
+        assert (done.code, done.err.split(" are too few")[0]) == (0, "note: 9 held-out groups")
         assert "100 frames of 1 video, 20 of them anomalous, in 1 segment; 1 event " in done.out
         lines = {line.split("│")[1].strip(): line for line in done.out.splitlines() if line.startswith("│")}
         assert len(lines) == len(FIGURES) + 1  # the worst onset is a row, and no estimate
@@ -504,8 +505,8 @@ class TestEvaluate:
         done = memae("evaluate", "camera.model", "clip.mp4", "--labels", "masks", "--json")
         assert done.code == 0
         assert json.loads(done.out)["event_recall"]["value"] == 1
-        assert done.err.startswith("note: 1 false alarm an hour cannot be promised: ")
-        assert done.err.count("\n") == 1
+        assert "note: 1 false alarm an hour cannot be promised: " in done.err
+        assert done.err.count("\n") == 2  # and how few groups there are
 
 
 class TestInspect:
@@ -558,11 +559,11 @@ class TestFit:
         assert "frames: 200 for training, 0 for early stopping, 200 for the threshold" in by_rate.err
         assert "note: 10 held-out groups are too few" in by_rate.err
         assert "\nevents: from score " in by_rate.err
-        assert "just above all of 0.0667 minutes of held-out normal video" in by_rate.err
+        assert "just above all of 0.333 minutes of held-out normal video" in by_rate.err
         one, other = (Detector.load(name, device="cpu") for name in ("a.model", "b.model"))
         assert one.config.network == other.config.network == "video"
-        assert one.event_threshold(1).normal_hours == pytest.approx(40 / 25 / 3600)
-        assert other.event_threshold(1).normal_hours == pytest.approx(40 / 10 / 3600)
+        assert one.event_threshold(1).normal_hours == pytest.approx(200 / 25 / 3600)
+        assert other.event_threshold(1).normal_hours == pytest.approx(200 / 10 / 3600)
 
     def test_a_model_without_held_out_footage_needs_the_score_of_events(
         self, memae: Callable[..., Done], camera: Path

@@ -97,7 +97,7 @@ class Overlays(Output):
         self.close()
 
 
-ROUNDING_S = 1e-6  # a frame just so long after an event is in its clip, however sums of seconds round
+ROUNDING_S = 1e-6  # a frame just so long before or after an event is in its clip, however sums of seconds round
 
 
 @dataclass
@@ -219,7 +219,9 @@ class EventMedia(Output):
         if self._open and self._open.first != open_since:
             self._end_event(ended)
         if open_since and not self._open:
-            before = (old for old in self._recent if old.key.time_s >= open_since.time_s - self._before_s)
+            before = (
+                old for old in self._recent if old.key.time_s >= open_since.time_s - self._before_s - ROUNDING_S
+            )
             self._open = _Clip(self._path(self._events + 1, "mp4"), open_since, before)
         self._recent.add(shot)
         if self._open and in_event:

@@ -172,13 +172,13 @@ def training_scores(artifact: Artifact, samples: Encoded, progress: Progress | N
 
 def normal_scores(artifact: Artifact, calibration: Sequence[Frames], progress: Progress | None) -> VideoReference:
     """The scores of segments of held-out normal video, and the maxima of their maps."""
-    frames = sum(len(segment) for segment in calibration)
-    with stage(progress, "setting the threshold", "frames", frames) as done:
-        found = _score_normal(artifact, calibration, done)
+    segments = [_alone(segment) for segment in calibration]
+    with stage(progress, "setting the threshold", "frames", sum(map(len, segments))) as done:
+        found = _score_normal(artifact, segments, done)
     appearance = artifact.reference.appearance
     if appearance is None:
         return found
-    return replace(found, still=appearance.maxima(calibration, VideoConfig.of(artifact.config).place_px))
+    return replace(found, still=appearance.maxima(segments, VideoConfig.of(artifact.config).place_px))
 
 
 def calibrate(artifact: Artifact, normal: Sequence[VideoReference], groups: np.ndarray | None = None) -> Artifact:
@@ -192,13 +192,19 @@ def calibrate(artifact: Artifact, normal: Sequence[VideoReference], groups: np.n
     return replace(artifact, threshold=threshold, reference=reference.capped(threshold.calibration))
 
 
+def _alone(segment: Frames) -> Frames:
+    """A part of a video as if it were a video of its own."""
+    start_s = segment.keys[0].time_s
+    keys = [FrameKey(key.video, number, key.time_s - start_s) for number, key in enumerate(segment.keys)]
+    return Frames(segment.pixels, keys, segment.origin)
+
+
 def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:
-    """Scores segments of normal frames that no training saw by motion, each as if it were a video of its own."""
+    """Scores segments of normal frames that no training saw by motion."""
     scorer, series, maxima = _motion_scorer(artifact), [], []
     for segment in segments:
-        start_s, times, scores = segment.keys[0].time_s, [], []
-        keys = [FrameKey(key.video, number, key.time_s - start_s) for number, key in enumerate(segment.keys)]
-        for frame in scorer.scored([Frames(segment.pixels, keys, segment.origin)]):
+        times, scores = [], []
+        for frame in scorer.scored([segment]):
             times.append(frame.key.time_s)
             scores.append(frame.score)
             maxima.append(float(frame.anomaly_map.max()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ def _stretches(videos: Sequence[Span], clip: int) -> tuple[tuple[Span, ...], tup
         whole = many and stop - start <= LARGEST_SHARE * total
         pieces = 1 if whole else max(1, round((stop - start) / length))
         cuts = np.linspace(start, stop, pieces + 1).round().astype(int).tolist()
-        found += [Span(*cut) for cut in zip(cuts, cuts[1:], strict=False)]
+        found += [Span(*cut) for cut in pairwise(cuts)]
     if len(found) == len(videos):
         return tuple(found), ()
     return tuple(found), (
@@ -142,7 +143,7 @@ def _spans(rows: Tensor, videos: Sequence[Span]) -> list[Span]:
     starts = np.array([video.start for video in videos])
     new = (np.diff(chosen) > 1) | np.isin(chosen[1:], starts)
     edges = [0, *(np.flatnonzero(new) + 1).tolist(), len(chosen)]
-    return [Span(int(chosen[a]), int(chosen[b - 1]) + 1) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Span(int(chosen[a]), int(chosen[b - 1]) + 1) for a, b in pairwise(edges)]
 
 
 def _apart(spans: Sequence[Span], videos: Sequence[Span], gap: int) -> list[Span]:
