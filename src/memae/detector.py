@@ -123,6 +123,8 @@ class Detector:
             DataError: samples that cannot be used, or too few.
             ConfigError: settings that do not suit the data, such as a false-alarm rate that is too low for the number
                 of samples, or a checkpoint of another run.
+            MemaeError: this process was forked from one that had fitted with several threads, which would hang; start
+                processes with "spawn".
         """
         source = open_source(x, self._settings.kind(), skip_bad=skip_bad, frame_rate=frame_rate)
         drop = [drop] if isinstance(drop, str) else drop

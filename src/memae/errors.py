@@ -6,6 +6,8 @@ shows its option there.
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "ArtifactError",
     "ConfigError",
@@ -15,12 +17,26 @@ __all__ = [
     "OutOfMemoryError",
     "WriteError",
     "first_line",
+    "printable",
     "shortened",
+    "without_password",
 ]
+
+# what moves the cursor, sets a title or turns the direction of the text, instead of being shown; but tab and line feed
+_UNSEEN = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+_PASSWORD = re.compile(r"(?<=:/)(/?)\S*@")
 
 
 class MemaeError(Exception):
-    """Something that the caller can mend; the command line prints its message without a traceback."""
+    """Something that the caller can mend; the command line prints its message without a traceback.
+
+    The message shows no name and password that stand in an address.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_password(one) if isinstance(one, str) else one for one in args))
 
 
 class DataError(MemaeError):
@@ -58,3 +74,13 @@ def shortened(text: str, most: int = 60) -> str:
 def first_line(error: BaseException) -> str:
     """What an error of a library says, in one line."""
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: control characters of names of files and columns are shown as "\\x1b" and do nothing."""
+    return text.translate(_UNSEEN)
+
+
+def without_password(text: str) -> str:
+    """A text in which the name and the password of an address are hidden, as in rtsp://***@camera/1."""
+    return _PASSWORD.sub(r"\1***@", text)

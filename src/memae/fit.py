@@ -16,6 +16,7 @@ import torch
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.engine import Engine, check_convertible, choose, scoring_form
+from memae.engine.forks import check_not_forked
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, fold_name, tell, within
@@ -48,6 +49,7 @@ def fit_artifact(
 
     Args and errors are those of `memae.Detector.fit`, which opens the source and makes the config.
     """
+    check_not_forked()
     modality = modality_of(config.network)
     tell(progress, Plan())
     prepared = modality.prepare(source, config, seed, options, progress)

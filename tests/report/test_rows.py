@@ -182,3 +182,36 @@ def test_explanations_are_one_json_line_each(tmp_path: Path) -> None:
     with explanation_lines(tmp_path / "why.jsonl"):
         pass
     assert (tmp_path / "why.jsonl").read_text() == ""
+
+
+FORMULAS = ["=cmd|' /C calc'!A0.png", "+1.png", "-2+3.png", "@SUM(A1).png", "\t=1", "\r=1", "a=b.png", "./=c.png"]
+
+
+def test_no_name_becomes_a_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    names = FORMULAS
+    for suffix in ("csv", "parquet", "jsonl"):
+        write_verdicts(iter([chunk(names, [0.1] * len(names))]), tmp_path / f"scores.{suffix}")
+    assert [row[0] for row in read(tmp_path / "scores.csv")] == [*(f"'{name}" for name in names[:6]), *names[6:]]
+    for suffix in ("parquet", "jsonl"):  # which no spreadsheet runs
+        assert [row[0] for row in read(tmp_path / f"scores.{suffix}")] == names
+
+
+def test_no_video_becomes_a_formula_and_numbers_below_0_stay_numbers(tmp_path: Path) -> None:
+    frames = chunk([FrameKey("=1.mp4", 0, -0.5), FrameKey("=1.mp4", 1, 0.0)], [0.1, 0.2])
+    write_verdicts(iter([frames, chunk([FrameKey("-.mp4", 0, 0.0)], [0.1])]), tmp_path / "scores.csv")
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ['"\'=1.mp4"', "0", "-0.5"],
+        ['"\'=1.mp4"', "1", "0"],
+        ['"\'-.mp4"', "0", "0"],
+    ]
+
+
+def test_control_characters_of_names_are_shown_on_a_screen_and_kept_in_a_pipe(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for screen in (True, False):
+        monkeypatch.setattr("sys.stdout.isatty", lambda screen=screen: screen, raising=False)
+        write_verdicts(iter([chunk(["a\x1b[31m.png", "b.png"], [0.1, 0.2])]), None)
+        out = capfdbinary.readouterr().out
+        assert (b"\x1b" in out, rb"a\x1b[31m.png" in out) == (not screen, screen)

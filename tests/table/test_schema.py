@@ -1,4 +1,7 @@
 import json
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,9 @@ from pyarrow.lib import DataType
 from memae.errors import DataError
 from memae.modality import collect, modality_named, open_source
 from memae.table.config import NumberScale
+from memae.table.csv import CsvSource
 from memae.table.fit_schema import TableSummary, hints, survey
-from memae.table.schema import TablePreprocess, column_kind
+from memae.table.schema import Column, ColumnKind, TablePreprocess, column_kind
 from memae.table.source import Table
 from tests.small_tables import fit_table
 
@@ -452,3 +456,28 @@ def test_a_summary_of_chunks_is_that_of_the_whole(number_scale: NumberScale, siz
         for field, value in one:
             same = pytest.approx(value, rel=1e-7) if isinstance(value, float) else value
             assert getattr(other, field) == same, (one.name, field)
+
+
+def cost(columns: int) -> float:
+    """Seconds of the processor to read a bad row of a CSV file so wide, and to encode it: the least of three runs."""
+    names = [f"c{number}" for number in range(columns)]
+    rows = pa.table({name: ["1", "2", "x"] for name in names})
+    kinds: dict[str, ColumnKind] = dict.fromkeys(names, "number")
+    preprocess = TablePreprocess(columns=tuple(Column(name=name, kind="number") for name in names))
+    text = "\n".join(
+        ",".join(row) for row in (names, *zip(*(rows[name].to_pylist() for name in names), strict=True))
+    )
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "t.csv").write_text(text + "\n")
+        source = CsvSource(Path(folder) / "t.csv", kinds).skipping()
+        for _ in range(3):
+            began = time.process_time()
+            _, bad = preprocess.encode_rows(collect(source))
+            found.append(time.process_time() - began)
+            assert list(bad) == [2]
+    return min(found)
+
+
+def test_the_work_grows_with_the_columns_and_not_with_their_square() -> None:
+    assert cost(4000) < 9 * cost(1000)  # 4 times the columns; with their square it is 16 times and more

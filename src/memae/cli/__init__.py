@@ -137,12 +137,12 @@ def main() -> None:
 
 def _cure(error: Exception) -> str | None:
     """What a person can do about an error; None for one of this program's own making."""
-    from memae.errors import MemaeError
+    from memae.errors import MemaeError, without_password
 
     if isinstance(error, MemaeError):
         return str(error)
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{without_password(str(error.filename))}: " if error.filename else ""
         return f"{where}{error.strerror or error}; check the path, its permissions and the free space"
     from memae.engine.batch_limit import ran_out  # with torch, which takes its time
 

@@ -104,19 +104,22 @@ def _say(line: str, event: str, **facts: Any) -> None:
 
 
 def _line(line: str) -> None:
-    print(with_options(line), file=sys.stderr)
+    from memae.errors import printable
+
+    print(printable(with_options(line)), file=sys.stderr)
 
 
 def _progress(quiet: bool, *, silent: bool) -> Progress:
     """A bar on a terminal, else a line of the log now and then."""
     import logging
 
+    from memae.errors import printable
     from memae.progress import ProgressBar, ProgressLines
 
     class Format(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             before = "warning:" if record.levelno >= logging.WARNING else self.formatTime(record, "%H:%M:%S")
-            return f"{before} {record.getMessage()}"
+            return f"{before} {printable(record.getMessage())}"
 
     if sys.stderr.isatty():
         return ProgressBar(silent=silent)

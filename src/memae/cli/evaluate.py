@@ -127,11 +127,15 @@ def _print(result: ResultTable) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=result.title, title_justify="left", caption=result.caption, caption_justify="left")
+    from memae.errors import printable
+
+    table = Table(
+        title=printable(result.title), title_justify="left", caption=result.caption, caption_justify="left"
+    )
     for place, column in enumerate(result.columns):
         table.add_column(column, justify="right" if place else "left")
     for row in result.rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console().print(table)
     for further in result.below:
         _print(further)

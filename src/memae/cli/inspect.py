@@ -11,6 +11,7 @@ import typer
 from memae.cli import options
 from memae.cli.console import print_json
 from memae.cli.options import option
+from memae.errors import printable
 
 __all__ = ["inspect"]
 
@@ -93,10 +94,10 @@ def _print(detector: Any, items: Any) -> None:
     about = Table(show_header=False, box=None, pad_edge=False)
     about.add_row("network", f"{report['config']['network']}, {facts['parameters']:,} parameters")
     description, unit = detector.modality.describe(detector.artifact), detector.modality.sample
-    about.add_row("input", description.input)
+    about.add_row("input", printable(description.input))
     for name, fact in description.facts.items():
-        about.add_row(name, fact)
-    about.add_row("trained on", f"{facts['samples']['training']:,} {unit}s of {facts['origin']}")
+        about.add_row(name, printable(fact))
+    about.add_row("trained on", f"{facts['samples']['training']:,} {unit}s of {printable(facts['origin'])}")
     about.add_row("epochs", f"kept {facts['kept_epoch']}; {facts['seconds']:.1f} s; seed {facts['seed']}")
     if threshold:
         rate = threshold["false_alarm_rate"]
@@ -139,10 +140,10 @@ def _print_items(console: Any, items: Any) -> None:
     for column in ("item", "reads", "duplicates"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in shown_columns:
-        table.add_column(column, justify="right", min_width=11, overflow="fold")
+        table.add_column(printable(column), justify="right", min_width=11, overflow="fold")
     for item in order[:SHOWN_ITEMS]:
         row = items.rows[item] if items.rows else {}
-        cells = [f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n]) for n in shown_columns]
+        cells = [f"{row[n]:.4g}" if isinstance(row[n], float) else printable(str(row[n])) for n in shown_columns]
         table.add_row(
             str(item), f"{items.usage_counts[item] / total:.1%}", str(len(duplicates.get(item, ()))), *cells
         )
@@ -173,7 +174,7 @@ def _print_columns(console: Any, columns: Sequence[dict[str, Any]]) -> None:
     table.add_column("what the network sees", overflow="fold")
     for column in shown:
         missing = f"{column['missing']:.1%}" if column["missing"] else "-"
-        table.add_row(column["name"], column["kind"], missing, column["rule"])
+        table.add_row(printable(column["name"]), column["kind"], missing, printable(column["rule"]))
     console.print()
     console.print(table)
     if len(shown) < len(columns):

@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from memae.errors import printable
 from memae.progress import End, Event, Stage, Warn
 from memae.progress.work import Pace, Work
 
@@ -60,7 +61,7 @@ class ProgressBar:
             self._say(f"{pace.name}: {pace.record.epoch} of {pace.stage.epochs} epochs, {pace.details}")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 class _Display(Progress):
@@ -83,6 +84,8 @@ class _Display(Progress):
         """What stands on the screen."""
         for task, pace in zip(self.tasks[-1:], self._work.paces[-1:], strict=False):
             if pace.seconds >= SHOWN_AFTER_S:
-                self.update(task.id, description=pace.title, completed=pace.done, facts=self._work.facts)
+                self.update(
+                    task.id, description=printable(pace.title), completed=pace.done, facts=self._work.facts
+                )
                 yield self.make_tasks_table(self.tasks[-1:])
-                yield from [Text(pace.details, no_wrap=True, overflow="ellipsis")] * bool(pace.details)
+                yield from [Text(printable(pace.details), no_wrap=True, overflow="ellipsis")] * bool(pace.details)

@@ -12,10 +12,12 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from memae.detector import Verdicts
+from memae.errors import printable
 from memae.files.atomic import atomic_file
 from memae.types import Explanation, Key
 
@@ -30,12 +32,13 @@ def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, in
 
     Args:
         parts: chunks of verdicts, in order.
-        out: a .csv, .parquet or .jsonl file, replaced when all is written; None is CSV on stdout.
+        out: a .csv, .parquet or .jsonl file, replaced when all is written; None is CSV on stdout. In CSV, an apostrophe
+            stands before a name that a spreadsheet would run as a formula.
     """
     # the first chunk is asked for before anything is opened: bad input then leaves stdout empty
     first = next(parts, None)
     if out is None:
-        return _write(first, parts, sys.stdout.buffer, ".csv")
+        return _write(first, parts, sys.stdout.buffer, ".csv", on_screen=sys.stdout.isatty())
     with atomic_file(out) as part, part.open("wb") as file:
         return _write(first, parts, file, out.suffix.lower())
 
@@ -58,11 +61,13 @@ def explanation_lines(out: Path) -> Iterator[Callable[[Explanation], None]]:
         yield write
 
 
-def _write(first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], suffix: str) -> tuple[int, int]:
+def _write(
+    first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], suffix: str, *, on_screen: bool = False
+) -> tuple[int, int]:
     if first is None:
         return 0, 0
     table = _table(first)
-    with _opened(suffix, file, table.schema) as write:
+    with _opened(suffix, file, table.schema, on_screen) as write:
         total, flagged = len(first), int(first.is_anomaly.sum())
         write(table)
         for verdicts in rest:
@@ -74,17 +79,40 @@ def _write(first: Verdicts | None, rest: Iterator[Verdicts], file: IO[bytes], su
 
 
 @contextmanager
-def _opened(suffix: str, file: IO[bytes], schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+def _opened(
+    suffix: str, file: IO[bytes], schema: pa.Schema, on_screen: bool
+) -> Iterator[Callable[[pa.Table], None]]:
     """A function that appends tables of this schema to a file."""
     if suffix == ".csv":
         file.write((",".join(schema.names) + "\n").encode())  # Arrow's own header puts every name in quotes
         with pacsv.CSVWriter(file, schema, write_options=pacsv.WriteOptions(include_header=False)) as writer:
-            yield writer.write_table
+            yield lambda table: writer.write_table(_harmless(table, on_screen))
     elif suffix == ".parquet":
         with pq.ParquetWriter(file, schema) as writer:
             yield writer.write_table
     else:
         yield lambda table: file.writelines(map(_json_line, table.to_pylist()))
+
+
+def _harmless(table: pa.Table, on_screen: bool) -> pa.Table:
+    """Rows whose texts a spreadsheet takes for text and, on a screen, the terminal too.
+
+    A spreadsheet runs a cell that begins with = + - @, a tab or a carriage return as a formula. An apostrophe before it
+    makes it text. Parquet and JSON lines keep names as they are.
+    """
+    for place, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type):
+            continue
+        texts = table.column(place)
+        if on_screen:
+            texts = pa.chunked_array(
+                [[None if text is None else printable(text) for text in texts.to_pylist()]], field.type
+            )
+        formula = pc.match_substring_regex(texts, r"^[=+\-@\t\r]")
+        if pc.any(formula).as_py():
+            texts = pc.if_else(formula, pc.binary_join_element_wise("'", texts, ""), texts)
+        table = table.set_column(place, field, texts)
+    return table
 
 
 def _json_line(row: dict[str, Any]) -> bytes:

@@ -129,13 +129,13 @@ class CsvSource(ColumnSource):
         # as text, so that a bad cell is found and is not an error
         converted = {name: kind for name, kind in types.items() if kind in _CONVERTED}
         for block, rows in self._parsed({**types, **dict.fromkeys(converted, pa.string())}):
-            columns, bad = block, dict(rows)
+            columns, bad = dict(zip(block.column_names, block.columns, strict=True)), dict(rows)
             for name, kind in converted.items():
-                values, wrong = _converted(block[name], kind, self._dialect.decimal)
-                columns = columns.set_column(columns.column_names.index(name), name, values)
+                text = columns[name]
+                columns[name], wrong = _converted(text, kind, self._dialect.decimal)
                 for row in wrong:
-                    bad.setdefault(row, _why(name, block[name][row].as_py(), kind))
-            yield columns, bad
+                    bad.setdefault(row, _why(name, text[row].as_py(), kind))
+            yield pa.table(columns), bad
 
     def _parsed(self, types: _Types) -> Iterator[Block]:
         """The rows as Arrow reads these types; if bad rows may be skipped, those of a wrong length are empty."""

@@ -186,8 +186,9 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         start = 0
         for column in self.columns:
             rows = [row for row in column.encode(table, x[:, start : start + column.width]) if row not in bad]
-            given = table.columns[column.name].take(pa.array(rows, pa.int64())).to_pylist()
-            bad |= {row: _without_number(column.name, cell) for row, cell in zip(rows, given, strict=True)}
+            if rows:
+                given = table.columns[column.name].take(pa.array(rows, pa.int64())).to_pylist()
+                bad |= {row: _without_number(column.name, cell) for row, cell in zip(rows, given, strict=True)}
             start += column.width
         if bad:
             x[list(bad)] = 0.0
@@ -220,7 +221,8 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         known, given = [column.name for column in self.columns], table.columns.column_names
         expected = {*known, *self.dropped}
         extra = [name for name in given if name not in expected]
-        if missing := [name for name in known if name not in set(given)]:
+        there = set(given)
+        if missing := [name for name in known if name not in there]:
             cure = f"; renamed? unknown here: {shown(extra)}" if extra else "; add it under that name"
             raise DataError(f"{table.origin}: no column {shown(missing)}, which the model was trained on{cure}")
         if extra:
