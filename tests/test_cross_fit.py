@@ -186,11 +186,21 @@ def test_an_interruption_changes_nothing(x: Any, group: Any, training: int, tmp_
     assert not any((tmp_path / "state").iterdir())
 
 
-def test_a_stop_before_the_first_epoch_of_the_second_fold_is_resumed_too(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        fitted(ROWS, "host", checkpoint=tmp_path / "state", progress=StopAt(2, 1))
+@pytest.mark.parametrize(("training", "place"), [(2, "fold 2 of 2"), (3, "the last training")])
+def test_a_stop_before_the_first_epoch_keeps_the_model_of_the_first_fold(
+    training: int, place: str, tmp_path: Path
+) -> None:
+    stopped = fitted(ROWS, "host", checkpoint=tmp_path / "state", progress=StopAt(training, 1))
+    assert stopped.history is not None and stopped.history.interrupted
+    assert stopped.facts["interrupted_in"] == place
+    assert stopped.facts["groups"]["training"] == stopped.threshold.group_count == GROUPS / 2
     resumed = fitted(ROWS, "host", checkpoint=tmp_path / "state", resume=True)
     assert equal(weights(resumed), weights(fitted(ROWS, "host")))
+
+
+def test_a_stop_before_the_first_epoch_of_all_passes_through() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fitted(ROWS, "host", progress=StopAt(1, 1))
 
 
 def test_without_resume_the_folds_begin_anew(tmp_path: Path) -> None:

@@ -86,32 +86,54 @@ class _Run:
     def cross_fitted(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
         """A model of all samples, whose threshold comes from models of the folds.
 
-        Where the training of a fold is interrupted, the model of the first fold, with the threshold of its own held-out
-        part, is the best so far.
+        Where another training is interrupted before it has a model to keep, the model of the first fold, with the
+        threshold of its own held-out part, is the best so far.
         """
-        folds, first = len(prepared.folds), None
+        folds, started = len(prepared.folds), time.perf_counter()
         if self.progress is not None:
             self.progress(cross_fit_plan(self._plan(prepared, seed), folds))
         if self.checkpoint and not self.resume:
             forget_training(self.checkpoint)
+        first: tuple[Artifact, History] | None = None
         normal: list[NormalScores] = []
         groups: list[np.ndarray] = []
-        started = time.perf_counter()
         for number, prepare in enumerate(prepared.folds, 1):
-            run, fold = self._fold(number, folds), prepare()
-            artifact, history = run._trained(fold, local_seed(seed, 5, number))
-            first = first or (artifact, fold, history)
-            if history.interrupted:
-                artifact, fold, history = first
-                artifact.facts.update(seed=seed, interrupted=True, interrupted_in=fold_name(number, folds))
-                return run._calibrated(artifact, fold), replace(history, interrupted=True)
-            normal.append(self.modality.normal_scores(artifact, fold.calibration, run.progress))
-            if fold.calibration_groups is not None:
-                groups.append(fold.calibration_groups)
-        artifact, history = replace(self, resume=self._resumes(self.checkpoint))._trained(prepared, seed)
-        artifact.facts["seconds"] = round(time.perf_counter() - started, 3)
-        artifact.facts["folds"] = folds
+            run, interrupted = self._fold(number, folds), False
+            try:
+                fold = prepare()
+                artifact, history = run._trained(fold, local_seed(seed, 5, number))
+                interrupted = history.interrupted
+                if first is None or not interrupted:
+                    normal.append(self.modality.normal_scores(artifact, fold.calibration, run.progress))
+                    groups += [] if fold.calibration_groups is None else [fold.calibration_groups]
+            except KeyboardInterrupt:
+                if first is None:
+                    raise
+                interrupted = True
+            first = first or (artifact, history)
+            if interrupted:
+                return self._kept(*first, normal, groups, seed, fold_name(number, folds))
+        assert first is not None, "a cross-fit has folds"
+        try:
+            artifact, history = replace(self, resume=self._resumes(self.checkpoint))._trained(prepared, seed)
+        except KeyboardInterrupt:
+            return self._kept(*first, normal, groups, seed, "the last training")
+        artifact.facts.update(seconds=round(time.perf_counter() - started, 3), folds=folds)
         return self._with_threshold(artifact, normal, np.concatenate(groups) if groups else None), history
+
+    def _kept(
+        self,
+        artifact: Artifact,
+        history: History,
+        normal: Sequence[NormalScores],
+        groups: Sequence[np.ndarray],
+        seed: int,
+        place: str,
+    ) -> tuple[Artifact, History]:
+        """The model of the first fold, where a cross-fit was interrupted at this place."""
+        artifact.facts.update(seed=seed, interrupted=True, interrupted_in=place)
+        artifact = self._with_threshold(artifact, normal[:1], groups[0] if groups else None)
+        return artifact, replace(history, interrupted=True)
 
     def _fold(self, number: int, folds: int) -> _Run:
         """The run of one fold."""
