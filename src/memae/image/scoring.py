@@ -136,6 +136,8 @@ class ImageReference:
         maxima = tensors["calibration_peaks"].numpy() if "calibration_peaks" in tensors else np.empty(0)
         if maxima.ndim != 1 or maxima.dtype.kind != "f":
             raise ValueError(f"'calibration_peaks' is of shape {maxima.shape} and type {maxima.dtype}")
+        if "calibration_groups" in tensors and len(maxima) != len(tensors["calibration_groups"]):
+            raise ValueError(f"{len(maxima)} 'calibration_peaks' have another number of groups")
         if not settings.relative:
             return cls(maxima)
         patches = tuple(-(-side // (settings.patch_px or 1)) for side in shape[1:])
