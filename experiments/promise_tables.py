@@ -36,6 +36,7 @@ def promise_tables(root: Path = PROMISES) -> dict[str, str]:
                 "worst ratio",
                 "kept",
                 "recall, mean (least)",
+                "code of",
             ],
             [_summary_row(data, results) for data, results in found.items()],
         ),
@@ -81,6 +82,7 @@ def _summary_row(data: str, results: Results) -> list[str]:
         f"{ratios.max():.2f}",
         verdict(ratios),
         f"{np.mean(recalls):.3f} ({min(recalls):.3f})",
+        ", ".join(dict.fromkeys(result["commit"] for result in results)),
     ]
 
 

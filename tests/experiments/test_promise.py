@@ -94,6 +94,7 @@ def test_ped2_fits_on_some_training_videos_and_measures_the_others(
 def result(split: int, wanted: float, rate: float, recall: float = 0.5, **normal: Any) -> dict[str, Any]:
     return {
         "split": split,
+        "commit": "abc1234",
         "wanted": wanted,
         "fit": {"samples": 100 + split, "groups": 10},
         "normal": {"samples": 50, "groups": 5, "rate": 1.0, "mean_rate_of_groups": rate, **normal},
@@ -109,7 +110,7 @@ def test_the_table_has_mean_and_worst_by_hand(tiny: str, tmp_path: Path) -> None
     tables = promise_tables(tmp_path)
     cells = [cell.strip() for cell in tables["promises"].splitlines()[2].strip("|").split("|")]
     assert cells[:5] == ["tiny", "host", "3", "100 to 102 in 10 groups", "50 in 5 groups"]
-    assert cells[5:] == ["2 %", "1.00 %", "0.50 ± 0.29", "1.00", "yes", "0.750 (0.600)"]
+    assert cells[5:] == ["2 %", "1.00 %", "0.50 ± 0.29", "1.00", "yes", "0.750 (0.600)", "abc1234"]
     assert tables["promises-splits"].splitlines()[2] == "| tiny | 1.00, 2.00, 0.00 |"
     assert tables["promises-events"] == "No committed splits."
 
