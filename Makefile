@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-lowest test-real coverage sanitize check docs tables figures cells clean
+.PHONY: install demo test test-lowest test-real coverage sanitize attack load check docs tables figures cells clean
 
 install: $(STAMP)
 
@@ -39,6 +39,18 @@ test-real: $(STAMP)
 # the compiled gradients in builds with sanitizers; about three minutes
 sanitize: $(STAMP)
 	$(BIN)/python tests/sanitize.py
+
+# hostile files, kills and bad disks, for hours; may be stopped at any time, and goes on where it was; docs/attack.md
+attack: $(STAMP)
+	$(BIN)/python -m tests.attack corpus
+	$(BIN)/python -m tests.attack kills --most 500 --budget 2h
+	$(BIN)/python -m tests.attack disks --most 50 --budget 1h
+	$(BIN)/python -m tests.attack inputs --most 1000000 --budget 12h
+	$(BIN)/python -m tests.attack record
+
+# rows, images and video without pause, a quarter of an hour each; wants a machine that does nothing else
+load: $(STAMP)
+	$(BIN)/python -m benchmarks load --minutes 15 --keep
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.attack.campaign import commit
 from tests.attack.faults import faulty
 from tests.attack.kills import Expected, Scenario, command, content, folder_for, names
 
@@ -38,6 +39,8 @@ class Disks:
     done: dict[str, int] = field(default_factory=dict)
     """Runs by what was wrong."""
     findings: list[dict[str, Any]] = field(default_factory=list)
+    commits: list[str] = field(default_factory=list)
+    """That were attacked, in turn."""
 
     @classmethod
     def at(cls, place: Path, originals: Path) -> Disks:
@@ -48,12 +51,16 @@ class Disks:
     def save(self) -> None:
         """Writes the state whole or not at all."""
         part = self.place / "disks.part"
-        part.write_text(json.dumps({"done": self.done, "findings": self.findings}, indent=1))
+        part.write_text(
+            json.dumps({"commits": self.commits, "done": self.done, "findings": self.findings}, indent=1)
+        )
         part.replace(self.place / "disks.json")
 
     def run(self, times: int, budget_s: float, chosen: tuple[Scenario, ...], seed: int = 0) -> None:
         """So many runs of each way, over the scenarios in turn."""
         end = time.monotonic() + budget_s
+        if (now := commit()) not in self.commits:
+            self.commits.append(now)
         ways = {"full": self._full, "closed": self._closed, "slow": self._slow, "two at once": self._two}
         for number in range(times):
             for way, run in ways.items():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.attack.campaign import commit
 from tests.attack.faults import Ended, faulty, import_all
 
 __all__ = ["Expected", "Kills", "Scenario", "command", "content", "folder_for", "names", "scenarios"]
@@ -78,6 +79,8 @@ class Kills:
     points: dict[str, int] = field(default_factory=dict)
     """The fsyncs, renames and removes of each scenario."""
     findings: list[dict[str, Any]] = field(default_factory=list)
+    commits: list[str] = field(default_factory=list)
+    """That were attacked, in turn."""
 
     @classmethod
     def at(cls, place: Path, originals: Path) -> Kills:
@@ -94,13 +97,18 @@ class Kills:
         """Writes the state whole or not at all."""
         part = self.place / "kills.part"
         part.write_text(
-            json.dumps({"done": self.done, "points": self.points, "findings": self.findings}, indent=1)
+            json.dumps(
+                {"commits": self.commits, "done": self.done, "points": self.points, "findings": self.findings},
+                indent=1,
+            )
         )
         part.replace(self.place / "kills.json")
 
     def run(self, most: int, budget_s: float, chosen: tuple[Scenario, ...], seed: int = 0) -> None:
         """Kills before each call that changes a file, and then at random moments until there were so many."""
         end = time.monotonic() + budget_s
+        if (now := commit()) not in self.commits:
+            self.commits.append(now)
         for scenario in chosen:
             expected = Expected.of(scenario, self.originals)
             self.points[scenario.name] = expected.steps

@@ -1,17 +1,19 @@
-"""The result of an attack as one committed file, and its figures as a table of the page."""
+"""The result of an attack: one committed file, and its figures in tables of docs/attack.md."""
 
 from __future__ import annotations
 
 import json
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
 from tests.attack.campaign import OUTCOMES, Campaign, commit
 
-__all__ = ["GOALS", "RESULT", "write_record"]
+__all__ = ["PAGE", "RESULT", "tables", "with_tables", "write_record"]
 
 RESULT = Path(__file__).with_name("result.json")
+PAGE = Path(__file__).parents[2] / "docs" / "attack.md"
 GOALS = {"inputs": 1_000_000, "videos": 2_000, "kills": 500, "findings": 0}
 COMMANDS = ("inputs", "kills", "disks")
 
@@ -29,7 +31,7 @@ def write_record(place: Path) -> Path:
     }
     result: dict[str, Any] = {
         "commands": [f"python -m tests.attack {name} --place {place}" for name in COMMANDS],
-        "commits": campaign.commits,
+        "commits": list(dict.fromkeys((*campaign.commits, *kills.get("commits", []), *disks.get("commits", [])))),
         "written_at": commit(),
         "machine": {
             "python": platform.python_version(),
@@ -48,7 +50,28 @@ def write_record(place: Path) -> Path:
         "findings": found,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
     return RESULT
+
+
+def with_tables(page: str, result: dict[str, Any]) -> str:
+    """The page with the tables of a result."""
+    begin, end = "<!-- attack:begin -->\n", "<!-- attack:end -->"
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}{tables(result)}{end}", page, flags=re.DOTALL)
+
+
+def tables(result: dict[str, Any]) -> str:
+    """What was reached of each goal, what came of the inputs by kind, and what was killed and written on bad disks."""
+    lines = ["| | goal | reached |", "|---|---|---|"]
+    lines += [f"| {name} | {goal:,} | {result['reached'][name]:,} |" for name, goal in result["goals"].items()]
+    lines += ["", "| kind of input | inputs | read | refused | findings |", "|---|---|---|---|---|"]
+    for kind, row in sorted(result["inputs"].items()):
+        found = sum(row[outcome] for outcome in OUTCOMES[2:])
+        lines.append(f"| {kind} | {sum(row.values()):,} | {row['read']:,} | {row['refused']:,} | {found:,} |")
+    lines += ["", "| killed, or written on a bad disk | runs |", "|---|---|"]
+    lines += [f"| {way} | {count:,} |" for way, count in {**result["kills"], **result["disks"]}.items()]
+    commits = ", ".join(f"`{commit}`" for commit in result["commits"])
+    return "\n".join([*lines, "", f"Commits: {commits}.", ""])
 
 
 def _state(path: Path) -> dict[str, Any]:

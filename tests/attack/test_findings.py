@@ -22,6 +22,7 @@ from tests.attack.guard import Found, Guard
 from tests.attack.kinds import Kind
 from tests.attack.mutate import mutated
 from tests.attack.readers import WrongAnswerError
+from tests.attack.record import PAGE, RESULT, tables, with_tables
 from tests.attack.watch import Watch
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and /proc")
@@ -113,3 +114,10 @@ def test_a_seed_decides_all_of_a_change() -> None:
     assert changed == [mutated(random.Random(seed), content, [content]) for seed in range(300)]
     assert len(set(changed)) > 250
     assert sum(change == content for change in changed) < 30
+
+
+@pytest.mark.skipif(not RESULT.exists(), reason="no attack has been recorded")
+def test_the_page_has_the_tables_of_the_recorded_result() -> None:
+    page, result = PAGE.read_text(encoding="utf-8"), json.loads(RESULT.read_text(encoding="utf-8"))
+    assert tables(result) in page
+    assert with_tables(page, result) == page
