@@ -21,6 +21,7 @@ from tests.attack.faults import Ended, faulty, import_all
 __all__ = ["Expected", "Kills", "Scenario", "command", "content", "folder_for", "names", "scenarios"]
 
 OLD, NEW, OUT = "flows.model", "new.model", "flows.csv"
+EACH, RANDOM = ", before each call", ", at random"  # ways to kill, behind the name of a scenario
 FIT = (
     "fit",
     OUT,
@@ -109,21 +110,24 @@ class Kills:
         end = time.monotonic() + budget_s
         if (now := commit()) not in self.commits:
             self.commits.append(now)
+        points: list[tuple[Expected, int]] = []
         for scenario in chosen:
             expected = Expected.of(scenario, self.originals)
             self.points[scenario.name] = expected.steps
-            way = f"{scenario.name}, before each call"
-            for kill_at in range(1 + self.done.get(way, 0), 1 + expected.steps):
-                if time.monotonic() > end or self.total >= most:
-                    return
-                self._kill(expected, way, kill_at=kill_at)
+            points += [(expected, kill_at) for kill_at in range(1, 1 + expected.steps)]
+        random.Random(seed).shuffle(points)  # so that a few are of all scenarios
+        first = sum(count for way, count in self.done.items() if way.endswith(EACH))
+        for expected, kill_at in points[first:]:
+            if time.monotonic() > end or self.total >= most:
+                return
+            self._kill(expected, expected.scenario.name + EACH, kill_at=kill_at)
         trained = [Expected.of(scenario, self.originals) for scenario in chosen if scenario.resumed]
-        for number in range(sum(count for way, count in self.done.items() if way.endswith("random")), most):
+        for number in range(sum(count for way, count in self.done.items() if way.endswith(RANDOM)), most):
             if time.monotonic() > end or self.total >= most or not trained:
                 return
             expected = trained[number % len(trained)]
             moment = random.Random(seed + number).random() * expected.cpu_s
-            self._kill(expected, f"{expected.scenario.name}, at random", kill_after_cpu_s=moment)
+            self._kill(expected, expected.scenario.name + RANDOM, kill_after_cpu_s=moment)
 
     def _kill(self, expected: Expected, way: str, **fault: Any) -> None:
         for why in expected.after_kill(**fault):
