@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-lowest test-real coverage sanitize attack load check docs tables figures cells clean
+.PHONY: install demo test test-lowest test-real coverage sanitize attack load check docs tables figures cells sbom clean
 
 install: $(STAMP)
 
@@ -57,6 +57,11 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+# what memae needs, as installed, with versions and licences: build/sbom.json
+sbom: $(STAMP)
+	mkdir -p build
+	$(BIN)/python tests/sbom.py > build/sbom.json
 
 tables: $(STAMP)
 	$(BIN)/python -m experiments render
