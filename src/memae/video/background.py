@@ -2,11 +2,13 @@
 
 A network of frame differences cannot see what stands still. This memory can: it holds a few prototypes of every cell
 of the frame (8 x 8 px) and the usual variation of every pixel, both from what stands still in normal video
-(`memae.video.standing`). The distance of a view v from its nearest prototypes p, cell by cell, is
+(`memae.video.standing`). For a view v, its nearest prototypes p cell by cell, and its change c within some seconds,
 
-    map = sqrt(mean over a patch of (v - p)^2 / variance)
+    map = sqrt(max(0, D - CHANGE_WEIGHT max(0, C - median of C)))
 
-so 1 is what normal video usually shows. No label and no gradient enters.
+    D, C = means over a patch of (v - p)^2 / variance, and of c^2 / variance
+
+so what differs from the prototypes counts as far as it does not move, noise aside. No label and no gradient enters.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from torch import Tensor
 from memae.errors import DataError
 from memae.video.frames import Frames
 from memae.video.scoring import patch_errors
-from memae.video.standing import PERSISTENCE_S, SAMPLES, StandingView, log_contrast
+from memae.video.standing import PERSISTENCE_S, SAMPLES, Standing, StandingView, log_contrast
 
 __all__ = ["Background", "StillScorer"]
 
+CHANGE_WEIGHT = 5.0  # of what changes within some seconds: it moves, though slowly
 PROTOTYPES = 4  # of a cell
 CELL_PX = 8
 LEAST_SUPPORT = 0.03  # of the normal views that a prototype stands for: fewer are chance
@@ -45,7 +48,7 @@ class Background:
     prototypes: np.ndarray
     """(K, H, W) float16 log contrast; the prototypes of each cell are independent of those of other cells."""
     variance: np.ndarray
-    """(H, W) float32 mean squared distance of normal views from their nearest prototype, and a floor."""
+    """(H, W) float32 mean squared distance of normal views from their nearest prototypes, and its mean over all px."""
 
     @classmethod
     def fit(cls, videos: Sequence[Frames]) -> Background | None:
@@ -62,12 +65,12 @@ class Background:
         cells = _cells(views)
         prototypes, residual = _prototypes(cells)
         variance = np.square(_frames(residual, size)).mean(axis=0)
-        # few views say little of one pixel, and noise of the camera is everywhere
-        variance = (uniform_filter(variance, 3) + np.median(variance) + 1e-6).astype(np.float32)
+        # few views say little of one pixel, and where nobody walked in training somebody may
+        variance = (uniform_filter(variance, 3) + variance.mean() + 1e-6).astype(np.float32)
         return cls(reference, _frames(prototypes, size).astype(np.float16), variance)
 
     def errors(self, view: np.ndarray) -> np.ndarray:
-        """(H, W) float32 squared distances of a view (H, W) from the nearest prototypes; 1 is usual."""
+        """(H, W) float32 squared distances from the nearest prototypes, in units of the variance."""
         variance = _cells(self.variance)
         apart = _cells(self.prototypes.astype(np.float32)) - _cells(view)
         squared = apart**2 / variance
@@ -142,8 +145,8 @@ class StillScorer:
             self._video, self._map = video, self._nothing
             self._view.reset()
         if self._view.push(pixels, time_s):
-            view = self._view.median()
-            self._map = self._nothing if view is None else self._distances(view)
+            standing = self._view.standing()
+            self._map = self._nothing if standing is None else self._distances(standing)
         return self._map
 
     def each(self, frames: Frames) -> Iterator[np.ndarray]:
@@ -155,12 +158,19 @@ class StillScorer:
         """(S, h, w) maps of consecutive frames."""
         return np.stack(list(self.each(frames)))
 
-    def _distances(self, view: np.ndarray) -> np.ndarray:
+    def _distances(self, standing: Standing) -> np.ndarray:
         """The map of what stands still; what raises the whole frame, such as noise, is divided out."""
-        errors = self._patch_means(self._background.errors(view) * self._watched)
-        found = np.where(self._patches, np.sqrt(errors / np.maximum(self._shares, 0.5)), 0)
-        found /= float(np.clip(np.median(found[self._patches]), 1.0, MOST_UNREST))
+        apart = self._watched_means(self._background.errors(standing.view))
+        change = self._watched_means(standing.change / self._background.variance)
+        moving = (change - np.median(change[self._patches])).clip(min=0)
+        found = np.sqrt((apart - np.float32(CHANGE_WEIGHT) * moving).clip(min=0)) * self._patches
+        found /= np.clip(np.sqrt(np.median(apart[self._patches])), 1.0, MOST_UNREST)
         return found
+
+    def _watched_means(self, values: np.ndarray) -> np.ndarray:
+        """Means over the watched pixels of each patch."""
+        means: np.ndarray = self._patch_means(values * self._watched) / np.maximum(self._shares, 0.5)
+        return means
 
     def _patch_means(self, values: np.ndarray) -> np.ndarray:
         """(h, w) of (H, W)."""
@@ -191,8 +201,8 @@ def _views(videos: Sequence[Frames], reference: np.ndarray) -> np.ndarray:
             wanted = np.searchsorted(times, start_s + step_s * np.arange(SAMPLES) - 1e-6)
             for number in np.unique(wanted[wanted < len(times)]):
                 view.push(frames.pixels[number], times[number])
-            if (median := view.median()) is not None:
-                found.append(median)
+            if standing := view.standing():
+                found.append(standing.view)
             start_s += hop_s
     return np.stack(found) if found else np.empty((0, *reference.shape), np.float32)
 

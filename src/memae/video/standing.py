@@ -5,22 +5,25 @@ Each sampled frame becomes its log contrast, so that light that is smooth over t
     f = log(x + c) - local mean of log(x + c)
 
 It is moved back onto the reference (phase correlation), and the median over the last `PERSISTENCE_S` seconds leaves
-out what only passes. All of it comes from the past alone, and memory is constant.
+out what only passes. Who walks towards the camera stays on the same pixels for longer, so the change within these
+seconds is given too. All of it comes from the past alone, and memory is constant.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import uniform_filter
 
-__all__ = ["PERSISTENCE_S", "SAMPLES", "StandingView", "log_contrast"]
+__all__ = ["PERSISTENCE_S", "SAMPLES", "Standing", "StandingView", "log_contrast"]
 
-PERSISTENCE_S = 3.0  # of which something stands still for more than a half
-SAMPLES = 9  # in that time
+PERSISTENCE_S = 4.0  # of which something stands still for more than a half
+SAMPLES = 12  # in that time
 FEWEST = 3  # samples of a median, whatever the frame rate
+VARIANCE_OF_MAD = np.float32(2.2)  # the variance of Gaussian noise is 2.2 times its squared median deviation
 DARK = 16.0  # c, grey levels: below it noise would fill the logarithm
 NEIGHBOURHOOD = 0.25  # side of the local mean, as a share of the height
 BETTER = 0.98  # a shift must leave less than this of the difference to the reference
@@ -34,6 +37,15 @@ def log_contrast(pixels: np.ndarray) -> np.ndarray:
         bright, max(3, round(NEIGHBOURHOOD * pixels.shape[0])), mode="nearest"
     )
     return contrast
+
+
+class Standing(NamedTuple):
+    """What stands still."""
+
+    view: np.ndarray
+    """(H, W) float32 log contrast: the median of the samples."""
+    change: np.ndarray
+    """(H, W) float32: the squared change of the samples, as robust as a median: 2.2 (median of |sample - view|)^2."""
 
 
 class StandingView:
@@ -52,7 +64,7 @@ class StandingView:
         self._samples: deque[tuple[int, np.ndarray]] = deque()
 
     def push(self, pixels: np.ndarray, time_s: float) -> bool:
-        """Adds the next frame (H, W) uint8; whether it was sampled, so that `median` may have changed."""
+        """Adds the next frame (H, W) uint8; whether it was sampled, so that `standing` may have changed."""
         slot = int(time_s * SAMPLES / PERSISTENCE_S + 1e-6)
         if self._samples and slot < self._samples[-1][0]:
             self.reset()  # a clock that was set back
@@ -63,8 +75,8 @@ class StandingView:
             self._samples.popleft()
         return True
 
-    def median(self) -> np.ndarray | None:
-        """(H, W) float32 log contrast of what stands still; None until half of `PERSISTENCE_S` was seen."""
+    def standing(self) -> Standing | None:
+        """What stands still; None until half of `PERSISTENCE_S` was seen."""
         slots = [slot for slot, _ in self._samples]
         if len(slots) < FEWEST or slots[-1] - slots[0] < SAMPLES // 2:
             return None
@@ -72,9 +84,15 @@ class StandingView:
         covered = slots[-1] - slots[0] + 1
         unseen = max(0, SAMPLES - covered) * len(slots) // covered
         seen = np.stack([view for _, view in self._samples] + [self._reference] * unseen)
-        middle = len(seen) // 2
-        lower: np.ndarray = np.partition(seen, middle, axis=0)[middle]
-        return lower
+        view = _middle(seen)
+        return Standing(view, VARIANCE_OF_MAD * _middle(np.abs(seen - view)) ** 2)
+
+
+def _middle(samples: np.ndarray) -> np.ndarray:
+    """The median over samples (S, H, W), of an even number the upper one."""
+    middle = len(samples) // 2
+    found: np.ndarray = np.partition(samples, middle, axis=0)[middle]
+    return found
 
 
 class _Stabiliser:
