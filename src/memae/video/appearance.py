@@ -53,8 +53,8 @@ class Appearance:
 
     def maxima(self, segments: Sequence[Frames], place_px: int) -> np.ndarray:
         """(n,) maxima of the appearance maps of all frames of segments, each as if it were a video of its own."""
-        maps = (StillScorer(self.background, place_px).maps(segment) for segment in segments)
-        return np.concatenate([np.empty(0), *(found.max(axis=(1, 2)) for found in maps)])
+        maps = (still for segment in segments for still in StillScorer(self.background, place_px).each(segment))
+        return np.array([float(still.max()) for still in maps])
 
     def tensors(self) -> dict[str, Tensor]:
         """Its arrays, by their names in a model file."""
