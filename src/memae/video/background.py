@@ -163,7 +163,7 @@ class StillScorer:
         apart = self._watched_means(self._background.errors(standing.view))
         change = self._watched_means(standing.change / self._background.variance)
         moving = (change - np.median(change[self._patches])).clip(min=0)
-        found = np.sqrt((apart - np.float32(CHANGE_WEIGHT) * moving).clip(min=0)) * self._patches
+        found: np.ndarray = np.sqrt((apart - np.float32(CHANGE_WEIGHT) * moving).clip(min=0)) * self._patches
         found /= np.clip(np.sqrt(np.median(apart[self._patches])), 1.0, MOST_UNREST)
         return found
 
