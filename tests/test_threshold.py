@@ -308,3 +308,11 @@ def _drawn(groups: int, spread: float, generator: np.random.Generator) -> tuple[
     """The arguments of `Threshold.fit` for a rate of 0.01."""
     scores, numbers = grouped(groups, spread, generator)
     return scores, 0.01, numbers
+
+
+def test_without_a_wish_few_samples_ask_for_the_rate_that_they_hold_with_the_confidence() -> None:
+    threshold = Threshold.fit(NINE, confidence=0.75)
+    assert threshold.false_alarm_rate == pytest.approx(0.1428, abs=1e-4)
+    assert beta.cdf(threshold.false_alarm_rate, 1, 9) == pytest.approx(0.75)
+    assert (threshold.value, threshold.level) == (9, 0.1)
+    assert Threshold.fit(np.arange(1000.0), confidence=0.75).false_alarm_rate == DEFAULT_RATE

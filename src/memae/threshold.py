@@ -82,7 +82,7 @@ class Threshold:
         Args:
             scores: (n,) of normal samples that neither training nor early stopping saw.
             false_alarm_rate: wanted share of normal samples flagged; None asks for 0.01, or, without groups, for the
-                least that n samples can promise.
+                lowest rate that n samples can promise.
             groups: (n,) the number of the group of each sample; None: each is its own.
             confidence: see the attribute.
 
@@ -98,7 +98,7 @@ class Threshold:
                 "astray; lower train.learning_rate"
             )
         if groups is None or not len(scores):
-            return cls(reachable_rate(len(scores), false_alarm_rate), np.sort(scores), None, confidence)
+            return cls(reachable_rate(len(scores), false_alarm_rate, confidence), np.sort(scores), None, confidence)
         check_group_count(len(np.unique(groups)))
         order = np.argsort(scores, kind="stable")
         rate = DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
@@ -228,8 +228,10 @@ def check_group_count(held_out: int) -> None:
         )
 
 
-def reachable_rate(samples: int, wanted: float | None) -> float:
+def reachable_rate(samples: int, wanted: float | None, confidence: float | None = None) -> float:
     """The false-alarm rate that `samples` calibration scores will hold: the wanted one, or the default.
+
+    The default is 0.01, or the lowest rate that is held: with the confidence, or on average without one.
 
     Raises:
         ConfigError: so few samples cannot promise what is wanted.
@@ -240,7 +242,7 @@ def reachable_rate(samples: int, wanted: float | None) -> float:
             "threshold.calibration_share"
         )
     if wanted is None:
-        return max(DEFAULT_RATE, 1 / (samples + 1))
+        return max(DEFAULT_RATE, 1 / (samples + 1) if confidence is None else 1 - (1 - confidence) ** (1 / samples))
     if needed_samples(wanted) > samples:
         raise ConfigError(
             f"threshold.false_alarm_rate = {wanted:g} takes at least {needed_samples(wanted):,} held-out normal "
