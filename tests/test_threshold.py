@@ -326,6 +326,4 @@ def test_few_groups_are_held_each_against_the_others() -> None:
     few = Threshold.fit(scores, 0.2, np.array([0, 0, 1, 1, 2, 2]))
     # M is 3; what the highest group has above the others is 1.5, and all others lie below the highest
     assert few.value == pytest.approx(np.exp(3 + 1.5))
-    assert few.p_values(np.exp([-1.0, 1.6, 3.0, 4.4, 4.6])).tolist() == pytest.approx(
-        [1, 2 / 6, 1 / 6, 1 / 6, 0]
-    )
+    assert few.p_values(np.exp([-1.0, 1.6, 3.0, 4.4, 4.6])).tolist() == pytest.approx([1, 2 / 6, 1 / 6, 1 / 6, 0])
