@@ -66,7 +66,7 @@ class TestScales:
         self, appearance: Appearance
     ) -> None:
         generator = np.random.default_rng(0)
-        scores, maxima, still = (size * generator.gamma(4, size=5000) for size in (1.0, 3.0, 0.2))
+        scores, maxima, still = (size * generator.gamma(4, size=5000) for size in (1.0, 3.0, 0.9))
         scaled = appearance.scaled(scores, maxima, still)
         for values, scale in ((scores, scaled.of_score), (maxima, scaled.of_map)):
             assert (scale * still).max() <= values.max() * (1 + 1e-12)
@@ -74,8 +74,10 @@ class TestScales:
         still[0] = 100  # somebody stood there: alarms of the motion part stay where they were
         assert (appearance.scaled(scores, maxima, still).of_score * still).max() <= scores.max() * (1 + 1e-12)
 
-    def test_without_anything_to_compare_with_it_has_no_say(self, appearance: Appearance) -> None:
-        assert appearance.scaled(np.ones(9), np.ones(9), np.zeros(9)).of_score == 0
+    def test_calm_video_does_not_make_it_loud(self, appearance: Appearance) -> None:
+        calm, stirred = (appearance.scaled(np.ones(9), np.ones(9), np.full(9, high)) for high in (0.0, 6.0))
+        assert calm.of_score == pytest.approx(1 / 3)  # as high as motion at three times the usual variation
+        assert stirred.of_score == pytest.approx(1 / 6)
 
 
 class TestScorer:

@@ -25,6 +25,7 @@ from memae.video.scoring import FrameScorer, ScoredFrame
 __all__ = ["Appearance", "AppearanceScorer"]
 
 HIGH = 0.99  # quantile of held-out normal frames at which the two parts are equally high
+LEAST_HIGH = 3.0  # however calm held-out video is: light and a shaken camera reach that, and what stands still far more
 SCALES = "background.scales"
 
 
@@ -82,9 +83,8 @@ def _scale(motion: np.ndarray, still: np.ndarray) -> float:
     ratios = []
     for share in (HIGH, 1.0):
         high, own = (float(np.quantile(values, share, method="higher")) for values in (motion, still))
-        if own > 0:
-            ratios.append(high / own)
-    return min(ratios, default=0.0)
+        ratios.append(high / max(own, LEAST_HIGH))
+    return min(ratios)
 
 
 class AppearanceScorer:
