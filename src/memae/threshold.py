@@ -21,14 +21,8 @@ sample is its own group, the two are the same.
 Where a share of anomalies is believed to be among the scores, that share of the highest is left out first. If these are
 the anomalies, all of the above holds. If no anomaly is among the scores, the rate may be that share higher.
 
-Below 1 / rate groups that p-value never gets as low as the rate. Then each group is held against the others: with
-M the highest of all logarithms of scores, and M_g the highest of the other groups than g,
-
-    p(s) = mean over g of the share of the scores of g with log c_gj - M_g >= log s - M,
-
-which is how often samples of a left-out group exceed the highest of the others by as much (leave one group out; plain
-scores in place of logarithms where any is not above 0). It assumes that what exceeds G - 1 groups is like what exceeds
-G, and it is an estimate from few groups. So only half of the wanted rate is asked of it.
+Below 1 / rate groups that p-value never gets as low as the rate. Then a model of random effects takes its place, which
+assumes more: see `memae.random_effects`.
 """
 
 from __future__ import annotations
@@ -42,6 +36,7 @@ import numpy as np
 
 from memae.config import Config, ThresholdConfig
 from memae.errors import ConfigError, DataError
+from memae.random_effects import RandomEffects
 
 __all__ = [
     "DEFAULT_RATE",
@@ -57,9 +52,7 @@ __all__ = [
 DEFAULT_RATE = 0.01
 FEWEST = 6  # samples of all three parts: with fewer a threshold promises nothing that one could use
 TOO_FEW = ", too few to train on, stop early on and set a threshold on; give at least 20, better 200 normal ones"
-# Of the wanted rate: what few groups may expect. Chosen by simulation, see docs/trials/groups.md.
-EXPECTED_SHARE = 0.5
-FEW_GROUPS = 10  # below, the estimate itself is poor, by the same simulation
+FEW_GROUPS = 10  # below, the model of random effects rests on very little
 
 
 @dataclass(frozen=True)
@@ -123,8 +116,8 @@ class Threshold:
     @cached_property
     def value(self) -> float:
         """Scores above this are anomalies."""
-        if self._excess:
-            return self._excess.value(self.level)
+        if self._effects:
+            return self._effects.value(self.level)
         calibration = self.calibration
         p_values = self._conformal(
             np.searchsorted(calibration, calibration, side="right")
@@ -135,8 +128,6 @@ class Threshold:
     @cached_property
     def level(self) -> float:
         """The p-value up to which a sample is flagged: the wanted rate, or less where a confidence is asked for."""
-        if self._excess:
-            return EXPECTED_SHARE * self.false_alarm_rate
         if self.confidence is None or self.group_count < needed_samples(self.false_alarm_rate):
             return self.false_alarm_rate
         return _held_rank(self.group_count, self.false_alarm_rate, self.confidence) / (self.group_count + 1)
@@ -149,14 +140,18 @@ class Threshold:
     @property
     def caveat(self) -> str | None:
         """What to expect where there are too few groups for a promise without assumptions; None where it holds."""
-        if not self._excess:
+        if not self._effects:
             return None
         rate, needed = self.false_alarm_rate, needed_samples(self.false_alarm_rate)
         return (
-            f"{self.group_count:,} held-out groups are too few to promise a false-alarm rate of {rate:g}, which takes "
-            f"{needed:,}; the threshold is set so that each of them, held against the others, would have about "
-            f"{self.level:.2g} of its samples flagged: expect that of new groups on average, most of it in a few of "
-            + ("them" if self.group_count >= FEW_GROUPS else "them, and with so few groups several times as much")
+            f"{self.group_count:,} held-out groups are too few to promise a false-alarm rate of {rate:g} without "
+            f"assumptions, which takes {needed:,}; the threshold assumes that the levels of groups are normally "
+            "distributed. Expect most false alarms in a few of the new groups"
+            + (
+                ""
+                if self.group_count >= FEW_GROUPS
+                else ", and with so few groups expect the threshold to be high"
+            )
         )
 
     @property
@@ -171,8 +166,8 @@ class Threshold:
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """(S,) p-values of scores (S,): small where a normal sample rarely scores so high."""
-        if self._excess:
-            return self._excess.p_values(np.asarray(scores, dtype=np.float64))
+        if self._effects:
+            return self._effects.p_values(np.asarray(scores, dtype=np.float64))
         return self._conformal(np.searchsorted(self.calibration, scores, side="left"))
 
     def flags(self, scores: np.ndarray) -> np.ndarray:
@@ -193,51 +188,11 @@ class Threshold:
         return np.append(np.cumsum(1 / sizes[group[::-1]])[::-1], 0.0)
 
     @cached_property
-    def _excess(self) -> _Excess | None:
+    def _effects(self) -> RandomEffects | None:
         """What takes the place of the conformal p-value where there are too few groups for it."""
         if self.groups is None or self.group_count >= needed_samples(self.false_alarm_rate):
             return None
-        return _Excess.of(self.calibration, self.groups)
-
-
-@dataclass(frozen=True)
-class _Excess:
-    """By how much the scores of each group exceed the highest of the other groups."""
-
-    highest: float
-    """M: of all groups."""
-    excess: np.ndarray
-    """(n,) ascending, over the highest of the other groups."""
-    above: np.ndarray
-    """(n + 1,) the share of samples from each place of `excess` on, each group with the same weight."""
-    logarithmic: bool
-
-    @classmethod
-    def of(cls, scores: np.ndarray, groups: np.ndarray) -> _Excess:
-        """From scores (n,), ascending, and the numbers (n,) of their groups, of which there are at least two."""
-        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        logarithmic = bool(scores[0] > 0)
-        x = np.log(scores) if logarithmic else scores
-        top = group[-1]
-        second = x[group != top][-1]
-        excess = x - np.where(group == top, second, x[-1])
-        order = np.argsort(excess, kind="stable")
-        weights = 1 / (len(sizes) * sizes[group[order]])
-        above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
-        return cls(float(x[-1]), excess[order], np.minimum(above, 1.0), logarithmic)
-
-    def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """(S,) the expected share of a new group that scores at least as high as each of the scores (S,)."""
-        with np.errstate(divide="ignore"):
-            x = np.log(np.maximum(scores, 0)) if self.logarithmic else scores
-        found: np.ndarray = self.above[np.searchsorted(self.excess, x - self.highest, side="left")]
-        return found
-
-    def value(self, level: float) -> float:
-        """The score above which the p-value is at most `level`."""
-        just_above = self.above[np.searchsorted(self.excess, self.excess, side="right")]
-        x = self.highest + self.excess[np.flatnonzero(just_above <= level)[0]]
-        return float(np.exp(x)) if self.logarithmic else float(x)
+        return RandomEffects.fit(self.calibration, self.groups)
 
 
 def _held_rank(samples: int, rate: float, confidence: float) -> int:
