@@ -107,7 +107,7 @@ def _measure(splits: Splits, split: int, settings: Settings) -> dict[str, Any]:
     shares = [flags[groups == group].mean() for group in np.unique(groups)]
     return {
         **_of_detector(detector),
-        "fit": {"samples": sum(detector.facts["samples"].values()), "groups": drawn.fit_groups},
+        "fit": {"samples": len(drawn.fit), "groups": drawn.fit_groups},
         "normal": {
             "samples": len(flags),
             "groups": len(shares),
@@ -158,7 +158,7 @@ def _measure_ped2(split: int, settings: Settings) -> dict[str, Any]:
     rate = normal.normal_frames_flagged.value
     return {
         **_of_detector(detector),
-        "fit": {"samples": sum(detector.facts["samples"].values()), "groups": len(fitted)},
+        "fit": {"samples": sum(len(list(folder.glob("*.jpg"))) for folder in fitted), "groups": len(fitted)},
         "normal": {
             "videos": [video.name for video in measured],
             "samples": normal.frames,

@@ -47,6 +47,7 @@ def test_a_split_is_one_file_that_says_where_it_comes_from(tiny: str, tmp_path: 
     assert found["wanted"] == 0.1
     normal, anomalies = found["normal"], found["anomalies"]
     assert (normal["samples"], normal["groups"], found["fit"]["groups"]) == (200, 20, 20)
+    assert found["fit"]["samples"] == 200  # each once, also where cross-fitting takes it twice
     assert normal["rate"] == normal["flagged"] / 200
     assert normal["mean_rate_of_groups"] == pytest.approx(normal["rate"])  # groups of one size
     assert 0 <= normal["rate"] < 0.4
