@@ -304,4 +304,4 @@ def _compressed(picture: np.ndarray, quality: int) -> np.ndarray:
     """(128, 192) uint8: compressed as a JPEG at the size of the drawing, and halved."""
     file = BytesIO()
     Image.fromarray(picture.round().clip(0, 255).astype(np.uint8)).save(file, "jpeg", quality=quality)
-    return np.asarray(Image.open(file).reduce(2))
+    return np.asarray(Image.open(file, formats=["JPEG"]).reduce(2))

@@ -198,12 +198,20 @@ class Threshold:
 def _held_rank(samples: int, rate: float, confidence: float) -> int:
     """The largest k with P(Beta(k, samples - k + 1) <= rate) >= confidence, and at least 1.
 
-    The share of normal samples above the k-th largest of so many scores has that distribution.
+    The share of normal samples above the k-th largest of so many scores has that distribution, and its probability is
+    that of at least k successes in `samples` trials of probability `rate`.
     """
-    from scipy.stats import beta  # takes a tenth of a second, which not every command needs
-
-    ranks = np.arange(1, max(1, math.floor(rate * (samples + 1))) + 1)
-    return max(1, int(np.count_nonzero(beta.cdf(rate, ranks, samples - ranks + 1) >= confidence)))
+    count = math.floor(rate * (samples + 1))
+    logarithms = [
+        math.lgamma(samples + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(samples - k + 1)
+        + k * math.log(rate)
+        + (samples - k) * math.log1p(-rate)
+        for k in range(count)
+    ]
+    fewer = np.cumsum(np.exp(logarithms))  # than k successes, for k from 1 on
+    return max(1, int(np.count_nonzero(1 - fewer >= confidence)))
 
 
 def highest(samples: int, contamination: float) -> int:

@@ -22,7 +22,7 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(
     assert "tables of 5 columns (4 number, 1 category)" in done.out
     assert "286 samples of the DataFrame" in done.out
     assert f"kept {facts['kept_epoch']}; " in done.out
-    assert f"score {detector.threshold.value:.6g} for a false-alarm rate of 0.0139" in done.out
+    assert f"score {detector.threshold.value:.6g} for a false-alarm rate of 0.0193" in done.out
     items = detector.items()
     dead = int((items.usage_counts == 0).sum())
     duplicates = {item for pair in items.duplicates for item in pair}
