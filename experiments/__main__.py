@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -98,6 +100,19 @@ def choose_defaults(data: Data = "") -> None:
     tune_defaults(data)
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """A block whose computations may be stopped, or find a file that was made with other settings."""
+    try:
+        yield
+    except CellError as error:
+        _say(str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept")
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def promise(
     data: Annotated[str, typer.Option(help="Only these, such as mnist-8,ped2; left out, all but ped2.")] = "",
@@ -114,18 +129,12 @@ def promise(
         raise typer.Exit(2)
     deadline = time.time() + seconds_of(budget) if budget else float("inf")
     settings = parse_words(changes) if changes else None
-    try:
+    with _told():
         for name in names:
             for path, found in compute_promises(name, splits, settings, deadline=deadline):
                 normal, recall = found["normal"], found["anomalies"]["recall"]
                 rates = f"wanted {found['wanted']:.4f}, measured {normal['rate']:.4f}"
                 _say(f"{name} {path.stem}: {rates}, recall {recall:.3f}, {found['seconds']} s")
-    except CellError as error:
-        _say(str(error))
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        _say("interrupted; what was finished is kept")
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -134,17 +143,11 @@ def contamination(
     training: Annotated[str, typer.Option(help=f"{', '.join(TRAININGS)}; left out, all.")] = "",
 ) -> None:
     """Measure what unlabelled anomalies among the normal data cost, and what leaving some out regains."""
-    try:
+    with _told():
         for name in [data] if data else list(PROBLEMS):
             for how in [training] if training else list(TRAININGS):
                 for fit, metrics in measure(name, how):
                     _say(f"{fit}: {metrics}")
-    except CellError as error:
-        _say(str(error))
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        _say("interrupted; what was finished is kept")
-        raise typer.Exit(130) from None
 
 
 @app.command()

@@ -90,7 +90,9 @@ def _fitted(problem: Problem, part: str, share: float, seed: int, stated: float)
 
 def _judged(detector: Detector, data: Contaminated, share: float) -> dict[str, float]:
     """AUROC, wanted rate, and at each threshold the share of normal samples and of anomalies that are flagged."""
-    scores, labels, fitted = detector.score(data.test).values, data.labels, detector.threshold
+    scores, fitted = detector.score(data.test, skip_bad=True).values, detector.threshold
+    kept = np.isfinite(scores)  # photographs of another shape than the model's have no score
+    scores, labels = scores[kept], data.labels[kept]
     metrics = {"auroc": auroc(labels, scores), "wanted": fitted.false_alarm_rate}
     for name, contamination in {"all": 0.0, "trimmed": share, "overtrimmed": OVERSTATED}.items():
         section = detector.config.threshold.model_copy(update={"contamination": contamination})

@@ -154,7 +154,7 @@ class Street:
 
 def _course(kind: str, generator: np.random.Generator) -> _Course:
     """What changes in a clip of this kind."""
-    later: _Change = lambda time_s: float(time_s >= CHANGE_S)  # noqa: E731
+    later: _Change = lambda time_s: float(time_s >= CHANGE_S)  # noqa: E731  one short rule of several
     if kind == "walker stops":
         return _Course(stops=True)
     if kind == "thing left":
@@ -163,7 +163,7 @@ def _course(kind: str, generator: np.random.Generator) -> _Course:
         return _Course(taken=True)
     if kind == "slow light":
         depth, tilt = generator.uniform(0.3, 0.45), generator.uniform(-0.3, 0.3)
-        wave: _Change = lambda time_s: float(np.sin(np.pi * time_s / SLOW_S) ** 2)  # noqa: E731
+        wave: _Change = lambda time_s: float(np.sin(np.pi * time_s / SLOW_S) ** 2)  # noqa: E731  one short rule of several
         return _Course(gain=lambda t: 1 - depth * wave(t), tilt=lambda t: tilt * wave(t))
     if kind == "light switched":
         gain, tilt = float(generator.choice([0.6, 0.75, 1.3])), generator.uniform(-0.4, 0.4)

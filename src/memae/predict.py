@@ -33,5 +33,5 @@ def predict(
     with stage(progress, request.action, modality.unit, count(source)) as done:
         for part in modality.predict(artifact, source, request, done, progress):
             left_out = {skipped.key for skipped in part.skipped}
-            check_scores(part.keys, part.scores, lambda key: key in left_out or not request.wants(key))  # noqa: B023
+            check_scores(part.keys, part.scores, lambda key: key in left_out or not request.wants(key))  # noqa: B023  called before the loop goes on
             yield part

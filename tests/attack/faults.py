@@ -138,7 +138,7 @@ def _child(work: Callable[[], object], folder: Path, faults: tuple[int, int, int
     code, before = RAISED, set(sys.modules)
     try:
         os.chdir(folder)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115  open to the end of the process
         library = ctypes.CDLL(os.environ[LIBRARY])
         library.faults_set(*map(ctypes.c_long, faults))
         try:

@@ -140,7 +140,7 @@ class Kills:
 class Expected:
     """A scenario with what it makes where nobody kills it."""
 
-    _known: dict[tuple[str, Path], Expected] = {}  # noqa: RUF012
+    _known: dict[tuple[str, Path], Expected] = {}  # noqa: RUF012  shared by all on purpose
 
     @classmethod
     def of(cls, scenario: Scenario, originals: Path) -> Expected:

@@ -44,7 +44,7 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> tuple[Callable[..., None], list[
         def method(fit: np.ndarray, seed: int) -> Fitted:
             before()
             fitted.append((name, seed, len(fitted)))
-            mean = lambda x: x.reshape(len(x), -1).mean(axis=1)  # noqa: E731
+            mean = lambda x: x.reshape(len(x), -1).mean(axis=1)  # noqa: E731  one short rule of several
             return Fitted(mean, settings=settings or {}, facts=facts or {})
 
         known = {**DATA["mnist"].methods, name: method}

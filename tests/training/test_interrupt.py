@@ -41,7 +41,7 @@ def test_the_second_one_ends_the_work_where_it_stands() -> None:
 
 def test_a_handler_of_the_callers_own_stays() -> None:
     seen: list[int] = []
-    mine = lambda number, _frame: seen.append(number)  # noqa: E731
+    mine = lambda number, _frame: seen.append(number)  # noqa: E731  one short rule of several
     signal.signal(signal.SIGINT, mine)
     with Interrupt() as interrupt:
         ctrl_c()

@@ -154,8 +154,8 @@ def _listed(table: Path, names: Sequence[str], origin: str, paths: Sequence[Path
 def _by_place(
     rows: dict[str, str], names: Sequence[str], table: Path, paths: Sequence[Path] | None
 ) -> list[str | None]:
-    placed = {os.path.abspath(table.parent / file): group for file, group in rows.items()}  # noqa: PTH100
-    return [placed.get(os.path.abspath(path)) for path in paths or names]  # noqa: PTH100
+    placed = {os.path.abspath(table.parent / file): group for file, group in rows.items()}  # noqa: PTH100  resolve would follow links
+    return [placed.get(os.path.abspath(path)) for path in paths or names]  # noqa: PTH100  resolve would follow links
 
 
 def _by_own_name(
