@@ -107,8 +107,7 @@ class Detector:
             x: normal samples; each per cent of anomalies among them costs recall (docs/contamination.md).
             drop: columns to leave out, here and when scoring.
             categorical: columns of numbers that are names of categories, such as codes and ports.
-            group: what belongs together, so that the threshold is one for new groups; see
-                `memae.modality.FitOptions.group`.
+            group: what belongs together and is never divided; see `memae.modality.FitOptions.group`.
             skip_bad: leave out samples that cannot be read and count them in `facts["skipped"]`; else an error.
             frame_rate: frames per second of folders of frames; with it, a folder of images is read as video.
             stream: True encodes the rows of a table into a temporary file, False holds them in memory, None decides by
