@@ -168,6 +168,26 @@ class StopAt(Listener):
         self._now = record.epoch + 1
 
 
+class Steps(Listener):
+    """Counts the steps of each training."""
+
+    def __init__(self) -> None:
+        self.counts = list[int]()
+
+    def begin(self, epochs: int, samples: int, done: int) -> None:
+        self.counts.append(0)
+
+    def step(self, samples: int, loss: object) -> None:
+        self.counts[-1] += 1
+
+
+def test_a_fold_takes_the_steps_of_the_last_training_and_not_its_epochs() -> None:
+    seen = Steps()
+    detector = fitted(ONES[:150], FIVE, BRIEF | {"train": {"epochs": 4, "batch_size": 16}}, progress=seen)
+    assert seen.counts == [8 * 5, 8 * 5, 4 * 9]  # whole epochs, and no step less
+    assert detector.config.train.epochs == 4
+
+
 @pytest.mark.parametrize(("x", "group"), [(ROWS, "host"), (ONES[:150], FIVE)], ids=["rows", "images"])
 @pytest.mark.parametrize("training", [1, 2, 3], ids=["fold 1", "fold 2", "all"])
 def test_an_interruption_changes_nothing(x: Any, group: Any, training: int, tmp_path: Path) -> None:
@@ -233,7 +253,7 @@ def test_stages_name_their_fold_and_the_time_left_counts_all_of_them() -> None:
     assert [name for name in names if name in planned] == planned
     assert "fold 2 of 2, encoding" in names
     seconds = {stage.name: stage.seconds for stage in plans[-1].stages}
-    assert seconds["fold 2 of 2, training"] == pytest.approx(seconds["training"] / 2)
+    assert seconds["fold 2 of 2, training"] == pytest.approx(seconds["training"])
     assert all(left is not None for left in lefts)
 
 

@@ -25,6 +25,7 @@ from memae.training.history import History
 from memae.training.loop import Device, local_seed
 from memae.training.phases import fold_place, forget_training, holds_training, train_phases
 from memae.training.plan import cross_fit_plan, fit_plan, trimmed_plan
+from memae.training.steps import as_many_steps
 from memae.training.trimming import chosen, first_training, halves, left_out, suspects
 from memae.types import Source
 
@@ -101,6 +102,8 @@ class _Run:
             run, interrupted = self._fold(number, folds), False
             try:
                 fold = prepare()
+                config = as_many_steps(self.config, len(fold.training), len(prepared.training))
+                run = replace(run, config=config)
                 artifact, history = run._trained(fold, local_seed(seed, 5, number))
                 interrupted = history.interrupted
                 if first is None or not interrupted:

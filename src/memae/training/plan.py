@@ -71,10 +71,16 @@ def cross_fit_plan(whole: Plan, folds: int) -> Plan:
         folds: how many.
     """
     share, last = 1 - 1 / folds, "setting the threshold"
+
+    def of_fold(stage: Planned) -> float:
+        if stage.training:  # a fold takes as many steps as the last model
+            return stage.seconds
+        return stage.seconds * (1 / folds if stage.name == last else share)
+
     stages = tuple(
         Planned(
             f"{fold_name(number, folds)}, {stage.name}",
-            stage.seconds * (1 / folds if stage.name == last else share),
+            of_fold(stage),
             stage.training,
         )
         for number in range(1, folds + 1)

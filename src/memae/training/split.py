@@ -149,8 +149,8 @@ def _usual_folds(config: Config, seed: int, groups: np.ndarray | None) -> tuple[
         return 0, ()
     return USUAL_FOLDS, (
         f"the threshold comes from cross-fitting over {USUAL_FOLDS} folds, as {held_out:,} held-out groups would be "
-        f"too few for a false-alarm rate of {rate:g}, which takes {needed_samples(rate):,}; training takes about twice "
-        "as long (threshold.folds = 0 holds a part out instead)",
+        f"too few for a false-alarm rate of {rate:g}, which takes {needed_samples(rate):,}; training takes about "
+        f"{USUAL_FOLDS + 1} times as long (threshold.folds = 0 holds a part out instead)",
     )
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from fractions import Fraction
+from math import ceil
 
 import torch
 from torch import nn
 
-from memae.config import TrainConfig
+from memae.config import Config, TrainConfig
 from memae.engine import one_thread
 from memae.types import Encoded
 
-__all__ = ["epochs_of", "few_threads", "learning_rate", "learns_from_one", "steps_of", "usual_batch_size"]
+__all__ = [
+    "as_many_steps",
+    "epochs_of",
+    "few_threads",
+    "learning_rate",
+    "learns_from_one",
+    "steps_of",
+    "usual_batch_size",
+]
 
 LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
 
@@ -31,6 +41,33 @@ def epochs_of(settings: TrainConfig, samples: int) -> int:
 def steps_of(samples: int, settings: TrainConfig) -> int:
     """Steps of one epoch."""
     return -(-samples // (settings.batch_size or usual_batch_size(samples)))
+
+
+def as_many_steps(config: Config, samples: int, whole: int) -> Config:
+    """The settings with which a training on `samples` takes at least the steps of one on `whole` samples.
+
+    A model of a fold stands for the model of all samples, and a model that was trained for fewer steps leaves other
+    errors. So everything that is counted in epochs grows by the ratio of the steps of an epoch.
+    """
+    train, memory = config.train, config.memory
+    ratio = Fraction(steps_of(whole, train), steps_of(samples, train))
+
+    def grown(epochs: int) -> int:
+        return ceil(epochs * ratio)
+
+    return config.model_copy(
+        update={
+            "train": train.model_copy(
+                update={"epochs": grown(epochs_of(train, whole)), "patience": grown(train.patience)}
+            ),
+            "memory": memory.model_copy(
+                update={
+                    "warmup_epochs": grown(memory.warmup_epochs),
+                    "revive_epochs": grown(memory.revive_epochs),
+                }
+            ),
+        }
+    )
 
 
 def learning_rate(settings: TrainConfig, epochs_done: float) -> float:
