@@ -28,7 +28,6 @@ BRIEF = {
         "place_px": PLACE_PX,
         "training_stride": 8,
         "crops_per_clip": 2,
-        "appearance": True,
     },
     "train": {"epochs": 1, "batch_size": 8},
     "memory": {"warmup_epochs": 1, "num_items": 12},
@@ -75,9 +74,9 @@ class TestScales:
         assert (appearance.scaled(scores, maxima, still).of_score * still).max() <= scores.max() * (1 + 1e-12)
 
     def test_calm_video_does_not_make_it_loud(self, appearance: Appearance) -> None:
-        calm, stirred = (appearance.scaled(np.ones(9), np.ones(9), np.full(9, high)) for high in (0.0, 6.0))
-        assert calm.of_score == pytest.approx(1 / 3)  # as high as motion at three times the usual variation
-        assert stirred.of_score == pytest.approx(1 / 6)
+        calm, stirred = (appearance.scaled(np.ones(9), np.ones(9), np.full(9, high)) for high in (0.0, 12.0))
+        assert calm.of_score == pytest.approx(1 / 6)  # as high as motion at six times the usual variation
+        assert stirred.of_score == pytest.approx(1 / 12)
 
 
 class TestScorer:

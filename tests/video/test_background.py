@@ -131,8 +131,35 @@ def test_a_fit_is_the_same_each_time(background: Background) -> None:
         assert torch.equal(tensor, background.tensors()[name])
 
 
-def test_video_that_is_too_short_has_no_background() -> None:
-    assert Background.fit([street(0.8)]) is None
+def test_short_video_has_a_background_that_looks_back_as_far_as_it_can(background: Background) -> None:
+    assert background.persistence_s == PERSISTENCE_S
+    short = Background.fit([street(3, seed) for seed in (1, 2, 3)])
+    assert short is not None
+    assert short.persistence_s == pytest.approx(1.5, abs=0.1)
+    late = slice(2 * RATE, None)
+    usual, with_thing = (maps(short, street(3, 4, **thing))[late].max() for thing in ({}, {"thing_s": 0}))
+    assert with_thing > 1.5 * usual
+    loaded = Background.load(short.tensors())
+    assert loaded is not None
+    assert loaded.persistence_s == short.persistence_s
+
+
+def test_a_model_of_before_looks_back_four_seconds(background: Background) -> None:
+    tensors = {name: tensor for name, tensor in background.tensors().items() if "persistence" not in name}
+    loaded = Background.load(tensors)
+    assert loaded is not None
+    assert loaded.persistence_s == PERSISTENCE_S
+
+
+@pytest.mark.parametrize("bad", [torch.tensor([0.0]), torch.tensor([float("nan")]), torch.ones(2)])
+def test_a_persistence_that_is_no_time_is_refused(background: Background, bad: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="persistence_s"):
+        Background.load({**background.tensors(), "background.persistence_s": bad})
+
+
+def test_single_frames_have_no_background() -> None:
+    assert Background.fit([street(0.1)]) is None
+    assert Background.fit([]) is None
 
 
 def test_a_frame_of_another_size_is_refused(background: Background) -> None:

@@ -13,6 +13,7 @@ so what differs from the prototypes counts as far as it does not move, noise asi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ REFERENCE_FRAMES = 64
 ROUNDS = 4  # of k-means
 MOST_UNREST = 2.0  # at most this much of what the whole frame shows is taken for noise or light
 NAMES = ("background.reference", "background.prototypes", "background.variance")
+PERSISTENCE = "background.persistence_s"
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,24 @@ class Background:
     """(K, H, W) float16 log contrast; the prototypes of each cell are independent of those of other cells."""
     variance: np.ndarray
     """(H, W) float32 mean squared distance of normal views from their nearest prototypes, and its mean over all px."""
+    persistence_s: float = PERSISTENCE_S
+    """How long a view looks back: what stands for more than half of it stands still."""
 
     @classmethod
     def fit(cls, videos: Sequence[Frames]) -> Background | None:
-        """The memory behind normal videos, or segments of them; None if none lasts for half of `PERSISTENCE_S`.
+        """The memory behind normal videos, or segments of them; None if each of them has fewer than a few frames.
+
+        A view looks back by `PERSISTENCE_S`, or by half of the longest video if that is less.
 
         Args:
             videos: frames at the size of the network; at most a few thousand of them are read, evenly spaced.
         """
+        longest_s = max((frames.keys[-1].time_s - frames.keys[0].time_s for frames in videos if len(frames)), default=0)
+        if longest_s <= 0:
+            return None
+        persistence_s = min(PERSISTENCE_S, longest_s / 2)
         reference = _reference(videos)
-        views = _views(videos, reference.astype(np.float32))
+        views = _views(videos, reference.astype(np.float32), persistence_s)
         if not len(views):
             return None
         size = views.shape[1:]
@@ -67,7 +77,7 @@ class Background:
         variance = np.square(_frames(residual, size)).mean(axis=0)
         # few views say little of one pixel, and where nobody walked in training somebody may
         variance = (uniform_filter(variance, 3) + variance.mean() + 1e-6).astype(np.float32)
-        return cls(reference, _frames(prototypes, size).astype(np.float16), variance)
+        return cls(reference, _frames(prototypes, size).astype(np.float16), variance, persistence_s)
 
     def errors(self, view: np.ndarray) -> np.ndarray:
         """(H, W) float32 squared distances from the nearest prototypes, in units of the variance."""
@@ -81,7 +91,8 @@ class Background:
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the memory, by their names in a model file."""
         arrays = self.reference, self.prototypes, self.variance
-        return {name: torch.from_numpy(array) for name, array in zip(NAMES, arrays, strict=True)}
+        found = {name: torch.from_numpy(array) for name, array in zip(NAMES, arrays, strict=True)}
+        return {**found, PERSISTENCE: torch.tensor([self.persistence_s], dtype=torch.float64)}
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Background | None:
@@ -89,14 +100,18 @@ class Background:
 
         Raises:
             KeyError: a part is missing.
-            ValueError: a part of another shape or type, or a variance that is not above 0.
+            ValueError: a part of another shape or type, or a variance or persistence that is not above 0.
         """
         if not any(name in tensors for name in NAMES):
             return None
-        found = cls(*(tensors[name].numpy() for name in NAMES))
+        arrays = [tensors[name].numpy() for name in NAMES]
+        persistence = tensors.get(PERSISTENCE, torch.tensor([PERSISTENCE_S]))  # not in models of before
+        if persistence.shape != (1,) or not 0 < float(persistence) < math.inf:
+            raise ValueError(f"{PERSISTENCE!r} is not one time above 0")
+        found = cls(*arrays, persistence_s=float(persistence))
         size = found.reference.shape
         shapes = (size, (len(found.prototypes), *size), size)
-        for name, array, shape in zip(NAMES, vars(found).values(), shapes, strict=True):
+        for name, array, shape in zip(NAMES, arrays, shapes, strict=True):
             if len(size) != 2 or array.shape != shape or array.dtype.kind != "f" or not array.size:
                 raise ValueError(f"{name!r} is of shape {array.shape} and type {array.dtype}")
         if not (found.variance > 0).all():
@@ -107,7 +122,7 @@ class Background:
 class StillScorer:
     """Gives each frame of a video a map of what stands still and should not, from the past alone.
 
-    The map changes `SAMPLES` times in `PERSISTENCE_S`; until half of that was seen of a video it is 0.
+    The map changes `SAMPLES` times in the persistence of the background; until half of that was seen of a video it is 0.
 
     Args:
         background: of the camera.
@@ -117,7 +132,7 @@ class StillScorer:
 
     def __init__(self, background: Background, place_px: int, watched: np.ndarray | None = None) -> None:
         self._background, self._place_px = background, place_px
-        self._view = StandingView(background.reference.astype(np.float32))
+        self._view = StandingView(background.reference.astype(np.float32), background.persistence_s)
         self._size = background.reference.shape
         self._video: str | None = None
         self._watched = np.ones(self._size, dtype=np.float32) if watched is None else watched.astype(np.float32)
@@ -187,17 +202,17 @@ def _reference(videos: Sequence[Frames]) -> np.ndarray:
     return median
 
 
-def _views(videos: Sequence[Frames], reference: np.ndarray) -> np.ndarray:
-    """(N, H, W) float32: what stands still in windows of `PERSISTENCE_S`, half of that or more apart."""
+def _views(videos: Sequence[Frames], reference: np.ndarray, persistence_s: float) -> np.ndarray:
+    """(N, H, W) float32: what stands still in windows of `persistence_s`, half of that or more apart."""
     seconds = sum(frames.keys[-1].time_s - frames.keys[0].time_s for frames in videos if len(frames))
-    hop_s = max(PERSISTENCE_S / 2, seconds / MOST_VIEWS)
-    view, found = StandingView(reference), []
+    hop_s = max(persistence_s / 2, seconds / MOST_VIEWS)
+    view, found = StandingView(reference, persistence_s), []
     for frames in videos:
         times = np.array([key.time_s for key in frames.keys])
         start_s = times[0] if len(times) else 0.0
-        while len(times) and start_s + PERSISTENCE_S / 2 <= times[-1]:
+        while len(times) and start_s + persistence_s / 2 <= times[-1]:
             view.reset()
-            step_s = PERSISTENCE_S / SAMPLES
+            step_s = persistence_s / SAMPLES
             wanted = np.searchsorted(times, start_s + step_s * np.arange(SAMPLES) - 1e-6)
             for number in np.unique(wanted[wanted < len(times)]):
                 view.push(frames.pixels[number], times[number])

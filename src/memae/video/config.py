@@ -86,8 +86,8 @@ class VideoConfig(KindSettings):
     place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
     appearance: bool = Field(
         False,
-        description="beside the network, a background memory for each place, which sees what stands still; it needs "
-        "held-out video",
+        description="beside the network, a background memory for each place of a fixed camera, which sees what stands "
+        "still; it needs held-out video",
     )
     worst_share: float = Field(
         0.0,
@@ -107,7 +107,7 @@ DEFAULT: Mapping[str, Mapping[str, Any]] = {
         "initialisation": "kmeans",
         "warmup_epochs": 8,
     },
-    "video": {"input": "differences", "score": "place"},
+    "video": {"input": "differences", "score": "place", "appearance": True},
 }
 TRAINING: Mapping[str, Mapping[str, Any]] = {
     "video": {

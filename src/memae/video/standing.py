@@ -4,8 +4,8 @@ Each sampled frame becomes its log contrast, so that light that is smooth over t
 
     f = log(x + c) - local mean of log(x + c)
 
-It is moved back onto the reference (phase correlation), and the median over the last `PERSISTENCE_S` seconds leaves
-out what only passes. Who walks towards the camera stays on the same pixels for longer, so the change within these
+It is moved back onto the reference (phase correlation), and the median over the last seconds, `PERSISTENCE_S` where
+normal video is long enough, leaves out what only passes. Who walks towards the camera stays on the same pixels for longer, so the change within these
 seconds is given too. All of it comes from the past alone, and memory is constant.
 """
 
@@ -53,10 +53,12 @@ class StandingView:
 
     Args:
         reference: (H, W) log contrast of the usual view, which frames are moved onto.
+        persistence_s: how far back the median goes.
     """
 
-    def __init__(self, reference: np.ndarray) -> None:
+    def __init__(self, reference: np.ndarray, persistence_s: float = PERSISTENCE_S) -> None:
         self._reference, self._still = reference, _Stabiliser(reference)
+        self._samples_per_s = SAMPLES / persistence_s
         self.reset()
 
     def reset(self) -> None:
@@ -65,7 +67,7 @@ class StandingView:
 
     def push(self, pixels: np.ndarray, time_s: float) -> bool:
         """Adds the next frame (H, W) uint8; whether it was sampled, so that `standing` may have changed."""
-        slot = int(time_s * SAMPLES / PERSISTENCE_S + 1e-6)
+        slot = int(time_s * self._samples_per_s + 1e-6)
         if self._samples and slot < self._samples[-1][0]:
             self.reset()  # a clock that was set back
         if self._samples and slot == self._samples[-1][0]:
@@ -76,7 +78,7 @@ class StandingView:
         return True
 
     def standing(self) -> Standing | None:
-        """What stands still; None until half of `PERSISTENCE_S` was seen."""
+        """What stands still; None until half of the persistence was seen."""
         slots = [slot for slot, _ in self._samples]
         if len(slots) < FEWEST or slots[-1] - slots[0] < SAMPLES // 2:
             return None
