@@ -1,4 +1,4 @@
-"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination."""
+"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | still."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from experiments.protocols.contaminated import PROBLEMS
 from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
+from experiments.still import PARTS, measure_still
 from experiments.summary import as_json, as_text, summarise
 from experiments.tune import tune
 from experiments.variants import VARIANTS
@@ -148,6 +149,15 @@ def contamination(
             for how in [training] if training else list(TRAININGS):
                 for fit, metrics in measure(name, how):
                     _say(f"{fit}: {metrics}")
+
+
+@app.command()
+def still(part: Annotated[str, typer.Option(help=f"{' or '.join(PARTS)}; left out, both of these.")] = "") -> None:
+    """Measure on made-up footage whether what stands still is found, and light and shaking are not."""
+    with _told():
+        for name in [part] if part else PARTS:
+            for found in measure_still(name):
+                _say(f"{name}, scene {found['scene']}: {found['core_seconds']} s")
 
 
 @app.command()

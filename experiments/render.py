@@ -16,6 +16,7 @@ from experiments.promise_tables import promise_tables
 from experiments.protocols.contaminated import PROBLEMS
 from experiments.records import RESULTS
 from experiments.speed import speed_tables
+from experiments.still import still_table
 from experiments.summary import DataTree, Summary, Tree, summarise
 from experiments.tables import Block, Column, Reported, Row, all_tables
 from experiments.tune import log_table
@@ -211,6 +212,7 @@ def _blocks(tree: Tree) -> dict[str, str]:
     blocks["video-stride"] = overview(tree, STRIDES, VIDEO_ROWS[:3])
     blocks |= {f"tune-{data}": log_table(data) for data in VARIANTS}
     blocks |= {f"contamination-{data}": contamination_table(data) for data in PROBLEMS}
+    blocks["still"] = still_table()
     for name, table in all_tables().items():
         for block in table.blocks:
             blocks[f"{name}-{block.data}"] = comparison(block, table.rows, tree[name])

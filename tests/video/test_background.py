@@ -137,7 +137,7 @@ def test_short_video_has_a_background_that_looks_back_as_far_as_it_can(backgroun
     assert short is not None
     assert short.persistence_s == pytest.approx(1.5, abs=0.1)
     late = slice(2 * RATE, None)
-    usual, with_thing = (maps(short, street(3, 4, **thing))[late].max() for thing in ({}, {"thing_s": 0}))
+    usual, with_thing = (maps(short, frames)[late].max() for frames in (street(3, 4), street(3, 4, thing_s=0)))
     assert with_thing > 1.5 * usual
     loaded = Background.load(short.tensors())
     assert loaded is not None

@@ -63,7 +63,9 @@ class Background:
         Args:
             videos: frames at the size of the network; at most a few thousand of them are read, evenly spaced.
         """
-        longest_s = max((frames.keys[-1].time_s - frames.keys[0].time_s for frames in videos if len(frames)), default=0)
+        longest_s = max(
+            (frames.keys[-1].time_s - frames.keys[0].time_s for frames in videos if len(frames)), default=0
+        )
         if longest_s <= 0:
             return None
         persistence_s = min(PERSISTENCE_S, longest_s / 2)
@@ -104,13 +106,13 @@ class Background:
         """
         if not any(name in tensors for name in NAMES):
             return None
-        arrays = [tensors[name].numpy() for name in NAMES]
+        arrays = reference, prototypes, variance = [tensors[name].numpy() for name in NAMES]
         persistence = tensors.get(PERSISTENCE, torch.tensor([PERSISTENCE_S]))  # not in models of before
         if persistence.shape != (1,) or not 0 < float(persistence) < math.inf:
             raise ValueError(f"{PERSISTENCE!r} is not one time above 0")
-        found = cls(*arrays, persistence_s=float(persistence))
-        size = found.reference.shape
-        shapes = (size, (len(found.prototypes), *size), size)
+        found = cls(reference, prototypes, variance, float(persistence))
+        size = reference.shape
+        shapes = (size, (len(prototypes), *size), size)
         for name, array, shape in zip(NAMES, arrays, shapes, strict=True):
             if len(size) != 2 or array.shape != shape or array.dtype.kind != "f" or not array.size:
                 raise ValueError(f"{name!r} is of shape {array.shape} and type {array.dtype}")
@@ -122,7 +124,7 @@ class Background:
 class StillScorer:
     """Gives each frame of a video a map of what stands still and should not, from the past alone.
 
-    The map changes `SAMPLES` times in the persistence of the background; until half of that was seen of a video it is 0.
+    The map changes `SAMPLES` times in the persistence of the background; until half of that was seen it is 0.
 
     Args:
         background: of the camera.

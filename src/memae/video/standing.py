@@ -5,8 +5,8 @@ Each sampled frame becomes its log contrast, so that light that is smooth over t
     f = log(x + c) - local mean of log(x + c)
 
 It is moved back onto the reference (phase correlation), and the median over the last seconds, `PERSISTENCE_S` where
-normal video is long enough, leaves out what only passes. Who walks towards the camera stays on the same pixels for longer, so the change within these
-seconds is given too. All of it comes from the past alone, and memory is constant.
+normal video is long enough, leaves out what only passes. Who walks towards the camera stays on the same pixels for
+longer, so the change within these seconds is given too. All of it comes from the past alone, and memory is constant.
 """
 
 from __future__ import annotations
