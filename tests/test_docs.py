@@ -177,9 +177,14 @@ def after_tables(out: str, folder: Path) -> None:
     assert out == "[('flood', 1.0), ('scan', 0.6666666666666666)]\n"
 
 
+def after_sklearn(out: str, folder: Path) -> None:
+    assert out == "[-1 -1]\n[1]\n"
+
+
 RUN = {
     "README.md": (flows, after_readme),
     "images.md": (parts, after_images),
+    "sklearn.md": (nothing, after_sklearn),
     "tables-data.md": (nothing, after_tables),
     "video.md": (camera, after_video),
 }
