@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from memae.config import upgraded, validated
+from memae.drift import LEAST_BLOCKS
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError, first_line
 from memae.files.atomic import atomic_directory, unwritten
 from memae.files.parts import recover
@@ -57,6 +58,8 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
         if artifact.threshold.groups is not None:
             tensors["calibration_groups"] = torch.from_numpy(artifact.threshold.groups)
+    if artifact.item_use is not None:
+        tensors["normal_item_use"] = torch.from_numpy(artifact.item_use)
     if artifact.reference is not None:
         tensors |= artifact.reference.tensors()
     try:
@@ -162,6 +165,7 @@ def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) ->
         uses,
         settings["facts"],
         modality.load_reference(tensors, config, preprocess.shape),
+        _item_use(tensors, len(uses)),
     )
 
 
@@ -196,6 +200,15 @@ def _threshold(decision: Any, tensors: Mapping[str, Tensor]) -> Threshold | None
     if groups is not None and len(np.unique(groups)) < 2:
         raise ValueError("'calibration_groups' holds a single group")
     return Threshold(rule.false_alarm_rate, scores, groups, rule.confidence)
+
+
+def _item_use(tensors: Mapping[str, Tensor], items: int) -> np.ndarray | None:
+    if "normal_item_use" not in tensors:  # before 0.2.0, and where the threshold comes from folds
+        return None
+    use: np.ndarray = tensors["normal_item_use"].numpy()
+    if use.ndim != 2 or len(use) < LEAST_BLOCKS or use.shape[1] != items or use.dtype != np.float32:
+        raise ValueError(f"'normal_item_use' is of shape {use.shape} and type {use.dtype}")
+    return use
 
 
 def _axis(tensors: Mapping[str, Tensor], name: str, dtype: type) -> np.ndarray:

@@ -25,6 +25,18 @@ class Reconstruction(NamedTuple):
     positions: tuple[int, ...] = ()
     """The map of positions that the queries of a sample form; () where each sample is one query."""
 
+    def item_shares(self, rows: Sequence[int] | slice) -> Tensor | None:
+        """(P, N) the share of each item in the reads of some samples, together 1; None for a plain autoencoder.
+
+        Of many positions about 64 are taken, which are spread over all.
+        """
+        return None if self.read is None else self.read.shares[rows, :: apart(self.read.queries)].mean(dim=1)
+
+
+def apart(queries: Tensor) -> int:
+    """Of queries (G, T, C) every how many-th to take for about 64 of a sample; odd, so as not to walk down a column."""
+    return queries.shape[1] // 64 | 1
+
 
 class Autoencoder(nn.Module):
     """x -> encoder -> memory -> decoder -> x^. With `memory=None` it is the plain autoencoder.

@@ -177,7 +177,8 @@ class TrainConfig(_Section):
         "them scores the other half first, and that share of the highest scores is left out of the training",
     )
     precision: Literal["float32", "bf16"] = Field(
-        "float32", description="of the layers; 'bf16' means float32 on a CPU without bfloat16 hardware"
+        "float32",
+        description="of the layers in training; 'bf16' means float32 on a CPU without bfloat16; see docs/video.md",
     )
 
 

@@ -180,11 +180,11 @@ class Detector:
         self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, progress: Progress | None = None
     ) -> Generator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
-        threshold, source = self.threshold, self.open(x, skip_bad=skip_bad)
-        parts = predict(self._fitted, source, Request(explained, skip_bad=skip_bad), progress)
-        with closing(parts):  # so that its stage ends before an error is said
+        threshold, source, watch = self.threshold, self.open(x, skip_bad=skip_bad), self._fitted.drift_watch()
+        request = Request(explained, skip_bad=skip_bad, watch=watch)
+        with closing(predict(self._fitted, source, request, progress)) as parts:  # ends its stage before an error
             for part in parts:
-                yield Verdicts.of(part, threshold)
+                yield Verdicts.of(part, threshold, watch.found if watch else None)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[Any]:
         """Every frame of videos in order, as a `memae.video.scoring.ScoredFrame` with its score and anomaly map.

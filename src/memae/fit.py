@@ -15,6 +15,7 @@ import torch
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
+from memae.drift import item_use
 from memae.engine import Engine, check_convertible, choose, scoring_form
 from memae.engine.forks import check_not_forked
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
@@ -211,7 +212,8 @@ class _Run:
         if not len(prepared.calibration):
             return artifact
         normal = self.modality.normal_scores(artifact, prepared.calibration, self.progress)
-        return self._with_threshold(artifact, [normal], prepared.calibration_groups)
+        found = self._with_threshold(artifact, [normal], prepared.calibration_groups)
+        return replace(found, item_use=item_use(len(normal.scores), normal.item_shares))
 
     def _with_threshold(
         self, artifact: Artifact, normal: Sequence[NormalScores], groups: np.ndarray | None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, Type
 import numpy as np
 
 from memae.deprecated import renamed_attribute
+from memae.drift import Drift
 from memae.errors import ArtifactError, DataError
 from memae.progress import Count
 
@@ -304,6 +305,8 @@ class Verdicts:
     """The bad samples, where the caller asked to skip them."""
     explanations: tuple[Explanation, ...] = ()
     """Of the samples that were to be explained, in their order."""
+    drift: Drift | None = None
+    """How all samples of the pass so far compare with the held-out normal ones; None while there are too few."""
 
     @classmethod
     def joined(cls, parts: Sequence[Verdicts]) -> Self:
@@ -316,15 +319,17 @@ class Verdicts:
             threshold=parts[0].threshold,
             skipped=tuple(bad for part in parts for bad in part.skipped),
             explanations=tuple(one for part in parts for one in part.explanations),
+            drift=parts[-1].drift,
         )
 
     @classmethod
-    def of(cls, found: Prediction, threshold: Any) -> Self:
+    def of(cls, found: Prediction, threshold: Any, drift: Drift | None = None) -> Self:
         """The decisions on predicted samples at a threshold."""
         p_values = threshold.p_values(found.scores)
         p_values[np.isnan(found.scores)] = np.nan
         flags = threshold.flags(found.scores)
-        return cls(found.keys, found.scores, p_values, flags, threshold.value, found.skipped, found.explanations)
+        about = found.skipped, found.explanations, drift
+        return cls(found.keys, found.scores, p_values, flags, threshold.value, *about)
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -19,6 +19,7 @@ from memae import Detector, modality
 from memae.autoencoder import Autoencoder
 from memae.cli import app
 from memae.config import KindSettings
+from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import SamplePredictor, Scorer, count_uses
 from memae.errors import DataError
@@ -99,6 +100,7 @@ class WindowPredictor(SamplePredictor[Any]):
 
 class NormalWindows(NamedTuple):
     scores: np.ndarray
+    item_shares: np.ndarray | None
 
 
 class SeriesModality(Modality):
@@ -137,7 +139,7 @@ class SeriesModality(Modality):
         return replace(artifact, uses=count_uses(self._scorer(artifact), training, lambda *_: None))
 
     def normal_scores(self, artifact: Artifact, calibration: Any, progress: Any) -> NormalWindows:
-        return NormalWindows(self._scorer(artifact).scores(calibration))
+        return NormalWindows(*self._scorer(artifact).scored(calibration, looked_at=looked_at(len(calibration))))
 
     def calibrate(self, artifact: Artifact, normal: Sequence[Any], groups: Any = None) -> Artifact:
         scores, rate = np.concatenate([part.scores for part in normal]), artifact.config.threshold.false_alarm_rate

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import av
@@ -16,6 +17,7 @@ from av.container.input import InputContainer
 from av.video.stream import VideoStream
 from PIL import Image, ImageFile
 
+from memae.drift import DriftWatch
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource
 from memae.progress import Count, Stage
@@ -53,6 +55,7 @@ class Scripted:
 
     preprocess = VideoPreprocess(clip_length=4, height=32, width=64, input="frames")
     threshold = Threshold(0.2, np.array([1.0, 1.5, 2.0, 2.5, 3.0]))
+    artifact = SimpleNamespace(drift_watch=lambda: DriftWatch(Scripted.threshold.calibration, 3.0))
 
     def __init__(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memae.autoencoder import Autoencoder, Reconstruction
+from memae.autoencoder import Autoencoder, Reconstruction, apart
 from memae.errors import ConfigError
 from memae.memory.base import MemoryRead
 
@@ -92,13 +92,22 @@ class OpenVinoRebuild:
 class _LateRead(Reconstruction):
     """Torch reads the memory when it is asked how: scores do not need it, and few samples are explained."""
 
-    find: Callable[[], MemoryRead]
+    memory: Any
+    queries: Tensor
 
     @cached_property
     def read(self) -> MemoryRead:
         """See `Reconstruction.read`."""
+        return self._read(slice(None))
+
+    def item_shares(self, rows: Sequence[int] | slice) -> Tensor:
+        """See `Reconstruction.item_shares`; reads for these samples alone."""
+        return self._read(rows, apart(self.queries)).shares.mean(dim=1)
+
+    def _read(self, rows: Sequence[int] | slice, step: int = 1) -> MemoryRead:
         with torch.inference_mode():
-            return self.find()
+            found: MemoryRead = self.memory.read(self.queries[rows, ::step])
+            return found
 
 
 class _Graph(nn.Module):
@@ -135,7 +144,7 @@ class _Converted:
         if self._memory is None:
             return Reconstruction(torch.from_numpy(rebuilt), None)
         found = _LateRead(torch.from_numpy(rebuilt), None, self._positions)
-        found.find = partial(self._memory.read, torch.from_numpy(queries[0]))
+        found.memory, found.queries = self._memory, torch.from_numpy(queries[0])
         return found
 
     def _infer(self, request: Any, samples: np.ndarray) -> list[np.ndarray]:

@@ -33,6 +33,7 @@ __all__ = ["Measured", "SamplePredictor", "Scorer", "count_uses", "items_used", 
 BATCH_BYTES = 8 << 20  # of encoded input per forward pass: large enough for the matrix units, small for memory
 WEIGHT_BYTES = 16 << 20  # of read weights per forward pass: larger blocks would be mapped anew for each
 CHUNK_SAMPLES = 65_536  # samples read, scored and given back at a time
+NONE = np.empty(0, dtype=int)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Measured(ABC):
     @abstractmethod
     def scores(self) -> np.ndarray:
         """(B,) float64, higher = more anomalous."""
+
+    def item_shares(self, rows: np.ndarray) -> np.ndarray | None:
+        """(P, N) float32 shares that samples of an index (P,) give to each item; None without a memory."""
+        shares = self.rebuilt.item_shares(rows.tolist())
+        return None if shares is None else shares.float().cpu().numpy()
 
 
 M = TypeVar("M", bound=Measured)
@@ -77,7 +83,13 @@ class Scorer(Generic[M]):
         return self._batches(self._rebuilder(x.shape), x, 0, len(x), self._at_once(x))
 
     def scores(self, x: Encoded, done: Done | None = None) -> np.ndarray:
-        """(S,) float64 scores of encoded samples (S, ...); `done` is told of each batch.
+        """(S,) float64 scores of encoded samples (S, ...); `done` is told of each batch."""
+        return self.scored(x, done)[0]
+
+    def scored(
+        self, x: Encoded, done: Done | None = None, looked_at: np.ndarray = NONE
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """`scores`, and (P, N) the shares that the samples of an ascending index (P,) give to each item.
 
         On a CPU each thread takes batches of its own: threads that share every step wait for each other longer than
         they work.
@@ -88,18 +100,26 @@ class Scorer(Generic[M]):
         if apart:  # the read weights of all threads take no more room than those of one would
             shared = at_once // threads if self.least_for_threads > 1 else at_once
             at_once = max(1, min(shared, -(-len(x) // threads)))
-        parts, rebuild = [], self._rebuilder(x.shape, threads if apart else 1)
+        parts, shares, rebuild = [], [], self._rebuilder(x.shape, threads if apart else 1)
         with one_thread() if on_cpu else nullcontext(), _workers(threads) if apart else nullcontext() as workers:
 
-            def scores_from(start: int) -> np.ndarray:
-                found = self._batches(rebuild, x, start, min(start + at_once, len(x)), at_once)
-                return np.concatenate([part.scores for part in found])
+            def scores_from(start: int) -> tuple[np.ndarray, list[np.ndarray]]:
+                found, seen = [], []
+                for part in self._batches(rebuild, x, start, min(start + at_once, len(x)), at_once):
+                    scores = part.scores
+                    first, end = np.searchsorted(looked_at, (start, start + len(scores)))
+                    if first < end and (some := part.item_shares(looked_at[first:end] - start)) is not None:
+                        seen.append(some)
+                    found.append(scores)
+                    start += len(scores)
+                return np.concatenate(found), seen
 
-            for scores in (workers.map if workers else map)(scores_from, range(0, len(x), at_once)):
+            for scores, seen in (workers.map if workers else map)(scores_from, range(0, len(x), at_once)):
                 parts.append(scores)
+                shares += seen
                 if done:
                     done(len(scores))
-        return np.concatenate(parts) if parts else np.empty(0)
+        return np.concatenate(parts) if parts else np.empty(0), np.concatenate(shares) if shares else None
 
     @torch.inference_mode()
     def _batches(self, rebuild: Rebuild, x: Encoded, start: int, stop: int, wanted: int) -> Iterator[M]:
@@ -164,8 +184,12 @@ class SamplePredictor(ABC, Generic[M]):
         for samples, encoded, bad in self._encoded(source):
             skipped = tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
             if self.request.explained == "none":
-                scores = self.scorer.scores(encoded, self.done)
+                watch = self.request.watch
+                looked_at = watch.places(len(samples)) if watch else NONE
+                scores, shares = self.scorer.scored(encoded, self.done, looked_at)
                 scores[list(bad)] = np.nan
+                if watch:
+                    watch.add(scores, looked_at, shares)
                 yield Prediction(samples.keys, scores, skipped)
             elif self.request.keys is None and not bad:
                 for part in self._explaining(samples, encoded):
@@ -222,6 +246,8 @@ class SamplePredictor(ABC, Generic[M]):
                 keys = samples.keys[start : start + len(scores)]
                 rows = self.request.wanted(keys, scores, self.artifact.threshold)
                 why = tuple(self._explanation(samples, encoded, start, measured, scores, row) for row in rows)
+                if self.request.watch:
+                    self.request.watch.look(scores, measured.item_shares)
             yield Prediction(keys, scores, explanations=why)
             start += len(scores)
 

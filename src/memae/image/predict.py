@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import BATCH_BYTES, SamplePredictor, Scorer, count_uses, items_used, p_value
 from memae.errors import DataError
@@ -44,6 +45,8 @@ class NormalImages:
     """(n,) of each image."""
     maxima: np.ndarray
     """(n,) of the anomaly map of each."""
+    item_shares: np.ndarray | None = None
+    """See `memae.modality.NormalScores`."""
 
 
 def normal_scores(artifact: Artifact, calibration: Any, progress: Progress | None) -> NormalImages:
@@ -82,33 +85,37 @@ def examine(artifact: Artifact, training: Encoded, progress: Progress | None) ->
     return replace(artifact, uses=uses, reference=ImageReference(np.empty(0), mean))
 
 
-def _scores(artifact: Artifact, x: Encoded, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
-    """(S,) scores of encoded images, and (S,) the maxima of their anomaly maps."""
+def _scores(
+    artifact: Artifact, x: Encoded, progress: Progress | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(S,) scores of encoded images, (S,) the maxima of their anomaly maps, and (P, N) item shares of some."""
     with stage(progress, "setting the threshold", "samples", len(x)) as done:
-        scores = scorer_of(artifact, "setting the threshold from", progress).scores(x, done)
+        scorer = scorer_of(artifact, "setting the threshold from", progress)
+        scores, shares = scorer.scored(x, done, looked_at(len(x)))
     if ImageConfig.of(artifact.config).pool == "max":
-        return scores, scores
+        return scores, scores, shares
     maxima = []
     with stage(progress, "setting the scale of maps", "samples", len(x)) as done:
         for part in scorer_of(artifact, "setting the scale of maps from", progress).batches(x):
             maxima.append(map_maximum(part.patches.cpu().numpy()))
             done(len(part.errors))
-    return scores, np.concatenate(maxima)
+    return scores, np.concatenate(maxima), shares
 
 
 def _tiled_scores(
     artifact: Artifact, images: OwnSizeImages, progress: Progress | None
-) -> tuple[np.ndarray, np.ndarray]:
-    settings = map_settings(artifact)
-    scorer, found = scorer_of(artifact, "setting the threshold from", progress), []
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    settings, wanted = map_settings(artifact), set(looked_at(len(images)).tolist())
+    scorer, found, shares = scorer_of(artifact, "setting the threshold from", progress), [], []
     with stage(progress, "setting the threshold", "images", len(images)) as done:
-        for pixels in images.images:
+        for place, pixels in enumerate(images.images):
             tiles = Tiles.of(pixels, artifact.preprocess, images.origin)
-            joined = JoinedMap.of(scorer, tiles, settings.patch_px)
+            joined = JoinedMap.of(scorer, tiles, settings.patch_px, looked_at=place in wanted)
+            shares += [] if joined.item_shares is None else [joined.item_shares]
             found.append((joined.score(settings.pool), joined.score("max")))
             done(1)
     scores, maxima = (np.array(values) for values in zip(*found, strict=True))
-    return scores, maxima
+    return scores, maxima, np.stack(shares) if shares else None
 
 
 def predict(
@@ -172,8 +179,13 @@ class _TilePredictor:
 
     def _scored(self, key: Key, pixels: np.ndarray, origin: str) -> tuple[float, tuple[Explanation, ...]]:
         tiles = Tiles.of(pixels, self._artifact.preprocess, f"{origin}: image {key}")
-        joined = JoinedMap.of(self._scorer, tiles, self._settings.patch_px)
+        watch = self._request.watch
+        looked_at = watch is not None and len(watch.places(1)) > 0
+        joined = JoinedMap.of(self._scorer, tiles, self._settings.patch_px, looked_at=looked_at)
         score = joined.score(self._settings.pool)
+        if watch:
+            shares = joined.item_shares
+            watch.look(np.array([score]), lambda rows: None if shares is None else shares[None][rows])
         wanted = self._request.wanted([key], np.array([score]), self._artifact.threshold)
         return score, (self._explanation(key, score, tiles, joined),) if wanted else ()
 

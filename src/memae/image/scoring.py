@@ -177,16 +177,21 @@ class JoinedMap:
     """The longer side of a tile."""
     patch_px: int = 1
     """Side of the patches of the anomaly map, px; they lie from the first px of the image on."""
+    item_shares: np.ndarray | None = None
+    """(N,) shares of the items in the reads of all tiles, if they were looked at."""
 
     @classmethod
-    def of(cls, scorer: Scorer[ErrorMap], tiles: Tiles, patch_px: int) -> JoinedMap:
-        """Joins the error maps of all tiles of one image."""
-        tiling = tiles.tiling
+    def of(cls, scorer: Scorer[ErrorMap], tiles: Tiles, patch_px: int, *, looked_at: bool = False) -> JoinedMap:
+        """Joins the error maps of all tiles of one image; `looked_at` asks for its item shares."""
+        tiling, shares = tiles.tiling, []
         joined, places = tiling.empty(), iter(tiling.places.tolist())
         for part in scorer.batches(tiles):
+            if looked_at and (found := part.item_shares(np.arange(len(part.errors)))) is not None:
+                shares.append(found)
             for errors, (row, column) in zip(part.maps, places, strict=False):
                 tiling.add(joined, row, column, errors)
-        return cls(tiling.trimmed(joined), max(tiles.shape[2:]), patch_px)
+        mean = np.concatenate(shares).mean(axis=0) if shares else None
+        return cls(tiling.trimmed(joined), max(tiles.shape[2:]), patch_px, mean)
 
     def score(self, pool: Pool | None) -> float:
         """The score of the image."""

@@ -170,6 +170,13 @@ class Modality(ABC):
 
     # a fitted model
 
+    def scores_in_order(self, artifact: Artifact) -> np.ndarray | None:
+        """(n,) held-out scores where neighbours may depend on each other, in their order; None: they do not."""
+        threshold = artifact.threshold
+        if threshold is None or threshold.groups is None:
+            return None
+        return threshold.calibration[np.argsort(threshold.groups, kind="stable")]
+
     def unreadable_format(self, version: int, config: Config, shape: tuple[int, ...]) -> str | None:
         """Why a model file of an older format cannot be read any more, such as "whose network was wider"."""
         return None

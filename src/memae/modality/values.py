@@ -11,6 +11,7 @@ from torch import Tensor
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
+from memae.drift import DriftWatch
 from memae.threshold import Threshold
 from memae.types import Encoded, Explained, Key, Skipped, Verdicts
 
@@ -51,6 +52,11 @@ class NormalScores(Protocol):
     @property
     def scores(self) -> np.ndarray:
         """(n,) float64, one for each sample."""
+        ...
+
+    @property
+    def item_shares(self) -> np.ndarray | None:
+        """(P, N) the shares that samples which are spread over all give to each item; None without a memory."""
         ...
 
 
@@ -124,6 +130,8 @@ class Artifact:
     """About the training: sizes, epochs, seconds, seed, health, versions."""
     reference: Any = None
     """The `Reference` of its kind of data, where that has one."""
+    item_use: np.ndarray | None = None
+    """(B, N) float32: mean shares of the items in the reads of blocks of held-out normal samples; see `memae.drift`."""
 
     @property
     def modality(self) -> Modality:
@@ -140,7 +148,15 @@ class Artifact:
             return self
         section = self.config.memory.model_copy(update={"num_items": len(self.uses) + added})
         config = self.config.model_copy(update={"memory": section})
-        return replace(self, config=config, uses=np.pad(self.uses, (0, added)))
+        use = None if self.item_use is None else np.pad(self.item_use, ((0, 0), (0, added)))
+        return replace(self, config=config, uses=np.pad(self.uses, (0, added)), item_use=use)
+
+    def drift_watch(self) -> DriftWatch | None:
+        """What is to follow one pass of scoring; None for a model without a threshold."""
+        if self.threshold is None:
+            return None
+        in_order = self.modality.scores_in_order(self)
+        return DriftWatch(self.threshold.calibration, self.threshold.value, in_order, self.item_use)
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,8 @@ class Request:
     """The score of what cannot be encoded is NaN; it is an error else."""
     action: str = "scoring"
     """What the pass is called in progress and in messages."""
+    watch: DriftWatch | None = None
+    """Is told of each part of a pass over all samples."""
 
     def wants(self, key: Key) -> bool:
         """Whether the sample of a key was asked for."""

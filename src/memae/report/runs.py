@@ -10,7 +10,7 @@ from typing import Any
 from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError
 from memae.modality import Summary, modalities
-from memae.progress import Progress
+from memae.progress import Progress, Warn, tell
 from memae.report.rows import write_verdicts
 from memae.report.writers import Writers
 from memae.types import Source
@@ -74,6 +74,8 @@ def score_to_files(
         total, flagged = write(writers.passed_on(parts))
     if writers.failed:
         raise writers.failed
+    if (drift := writers.drift) and drift.note:
+        tell(progress, Warn(drift.note))
     lines = [f"note: {note}" for note in getattr(source, "notes", ())]
     if writers.skipped:
         lines += detector.modality.skipped_lines(writers.skipped, writers.first_skipped)
@@ -89,6 +91,7 @@ def score_to_files(
         "anomalies": flagged,
         "skipped": writers.skipped,
         "threshold": value,
+        "drift": drift and drift.facts,
     }
     facts |= {name: str(path) for name, path in files.items() if path}
     return Summary(lines, facts | ({"drawn": writers.drawn} if maps else {}))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from memae.detector import Detector, Verdicts
+from memae.drift import Drift
 from memae.errors import WriteError
 from memae.files.atomic import no_room
 from memae.image.render import map_path, save_map
@@ -39,6 +40,8 @@ class Writers:
         """Maps."""
         self.skipped, self.first_skipped = 0, list[Skipped]()
         """How many samples the verdicts left out, and the first of them."""
+        self.drift: Drift | None = None
+        """Of the last verdicts."""
         self._source, self._lines, self._maps, self._only_anomalies = source, lines, maps, only_anomalies
         self._modality, self._threshold = detector.modality, detector.map_threshold if maps else 0.0
         self._stack = ExitStack()
@@ -61,6 +64,7 @@ class Writers:
         """The same verdicts; what they come with is written before the next part is asked for."""
         for part in parts:
             self.skipped += len(part.skipped)
+            self.drift = part.drift
             self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
             anomalies = {part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()}
             for found in part.explanations:

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
+from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, SamplePredictor, Scorer, count_uses
 from memae.losses import squared_error
@@ -57,6 +58,8 @@ class NormalRows:
 
     scores: np.ndarray
     """(n,) of each row."""
+    item_shares: np.ndarray | None
+    """See `memae.modality.NormalScores`."""
 
 
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
@@ -71,7 +74,8 @@ def examine(artifact: Artifact, training: Encoded, progress: Progress | None) ->
 def normal_scores(artifact: Artifact, calibration: Encoded, progress: Progress | None) -> NormalRows:
     """The scores of held-out normal rows."""
     with stage(progress, "setting the threshold", "samples", len(calibration)) as done:
-        return NormalRows(scorer_of(artifact, "setting the threshold from", progress).scores(calibration, done))
+        scorer = scorer_of(artifact, "setting the threshold from", progress)
+        return NormalRows(*scorer.scored(calibration, done, looked_at(len(calibration))))
 
 
 def calibrate(artifact: Artifact, normal: Sequence[NormalRows], groups: np.ndarray | None = None) -> Artifact:

@@ -27,7 +27,7 @@ from memae.modality import (
     WriteRows,
 )
 from memae.modality.interface import SHOWN_SKIPPED
-from memae.progress import Progress
+from memae.progress import Progress, Warn, tell
 from memae.types import Skipped, Source
 from memae.video.config import NETWORKS, NORMS, NUM_ITEMS, PATCH_PX, VideoConfig, check_sides, layers_of, preset
 from memae.video.evaluate import evaluate_videos
@@ -43,6 +43,7 @@ from memae.video.predict import (
     predict,
     region_level,
     scored_frames,
+    scores_in_order,
     training_scores,
 )
 from memae.video.prepare import prepare as prepare_clips
@@ -85,6 +86,7 @@ class VideoModality(Modality):
     normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
+    scores_in_order = staticmethod(scores_in_order)
     map_level = staticmethod(region_level)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
@@ -179,6 +181,7 @@ class VideoModality(Modality):
             "on_threshold": rule.on_threshold,
             "enter": rule.on_threshold,  # its old name, until 0.2.0
             "caveat": caveat,
+            "drift": found.drift and found.drift.facts,
         }
         count = f"{len(found.events)} event{'s' * (len(found.events) != 1)}"
         line = (
@@ -187,6 +190,8 @@ class VideoModality(Modality):
         )
         lines = ["; ".join([line, *(str(path) for path in files.values() if path)])]
         lines += [f"note: {caveat}"] if caveat else []
+        if found.drift and found.drift.note:
+            tell(progress, Warn(found.drift.note))
         lines += self.skipped_lines(len(found.skipped), found.skipped) if found.skipped else []
         return Summary(lines, figures | {name: str(path) for name, path in files.items() if path})
 

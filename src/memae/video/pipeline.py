@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from memae.drift import Drift
 from memae.errors import ConfigError, DataError
 from memae.files.atomic import check_writable
 from memae.modality import WriteRows
@@ -33,7 +34,7 @@ from memae.video.frames import FrameKey, FrameReader, Frames
 from memae.video.media import EventMedia, Overlays, Peak, Shot, write_events
 from memae.video.paths import VIDEO_SUFFIXES
 from memae.video.regions import Region, find_regions, watched_pixels
-from memae.video.scoring import CHUNK_FRAMES, ScoredFrame
+from memae.video.scoring import CHUNK_FRAMES, ScoredFrame, item_shares_of
 from memae.video.source import VideoSource
 
 __all__ = [
@@ -86,6 +87,8 @@ class ScoredVideos:
     events: list[Event]
     skipped: tuple[Skipped, ...]
     """Videos that could not be read, or not to their end; only a source that was asked to skip has them."""
+    drift: Drift | None = None
+    """How the frames compare with held-out normal ones; None where there are too few, or a mask hides places."""
 
 
 def score_videos(
@@ -119,6 +122,7 @@ def score_videos(
     """
     source, watched = videos_of(detector, x, mask)
     levels = MapLevels(detector.map_level(rule.on_threshold), detector.map_level(rule.ends_below))
+    watch = None if watched is not None else detector.artifact.drift_watch()
     with (
         stage(progress, "scoring", "frames", count(source)) as done,
         video_writers(source, rule, levels, outputs) as writers,
@@ -127,12 +131,14 @@ def score_videos(
         def rows() -> Iterator[tuple[FrameKey, float]]:
             for frame in detector.watch(writers.source, watched=watched):
                 writers.add(frame)
+                if watch:
+                    watch.look(np.array([frame.score]), partial(item_shares_of, [frame]))
                 done(1, frame.key)
                 yield frame.key, frame.score  # a frame itself holds its clip and its picture
 
         parts = _verdicts(detector.threshold, rows())
         total, flagged = (write if outputs.frames or outputs.rows_to_stdout else _counted)(parts)
-    return ScoredVideos(total, flagged, writers.events, source.skipped)
+    return ScoredVideos(total, flagged, writers.events, source.skipped, watch and watch.found)
 
 
 def videos_of(detector: Any, x: Any, mask: Path | None) -> tuple[VideoSource, np.ndarray | None]:

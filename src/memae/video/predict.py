@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
+from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, count_uses, p_value
 from memae.engine.scoring import Scorer as ClipScorer
@@ -29,7 +31,7 @@ from memae.video.dataset import Clips
 from memae.video.events import ScoreSeries
 from memae.video.frames import FrameKey, Frames
 from memae.video.pipeline import Scorer, score_frames
-from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame
+from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame, item_shares_of
 
 __all__ = [
     "VideoReference",
@@ -39,6 +41,7 @@ __all__ = [
     "predict",
     "region_level",
     "scored_frames",
+    "scores_in_order",
     "training_scores",
 ]
 
@@ -55,6 +58,8 @@ class VideoReference:
     """The appearance part, if the model has one."""
     still: np.ndarray = field(default_factory=lambda: np.empty(0))
     """(n,) the maximum of the appearance map of each of the frames, until the threshold is set; not stored."""
+    item_shares: np.ndarray | None = None
+    """See `memae.modality.NormalScores`; not stored here."""
 
     @property
     def scores(self) -> np.ndarray:
@@ -201,16 +206,19 @@ def _alone(segment: Frames) -> Frames:
 
 def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:
     """Scores segments of normal frames that no training saw by motion."""
-    scorer, series, maxima = _motion_scorer(artifact), [], []
+    scorer, series, maxima, shares = _motion_scorer(artifact), [], list[float](), []
+    wanted = set(looked_at(sum(map(len, segments))).tolist())
     for segment in segments:
         times, scores = [], []
         for frame in scorer.scored([segment]):
             times.append(frame.key.time_s)
             scores.append(frame.score)
+            if len(maxima) in wanted and (found := frame.item_shares()) is not None:
+                shares.append(found)
             maxima.append(float(frame.anomaly_map.max()))
             done(1)
         series.append(ScoreSeries(np.array(times), np.array(scores)))
-    return VideoReference(tuple(series), np.array(maxima))
+    return VideoReference(tuple(series), np.array(maxima), item_shares=np.stack(shares) if shares else None)
 
 
 def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> Scorer:
@@ -250,10 +258,17 @@ def predict(
         keys, scores = [frame.key for frame in part], np.array([frame.score for frame in part])
         rows = request.wanted(keys, scores, artifact.threshold)
         why = tuple(_explanation(artifact, part[row]) for row in rows)
+        if request.watch:
+            request.watch.look(scores, partial(item_shares_of, part))
         done(len(part), keys[-1])
         yield Prediction(keys, scores, explanations=why)
     if bad := getattr(source, "skipped", ()):
         yield Prediction([], np.empty(0), bad)
+
+
+def scores_in_order(artifact: Artifact) -> np.ndarray | None:
+    """See `memae.modality.Modality.scores_in_order`."""
+    return artifact.reference.scores if artifact.reference.series else None
 
 
 def region_level(artifact: Artifact, score: float) -> float:

@@ -34,7 +34,7 @@ from memae.video.config import VideoConfig
 from memae.video.frames import FrameKey, Frames, Picture
 from memae.video.preprocess import VideoPreprocess
 
-__all__ = ["ClipEvidence", "FrameScorer", "Part", "ScoredFrame", "patch_errors"]
+__all__ = ["ClipEvidence", "FrameScorer", "Part", "ScoredFrame", "item_shares_of", "patch_errors"]
 
 Part: TypeAlias = Literal["motion", "appearance"]
 
@@ -90,11 +90,32 @@ class ScoredFrame:
         weights = self.clip.weights
         if weights is None:
             return []
-        time, height, width, _ = weights.shape
-        at = self.index_in_clip * time // len(self.clip.x)
-        shares = weights[at, _part(box[1::2], height), _part(box[::2], width)].float().mean(dim=(0, 1)).cpu()
+        _, height, width, _ = weights.shape
+        shares = (
+            weights[self._place(weights), _part(box[1::2], height), _part(box[::2], width)]
+            .float()
+            .mean(dim=(0, 1))
+            .cpu()
+        )
         order = shares.argsort(descending=True)[: int((shares > 0).sum())].tolist()
         return [(item, float(shares[item])) for item in order]
+
+    def item_shares(self) -> np.ndarray | None:
+        """(N,) float32 the share of each item in the reads of the frame; None without a memory."""
+        weights = self.clip.weights
+        if weights is None:
+            return None
+        shares: np.ndarray = weights[self._place(weights)].float().mean(dim=(0, 1)).cpu().numpy()
+        return shares
+
+    def _place(self, weights: Tensor) -> int:
+        return self.index_in_clip * len(weights) // len(self.clip.x)
+
+
+def item_shares_of(frames: Sequence[ScoredFrame], rows: np.ndarray) -> np.ndarray | None:
+    """(P, N) the item shares of the frames of an index (P,); None without a memory."""
+    found = [shares for row in rows if (shares := frames[row].item_shares()) is not None]
+    return np.stack(found) if found else None
 
 
 def _part(ends: Sequence[float], size: int) -> slice:
