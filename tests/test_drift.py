@@ -1,6 +1,7 @@
 """Drift: silent on normal samples, also where neighbours depend on each other, and loud where they have changed."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def found(
 
 
 def warned(drift: Drift) -> bool:
+    assert json.loads(json.dumps(drift.facts)) == drift.facts
     assert (drift.note is not None) == (drift.scores_moved or drift.items_moved)
     return drift.note is not None
 

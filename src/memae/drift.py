@@ -204,8 +204,8 @@ class DriftWatch:
             self._flagged / self._scored,
             float(below[1]),
             bool((rare | often).any()),
-            None if distance is None else max(0.0, distance[0]),
-            distance is not None and distance[1] > USE_MARGIN,
+            None if distance is None else max(0.0, float(distance[0])),
+            bool(distance and distance[1] > USE_MARGIN),
         )
 
     def _below(self, scores: np.ndarray) -> np.ndarray:
