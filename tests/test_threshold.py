@@ -165,6 +165,7 @@ def test_too_few_groups_have_a_caveat_and_no_error() -> None:
     assert threshold.facts == {
         "value": threshold.value,
         "false_alarm_rate": 0.01,
+        "set_by_hand": False,
         "groups": 30,
         "caveat": threshold.caveat,
     }

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, NonNegativeInt
+from pydantic import BaseModel, NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
@@ -28,14 +28,15 @@ from memae.files.atomic import atomic_directory, unwritten
 from memae.files.parts import recover
 from memae.modality import Artifact, modalities, modality_of
 from memae.threshold import Threshold
+from memae.threshold_moves import Move, Rule
 
 __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
 
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
 # 5 no network `scene`, 6 no error relative to the mean training error, 7 had another `scene`, 8 no patches of maps,
-# 9 had the settings of all kinds of data in each file, 10 no groups of calibration scores; all but that `scene` still
-# load
-FORMAT = 11
+# 9 had the settings of all kinds of data in each file, 10 no groups of calibration scores, 11 no threshold that was set
+# by hand; all but that `scene` still load
+FORMAT = 12
 FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
@@ -69,7 +70,7 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
                 "format": FORMAT,
                 "config": artifact.config.model_dump(),
                 "preprocess": artifact.preprocess.model_dump(),
-                "threshold": artifact.threshold and _rule(artifact.threshold),
+                "threshold": artifact.threshold and Rule.of(artifact.threshold).model_dump(exclude_none=True),
                 "facts": artifact.facts,
                 "model_sha256": hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest(),
             }
@@ -183,23 +184,19 @@ class _Facts(BaseModel, extra="allow", strict=True):
     seconds: float
     kept_epoch: int
     parameters: NonNegativeInt
-
-
-class _Decision(BaseModel, extra="forbid", strict=True):
-    false_alarm_rate: float = Field(gt=0, lt=1)
-    confidence: float | None = Field(None, gt=0, lt=1)
+    threshold_moves: list[Move] = []
 
 
 def _threshold(decision: Any, tensors: Mapping[str, Tensor]) -> Threshold | None:
     if decision is None:
         return None
-    rule, scores = _Decision.model_validate(decision), _axis(tensors, "calibration", np.float64)
+    rule, scores = Rule.model_validate(decision), _axis(tensors, "calibration", np.float64)
     groups = _axis(tensors, "calibration_groups", np.int64) if "calibration_groups" in tensors else None
     if not len(scores) or (np.diff(scores) < 0).any() or (groups is not None and len(groups) != len(scores)):
         raise ValueError("'calibration' holds no scores in order")
     if groups is not None and len(np.unique(groups)) < 2:
         raise ValueError("'calibration_groups' holds a single group")
-    return Threshold(rule.false_alarm_rate, scores, groups, rule.confidence)
+    return Threshold(rule.false_alarm_rate, scores, groups, rule.confidence, rule.at)
 
 
 def _item_use(tensors: Mapping[str, Tensor], items: int) -> np.ndarray | None:
@@ -286,12 +283,6 @@ def _refuse_pickles(path: Path) -> None:
                 f"{file}: may hold a pickle, which can run code when it is loaded; memae opens safetensors only. "
                 "Remove the file if you trust the rest, or get the model from its source again"
             )
-
-
-def _rule(threshold: Threshold) -> dict[str, float]:
-    """How the threshold follows from its scores; a model of an older format has no confidence."""
-    rule = {"false_alarm_rate": threshold.false_alarm_rate}
-    return rule if threshold.confidence is None else {**rule, "confidence": threshold.confidence}
 
 
 def _digest(settings: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ from memae.modality import (
 from memae.predict import predict
 from memae.progress import Progress
 from memae.threshold import Threshold
+from memae.threshold_moves import move_threshold, threshold_of, undo_move
 from memae.training.history import History
 from memae.training.loop import Device
 from memae.training.phases import forget_training
@@ -187,9 +188,7 @@ class Detector:
                 yield Verdicts.of(part, threshold, watch.found if watch else None)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[Any]:
-        """Every frame of videos in order, as a `memae.video.scoring.ScoredFrame` with its score and anomaly map.
-
-        Memory does not grow with the length of a video.
+        """Every frame of videos in order, as a `memae.video.scoring.ScoredFrame`; memory use does not grow.
 
         Args:
             x: videos, or a source of them.
@@ -249,8 +248,7 @@ class Detector:
         unknown, source = set(keys or ()), self.open(x, skip_bad=skip_bad)
         wanted = None if keys is None else frozenset(keys)
         request = Request("all", wanted, skip_bad=skip_bad, action="explaining")
-        parts = predict(self._fitted, source, request, progress)
-        with closing(parts):
+        with closing(predict(self._fitted, source, request, progress)) as parts:
             for part in parts:
                 for explanation in part.explanations:
                     unknown.discard(explanation.key)
@@ -355,22 +353,24 @@ class Detector:
         Raises:
             MemaeError: it was trained with threshold.calibration_share = 0 and has none.
         """
-        threshold = self._fitted.threshold
-        if threshold is None:
-            raise MemaeError(
-                "this model has no threshold, as it was trained with threshold.calibration_share = 0; use score, "
-                "or train it with a share above 0"
-            )
-        return threshold
+        return threshold_of(self._fitted)
+
+    def move_threshold(self, *, false_alarm_rate: float | None = None, at: float | None = None) -> Threshold:
+        """Moves the threshold to another rate or score, and logs it; see `memae.threshold_moves.move_threshold`."""
+        self._artifact = move_threshold(self._fitted, false_alarm_rate=false_alarm_rate, at=at)
+        return self.threshold
+
+    def undo_threshold(self) -> Threshold:
+        """Takes the last move of the threshold back; see `memae.threshold_moves.undo_move`."""
+        self._artifact = undo_move(self._fitted)
+        return self.threshold
 
     @property
     def map_threshold(self) -> float:
         """The value of an anomaly map (`Explanation.anomaly_map`) above which a place of an image is anomalous.
 
         It is the (1 - false-alarm rate) quantile of the maximum over held-out normal images. Maps are drawn by it.
-
-        Raises:
-            MemaeError: not a model of images, or as `threshold`.
+        Raises a MemaeError for other models, and as `threshold`.
         """
         self.threshold  # noqa: B018  raises without one
         return self._fitted.modality.map_threshold(self._fitted)

@@ -28,7 +28,7 @@ assumes more: see `memae.random_effects`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -66,6 +66,8 @@ class Threshold:
     """(n,) int64: the number of the group of each of these scores; None: each is its own."""
     confidence: float | None = None
     """Probability that the rate is held, over the draw of the calibration scores; None: it is held on average."""
+    at: float | None = None
+    """The threshold where somebody set it by hand; the rate is then what the calibration scores say of it."""
 
     @classmethod
     def fit(
@@ -113,9 +115,35 @@ class Threshold:
             scores, groups = scores[order], None if groups is None else groups[order]
         return cls.fit(scores, settings.false_alarm_rate, groups, settings.confidence or None)
 
+    def moved(self, *, false_alarm_rate: float | None = None, at: float | None = None) -> Threshold:
+        """The threshold of the same calibration scores for another rate, or at a score that is set by hand.
+
+        Args:
+            false_alarm_rate: wanted share of normal samples flagged.
+            at: scores above this are anomalies; `false_alarm_rate` becomes the p-value of the next larger score.
+
+        Raises:
+            ConfigError: both or none of the two; a rate that the scores cannot promise; `at` is not finite.
+        """
+        if (false_alarm_rate is None) == (at is None):
+            raise ConfigError("a threshold moves to a false-alarm rate or to a score; give one of the two")
+        if at is not None:
+            if not math.isfinite(at):
+                raise ConfigError(f"a threshold of {at} flags nothing or everything; give a finite score")
+            rate = float(self.p_values(np.nextafter([at], math.inf))[0])
+            return replace(self, false_alarm_rate=rate, at=float(at))
+        assert false_alarm_rate is not None
+        if not 0 < false_alarm_rate < 1:
+            raise ConfigError(f"a false-alarm rate of {false_alarm_rate:g} is no share; give one between 0 and 1")
+        if self.groups is None:
+            reachable_rate(len(self.calibration), false_alarm_rate, self.confidence)
+        return replace(self, false_alarm_rate=false_alarm_rate, at=None)
+
     @cached_property
     def value(self) -> float:
         """Scores above this are anomalies."""
+        if self.at is not None:
+            return self.at
         if self._effects:
             return self._effects.value(self.level)
         calibration = self.calibration
@@ -140,7 +168,7 @@ class Threshold:
     @property
     def caveat(self) -> str | None:
         """What to expect where there are too few groups for a promise without assumptions; None where it holds."""
-        if not self._effects:
+        if not self._effects or self.at is not None:
             return None
         rate, needed = self.false_alarm_rate, needed_samples(self.false_alarm_rate)
         return (
@@ -156,10 +184,11 @@ class Threshold:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For a machine: value, rate, number of groups where there are such, and caveat."""
+        """For a machine: value, rate, whether it was set by hand, number of groups where there are such, and caveat."""
         return {
             "value": self.value,
             "false_alarm_rate": self.false_alarm_rate,
+            "set_by_hand": self.at is not None,
             "groups": None if self.groups is None else self.group_count,
             "caveat": self.caveat,
         }

@@ -107,6 +107,7 @@ def test_json_holds_it_all(memae: Callable[..., Done], model: Callable[..., Path
     assert found["threshold"] == {
         "value": detector.threshold.value,
         "false_alarm_rate": detector.threshold.false_alarm_rate,
+        "set_by_hand": False,
         "groups": None,
         "caveat": None,
     }

@@ -103,8 +103,9 @@ def _print(detector: Any, items: Any) -> None:
         rate = threshold["false_alarm_rate"]
         each = f" a {unit}" * (unit != "sample")
         of = f", from {threshold['groups']:,} groups" if threshold["groups"] else ""
+        how = "set by hand, for" if threshold["set_by_hand"] else "for"
         about.add_row(
-            "threshold", f"score {threshold['value']:.6g} for a false-alarm rate of {rate:.3g}{each}{of}"
+            "threshold", f"score {threshold['value']:.6g} {how} a false-alarm rate of {rate:.3g}{each}{of}"
         )
         if threshold["caveat"]:
             about.add_row("note", threshold["caveat"])

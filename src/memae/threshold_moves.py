@@ -1,0 +1,98 @@
+"""Moves the threshold of a finished model, and back. The log of all moves travels in the facts of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, Field, FiniteFloat
+
+from memae.errors import ConfigError, MemaeError
+from memae.modality import Artifact
+from memae.threshold import Threshold
+
+__all__ = ["LOG", "Move", "Rule", "move_threshold", "threshold_of", "undo_move"]
+
+LOG = "threshold_moves"
+"""The name of the log in the facts of a model: `Move`s, the first one first."""
+
+
+class Rule(BaseModel, extra="forbid", strict=True):
+    """How a threshold follows from the calibration scores."""
+
+    false_alarm_rate: float = Field(gt=0, lt=1)
+    confidence: float | None = Field(None, gt=0, lt=1)
+    at: FiniteFloat | None = None
+
+    @classmethod
+    def of(cls, threshold: Threshold) -> Rule:
+        """That of a threshold."""
+        return cls(false_alarm_rate=threshold.false_alarm_rate, confidence=threshold.confidence, at=threshold.at)
+
+
+class Move(BaseModel, extra="forbid", strict=True):
+    """One move of a threshold."""
+
+    when: str
+    before: Rule
+    after: Rule
+    undone: str | None = None
+    """When it was taken back."""
+
+
+def move_threshold(
+    artifact: Artifact, *, false_alarm_rate: float | None = None, at: float | None = None
+) -> Artifact:
+    """The artifact with `Threshold.moved`, and with one more line in its log.
+
+    Raises:
+        ConfigError: as `Threshold.moved`.
+        MemaeError: a model without a threshold.
+    """
+    before = threshold_of(artifact)
+    after = before.moved(false_alarm_rate=false_alarm_rate, at=at)
+    return _with(
+        artifact, after, [*_log(artifact), Move(when=_now(), before=Rule.of(before), after=Rule.of(after))]
+    )
+
+
+def undo_move(artifact: Artifact) -> Artifact:
+    """The artifact as it was before the last move that is not undone yet; the log keeps both.
+
+    Raises:
+        ConfigError: there is no such move.
+        MemaeError: a model without a threshold.
+    """
+    threshold, log = threshold_of(artifact), _log(artifact)
+    last = next((number for number in reversed(range(len(log))) if log[number].undone is None), None)
+    if last is None:
+        raise ConfigError("the threshold is where the training left it, so there is no move to undo")
+    log[last] = log[last].model_copy(update={"undone": _now()})
+    return _with(artifact, replace(threshold, **log[last].before.model_dump()), log)
+
+
+def threshold_of(artifact: Artifact) -> Threshold:
+    """The threshold of a model.
+
+    Raises:
+        MemaeError: it was trained with threshold.calibration_share = 0 and has none.
+    """
+    if artifact.threshold is None:
+        raise MemaeError(
+            "this model has no threshold, as it was trained with threshold.calibration_share = 0; use score, or train "
+            "it with a share above 0"
+        )
+    return artifact.threshold
+
+
+def _log(artifact: Artifact) -> list[Move]:
+    return [Move.model_validate(move) for move in artifact.facts.get(LOG, ())]
+
+
+def _with(artifact: Artifact, threshold: Threshold, log: list[Move]) -> Artifact:
+    facts = {**artifact.facts, LOG: [move.model_dump() for move in log]}
+    return replace(artifact, threshold=threshold, facts=facts)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,53 @@
+"""The verb threshold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memae import Detector
+from tests.cli.conftest import Done
+
+Memae = Callable[..., Done]
+
+
+def test_it_shows_moves_and_undoes(memae: Memae, model: Callable[..., Path]) -> None:
+    path = model("table")
+    first = Detector.load(path, device="cpu").threshold
+    shown = memae("threshold", "model")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.startswith(
+        f"threshold: score {first.value:.6g}\nfalse-alarm rate: {first.false_alarm_rate:.3g}"
+    )
+    moved = memae("threshold", "model", "--false-alarm-rate", "0.2")
+    second = Detector.load(path, device="cpu").threshold
+    assert second.value < first.value
+    assert f"threshold: score {second.value:.6g}, was {first.value:.6g}\nfalse-alarm rate: 0.2 with" in moved.out
+    by_hand = memae("threshold", "model", "--at", "1e9")
+    assert "set by hand: expect at most 0.0" in by_hand.out
+    assert f"; 0 of {len(first.calibration):,} held-out samples are" in by_hand.out
+    for value in (second.value, first.value):
+        facts = json.loads(memae("threshold", "model", "--undo", "--json").out)
+        assert facts["value"] == value
+    assert len(facts["moves"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--at", "1", "--undo"), "give one"),
+        (("--false-alarm-rate", "0.00001"), "takes at least 99,999 held-out normal samples"),
+        (("--undo",), "no move to undo"),
+    ],
+)
+def test_a_move_that_cannot_be_leaves_the_model_alone(
+    memae: Memae, model: Callable[..., Path], words: tuple[str, ...], message: str
+) -> None:
+    before = (model("table") / "config.json").read_bytes()
+    done = memae("threshold", "model", *words)
+    assert done.code == 1
+    assert message in done.err
+    assert (Path("model") / "config.json").read_bytes() == before
