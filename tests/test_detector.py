@@ -36,7 +36,7 @@ def fitted(
 
 
 def test_without_a_preset_the_data_chooses(of_images: Detector, of_rows: Detector) -> None:
-    assert of_images.config.network == "scene"
+    assert of_images.config.network == "small"
     assert of_rows.config.network == "wide"
 
 

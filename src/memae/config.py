@@ -147,8 +147,9 @@ class TrainConfig(_Section):
     epochs: int | None = Field(
         100,
         ge=0,
-        description="0: the untrained network; unset: 10, or more if that is less than 500 steps",
+        description="0: the untrained network; unset: `least_epochs`, or more if that is less than 500 steps",
     )
+    least_epochs: int = Field(10, ge=1, description="where `epochs` is unset")
     batch_size: int | None = Field(
         None,
         ge=1,

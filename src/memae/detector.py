@@ -131,7 +131,7 @@ class Detector:
         source = source.without(drop) if drop else source
         self._artifact, self.history = fit_artifact(
             source,
-            self._settings.config(source.modality),
+            self._settings.config(source.modality, source),
             self.seed,
             FitOptions(dropped=drop, categorical=categorical, stream=stream, group=group),
             device=self.device,

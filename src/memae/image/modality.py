@@ -76,6 +76,13 @@ class ImageModality(Modality):
         source = _open_files(x if isinstance(x, list) else [x], preprocess)
         return source.skipping() if skip_bad else source
 
+    def default_preset(self, source: Any, config: Config) -> str:
+        """`small` where the network sees at most 64 px of a side, and `image` else."""
+        settings = ImageConfig.of(config)
+        if isinstance(source, ImageSource):
+            source = source.sized(settings.size_px)
+        return "image" if settings.tile_px or max(source.size) > SMALL_PX else "small"
+
     def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
         """The config with the settings of scoring that the preset left open, for images of shape (C, H, W)."""
         settings, large = ImageConfig.of(config), not _is_small(config, shape)

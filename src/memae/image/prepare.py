@@ -19,8 +19,9 @@ from torch import Tensor
 from memae.config import Config
 from memae.errors import DataError
 from memae.image.arrays import Images
-from memae.image.config import ImageConfig, ImageScale
+from memae.image.config import ImageConfig
 from memae.image.dataset import MEMORY_BYTES, StoredImages, collect, store
+from memae.image.decisions import fitted
 from memae.image.extent import Extent
 from memae.image.near_duplicates import near_duplicate_note
 from memae.image.preprocess import ImagePreprocess
@@ -63,9 +64,10 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
 
     def prepared(found: Splits, progress: Progress | None) -> Prepared:
         if settings.tile_px:
+            smooth_px = settings.smooth_px or 0.0
             preprocess, encoded = _tiles(images, found.whole, settings, seed)
         else:
-            preprocess, encoded = _whole_images(images, found.whole, settings.scale, on_disk, progress)
+            preprocess, smooth_px, encoded = _whole_images(images, found.whole, settings, on_disk, progress)
         training, validation, calibration = encoded
         if isinstance(source, ImageSource):
             seen = preprocess.height, preprocess.width
@@ -73,6 +75,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             preprocess = preprocess.model_copy(update={"extent": extent})
         return Prepared(
             preprocess=preprocess,
+            decided={"scale": preprocess.scale, "smooth_px": smooth_px},
             training=training,
             whole=training,
             validation=validation,
@@ -119,21 +122,25 @@ _Parts: TypeAlias = tuple[Encoded, Encoded | None, Any]
 
 
 def _whole_images(
-    images: Images, parts: Split, scale: ImageScale, on_disk: bool, progress: Progress | None
-) -> tuple[ImagePreprocess, _Parts]:
+    images: Images, parts: Split, settings: ImageConfig, on_disk: bool, progress: Progress | None
+) -> tuple[ImagePreprocess, float, _Parts]:
     with stage(progress, "fitting scales", "images", len(parts.train)) as done:
-        preprocess = ImagePreprocess.fit(images, scale, parts.train.numpy())
+        preprocess, smooth_px = fitted(images, settings.scale, settings.smooth_px, parts.train.numpy())
         done(len(parts.train))
     if on_disk:
         train, validation, calibration = (StoredImages(images, rows, preprocess) for rows in parts)
-        return preprocess, (train, validation if len(validation) else None, calibration)
+        return preprocess, smooth_px, (train, validation if len(validation) else None, calibration)
     with stage(progress, "encoding", "images", len(images)) as done:
         x = preprocess.encode(images)
         done(len(images))
-    return preprocess, (
-        x[parts.train],
-        x[parts.validation] if len(parts.validation) else None,
-        x[parts.calibration],
+    return (
+        preprocess,
+        smooth_px,
+        (
+            x[parts.train],
+            x[parts.validation] if len(parts.validation) else None,
+            x[parts.calibration],
+        ),
     )
 
 
@@ -154,7 +161,7 @@ def _tiles(
         len(images.images[0]),
         settings.tile_px,
         settings.overlap_px,
-        settings.scale,
+        settings.scale or "unit",
         images.origin,
         deep=images.images[0].dtype != np.uint8,
     )

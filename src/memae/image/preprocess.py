@@ -32,7 +32,8 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     """Pixels (S, C, H, W) to x = (pixels - low) / (high - low), then scaled image by image.
 
     scale "unit" divides each image by its root mean square, "centred" subtracts its mean first: brightness and
-    contrast then carry no meaning, and a faint anomaly weighs as much as a bright one.
+    contrast then carry no meaning, and a faint anomaly weighs as much as a bright one. "shared" divides all images by
+    the root mean square of the training images, so brightness keeps its meaning.
     """
 
     kind: Literal["image"] = "image"
@@ -42,7 +43,10 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     low: float
     high: float
     scale: ImageScale
-    floor: float = Field(ge=0, description="least divisor of one image, so that a blank one stays finite")
+    floor: float = Field(
+        ge=0,
+        description="least divisor of one image, so that a blank one stays finite; with the scale 'shared' that of all",
+    )
     overlap: int | None = Field(
         None,
         ge=0,
@@ -104,7 +108,7 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         bare = cls(channels=channels, height=height, width=width, low=low, high=high, scale=scale, floor=0.0)
         some = _pieces(pixels, rows[:: max(1, len(rows) // 10_000)])
         sizes = torch.cat([_size(bare._shifted(_tensor(part), torch.empty(part.shape))) for part in some])
-        return bare.model_copy(update={"floor": _floor(float(sizes.median()) / (high - low))})
+        return bare.model_copy(update={"floor": _floor(sizes.double().numpy() / (high - low), scale)})
 
     @classmethod
     def fit_tiles(
@@ -139,7 +143,7 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         bare = cls(
             channels=channels, height=tile, width=tile, low=low, high=high, scale=scale, floor=0.0, overlap=overlap
         )
-        return bare.model_copy(update={"floor": _floor(float(np.median(bare._spreads(levels))))})
+        return bare.model_copy(update={"floor": _floor(bare._spreads(levels), scale)})
 
     def checked_levels(self, pixels: np.ndarray, origin: str) -> np.ndarray:
         """(4,) the levels of an image (C, H, W) at its own size, before it is cut into tiles.
@@ -166,8 +170,13 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         """(S,) the level that the network sees as 0, and (S,) how far above it the one is that it sees as 1, of whole
         images by their levels (S, 4)."""
         low = levels[:, 2] if self.scale == "centred" else np.full(len(levels), self.low)
-        spread = np.ones(len(levels)) if self.scale == "none" else np.maximum(self._spreads(levels), self.floor)
-        return low, (self.high - self.low) * spread
+        return low, (self.high - self.low) * self._divisors(levels)
+
+    def _divisors(self, levels: np.ndarray) -> np.ndarray:
+        """(S,) what whole images are divided by, as a share of the range, from their levels (S, 4)."""
+        if self.scale in ("none", "shared"):
+            return np.full(len(levels), 1.0 if self.scale == "none" else self.floor)
+        return np.maximum(self._spreads(levels), self.floor)
 
     def _spreads(self, levels: np.ndarray) -> np.ndarray:
         """(S,) the value of `_size` for whole images, as a share of the range, from their levels (S, 4)."""
@@ -211,7 +220,10 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     def _scaled(self, pixels: Tensor, out: Tensor) -> Tensor:
         """Writes pixels (B, C, H, W) to `out` as the network sees them."""
         x, span = self._shifted(pixels, out), self.high - self.low
-        x /= span if self.scale == "none" else _size(x).clamp_min_(self.floor * span)
+        if self.scale in ("none", "shared"):
+            x /= span if self.scale == "none" else self.floor * span
+        else:
+            x /= _size(x).clamp_min_(self.floor * span)
         return x
 
     def _shifted(self, pixels: Tensor, out: Tensor) -> Tensor:
@@ -261,9 +273,9 @@ def _tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.require(pixels, requirements="W"))  # torch warns about what cannot be written to
 
 
-def _floor(median: float) -> float:
-    """The least divisor of an image: a twentieth of the median divisor, and at least 0.001."""
-    return max(1e-3, 0.05 * median)
+def _floor(sizes: np.ndarray, scale: ImageScale) -> float:
+    """The least divisor of an image: a twentieth of the median size, or, "shared", their root mean square."""
+    return max(1e-3, float(np.sqrt((sizes**2).mean()) if scale == "shared" else 0.05 * np.median(sizes)))
 
 
 def _constant(origin: str, level: float) -> str:

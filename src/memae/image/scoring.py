@@ -151,7 +151,7 @@ def map_settings(artifact: Artifact) -> MapSettings:
     """How a fitted model scores images."""
     settings, reference = ImageConfig.of(artifact.config), artifact.reference
     training_error = reference.training_error if reference else None
-    return MapSettings(settings.smooth_px, settings.pool, settings.patch_px or 1, training_error)
+    return MapSettings(settings.smooth_px or 0.0, settings.pool, settings.patch_px or 1, training_error)
 
 
 def map_threshold(artifact: Artifact) -> float:

@@ -80,7 +80,7 @@ class ImageSource:
 
     def sized(self, longest: int | None) -> ImageSource:
         """The same images with another longest side (px); None leaves them as they are up to 256 px."""
-        return self._like(_longest=longest)
+        return self if longest == self._longest else self._like(_longest=longest)
 
     def own_size(self) -> ImageSource:
         """The same images, each at its own size and in a chunk of its own."""
@@ -93,6 +93,11 @@ class ImageSource:
     def skipping(self) -> ImageSource:
         """The same images; unreadable ones are black and named in the chunks, and raise no error."""
         return self._like(_skip=True)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) px that all images get."""
+        return self._plan.size
 
     @property
     def bytes(self) -> int:

@@ -110,6 +110,18 @@ class Modality(ABC):
     def preset(self, network: str, variant: str) -> Mapping[str, Any]:
         """The nested settings of one of its networks in a variant: "default", "paper" or "released"."""
 
+    def default_preset(self, source: Any, config: Config) -> str:
+        """The preset for a source where the user named neither a preset nor a network.
+
+        Args:
+            source: as `open` gave it.
+            config: what the user asked for, laid over the preset of the name of this kind.
+
+        Raises:
+            DataError: the source cannot be read.
+        """
+        return self.name
+
     def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
         """The config with what the preset left open to the shape of an encoded sample."""
         return config

@@ -9,7 +9,8 @@ from typing import Any
 from memae.config import Config, current_names, override, read_toml
 from memae.errors import ConfigError
 from memae.modality.interface import Modality
-from memae.modality.registry import current_preset, modalities, preset_config
+from memae.modality.registry import current_preset, modalities, modality_named, preset_config
+from memae.types import Source
 
 __all__ = ["ChosenSettings"]
 
@@ -32,16 +33,25 @@ class ChosenSettings:
         self._changes = current_names(found, warn=True)
         self._check()
 
-    def config(self, kind: str) -> Config:
+    def config(self, kind: str, source: Source | None = None) -> Config:
         """All settings for a kind of data.
+
+        Args:
+            kind: its name.
+            source: the samples, which choose the preset where neither it nor a network was named.
 
         Raises:
             ConfigError: they do not suit it.
+            DataError: the source cannot be read.
         """
         named = self._changes.get("network")
         if isinstance(named, str):
             preset_config(named, kind)  # the changes may name a network for another kind of data
-        return override(preset_config(self._preset, kind), self._changes, self._origin)
+        config = override(preset_config(self._preset, kind), self._changes, self._origin)
+        if source is None or self._preset is not None or named is not None:
+            return config
+        preset = modality_named(kind).default_preset(source, config)
+        return override(preset_config(preset, kind), self._changes, self._origin)
 
     def kind(self) -> Modality | None:
         """The kind of data that the preset or the changes name; None where several suit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -96,6 +96,8 @@ class Prepared:
     folds: tuple[Callable[[], Prepared], ...] = ()
     """Cross-fitting: each gives a smaller one, with preprocessing of its own, that trains on the groups of the other
     folds and has its own groups for calibration. Then `training` is everything, and `calibration` is empty."""
+    decided: Mapping[str, object] = field(default_factory=dict)
+    """Settings of the section of this kind of data that were left open, as the training part decided them."""
     groups: Mapping[str, int] | None = None
     """The groups of all samples and of each part, named as in `counts`, beside "all"; None without groups."""
 

@@ -23,7 +23,7 @@ __all__ = [
     "usual_batch_size",
 ]
 
-LEAST_EPOCHS, LEAST_STEPS = 10, 500  # where the settings leave the length of a training to the data
+LEAST_STEPS = 500  # where the settings leave the length of a training to the data
 
 
 def usual_batch_size(samples: int) -> int:
@@ -35,7 +35,7 @@ def epochs_of(settings: TrainConfig, samples: int) -> int:
     """The epochs of a training, where the settings may leave them to the number of samples."""
     if settings.epochs is not None:
         return settings.epochs
-    return max(LEAST_EPOCHS, -(-LEAST_STEPS // steps_of(samples, settings)))
+    return max(settings.least_epochs, -(-LEAST_STEPS // steps_of(samples, settings)))
 
 
 def steps_of(samples: int, settings: TrainConfig) -> int:
