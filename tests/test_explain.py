@@ -40,7 +40,7 @@ def tumours() -> pd.DataFrame:
 @pytest.fixture(scope="module", params=["whole", "position"])
 def of_images(request: pytest.FixtureRequest, digits: np.ndarray) -> Detector:
     memory = BRIEF["memory"] | {"query": request.param}
-    return Detector(settings=BRIEF | {"memory": memory}).fit(digits)
+    return Detector(settings=BRIEF | {"memory": memory, "image": {"smooth_px": 0}}).fit(digits)
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def test_it_learns_from_every_kind_of_source(
     assert {path.name for path in folder.iterdir()} - before == {"model"}
     detector = Detector.load("model")
     table = kind.startswith("csv") or kind in ("parquet", "npz")
-    assert detector.config.network == ("wide" if table else "scene")
+    assert detector.config.network == ("wide" if table else "small")
     assert detector.facts["origin"] == source
     assert sum(detector.facts["samples"].values()) == (len(benign) if table else 60)
     assert np.isfinite(detector.detect(source).scores).all()

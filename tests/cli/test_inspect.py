@@ -101,7 +101,7 @@ def test_json_holds_it_all(memae: Callable[..., Done], model: Callable[..., Path
     assert done.out.count("\n") == 1
     found = json.loads(done.out)
     assert {*found} == {"config", "input", "facts", "threshold", "items"}
-    assert found["config"]["network"] == {"table": "wide", "image": "scene"}.get(kind, kind)
+    assert found["config"]["network"] == {"table": "wide", "image": "small"}.get(kind, kind)
     assert found["input"]["kind"] == kind
     assert found["facts"] == detector.facts
     assert found["threshold"] == {
@@ -142,5 +142,5 @@ def test_json_and_picture_come_together(
 ) -> None:
     model("image")
     done = memae("inspect", "model", "--json", "--out", "items.png")
-    assert json.loads(done.out)["config"]["network"] == "scene"
+    assert json.loads(done.out)["config"]["network"] == "small"
     assert (folder / "items.png").stat().st_size > 1000

@@ -48,7 +48,7 @@ def test_the_scale_follows_from_what_varies(x: torch.Tensor, scale: str, gain: f
 def test_the_smoothing_is_the_distance_at_which_pixels_still_resemble_each_other(
     sigma: float, side: int, smooth_px: float
 ) -> None:
-    """Of Gaussian noise smoothed by sigma the correlation at a distance d is exp(-(d / 2 sigma)^2): 0.7 at 1.2 sigma."""
+    """Of Gaussian noise smoothed by sigma, pixels d apart correlate with exp(-(d / 2 sigma)^2): 0.7 at 1.2 sigma."""
     noise = gaussian_filter(GENERATOR.normal(size=(200, 1, side, side)), (0, 0, sigma, sigma), mode="wrap")
     assert smooth_px_for(torch.from_numpy(noise).float()) == smooth_px
 
