@@ -122,7 +122,10 @@ def test_encoded_pixels_are_what_the_formula_gives(scale: str, dtype: type[np.nu
     if scale == "centred":
         wide -= wide.mean(axis=(1, 2, 3), keepdims=True)
     size = np.sqrt(np.square(wide).mean(axis=(1, 2, 3), keepdims=True))
-    divisors: dict[str, Any] = {"none": preprocess.high - preprocess.low, "shared": np.sqrt(np.square(wide).mean())}
+    divisors: dict[str, Any] = {
+        "none": preprocess.high - preprocess.low,
+        "shared": np.sqrt(np.square(wide).mean()),
+    }
     wanted = wide / divisors.get(scale, size)
     assert encode(preprocess, x).numpy() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
