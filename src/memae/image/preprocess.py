@@ -176,7 +176,8 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         """(S,) what whole images are divided by, as a share of the range, from their levels (S, 4)."""
         if self.scale in ("none", "shared"):
             return np.full(len(levels), 1.0 if self.scale == "none" else self.floor)
-        return np.maximum(self._spreads(levels), self.floor)
+        divisors: np.ndarray = np.maximum(self._spreads(levels), self.floor)
+        return divisors
 
     def _spreads(self, levels: np.ndarray) -> np.ndarray:
         """(S,) the value of `_size` for whole images, as a share of the range, from their levels (S, 4)."""
