@@ -57,6 +57,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r src
 
 # what memae needs, as installed, with versions and licences: build/sbom.json
 sbom: $(STAMP)

@@ -48,13 +48,16 @@ class RandomEffects:
         return cls(_predicted(means), rests[order], above, logarithmic)
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """(S,) expected share of a new group that scores at least as high as each of the scores (S,)."""
+        """(S,) expected share of a new group that scores at least as high as each of the scores (S,), and never 0.
+
+        A score beyond all that is known has the share of one sample at one level.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             x = np.log(np.maximum(scores, 0)) if self.logarithmic else scores
         found = np.zeros(len(x))
         for level in self.levels:  # node by node, as all at once would take S x NODES numbers
             found += self.above[np.searchsorted(self.rests, x - level, side="left")]
-        return found / len(self.levels)
+        return np.clip(found / len(self.levels), 1 / (len(self.levels) * len(self.rests)), 1.0)
 
     def value(self, level: float) -> float:
         """The score above which the p-value is at most `level`."""

@@ -201,13 +201,13 @@ class _Picture:
 
 def test_a_long_event_is_not_held_in_memory(tmp_path: Path) -> None:
     film, writer = Film(), EventMedia(tmp_path / "e", replace(RULE, merge_gap_s=1.0), 5.0, 2.0, 3.0)
-    event = replace(EVENT, video="film", start_s=5.0, end_s=94.9, first_frame=50, last_frame=949, peak_frame=60)
+    event = replace(EVENT, video="film", start_s=5.0, end_s=44.9, first_frame=50, last_frame=449, peak_frame=60)
     with writer:
-        for number in range(1100):
-            ended = replace(event, payload=Peak(_Picture(60, 0), np.zeros((2, 2)))) if number == 961 else None
-            open_since = FrameKey("film", 50, 5.0) if 50 <= number < 961 else None
+        for number in range(600):
+            ended = replace(event, payload=Peak(_Picture(60, 0), np.zeros((2, 2)))) if number == 461 else None
+            open_since = FrameKey("film", 50, 5.0) if 50 <= number < 461 else None
             shot = film.shot(number)
-            writer.add(shot, ended, open_since, 50 <= number < 950)
+            writer.add(shot, ended, open_since, 50 <= number < 450)
         writer.end_video(None)
         (named,) = writer.commit([event])
     del shot
@@ -215,7 +215,7 @@ def test_a_long_event_is_not_held_in_memory(tmp_path: Path) -> None:
     assert film.most <= 23  # two seconds, and the frame at hand
     assert film.held <= 1
     frames, _ = watch(named.clip)
-    assert len(frames) == 20 + 900 + 30
+    assert len(frames) == 20 + 400 + 30
 
 
 class TestRecentFrames:
