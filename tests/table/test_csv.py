@@ -293,3 +293,48 @@ def test_a_word_among_the_numbers_of_a_training_file_is_a_bad_row_and_codes_stay
     table = everything(CsvSource(path, {}).skipping())
     assert table.unreadable == {40: "holds 'oops' in the number column 'a'"}
     assert [str(kind) for kind in table.columns.schema.types] == ["double", "string", "string"]
+
+
+class TestHeader:
+    """Whether the first line names the columns."""
+
+    @pytest.mark.parametrize(
+        "first",
+        ["width,height,kind", "0,1,2", "2019,2020,2021", "1.5,height,kind", "width,2,red", "a,b,c", "1.5,2,blue"],
+    )
+    def test_a_line_with_a_cell_that_only_a_header_has_is_one(self, tmp_path: Path, first: str) -> None:
+        source = opened(tmp_path, f"{first}\n1.5,2,red\n2.5,7,red\n")
+        assert source.notes == ()
+        assert list(collect(source).columns.column_names) == first.split(",")
+        assert len(collect(source)) == 2
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "5.1,3.5,red\n4.9,3.0,blue\n4.7,3.2,red\n",
+            "7,3,5\n1,2,3\n",
+            "tcp,http,SF\nudp,dns,SF\nudp,http,S0\ntcp,dns,S0\n",
+        ],
+    )
+    def test_without_a_header_no_row_is_lost(self, tmp_path: Path, text: str) -> None:
+        source = opened(tmp_path, text)
+        table = collect(source)
+        assert len(table) == text.count("\n")
+        assert list(table.columns.column_names) == ["column 1", "column 2", "column 3"]
+        assert text.startswith(str(table.columns["column 1"][0].as_py()))
+        (note,) = source.notes
+        assert "its first line looks like data" in note
+        assert "called column 1 to column 3" in note
+
+    def test_bad_rows_keep_their_numbers_and_lines(self, tmp_path: Path) -> None:
+        source = opened(tmp_path, "5.1,3.5\n4.9\n4.7,3.2\n")
+        with pytest.raises(DataError, match=r"line 2 has 1 cell and the header 2 \(4\.9\)"):
+            collect(source)
+        table = collect(source.skipping())
+        assert dict(table.unreadable) == {1: "has 1 cell and the header 2"}
+        assert len(table) == 3
+
+
+def opened(folder: Path, text: str) -> CsvSource:
+    (folder / "t.csv").write_text(text)
+    return CsvSource(folder / "t.csv", {})

@@ -54,7 +54,7 @@ _Types = Mapping[str, pa.DataType]
 
 
 class CsvSource(ColumnSource):
-    """A CSV file with a header line, gzipped or not; the key is the row number, counted from 0 below the header.
+    """A CSV file, gzipped or not; the key is the row number, counted from 0 below the header, if there is one.
 
     How it is written is found by `memae.table.dialect`. It is read in blocks, so memory does not grow with it. Without
     `kinds` a pass over all values finds the types of the columns first; with `kinds`, a model's schema, the columns are
@@ -65,7 +65,7 @@ class CsvSource(ColumnSource):
         kinds: of columns, as a model knows them.
 
     Raises:
-        DataError: another kind of file, a damaged one, or one without a header.
+        DataError: another kind of file, or a damaged one.
     """
 
     def __init__(self, path: Path, kinds: Mapping[str, ColumnKind]) -> None:
@@ -80,8 +80,19 @@ class CsvSource(ColumnSource):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user about the file, such as an unusual encoding."""
-        encoding = self._dialect.encoding
-        return () if encoding == "utf-8" else (f"{self.origin}: is not UTF-8 and was read as {encoding}",)
+        encoding, names = self._dialect.encoding, self._dialect.names
+        notes = [] if encoding == "utf-8" else [f"{self.origin}: is not UTF-8 and was read as {encoding}"]
+        if names:
+            called = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+            notes.append(
+                f"{self.origin}: its first line looks like data and not like names, so it counts as a row, and the "
+                f"columns are called {called}; put a line of names above it if you want others"
+            )
+        return tuple(notes)
+
+    @property
+    def _header_lines(self) -> int:
+        return 0 if self._dialect.names else 1
 
     @property
     def size_bytes(self) -> int:
@@ -91,7 +102,7 @@ class CsvSource(ColumnSource):
     def count(self) -> Count | None:
         """The approximate number of rows, from the size of the file."""
         lines = lines_about(self._path)
-        return lines and Count(max(0, lines.samples - 1), lines.exact)  # the header is none
+        return lines and Count(max(0, lines.samples - self._header_lines), lines.exact)
 
     def as_text(self, names: Sequence[str]) -> CsvSource:
         """The file with these columns read as text, so that a code keeps its leading zeros."""
@@ -139,7 +150,7 @@ class CsvSource(ColumnSource):
 
     def _parsed(self, types: _Types) -> Iterator[Block]:
         """The rows as Arrow reads these types; if bad rows may be skipped, those of a wrong length are empty."""
-        gaps = _Gaps()
+        gaps = _Gaps(self._header_lines)
         with self._open(types, gaps.leave_out if self._skip else None) as reader:
             for batch in reader:
                 yield gaps.filled(pa.Table.from_batches([batch]))
@@ -157,7 +168,9 @@ class CsvSource(ColumnSource):
         )
         parse = pacsv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True, invalid_row_handler=ragged)
         # the row of a gap is known only where one thread reads
-        read = pacsv.ReadOptions(block_size=form.block_bytes, use_threads=ragged is None)
+        read = pacsv.ReadOptions(
+            block_size=form.block_bytes, use_threads=ragged is None, column_names=form.names and list(form.names)
+        )
         with self._readable(types), pacsv.open_csv(self._utf8(), read, parse, convert) as reader:
             yield reader
 
@@ -211,7 +224,7 @@ class CsvSource(ColumnSource):
         with suppress(csv.Error), self._dialect.text(self._path) as text:
             reader, line = csv.reader(text, delimiter=self._dialect.delimiter), 1
             for cells in reader:
-                if cells and (row := row - 1) < -1:
+                if cells and (row := row - 1) < -self._header_lines:
                     where, shown = f"line {line}", f" ({shortened(self._dialect.delimiter.join(cells))})"
                     break
                 line = reader.line_num + 1
@@ -272,9 +285,14 @@ class _InferredColumn:
 
 
 class _Gaps:
-    """Puts empty rows where Arrow left out rows of a wrong length, so that all rows keep their numbers."""
+    """Puts empty rows where Arrow left out rows of a wrong length, so that all rows keep their numbers.
 
-    def __init__(self) -> None:
+    Args:
+        header_lines: 1 where the file has a header, else 0.
+    """
+
+    def __init__(self, header_lines: int) -> None:
+        self._first_row = header_lines + 1  # as Arrow counts
         self._left_out = deque[tuple[int, str]]()
         """(row of the file, why), not yet put back."""
         self._start = 0
@@ -283,7 +301,7 @@ class _Gaps:
         """Records a row of a wrong length and tells Arrow to skip it."""
         cells = row.actual_columns
         why = f"has {cells} cell{'s' * (cells != 1)} and the header {row.expected_columns}"
-        self._left_out.append((row.number - 2, why))  # the header is row 1
+        self._left_out.append((row.number - self._first_row, why))
         return "skip"
 
     def filled(self, table: pa.Table) -> Block:

@@ -1,4 +1,4 @@
-"""How a CSV file is written: packed or not, in which encoding, with which delimiter and which sign of decimals."""
+"""How a CSV file is written: packed or not, encoding, delimiter, sign of decimals, and whether it has a header."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class Dialect:
     decimal: str
     block_bytes: int
     """To read at a time: no line is longer."""
+    names: tuple[str, ...] | None = None
+    """Of the columns where no header line gives them: "column 1" and so on."""
 
     @classmethod
     def of(cls, path: Path) -> Dialect:
@@ -50,7 +52,8 @@ class Dialect:
 
         The encoding is that of the byte-order mark, else the first of `ENCODINGS` that the whole file is in. The
         delimiter is the one that cuts the first rows into as many cells as the header. Decimals are written with a
-        point; where the delimiter is no comma and the first numbers say so, with a comma.
+        point; where the delimiter is no comma and the first numbers say so, with a comma. There is no header if no
+        cell of the first line is one that only a header would have: each is a number, or stands again below.
 
         Raises:
             DataError: another kind of file, or no text.
@@ -70,7 +73,11 @@ class Dialect:
         if len(sample) == BLOCK_BYTES:
             text = text[: text.rfind("\n") + 1]  # the last line is cut short
         delimiter = max(DELIMITERS, key=lambda delimiter: _agreement(text, delimiter))
-        return cls(packed, encoding, delimiter, _decimal(text, delimiter), block_bytes)
+        decimal = _decimal(text, delimiter)
+        first, *below = _rows(text, delimiter) or [[]]
+        names = tuple(f"column {place}" for place in range(1, len(first) + 1))
+        headed = _is_header(first, below, decimal)
+        return cls(packed, encoding, delimiter, decimal, block_bytes, None if headed else names)
 
     def text(self, path: Path) -> IO[str]:
         """The file, opened as text."""
@@ -123,6 +130,27 @@ def _decimal(text: str, delimiter: str) -> str:
     if commas == points:  # none at all, as a rule
         return "," if delimiter == ";" else "."
     return "," if commas > points else "."
+
+
+def _is_header(first: list[str], below: list[list[str]], decimal: str) -> bool:
+    """Whether the first row names the columns of the rows below it.
+
+    Whole numbers that follow each other, such as 0, 1, 2 or years, are names that another program gave.
+    """
+    numbers = [_as_number(cell, decimal) for cell in first]
+    known = [number for number in numbers if number is not None]
+    if known and known == [known[0] + place for place in range(len(known))]:
+        return True
+    columns = zip(*(cells for cells in below if len(cells) == len(first)), strict=True)
+    seen = [set(column) for column in columns] or [set[str]() for _ in first]
+    return not all(
+        number is not None or cell in again for cell, number, again in zip(first, numbers, seen, strict=True)
+    )
+
+
+def _as_number(cell: str, decimal: str) -> float | None:
+    text = cell.strip().replace(decimal, ".")
+    return float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) else None
 
 
 def _rows(text: str, delimiter: str) -> list[list[str]]:
