@@ -129,7 +129,7 @@ def test_an_unknown_key_names_the_close_one_or_all(settings: dict[str, Any], mes
         ({"memory": 3}, r"memory = 3: should be a valid dictionary"),
         (
             {"network": "resnet"},
-            r"network = 'resnet' is unknown; known: video, video-paper, mnist, cifar10, image, scene, small, "
+            r"network = 'resnet' is unknown; known: video, video-paper, mnist, cifar10, image, scene, small, features, "
             "kddcup, table, wide",
         ),
     ],

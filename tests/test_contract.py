@@ -24,7 +24,13 @@ DATA = {
 }
 LEARNING_RATE = {"image": 1e-3, "table": 3e-3}
 # arrays are no video: tests/test_detector_video.py holds what a detector of video must do
-OF_ARRAYS = [network for modality in modalities() if modality.name in DATA for network in modality.networks]
+OF_ARRAYS = [
+    network
+    for modality in modalities()
+    if modality.name in DATA
+    for network in modality.networks
+    if network != "features"
+]
 PRESETS = [f"{network}{variant}" for network in OF_ARRAYS for variant in ("", "-paper", "-released")]
 
 # The released code's lambda of 5/N over a plain dot product: with few items and small encodings no weight passes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from memae.config import Query
 from memae.memory.base import Fillable, Memory, MemoryRead
 
-__all__ = ["Autoencoder", "Reconstruction"]
+__all__ = ["Autoencoder", "Reconstruction", "Target"]
+
+Target: TypeAlias = Literal["input", "encoding"]
 
 
 class Reconstruction(NamedTuple):
@@ -24,6 +26,8 @@ class Reconstruction(NamedTuple):
     """How the memory was read, sample by sample; None for a plain autoencoder."""
     positions: tuple[int, ...] = ()
     """The map of positions that the queries of a sample form; () where each sample is one query."""
+    target: Tensor | None = None
+    """What x is compared with, where that is not the input: the encoding."""
 
     def item_shares(self, rows: Sequence[int] | slice) -> Tensor | None:
         """(P, N) the share of each item in the reads of some samples, together 1; None for a plain autoencoder.
@@ -47,6 +51,7 @@ class Autoencoder(nn.Module):
         decoder: takes the values of the memory in the place of the encoding, and the skips where there are any.
         query: "position" (the default) reads the memory once for each position of a map (B, C, ...), "whole" once for
             each sample, with the encoding flattened. The two are the same for (B, C).
+        target: what is rebuilt and compared: the "input", or the "encoding" of a frozen encoder.
 
     >>> import torch
     >>> from memae.memory.memae import MemAE
@@ -56,13 +61,19 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, memory: Memory | None, decoder: nn.Module, query: Query | None = None
+        self,
+        encoder: nn.Module,
+        memory: Memory | None,
+        decoder: nn.Module,
+        query: Query | None = None,
+        target: Target = "input",
     ) -> None:
         super().__init__()
         self.encoder, self.memory, self.decoder = encoder, memory, decoder
         # a memory of before 0.2.0 (`memae.MemoryModule`) says itself how it is asked
         own: Query = getattr(memory, "query", "position")
         self.query: Query = query or own
+        self.target: Target = target
 
     def forward(self, x: Tensor) -> Reconstruction:
         """Rebuilds a batch (B, ...).
@@ -71,10 +82,11 @@ class Autoencoder(nn.Module):
             ValueError: an encoding that does not fit the items of the memory.
         """
         encoding, skips = self._encode(x)
+        target = encoding if self.target == "encoding" else None
         if self.memory is None:
-            return Reconstruction(self._decode(encoding, skips), None)
+            return Reconstruction(self._decode(encoding, skips), None, target=target)
         values, read = self.read(encoding)
-        return Reconstruction(self._decode(values, skips), read, self.positions(encoding))
+        return Reconstruction(self._decode(values, skips), read, self.positions(encoding), target)
 
     def encode(self, x: Tensor) -> Tensor:
         """The encoding (B, C) or (B, C, ...) of a batch."""

@@ -189,7 +189,8 @@ class _Run:
     def _trimmed(self, prepared: Prepared, seed: int) -> tuple[Prepared, np.ndarray]:
         """The training part without what may be anomalies, and the numbers of these; see `training.trimming`."""
         share, samples = self.config.train.contamination, prepared.training
-        if not highest(len(samples), share) or self.config.train.epochs == 0:
+        untrained = self.config.train.epochs == 0 and self.config.memory.trained
+        if not highest(len(samples), share) or untrained:
             return prepared, np.empty(0, dtype=np.int64)
         scores, parts = np.empty(len(samples)), halves(len(samples))
         for number, (seen, unseen) in enumerate((parts, parts[::-1]), 1):
@@ -230,7 +231,9 @@ class _Run:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed seeds them all
             torch.manual_seed(local_seed(seed))
             config = self.modality.resolve(self.config.with_own(**prepared.decided), shape)
-            return config, self.modality.build(config, shape, len(prepared.training))
+            model = self.modality.build(config, shape, len(prepared.training))
+            self.modality.pretrain(model)
+            return config, model
 
     def _plan(self, prepared: Prepared, seed: int) -> Plan:
         config, model = self._built(prepared, seed)

@@ -215,7 +215,7 @@ class Explanation:
     x: np.ndarray | None = None
     """Images: (C, H, W) as the network saw it, after per-image scaling. Video: (1, H, W), the frame in its clip."""
     reconstruction: np.ndarray | None = None
-    """Images: (C, H, W) as the network rebuilt it. Video: (1, H, W)."""
+    """Images: (C, H, W) as the network rebuilt it; None where it rebuilds features. Video: (1, H, W)."""
     error_map: np.ndarray | None = None
     """(H, W) squared error, the mean over the channels; of images with `image.relative` as a multiple of the mean
     training error of its patch."""

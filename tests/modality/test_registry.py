@@ -17,10 +17,13 @@ from memae.memory.memae import MemAE, MemAESettings
 from memae.modality import build, modalities, modality_of, preset_config
 from memae.video.config import VideoConfig
 
-IMAGES = ("mnist", "cifar10", "image", "scene", "small")
+IMAGES = ("mnist", "cifar10", "image", "scene", "small", "features")
 TABLES = ("kddcup", "table", "wide")
 VIDEOS = ("video", "video-paper")
 NETWORKS = [network for modality in modalities() for network in modality.networks]
+LEARNING = [
+    network for network in NETWORKS if network != "features"
+]  # which is frozen: tests/image/test_features.py
 NAMED = [network for network in NETWORKS if network != "video-paper"]  # which is a network and a variant in one
 MODALITY = {name: "image" if name in IMAGES else "table" if name in TABLES else "video" for name in NETWORKS}
 SHAPE = {"image": (1, 12, 12), "table": (9,), "video": (1, 4, 16, 16)}
@@ -102,7 +105,7 @@ def test_kddcup_is_the_network_of_the_paper() -> None:
     assert model(torch.zeros(5, 120)).x.shape == (5, 120)
 
 
-@pytest.mark.parametrize("network", IMAGES)
+@pytest.mark.parametrize("network", [network for network in IMAGES if network in LEARNING])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(4, 4), (5, 7), (27, 28), (33, 64), (100, 37), (65, 4)])
 def test_every_image_network_rebuilds_any_size(network: str, channels: int, size: tuple[int, int]) -> None:
@@ -188,7 +191,7 @@ def test_large_images_are_asked_about_place_by_place_and_small_ones_as_a_whole()
     assert build(asked, (1, 28, 28)).memory.items.shape == (100, 64)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", LEARNING)
 def test_a_memory_that_is_not_enabled_leaves_the_plain_autoencoder(network: str) -> None:
     plain = override(preset_config(network, MODALITY[network]), {"memory": {"enabled": False}}, "test")
     config, shape = of_shape(plain), SHAPE[MODALITY[network]]
@@ -224,7 +227,7 @@ RELEASED = {
 SCALES = {"image": ("scale", "none"), "table": ("number_scale", "minmax"), "video": ("input", "frames")}
 
 
-@pytest.mark.parametrize("network", NAMED)
+@pytest.mark.parametrize("network", [network for network in NAMED if network in LEARNING])
 @pytest.mark.parametrize(("variant", "fixed"), [("paper", PAPER), ("released", RELEASED)])
 def test_the_variants_of_every_network_have_the_published_numbers(
     network: str, variant: str, fixed: dict[str, Any]

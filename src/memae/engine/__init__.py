@@ -106,7 +106,7 @@ def scoring_form(model: Autoencoder, engine: Engine = "auto") -> Autoencoder:
         MissingExtraError: see `choose`.
     """
     if isinstance(model, OpenVinoAutoencoder):  # found before, and maybe for another engine
-        model = Autoencoder(model.encoder, model.memory, model.decoder, model.query)
+        model = Autoencoder(model.encoder, model.memory, model.decoder, model.query, model.target)
     model.eval()
     if choose(model, engine).name == "torch":
         return model

@@ -30,7 +30,7 @@ class OpenVinoAutoencoder(Autoencoder):
     """A network that can be converted, once for each shape of samples. Called itself it is torch's."""
 
     def __init__(self, model: Autoencoder, *, forced: bool) -> None:
-        super().__init__(model.encoder, model.memory, model.decoder, model.query)
+        super().__init__(model.encoder, model.memory, model.decoder, model.query, model.target)
         self.forced, self._lock = forced, threading.Lock()
         self._flops: dict[tuple[int, ...], float] = {}
         self._converted: dict[tuple[int, ...], _Converted | None] = {}  # None: OpenVINO cannot
@@ -133,7 +133,7 @@ class _Converted:
             program = torch.export.export(_Graph(model), (example,))
             self._model = _openvino().convert_model(program)
             self._positions = model.positions(model.encode(example[:1]))
-        self._memory, self._lock = model.memory, threading.Lock()
+        self._memory, self._target, self._lock = model.memory, model.target, threading.Lock()
         self._compiled, self._here = dict[tuple[int, int], Any](), threading.local()
 
     def __call__(self, callers: int, threads: int, x: Tensor) -> Reconstruction:
@@ -143,8 +143,11 @@ class _Converted:
         rebuilt, *queries = map(np.concatenate, zip(*(self._infer(request, part) for part in parts), strict=True))
         if self._memory is None:
             return Reconstruction(torch.from_numpy(rebuilt), None)
-        found = _LateRead(torch.from_numpy(rebuilt), None, self._positions)
-        found.memory, found.queries = self._memory, torch.from_numpy(queries[0])
+        asked, target = torch.from_numpy(queries[0]), None
+        if self._target == "encoding":  # which the queries are
+            target = asked.view(len(asked), *self._positions, asked.shape[2]).movedim(-1, 1)
+        found = _LateRead(torch.from_numpy(rebuilt), None, self._positions, target)
+        found.memory, found.queries = self._memory, asked
         return found
 
     def _infer(self, request: Any, samples: np.ndarray) -> list[np.ndarray]:

@@ -1,8 +1,8 @@
 """The settings of images and every number of their networks and presets.
 
 Networks: `mnist` and `cifar10` are the paper's; `image` fits any image; `scene` is the same up to 64 px and makes
-channels of the patches of larger images, for a ninth of the work; `small` makes a narrow code of a small image. Our
-default takes `small` up to 64 px, and `scene` above.
+channels of the patches of larger images, for a ninth of the work; `small` makes a narrow code of a small image;
+`features` rebuilds frozen features of a larger one. Our default takes `small` up to 64 px, and `scene` above.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
 
 ImageScale = Literal["none", "unit", "centred", "shared"]
 Pool = Literal["mean", "max"]
-NETWORKS = ("mnist", "cifar10", "image", "scene", "small")
-NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "scene": 100, "small": 300}
+NETWORKS = ("mnist", "cifar10", "image", "scene", "small", "features")
+NUM_ITEMS = {"mnist": 100, "cifar10": 500, "image": 100, "scene": 100, "small": 300, "features": 1000}
 """N of each network where memory.num_items is left open."""
 SMALL_PX = 64
 """Up to this longest side an image shows one object as a whole, above it a scene or a texture."""
@@ -159,7 +159,20 @@ SMALL: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": None, "s
 MNIST: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "unit", "smooth_px": 1.0}}
 # a car and a lorry of equal brightness differ in shape; and reconstructed photographs never align to the px
 CIFAR10: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": "centred", "smooth_px": 2.0}}
-DEFAULTS = {"mnist": MNIST, "cifar10": CIFAR10, "image": LARGE, "scene": LARGE, "small": SMALL}
+# Frozen features learn nothing, so the memory is filled at once.
+FILLED: Mapping[str, Any] = {"initialisation": "kmeans", "trained": False}
+FEATURES: Mapping[str, Mapping[str, Any]] = {
+    "memory": {"similarity": "cosine", "temperature": 1 / 50, "shrinkage": 1.0, **FILLED},
+    "image": {"scale": "none", "pool": None, "patch_px": None, "relative": None},
+}
+DEFAULTS = {
+    "mnist": MNIST,
+    "cifar10": CIFAR10,
+    "image": LARGE,
+    "scene": LARGE,
+    "features": FEATURES,
+    "small": SMALL,
+}
 # The paper's networks for MNIST and CIFAR-10 make 1,024 numbers, which lets a plain autoencoder rebuild any digit.
 DEFAULT_NETWORKS = {"mnist": "small", "cifar10": "small", "image": "scene"}
 
@@ -170,6 +183,7 @@ TRAINING: Mapping[str, Mapping[str, Any]] = {
     "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "scene": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "small": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
+    "features": {"epochs": 0},
 }
 
 # Our default trains the narrow network of images up to 64 px for as long as MNIST and CIFAR-10 need, or by the data.
@@ -185,7 +199,8 @@ def preset(network: str, variant: str) -> dict[str, Any]:
     if variant in PUBLISHED:
         published = PUBLISHED[variant]
         train = {**TRAINING[network], **published["train"]}
-        return {"network": network, "train": train, "memory": published["memory"], "image": {"scale": "none"}}
+        memory = {**published["memory"], **(FILLED if network == "features" else {})}
+        return {"network": network, "train": train, "memory": memory, "image": {"scale": "none"}}
     train = {**TRAINING[network], **DEFAULT_LENGTHS.get(network, {})}
     return {"network": DEFAULT_NETWORKS.get(network, network), "train": train, **DEFAULTS[network]}
 

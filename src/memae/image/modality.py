@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
+from memae.errors import ConfigError
 from memae.image.arrays import ArraySource, Images
+from memae.image.backbone import FEATURE_CHANNELS, FrozenFeatures
 from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, ImageConfig, layers_of, preset
 from memae.image.evaluate import evaluate
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
@@ -27,6 +29,9 @@ from memae.modality import Artifact, Description, Modality
 from memae.types import Key, Source
 
 __all__ = ["MODALITY", "ImageModality"]
+
+
+FEATURES = "features"
 
 
 class ImageModality(Modality):
@@ -85,7 +90,7 @@ class ImageModality(Modality):
 
     def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
         """The config with the settings of scoring that the preset left open, for images of shape (C, H, W)."""
-        settings, large = ImageConfig.of(config), not _is_small(config, shape)
+        settings, large = ImageConfig.of(config), config.network == FEATURES or not _is_small(config, shape)
         left: dict[str, object] = {}
         if settings.pool is None:
             left["pool"] = "max" if large else "mean"
@@ -99,6 +104,8 @@ class ImageModality(Modality):
         """A fresh model for images (C, H, W)."""
         channels, height, width = shape
         layers, patch = layers_of(config.network, height, width)
+        if config.network == FEATURES:
+            return _feature_model(config)
         code = encoded_shape(layers, height, width, patch)
         # one prototype per image while an image shows one object; one per place where it is a scene or a texture
         query = config.memory.query or ("whole" if _is_small(config, shape) else "position")
@@ -106,6 +113,15 @@ class ImageModality(Modality):
         memory = memory_of(config, item_dim, NUM_ITEMS[config.network], samples)
         encoder = conv_encoder(channels, layers, patch)
         return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, patch), query)
+
+    def pretrain(self, model: Autoencoder) -> None:
+        """Gives frozen features their published weights.
+
+        Raises:
+            MissingExtraError: the extra `features` is not installed.
+        """
+        if isinstance(model.encoder, FrozenFeatures):
+            model.encoder.load_published()
 
     def unreadable_format(self, version: int, config: Config, shape: tuple[int, ...]) -> str | None:
         """Why a network `scene` of before format 8 cannot be read: it was wider. None for all others."""
@@ -118,9 +134,11 @@ class ImageModality(Modality):
         """Maxima of anomaly maps, and the mean training error."""
         return ImageReference.load(tensors, ImageConfig.of(config), shape)
 
-    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
-        """The memory items decoded into images (N, C, H, W)."""
+    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray | None, None]:
+        """The memory items decoded into images (N, C, H, W); None for items that are features."""
         model = artifact.model
+        if model.target == "encoding":
+            return None, None
         return model.decoder(model.items_alone(artifact.preprocess.shape)).cpu().numpy(), None
 
     def describe(self, artifact: Artifact) -> Description:
@@ -132,6 +150,22 @@ class ImageModality(Modality):
     def original(self, source: Any, key: Key) -> np.ndarray | None:
         """The image at its own size, if it was read from a file."""
         return source.original(key) if isinstance(source, ImageSource) else None
+
+
+def _feature_model(config: Config) -> Autoencoder:
+    """A memory that rebuilds frozen features place by place, and no decoder behind it."""
+    if config.train.epochs:
+        raise ConfigError(
+            f"train.epochs = {config.train.epochs}: the network 'features' trains no weights; leave "
+            "train.epochs out, or take the network 'scene'"
+        )
+    memory = memory_of(config, FEATURE_CHANNELS, NUM_ITEMS[FEATURES], None)
+    if memory is None or config.memory.query == "whole":
+        raise ConfigError(
+            "the network 'features' rebuilds each place of an image from memory items; leave memory.enabled and "
+            "memory.query out, or take the network 'scene'"
+        )
+    return Autoencoder(FrozenFeatures(), memory, nn.Identity(), "position", target="encoding")
 
 
 def _is_small(config: Config, shape: tuple[int, ...]) -> bool:

@@ -145,10 +145,15 @@ class _ImagePredictor(SamplePredictor[ErrorMap]):
     ) -> Mapping[str, Any]:
         return {
             "x": encoded[place : place + 1][0].numpy(),
-            "reconstruction": measured.rebuilt.x[row].cpu().numpy(),
+            "reconstruction": _picture(measured, row),
             "error_map": measured.errors[row].cpu().numpy(),
             "anomaly_map": anomaly_map(measured.patches[row].cpu().numpy()),
         }
+
+
+def _picture(measured: ErrorMap, row: int) -> np.ndarray | None:
+    """(C, H, W) a rebuilt image; None where its features were rebuilt."""
+    return measured.rebuilt.x[row].cpu().numpy() if measured.rebuilt.target is None else None
 
 
 class _TilePredictor:
@@ -200,7 +205,7 @@ class _TilePredictor:
             p_value=p_value(self._artifact, score),
             items=items_used(part.read, 0) if part.read else (),
             x=x[0].numpy(),
-            reconstruction=part.rebuilt.x[0].cpu().numpy(),
+            reconstruction=_picture(part, 0),
             error_map=part.maps[0],
             anomaly_map=joined.anomaly_map,
             tile_at=(row, column),

@@ -6,7 +6,7 @@ the mean training error of each patch, and is smoothed to the anomaly map, whose
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,23 +54,33 @@ class MapSettings:
 
     def __call__(self, x: Tensor, rebuilt: Reconstruction) -> ErrorMap:
         """Of encoded images (B, C, H, W) and their reconstruction."""
-        errors = self.errors(x, rebuilt.x)
+        errors = self.errors(x, rebuilt)
         return ErrorMap(rebuilt, errors, self.patches(errors), self.pool)
 
-    def errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
+    def errors(self, x: Tensor, rebuilt: Reconstruction) -> Tensor:
         """(B, H, W): the squared error, the mean over the channels, or its multiple of the mean training error."""
+        if rebuilt.target is not None:
+            return self._relative(_feature_errors(rebuilt.target, rebuilt.x, x.shape[2:]), 1)
+        return self._relative(self._pixel_errors(x, rebuilt.x), x.shape[1])
+
+    def _pixel_errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
+        """(B, H, W): the squared error, the sum over the channels."""
         if self.smooth_px:
             x, rebuilt = smoothed(x, rebuilt, self.smooth_px)
         first, *others = zip(x.unbind(dim=1), rebuilt.unbind(dim=1), strict=True)
         found = squared_error(*first)
         for channel in others:  # plane by plane: the library's mean goes through the channels px by px
             found += squared_error(*channel)
+        return found
+
+    def _relative(self, found: Tensor, channels: int) -> Tensor:
+        """Sums of errors (B, H, W) over so many channels as their mean, or as multiples of the mean training error."""
         divisor = self._divisor
         if divisor is None:
-            return found.div_(x.shape[1])
+            return found.div_(channels)
         for axis, size in enumerate(found.shape[1:]):
             divisor = divisor.repeat_interleave(self.patch_px, axis).narrow(axis, 0, size)
-        return found.div_((divisor * x.shape[1]).to(found))
+        return found.div_((divisor * channels).to(found))
 
     def patches(self, errors: Tensor) -> Tensor:
         """(B, h, w): the means of error maps (B, H, W) over patches, at their ends over the px that are left."""
@@ -145,6 +155,12 @@ class ImageReference:
         if error.shape != patches or error.dtype != torch.float32 or bool((error < 0).any()):
             raise ValueError(f"'usual_error' is of shape {tuple(error.shape)}, and the settings ask for {patches}")
         return cls(maxima, error)
+
+
+def _feature_errors(target: Tensor, rebuilt: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, H, W): the squared error of features (B, C, h, w), the sum over the channels, enlarged to an image's size."""
+    errors = squared_error(target, rebuilt).sum(dim=1, keepdim=True)
+    return F.interpolate(errors, size=list(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def map_settings(artifact: Artifact) -> MapSettings:

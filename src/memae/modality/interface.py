@@ -122,6 +122,13 @@ class Modality(ABC):
         """
         return self.name
 
+    def pretrain(self, model: Autoencoder) -> None:  # noqa: B027  most kinds have nothing to give
+        """Gives a fresh model the weights that no training here changes, such as those of a frozen encoder.
+
+        Raises:
+            MissingExtraError: the package that holds them is not installed.
+        """
+
     def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
         """The config with what the preset left open to the shape of an encoded sample."""
         return config

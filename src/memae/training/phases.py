@@ -25,6 +25,7 @@ from memae.types import Encoded, fitting
 __all__ = ["fold_place", "forget_training", "holds_training", "train_phases"]
 
 CHECKPOINTS = "warmup", "main"  # the phases that are resumed
+ENCODED_BYTES = 512 << 20  # of encodings that it is started from
 INITIAL_BYTES = 256 << 20  # of input per forward pass that the memory is started from
 
 
@@ -110,10 +111,12 @@ def _encodings(
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train(trained)
     limit = BatchLimit("starting the memory from", progress, least=2)
-    found = []
+    found, room = list[Tensor](), ENCODED_BYTES
     with stage(progress, "encoding for the memory", "samples", len(some)) as done:
         for part in torch.split(some, min(batch, fitting(training, INITIAL_BYTES))):
-            found.append(_in_parts(model, training, part, device, limit))
+            if room > 0:  # a map of features may take more than its image; the samples are in a random order
+                found.append(_in_parts(model, training, part, device, limit))
+                room -= found[-1].nbytes
             done(len(part))
     encodings = torch.cat(found) if len(found) > 1 else found[0]  # a copy takes as much memory again
     for name, value in model.named_buffers():

@@ -1,0 +1,104 @@
+"""The network `features`: a memory over frozen features, from images to scores, maps and a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memae import Detector
+from memae.errors import ConfigError
+from memae.image import backbone
+from memae.image.backbone import FrozenFeatures
+
+SIDE, ITEMS = 96, 60
+
+
+def textures(count: int, seed: int) -> np.ndarray:
+    """(S, 96, 96) uint8: stripes of any phase."""
+    generator = np.random.default_rng(seed)
+    phase = generator.uniform(0, 2 * np.pi, (count, 1, 1))
+    stripes = 128 + 50 * np.sin(np.arange(SIDE)[None, None] / 3 + phase)
+    return (stripes + generator.normal(0, 4, (count, SIDE, SIDE))).clip(0, 255).astype(np.uint8)
+
+
+def with_spots(images: np.ndarray) -> np.ndarray:
+    """The same images with a dark spot in rows and columns 60 to 75."""
+    spotted = images.copy()
+    spotted[:, 60:76, 60:76] = 20
+    return spotted
+
+
+@pytest.fixture(scope="module")
+def published() -> Any:
+    """The published weights, or random ones where the extra is missing."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not backbone.weights_installed():
+            patch.setattr(FrozenFeatures, "load_published", lambda self: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def fitted(published: Any) -> Detector:
+    return detector().fit(textures(30, 0))
+
+
+def detector(**changes: Any) -> Detector:
+    settings = {"memory": {"num_items": ITEMS}, "threshold": {"false_alarm_rate": 0.2}} | changes
+    return Detector("features", settings=settings, device="cpu", engine=changes.pop("engine", "torch"))
+
+
+def test_a_spot_scores_above_every_normal_image(fitted: Detector) -> None:
+    normal = textures(10, 1)
+    assert fitted.score(with_spots(normal)).values.min() > fitted.score(normal).values.max()
+
+
+def test_the_maximum_of_the_map_lies_in_the_spot(fitted: Detector) -> None:
+    (found,) = fitted.explain(with_spots(textures(1, 2)))
+    assert found.error_map is not None and found.error_map.shape == (SIDE, SIDE)
+    assert found.anomaly_map is not None
+    row, column = np.unravel_index(int(found.anomaly_map.argmax()), found.anomaly_map.shape)
+    assert 48 <= 4 * row < 88 and 48 <= 4 * column < 88
+    assert found.reconstruction is None and found.items
+    assert found.score == pytest.approx(float(found.anomaly_map.max()))
+
+
+def test_a_saved_model_needs_no_published_weights_and_scores_the_same(
+    fitted: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted.save(tmp_path / "model")
+    monkeypatch.setattr(backbone, "PACKAGE", "no-such-package-is-installed")
+    loaded = Detector.load(tmp_path / "model", device="cpu", engine="torch")
+    x = with_spots(textures(3, 3))
+    assert np.array_equal(loaded.score(x).values, fitted.score(x).values)
+
+
+def test_openvino_gives_the_scores_of_torch(fitted: Detector, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    fitted.save(tmp_path / "model")
+    x = with_spots(textures(3, 4))
+    scores = Detector.load(tmp_path / "model", device="cpu", engine="openvino").score(x).values
+    assert scores == pytest.approx(fitted.score(x).values, rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_model(fitted: Detector, published: Any) -> None:
+    x = textures(4, 5)
+    assert np.array_equal(detector().fit(textures(30, 0)).score(x).values, fitted.score(x).values)
+
+
+def test_what_it_cannot_do_is_refused(published: Any) -> None:
+    for changes, why in (
+        ({"train": {"epochs": 3}}, "trains no weights"),
+        ({"memory": {"enabled": False}}, "from memory items"),
+        ({"memory": {"query": "whole"}}, "from memory items"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            detector(**changes).fit(textures(30, 0))
+
+
+def test_items_are_counted_and_have_no_picture(fitted: Detector) -> None:
+    items = fitted.items()
+    assert items is not None and len(items.usage_counts) == ITEMS
+    assert items.usage_counts.sum() > 0 and items.pictures is None
