@@ -43,7 +43,7 @@ def samples(kind: str, preset: str, seed: int, anomalous: bool) -> Any:
     if kind == "table":
         return rng.normal(size=(60, 12)) @ np.random.default_rng(0).normal(size=(12, 12)) * (3 if anomalous else 1)
     size, channels = (
-        (72, 3) if preset.startswith(("image", "scene")) else (32, 3) if "cifar" in preset else (28, 1)
+        (72, 3) if preset.startswith(("image", "scene", "features")) else (32, 3) if "cifar" in preset else (28, 1)
     )
     if anomalous:
         return rng.integers(0, 256, (40, size, size, channels), dtype=np.uint8)
@@ -57,7 +57,9 @@ def samples(kind: str, preset: str, seed: int, anomalous: bool) -> Any:
 @pytest.mark.parametrize(("kind", "preset"), PRESETS)
 def test_torch_and_openvino_say_the_same_of_a_saved_model(kind: str, preset: str, tmp_path: Path) -> None:
     own = OWN[kind] | (CROPS if preset == "video" else {})
-    settings = TINY | {kind: own}
+    settings = (
+        TINY | {kind: own} | ({"train": {}} if preset.startswith("features") else {})
+    )  # which trains nothing
     Detector(preset, settings=settings, device="cpu", engine="torch").fit(samples(kind, preset, 1, False)).save(
         tmp_path / "model"
     )

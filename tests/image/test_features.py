@@ -75,14 +75,6 @@ def test_a_saved_model_needs_no_published_weights_and_scores_the_same(
     assert np.array_equal(loaded.score(x).values, fitted.score(x).values)
 
 
-def test_openvino_gives_the_scores_of_torch(fitted: Detector, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-    fitted.save(tmp_path / "model")
-    x = with_spots(textures(3, 4))
-    scores = Detector.load(tmp_path / "model", device="cpu", engine="openvino").score(x).values
-    assert scores == pytest.approx(fitted.score(x).values, rel=1e-4)
-
-
 def test_the_same_seed_gives_the_same_model(fitted: Detector, published: Any) -> None:
     x = textures(4, 5)
     assert np.array_equal(detector().fit(textures(30, 0)).score(x).values, fitted.score(x).values)
