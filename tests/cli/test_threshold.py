@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from memae import Detector
@@ -50,4 +51,19 @@ def test_a_move_that_cannot_be_leaves_the_model_alone(
     done = memae("threshold", "model", *words)
     assert done.code == 1
     assert message in done.err
+    assert (Path("model") / "config.json").read_bytes() == before
+
+
+def test_score_and_evaluate_take_a_rate_for_one_run(
+    memae: Memae, model: Callable[..., Path], folder: Path, rows: pd.DataFrame
+) -> None:
+    before = (model("table") / "config.json").read_bytes()
+    rows.to_csv(folder / "all.csv", index=False)
+    flagged = []
+    for words in ((), ("--false-alarm-rate", "0.3")):
+        assert memae("score", "model", "all.csv", "--drop", "label", "--out", "scores.csv", *words).code == 0
+        flagged.append(pd.read_csv("scores.csv").is_anomaly.sum())
+    assert flagged[0] < flagged[1]
+    labels = ("--label-column", "label", "--normal", "benign", "--json", "--false-alarm-rate", "0.3")
+    assert json.loads(memae("evaluate", "model", "all.csv", *labels).out)["wanted_false_alarm_rate"] == 0.3
     assert (Path("model") / "config.json").read_bytes() == before

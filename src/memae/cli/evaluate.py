@@ -53,6 +53,7 @@ def evaluate(
     mask: options.Mask = None,
     frame_rate: options.FrameRate = None,
     drop: options.Drop = None,
+    false_alarm_rate: options.Rate = None,
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
     device: options.Device = "auto",
@@ -81,6 +82,8 @@ def evaluate(
 
     console = Console(quiet=quiet, log_json=log_json)
     detector = Detector.load(model, device=options.check_device(device), engine=cast("Any", engine))
+    if false_alarm_rate is not None:
+        detector.move_threshold(false_alarm_rate=false_alarm_rate)
     from memae.report.runs import check_options
 
     given = {

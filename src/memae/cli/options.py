@@ -67,6 +67,12 @@ LogJson = Annotated[
         LOG_JSON, help="Progress, warnings, result and errors as JSON lines on stderr; see docs/log-json.md."
     ),
 ]
+Rate = Annotated[
+    float | None,
+    option(
+        "--false-alarm-rate RATE", "Wanted share of normal samples flagged, for this run alone; see threshold."
+    ),
+]
 SkipBad = Annotated[
     bool,
     typer.Option(

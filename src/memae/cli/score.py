@@ -65,6 +65,7 @@ def score(
     mask: options.Mask = None,
     frame_rate: options.FrameRate = None,
     drop: options.Drop = None,
+    false_alarm_rate: options.Rate = None,
     skip_bad: options.SkipBad = False,
     device: options.Device = "auto",
     engine: options.Engine = "auto",
@@ -98,6 +99,8 @@ def score(
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
     console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
     detector = Detector.load(model, device=options.check_device(device), engine=cast("Any", engine))
+    if false_alarm_rate is not None:
+        detector.move_threshold(false_alarm_rate=false_alarm_rate)
     given = {
         "explain": explain,
         "maps": maps,
