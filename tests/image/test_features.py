@@ -12,6 +12,8 @@ from memae import Detector
 from memae.errors import ConfigError
 from memae.image import backbone
 from memae.image.backbone import FrozenFeatures
+from memae.modality import open_source
+from memae.modality.settings import ChosenSettings
 
 SIDE, ITEMS = 96, 60
 
@@ -94,3 +96,23 @@ def test_items_are_counted_and_have_no_picture(fitted: Detector) -> None:
     items = fitted.items()
     assert items is not None and len(items.usage_counts) == ITEMS
     assert items.usage_counts.sum() > 0 and items.pictures is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "network"),
+    [
+        ({}, "features"),
+        ({"memory": {"num_items": 50}}, "features"),
+        ({"train": {"epochs": 2}}, "scene"),
+        ({"memory": {"enabled": False}}, "scene"),
+        ({"image": {"tile_px": 64}}, "scene"),
+    ],
+)
+def test_the_default_of_larger_images_is_features_unless_a_training_is_asked_for(
+    settings: dict[str, Any], network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(textures(2, 0), None, None)
+    monkeypatch.setattr("memae.image.modality.weights_installed", lambda: True)
+    assert ChosenSettings(None, settings).config("image", source).network == network
+    monkeypatch.setattr("memae.image.modality.weights_installed", lambda: False)
+    assert ChosenSettings(None, settings).config("image", source).network == "scene"

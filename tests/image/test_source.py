@@ -179,6 +179,15 @@ def test_images_of_several_sizes_become_the_most_common_one(tmp_path: Path) -> N
     assert source.notes == ("images of 3 sizes, most of 8 x 6 px: all become 8 x 6 px (image.size_px)",)
 
 
+def test_where_hardly_two_images_share_a_size_all_get_that_of_the_median_sides(tmp_path: Path) -> None:
+    sizes = [(20 + step, 40 - step) for step in range(21)]  # width, height
+    sizes += [(90, 10)]  # and once more: the most common one
+    root = folder(tmp_path, **{f"{n:02}_png": GREY.resize(size) for n, size in enumerate([*sizes, (90, 10)])})
+    source = ImageSource([root])
+    assert everything(source).pixels.shape == (23, 1, 29, 31)
+    assert source.notes == ("images of 22 sizes, in the median 31 x 29 px: all become 31 x 29 px (image.size_px)",)
+
+
 def test_of_two_sizes_that_are_as_common_the_larger_one_counts(tmp_path: Path) -> None:
     root = folder(tmp_path, a_png=GREY, b_png=GREY.resize((4, 5)))
     assert everything(ImageSource([root])).pixels.shape == (2, 1, 6, 8)

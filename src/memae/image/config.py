@@ -2,7 +2,8 @@
 
 Networks: `mnist` and `cifar10` are the paper's; `image` fits any image; `scene` is the same up to 64 px and makes
 channels of the patches of larger images, for a ninth of the work; `small` makes a narrow code of a small image;
-`features` rebuilds frozen features of a larger one. Our default takes `small` up to 64 px, and `scene` above.
+`features` rebuilds frozen features of a larger one. Our default takes `small` up to 64 px, and above `features`, or
+`scene` without its extra.
 """
 
 from __future__ import annotations

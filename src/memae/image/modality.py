@@ -14,7 +14,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import ConfigError
 from memae.image.arrays import ArraySource, Images
-from memae.image.backbone import FEATURE_CHANNELS, FrozenFeatures
+from memae.image.backbone import FEATURE_CHANNELS, FrozenFeatures, weights_installed
 from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, ImageConfig, layers_of, preset
 from memae.image.evaluate import evaluate
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
@@ -82,11 +82,17 @@ class ImageModality(Modality):
         return source.skipping() if skip_bad else source
 
     def default_preset(self, source: Any, config: Config) -> str:
-        """`small` where the network sees at most 64 px of a side, and `image` else."""
+        """`small` where the network sees at most 64 px of a side. Above, `features` if its extra is installed.
+
+        `image` is for all others: for tiles, and where the settings ask for a training or for another memory.
+        """
         settings = ImageConfig.of(config)
         if isinstance(source, ImageSource):
             source = source.sized(settings.size_px)
-        return "image" if settings.tile_px or max(source.size) > SMALL_PX else "small"
+        if not settings.tile_px and max(source.size) <= SMALL_PX:
+            return "small"
+        trains = settings.tile_px or _asks_for_training(config)
+        return FEATURES if weights_installed() and not trains else "image"
 
     def resolve(self, config: Config, shape: tuple[int, ...]) -> Config:
         """The config with the settings of scoring that the preset left open, for images of shape (C, H, W)."""
@@ -150,6 +156,13 @@ class ImageModality(Modality):
     def original(self, source: Any, key: Key) -> np.ndarray | None:
         """The image at its own size, if it was read from a file."""
         return source.original(key) if isinstance(source, ImageSource) else None
+
+
+def _asks_for_training(config: Config) -> bool:
+    """Whether settings that were laid over the preset `image` say how to train, or name a memory that has to be."""
+    train, memory = preset("image", "default")["train"], config.memory
+    asked = any(getattr(config.train, name) != value for name, value in train.items())
+    return asked or not memory.enabled or memory.kind != "memae" or memory.query == "whole"
 
 
 def _feature_model(config: Config) -> Autoencoder:

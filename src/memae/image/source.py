@@ -31,6 +31,7 @@ __all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
 
 CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
 LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
+COMMON = 0.1  # share of the images with a size that is the usual one
 MOST_AXES = 4  # of an idx file
 OWN_SIZE_AHEAD = 2  # images decoded before they are asked for, at their own size, which may be large
 THREADS = min(8, os.cpu_count() or 1)  # that decode
@@ -42,8 +43,8 @@ class ImageSource:
     """The images of folders, patterns, list files and files (see `memae.image.paths`), decoded by a few threads.
 
     All get one size and one number of channels: those that a model wants, or, left open, those of the images
-    themselves. Then the size is the one that most of them have, shrunk to a longest side of 256 px if it is larger,
-    and they are grey unless any is in colour.
+    themselves. Then the size is the one that most of them have, or that of the median sides, shrunk to a longest side
+    of 256 px if it is larger, and they are grey unless any is in colour.
 
     Args:
         paths: where they are.
@@ -209,13 +210,13 @@ class ImageSource:
         found = [header for _, header in self._read_all(read_header, 16 * THREADS)]
         headers = [header for header in found if isinstance(header, Header)]
         sizes = Counter(header.size for header in headers)
-        commonest = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
-        size = self._size or _shrunk(commonest, self._longest)
+        usual, word = _usual_size(sizes)
+        size = self._size or _shrunk(usual, self._longest)
         return _Plan(
             size,
             self._channels or (3 if any(header.colour for header in headers) else 1),
             np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
-            None if self._own_size else _note(sizes, commonest, size),
+            None if self._own_size else _note(sizes, usual, word, size),
             frozenset(sizes),
         )
 
@@ -347,11 +348,24 @@ def _shrunk(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
     return height, width
 
 
-def _note(sizes: Counter[tuple[int, int]], commonest: tuple[int, int], size: tuple[int, int]) -> str | None:
-    if len(sizes) == 1 and commonest == size:
+def _usual_size(sizes: Counter[tuple[int, int]]) -> tuple[tuple[int, int], str]:
+    """The size (height, width) that stands for images of these, and how it was found.
+
+    It is the most common one, or, where hardly an image has the size of another, that of the median sides: the most
+    common size would then be the shape of a few, and all others would be stretched to it.
+    """
+    commonest = max(sizes, key=lambda size: (sizes[size], size[0] * size[1], size))
+    if sizes[commonest] >= COMMON * sizes.total():
+        return commonest, "most of"
+    height, width = (int(np.median(sides)) for sides in zip(*sizes.elements(), strict=True))
+    return (height, width), "in the median"
+
+
+def _note(sizes: Counter[tuple[int, int]], usual: tuple[int, int], word: str, size: tuple[int, int]) -> str | None:
+    if len(sizes) == 1 and usual == size:
         return None
-    several = f"images of {len(sizes)} sizes, most of {_shape(commonest)} px" if len(sizes) > 1 else ""
-    return f"{several or f'images of {_shape(commonest)} px'}: all become {_shape(size)} px (image.size_px)"
+    several = f"images of {len(sizes)} sizes, {word} {_shape(usual)} px" if len(sizes) > 1 else ""
+    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (image.size_px)"
 
 
 def _shape(size: tuple[int, int]) -> str:
