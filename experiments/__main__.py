@@ -1,4 +1,4 @@
-"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | still."""
+"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | still | tiles."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from experiments.bundled_demo import demo_path, run_bundled_demo
 from experiments.contamination import TRAININGS, measure
 from experiments.drawings import draw_figures
 from experiments.figures import compute_figures
+from experiments.magnetic_tiles import METHODS, measure_tiles
 from experiments.promise import DATA as PROMISED
 from experiments.promise import compute_promises
 from experiments.protocols.contaminated import PROBLEMS
@@ -158,6 +159,18 @@ def still(part: Annotated[str, typer.Option(help=f"{' or '.join(PARTS)}; left ou
         for name in [part] if part else PARTS:
             for found in measure_still(name):
                 _say(f"{name}, scene {found['scene']}: {found['core_seconds']} s")
+
+
+@app.command()
+def tiles(
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}; left out, all.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of what is fitted.")] = 3,
+) -> None:
+    """Rank defects of magnetic tiles, for methods and seeds that have no result file yet."""
+    with _told():
+        for name in [method] if method else METHODS:
+            for found in measure_tiles(name, seeds):
+                _say(f"{name}, seed {found['seed']}: {found['seconds']} s")
 
 
 @app.command()

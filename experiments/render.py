@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from experiments.contamination import contamination_table
 from experiments.data import DATA, WHOLE
+from experiments.magnetic_tiles import tiles_table
 from experiments.markdown import markdown
 from experiments.promise_tables import promise_tables
 from experiments.protocols.contaminated import PROBLEMS
@@ -213,6 +214,7 @@ def _blocks(tree: Tree) -> dict[str, str]:
     blocks |= {f"tune-{data}": log_table(data) for data in VARIANTS}
     blocks |= {f"contamination-{data}": contamination_table(data) for data in PROBLEMS}
     blocks["still"] = still_table()
+    blocks["magnetic-tile"] = tiles_table()
     for name, table in all_tables().items():
         for block in table.blocks:
             blocks[f"{name}-{block.data}"] = comparison(block, table.rows, tree[name])
