@@ -1,4 +1,4 @@
-"""python -m benchmarks video, footage, training, tables, pictures, startup, load."""
+"""python -m benchmarks video, footage, training, memory-read, tables, pictures, startup, load."""
 
 from __future__ import annotations
 
@@ -51,6 +51,18 @@ def training(
     from benchmarks.training import training_benchmark
 
     _report("training", training_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def memory_read(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/memory-read.json.")] = False,
+    rounds: Annotated[int, typer.Option(help="Pairs of runs; the median of their ratios is reported.")] = 15,
+) -> None:
+    """Scoring of tables against its own two products, and the memory read against a plain masked softmax."""
+    from benchmarks.memory_read import memory_read_benchmark
+
+    _report("memory-read", memory_read_benchmark(rounds), as_json, keep)
 
 
 @app.command()
