@@ -115,6 +115,26 @@ class ImageConfig(KindSettings):
         "always hard to rebuild do not hide an anomaly; unset: true if an image is larger than 64 px",
     )
 
+    filters: bool | None = Field(
+        False,
+        description="beside the reconstruction, compare the responses of fixed filters for edges and lines with those "
+        "that training images have at the same place; a place counts by the worse of both; unset: true for the score "
+        "'max' of whole images larger than 64 px",
+    )
+
+    @model_validator(mode="after")
+    def _filters_fit(self) -> Self:
+        if self.filters and not (self.relative in (None, True) and self.pool in (None, "max")):
+            raise ValueError(
+                "filters are compared with relative errors by their maximum; leave pool and relative unset, or set "
+                'pool = "max" and relative = true'
+            )
+        if self.filters and self.tile_px is not None:
+            raise ValueError(
+                "filters have statistics for each place of a whole image; leave tile_px or filters out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _tiles_fit(self) -> Self:
         if self.tile_px is None:
@@ -153,7 +173,7 @@ DEFAULT: Mapping[str, Mapping[str, Any]] = {
 }
 LARGE: Mapping[str, Mapping[str, Any]] = {
     **DEFAULT,
-    "image": {"scale": "unit", "pool": None, "patch_px": None, "relative": None},
+    "image": {"scale": "unit", "pool": None, "patch_px": None, "relative": None, "filters": None},
 }
 SMALL: Mapping[str, Mapping[str, Any]] = {**DEFAULT, "image": {"scale": None, "smooth_px": None}}
 # what the normal images of these two decide, written down: docs/images.md

@@ -104,6 +104,10 @@ class ImageModality(Modality):
             left["patch_px"] = SCENE_PATCH_PX if large else 1
         if settings.relative is None:
             left["relative"] = large
+        if settings.filters is None:
+            whole = config.with_own(**left)
+            worst = ImageConfig.of(whole).pool == "max" and ImageConfig.of(whole).relative
+            left["filters"] = bool(large and worst and not settings.tile_px)
         return config.with_own(**left)
 
     def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:

@@ -18,6 +18,7 @@ from memae.errors import DataError
 from memae.image.arrays import Images
 from memae.image.config import ImageConfig
 from memae.image.dataset import StoredImages
+from memae.image.filters import FilterStatistics
 from memae.image.maps import anomaly_map, map_maximum
 from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
 from memae.image.tiles import OwnSizeImages, Tiles
@@ -65,7 +66,7 @@ def calibrate(artifact: Artifact, normal: Sequence[NormalImages], groups: np.nda
 
 
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
-    """The artifact with the usage counts of its items and the mean training error, both from its training images."""
+    """The artifact with the usage counts of its items, the mean training error and the spread of filter responses."""
     settings, model = ImageConfig.of(artifact.config), artifact.model
     artifact = replace(artifact, reference=ImageReference(np.empty(0)))
     if model.memory is None and not settings.relative:
@@ -82,7 +83,27 @@ def examine(artifact: Artifact, training: Encoded, progress: Progress | None) ->
     with stage(progress, doing, "samples", len(training)) as done:
         uses = count_uses(scorer, training, done, add)
     mean = (total / len(training)).float() if settings.relative else None
-    return replace(artifact, uses=uses, reference=ImageReference(np.empty(0), mean))
+    artifact = replace(artifact, uses=uses, reference=ImageReference(np.empty(0), mean))
+    return _with_filters(artifact, training, progress) if settings.filters else artifact
+
+
+def _with_filters(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
+    """The artifact with the spread of filter responses, brought to the scale of the relative errors.
+
+    Where one of the two has far higher maxima in normal images, it would decide alone, and it is the worse one.
+    """
+    doing, errors, deviations = "comparing filter responses", 0.0, 0.0
+    scorer, patch_px = scorer_of(artifact, f"{doing} of", progress), map_settings(artifact).patch_px
+    with stage(progress, doing, "samples", len(training)) as done:
+        filters, start = FilterStatistics.fit(training), 0
+        for part in scorer.batches(training):
+            x = training[start : start + len(part.errors)]
+            errors += float(map_maximum(part.patches.cpu().numpy()).sum())
+            deviations += float(map_maximum(filters.at_patches(x, patch_px).cpu().numpy()).sum())
+            start += len(x)
+            done(len(x))
+    filters = filters.scaled(errors / deviations) if errors > 0 and deviations > 0 else filters
+    return replace(artifact, reference=replace(artifact.reference, filters=filters))
 
 
 def _scores(

@@ -1,7 +1,8 @@
 """Computes an error map, an anomaly map and one score from the reconstruction of an image.
 
 The residual may be smoothed before it is squared; the error map is averaged over patches, may be taken as multiples of
-the mean training error of each patch, and is smoothed to the anomaly map, whose maximum is the score "max".
+the mean training error of each patch, and gives way to the deviation of filter responses where that is greater. It is
+smoothed to the anomaly map, whose maximum is the score "max".
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from memae.autoencoder import Reconstruction
 from memae.engine.scoring import Measured, Scorer
 from memae.image.config import ImageConfig, Pool
+from memae.image.filters import FilterStatistics
 from memae.image.maps import anomaly_map, map_maximum, patch_means, smoothed
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
@@ -51,11 +53,16 @@ class MapSettings:
     training_error: Tensor | None = None
     """(h, w) float32: the mean squared error that the training images have in each patch. Where it is given, maps and
     scores are multiples of it."""
+    filters: FilterStatistics | None = None
+    """Of the training images. Where they are given, a patch counts by the worse of its error and its deviation."""
 
     def __call__(self, x: Tensor, rebuilt: Reconstruction) -> ErrorMap:
         """Of encoded images (B, C, H, W) and their reconstruction."""
         errors = self.errors(x, rebuilt)
-        return ErrorMap(rebuilt, errors, self.patches(errors), self.pool)
+        patches = self.patches(errors)
+        if self.filters is not None:
+            patches = torch.maximum(patches, self.filters.at_patches(x, self.patch_px))
+        return ErrorMap(rebuilt, errors, patches, self.pool)
 
     def errors(self, x: Tensor, rebuilt: Reconstruction) -> Tensor:
         """(B, H, W): the squared error, the mean over the channels, or its multiple of the mean training error."""
@@ -127,13 +134,15 @@ class ImageReference:
     """(n,) the maximum of the anomaly map of each image that the threshold was set from; empty in old models."""
     training_error: Tensor | None = None
     """(h, w) float32 with `image.relative`: the mean squared error of the training images in each patch."""
+    filters: FilterStatistics | None = None
+    """With `image.filters`: what the training images respond at each place."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the reference, by their names in a model file."""
         found = {"calibration_peaks": torch.from_numpy(self.maxima)} if len(self.maxima) else {}
         if self.training_error is not None:
             found["usual_error"] = self.training_error.cpu().contiguous()
-        return found
+        return found | (self.filters.tensors() if self.filters else {})
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], settings: ImageConfig, shape: tuple[int, ...]) -> ImageReference:
@@ -154,7 +163,7 @@ class ImageReference:
         error = tensors["usual_error"]
         if error.shape != patches or error.dtype != torch.float32 or bool((error < 0).any()):
             raise ValueError(f"'usual_error' is of shape {tuple(error.shape)}, and the settings ask for {patches}")
-        return cls(maxima, error)
+        return cls(maxima, error, FilterStatistics.load(tensors, shape) if settings.filters else None)
 
 
 def _feature_errors(target: Tensor, rebuilt: Tensor, size: Sequence[int]) -> Tensor:
@@ -166,8 +175,8 @@ def _feature_errors(target: Tensor, rebuilt: Tensor, size: Sequence[int]) -> Ten
 def map_settings(artifact: Artifact) -> MapSettings:
     """How a fitted model scores images."""
     settings, reference = ImageConfig.of(artifact.config), artifact.reference
-    training_error = reference.training_error if reference else None
-    return MapSettings(settings.smooth_px or 0.0, settings.pool, settings.patch_px or 1, training_error)
+    training_error, filters = (reference.training_error, reference.filters) if reference else (None, None)
+    return MapSettings(settings.smooth_px or 0.0, settings.pool, settings.patch_px or 1, training_error, filters)
 
 
 def map_threshold(artifact: Artifact) -> float:
