@@ -106,11 +106,19 @@ def pictures(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/pictures.json.")] = False,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+    preset: Annotated[str, typer.Option(help="image or features.")] = "image",
 ) -> None:
-    """Scoring a folder of JPEGs with the network `image`: decoding alone, the model alone, and end to end."""
+    """Scoring a folder of JPEGs: decoding alone, the model alone, and end to end.
+
+    The result of `features` is kept in benchmarks/results/pictures-features.json.
+    """
     from benchmarks.pictures import pictures_benchmark
 
-    _report("pictures", pictures_benchmark(rounds), as_json, keep)
+    found = pictures_benchmark(rounds, preset)
+    if preset == "image":
+        _report("pictures", found, as_json, keep)
+    else:
+        _report(f"pictures-{preset}", found, as_json, keep, command=f"pictures --preset {preset}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
-"""A folder of 256 x 256 JPEGs to scores: decoding alone, the model alone, and end to end.
+"""A folder of JPEGs to scores: decoding alone, the model alone, and end to end.
 
-The model is the preset `image` with its defaults, hardly trained, as its weights change no time. It scores by OpenVINO
+The model is the preset `image` at 256 x 256 px, hardly trained, as its weights change no time, or the preset `features`
+at 224 x 224 px. It scores by OpenVINO
 and by torch; beside them the network alone, which rebuilds the images and finds no score, by both. Rounds are
 interleaved, so that what else the machine does falls on all alike. End to end takes about as long as decoding and the
 model together, as each of them has work for all cores.
@@ -28,21 +29,31 @@ from memae.image.arrays import Images
 
 __all__ = ["pictures_benchmark"]
 
-PICTURES, SIDE = 300, 256
+PICTURES = 300
+# side of the pictures, px, and settings of the fit
+PRESETS: dict[str, tuple[int, dict[str, Any]]] = {
+    "image": (256, {"train": {"epochs": 1}, "memory": {"warmup_epochs": 1}}),
+    "features": (224, {}),
+}
 TRAINED_ON = 32
 CHUNK = 256  # decoded at a time
 AT_ONCE = 10  # images of a batch by torch, as many as the model takes
 
 
-def pictures_benchmark(rounds: int = 5) -> dict[str, Any]:
-    """Images a second of each part, medians over interleaved rounds, and which of them is the limit."""
+def pictures_benchmark(rounds: int = 5, preset: str = "image") -> dict[str, Any]:
+    """Images a second of each part, medians over interleaved rounds, and which of them is the limit.
+
+    Args:
+        rounds: of all ways.
+        preset: one of `PRESETS`.
+    """
+    side, settings = PRESETS[preset]
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name) / "pictures", Path(name) / "model"
         folder.mkdir()
-        write_pictures(folder, PICTURES)
-        settings = {"train": {"epochs": 1}, "memory": {"warmup_epochs": 1}}
+        write_pictures(folder, PICTURES, side)
         some = [str(path) for path in sorted(folder.iterdir())[:TRAINED_ON]]
-        Detector("image", settings=settings, device="cpu").fit(some).save(model)
+        Detector(preset, settings=settings, device="cpu").fit(some).save(model)
         detector, by_torch = (Detector.load(model, engine=engine) for engine in ("openvino", "torch"))
         decoded = np.concatenate(
             [part.pixels for part in detector.open(folder).chunks(CHUNK) if isinstance(part, Images)]
@@ -80,7 +91,7 @@ def pictures_benchmark(rounds: int = 5) -> dict[str, Any]:
         "bytes_per_image": {"jpeg": round(size), "pixels": decoded[0].nbytes},
         "matrix_rate_gflops": round(rate / 1e9, 1),
         "model_share_of_matrix_rate": round(medians["model"] * flop / (rate * torch.get_num_threads()), 3),
-        "pictures": f"{PICTURES} JPEGs of {SIDE} x {SIDE} px, {size / 1000:.0f} kB each",
+        "pictures": f"{PICTURES} JPEGs of {side} x {side} px, {size / 1000:.0f} kB each",
         "device": str(next(detector.model.parameters()).device),
         "threads": torch.get_num_threads(),
     }
@@ -94,12 +105,12 @@ def _rebuilt(model: Autoencoder, encoded: torch.Tensor) -> int:
     return len(encoded)
 
 
-def write_pictures(folder: Path, count: int, seed: int = 0) -> None:
+def write_pictures(folder: Path, count: int, side: int, seed: int = 0) -> None:
     """JPEGs of quality 90: squares of the two photographs that come with scikit-learn, half of them mirrored."""
     generator = np.random.default_rng(seed)
     photographs = load_sample_images().images
     for place in range(count):
         photograph = photographs[place % len(photographs)]
-        top, left = (generator.integers(0, size - SIDE + 1) for size in photograph.shape[:2])
-        square = photograph[top : top + SIDE, left : left + SIDE][:, :: generator.choice([-1, 1])]
+        top, left = (generator.integers(0, size - side + 1) for size in photograph.shape[:2])
+        square = photograph[top : top + side, left : left + side][:, :: generator.choice([-1, 1])]
         Image.fromarray(square).save(folder / f"{place:04}.jpg", quality=90)
