@@ -39,7 +39,7 @@ def fitted(rows: np.ndarray) -> MemAEDetector:
     return brief().fit(rows)
 
 
-@parametrize_with_checks([brief()], xfail_strict=True)  # type: ignore[untyped-decorator]
+@parametrize_with_checks([brief()])  # type: ignore[untyped-decorator]
 def test_the_checks_of_scikit_learn(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
