@@ -189,7 +189,7 @@ def rendered() -> dict[Path, str]:
         ROOT / "README.md",
         *(
             ROOT / "docs" / name
-            for name in ("tables.md", "video.md", "speed.md", "promises.md", "contamination.md")
+            for name in ("images.md", "tables.md", "video.md", "speed.md", "promises.md", "contamination.md")
         ),
         *sorted((ROOT / "docs" / "trials").glob("*.md")),
     ):
