@@ -109,7 +109,9 @@ def _thumbnails(paths: list[Path]) -> np.ndarray:
     size = (THUMBNAIL_PX, THUMBNAIL_PX)
     return np.stack(
         [
-            np.asarray(Image.open(path).convert("L").resize(size, Image.Resampling.BOX), float).ravel()
+            np.asarray(
+                Image.open(path, formats=["JPEG"]).convert("L").resize(size, Image.Resampling.BOX), float
+            ).ravel()
             for path in paths
         ]
     )

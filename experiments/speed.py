@@ -31,6 +31,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
         "tables": ("tables-speed", _tables),
         "long-table": ("long-table-speed", _long_table),
         "pictures": ("pictures-speed", _listed),
+        "memory-read": ("memory-read-speed", _memory_read),
         "startup": ("startup-speed", _startup),
     }
     found = {}
@@ -112,6 +113,18 @@ def _pyod(found: Mapping[str, Any]) -> str:
             theirs = wall[f"kdd_autoencoder_{way}_{size}"]
             rows.append((f"batches of {size}, PyOD {title}", f"{ours:,}", f"{theirs:,}", f"{ours / theirs:.1f}"))
     return markdown(("KDDCUP99, plain autoencoder", "ours", "PyOD", "times"), rows)
+
+
+def _memory_read(found: Mapping[str, Any]) -> str:
+    forward, step = found["read_to_plain_forward"], found["read_to_plain_step"]
+    rows = [
+        (f"{int(size):,} items, {found['queries'][size]} queries", f"{forward[size]:.2f}", f"{step[size]:.2f}")
+        for size in forward
+    ]
+    rows.append(
+        (f"scoring {found['columns']} columns, to its two products", f"{found['score_to_products']:.2f}", "")
+    )
+    return markdown(("time of ours to that of the plain one", "forward", "with gradients"), rows)
 
 
 def _tables(found: Mapping[str, Any]) -> str:

@@ -189,7 +189,7 @@ def test_a_preset_for_video_learns_from_folders_of_frames(tapes: Path, tmp_path:
         assert equal(detector, fitted)  # the files have no loss, and the frames are the same
     # and without one, images are images
     images = Detector(settings={"train": {"epochs": 1}}).fit(tmp_path / "normal")
-    assert images.config.network == "scene"
+    assert images.config.network == "small"
 
 
 def test_a_list_of_paths_is_learnt_like_the_folder(fitted: Detector, tapes: Path) -> None:

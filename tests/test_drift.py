@@ -22,7 +22,7 @@ def reads(rng: np.random.Generator, count: int, weights: np.ndarray | None = Non
 
 
 def watch(rng: np.random.Generator, normal: np.ndarray, *, in_order: bool = False) -> DriftWatch:
-    use = item_use(len(normal), reads(rng, len(looked_at(len(normal)))))
+    use = item_use(len(normal), reads(rng, len(looked_at(len(normal), ITEMS))))
     return DriftWatch(normal, float(np.quantile(normal, 0.99)), normal if in_order else None, use)
 
 
@@ -230,3 +230,11 @@ def test_a_model_without_memory_or_item_use_looks_at_scores_alone(
     drift = plain.detect(table(2)).drift
     assert drift is not None
     assert drift.item_distance is None
+
+
+def test_fewer_samples_are_asked_where_there_are_many_items() -> None:
+    assert len(looked_at(1024, ITEMS)) == 1024
+    for items in (20_000, 1_000_000):
+        asked = len(looked_at(6_000, items))
+        assert 4 <= asked < 400
+        assert asked * items * 4 < 120 << 20

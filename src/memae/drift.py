@@ -33,6 +33,7 @@ RISK = 0.001  # of a false warning, of each of the two
 LEVELS = np.array([0.1, 0.5, 0.9])  # quantiles of held-out scores, below which the share of the samples is taken
 USE_MARGIN = 0.1  # of total variation: a tenth of the reads may move
 ALL_OF, EACH = 1024, 64  # samples that are asked what they read: the first, then one of so many
+ANSWERS_BYTES = 16 << 20  # of what the first of them give to the items: of many items one of several is asked
 NONE = np.empty(0, dtype=int)
 
 
@@ -113,10 +114,11 @@ def _in_pairs(sums: np.ndarray) -> np.ndarray:
     return np.concatenate([sums[::2] + sums[1::2], np.zeros_like(sums[::2])])
 
 
-def looked_at(count: int, before: int = 0) -> np.ndarray:
-    """(P,) ascending: which of `count` samples, behind so many others, are asked what they read."""
+def looked_at(count: int, items: int, before: int = 0) -> np.ndarray:
+    """(P,) ascending: which of `count` samples, behind so many others, are asked what they read of so many items."""
+    thinned = -(-4 * items * ALL_OF // ANSWERS_BYTES) or 1
     places = np.arange(before, before + count)
-    return np.flatnonzero((places < ALL_OF) | (places % EACH == 0))
+    return np.flatnonzero(places % np.where(places < ALL_OF, thinned, thinned * EACH) == 0)
 
 
 def item_use(count: int, shares: np.ndarray | None) -> np.ndarray | None:
@@ -124,7 +126,7 @@ def item_use(count: int, shares: np.ndarray | None) -> np.ndarray | None:
 
     Args:
         count: of the samples.
-        shares: (P, N) what the samples of `looked_at(count)` give to each item; None without a memory.
+        shares: (P, N) what the samples of `looked_at(count, N)` give to each item; None without a memory.
 
     Returns:
         None without a memory, or where there are too few samples.
@@ -132,8 +134,8 @@ def item_use(count: int, shares: np.ndarray | None) -> np.ndarray | None:
     if shares is None or count < LEAST_SAMPLES:
         return None
     blocks = Blocks(shares.shape[1])
-    blocks.add(count, looked_at(count), shares)
-    return blocks.means.astype(np.float32)
+    blocks.add(count, looked_at(count, shares.shape[1]), shares)
+    return blocks.means.astype(np.float32) if len(blocks.means) >= LEAST_BLOCKS else None
 
 
 class DriftWatch:
@@ -160,13 +162,14 @@ class DriftWatch:
         self._normal, self._new = Blocks(len(LEVELS)), Blocks(len(LEVELS))
         if in_order is not None:
             self._normal.add(len(below), np.arange(len(below)), below)
-        self._use = None if item_use is None else Blocks(item_use.shape[1])
+        self._items = 0 if item_use is None else item_use.shape[1]
+        self._use = None if item_use is None else Blocks(self._items)
         self._scored, self._flagged, self._low = 0, 0, np.zeros(len(LEVELS))
         self._normal_count = 0 if in_order is None else len(in_order)
 
     def places(self, count: int) -> np.ndarray:
         """Which of the next `count` samples to give the reads of."""
-        return NONE if self._use is None else looked_at(count, self._use.count)
+        return NONE if self._use is None else looked_at(count, self._items, self._use.count)
 
     def look(self, scores: np.ndarray, shares_of: Callable[[np.ndarray], np.ndarray | None]) -> None:
         """The next samples, of scores (S,), of which any reads can be asked for; see `add`."""
@@ -222,7 +225,8 @@ class DriftWatch:
         for half in range(2):
             says, tested = slice(half, None, 2), slice(1 - half, None, 2)
             direction = np.sign(new[says].mean(axis=0) - normal[says].mean(axis=0)) / 2
-            at_hand, before = new[tested] @ direction, normal[tested] @ direction
+            # sums, as the matrix library ends the process where memory is short
+            at_hand, before = ((use[tested] * direction).sum(axis=1) for use in (new, normal))
             distance = float(at_hand.mean() - before.mean())
             found.append((distance, distance - self._chance(at_hand, before)))
         distances, beyond = zip(*found, strict=True)

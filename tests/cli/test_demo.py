@@ -49,7 +49,8 @@ def test_one_json_object_with_the_figures_of_images_and_table(
     assert done.out.count("\n") == 1
     check(found, ("images", "table"))
     assert Path(found["folder"]) == (folder / "memae-demo").resolve()
-    assert found["images"]["memae"] > found["images"]["untrained"] + 0.1
+    trained, untrained = found["images"]["memae"], found["images"]["untrained"]
+    assert 1 - trained < (1 - untrained) / 5  # a fifth of the pairs that are ranked wrong, at most
     assert found["seconds"] < 60
 
 
@@ -63,7 +64,7 @@ def test_the_text_says_how_to_read_the_figures_of_the_bundled_data(
     for note in NOTES["bundled"]:
         assert note in said
     assert "one compact cloud" in said
-    assert "what a memory is for" in said
+    assert "has the same narrow code here" in said
 
 
 def test_the_last_line_of_the_text_is_the_folder(

@@ -424,7 +424,9 @@ def test_larger_images_are_scored_by_their_worst_place(
     assert resolved.pool == pool
     assert resolved.relative is (pool == "max")
     assert resolved.patch_px == (4 if pool == "max" else 1)
-    whole = override(config, {"image": {"pool": "mean", "patch_px": 1, "relative": False}}, "test")
+    whole = override(
+        config, {"image": {"pool": "mean", "patch_px": 1, "relative": False, "filters": False}}, "test"
+    )
     assert modality_of("image").resolve(whole, shape) == whole
 
 

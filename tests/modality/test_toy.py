@@ -139,7 +139,9 @@ class SeriesModality(Modality):
         return replace(artifact, uses=count_uses(self._scorer(artifact), training, lambda *_: None))
 
     def normal_scores(self, artifact: Artifact, calibration: Any, progress: Any) -> NormalWindows:
-        return NormalWindows(*self._scorer(artifact).scored(calibration, looked_at=looked_at(len(calibration))))
+        return NormalWindows(
+            *self._scorer(artifact).scored(calibration, looked_at=looked_at(len(calibration), len(artifact.uses)))
+        )
 
     def calibrate(self, artifact: Artifact, normal: Sequence[Any], groups: Any = None) -> Artifact:
         scores, rate = np.concatenate([part.scores for part in normal]), artifact.config.threshold.false_alarm_rate

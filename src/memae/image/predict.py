@@ -112,7 +112,7 @@ def _scores(
     """(S,) scores of encoded images, (S,) the maxima of their anomaly maps, and (P, N) item shares of some."""
     with stage(progress, "setting the threshold", "samples", len(x)) as done:
         scorer = scorer_of(artifact, "setting the threshold from", progress)
-        scores, shares = scorer.scored(x, done, looked_at(len(x)))
+        scores, shares = scorer.scored(x, done, looked_at(len(x), len(artifact.uses)))
     if ImageConfig.of(artifact.config).pool == "max":
         return scores, scores, shares
     maxima = []
@@ -126,7 +126,7 @@ def _scores(
 def _tiled_scores(
     artifact: Artifact, images: OwnSizeImages, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    settings, wanted = map_settings(artifact), set(looked_at(len(images)).tolist())
+    settings, wanted = map_settings(artifact), set(looked_at(len(images), len(artifact.uses)).tolist())
     scorer, found, shares = scorer_of(artifact, "setting the threshold from", progress), [], []
     with stage(progress, "setting the threshold", "images", len(images)) as done:
         for place, pixels in enumerate(images.images):

@@ -75,7 +75,7 @@ def normal_scores(artifact: Artifact, calibration: Encoded, progress: Progress |
     """The scores of held-out normal rows."""
     with stage(progress, "setting the threshold", "samples", len(calibration)) as done:
         scorer = scorer_of(artifact, "setting the threshold from", progress)
-        return NormalRows(*scorer.scored(calibration, done, looked_at(len(calibration))))
+        return NormalRows(*scorer.scored(calibration, done, looked_at(len(calibration), len(artifact.uses))))
 
 
 def calibrate(artifact: Artifact, normal: Sequence[NormalRows], groups: np.ndarray | None = None) -> Artifact:

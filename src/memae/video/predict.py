@@ -207,7 +207,7 @@ def _alone(segment: Frames) -> Frames:
 def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:
     """Scores segments of normal frames that no training saw by motion."""
     scorer, series, maxima, shares = _motion_scorer(artifact), [], list[float](), []
-    wanted = set(looked_at(sum(map(len, segments))).tolist())
+    wanted = set(looked_at(sum(map(len, segments)), len(artifact.uses)).tolist())
     for segment in segments:
         times, scores = [], []
         for frame in scorer.scored([segment]):
