@@ -110,7 +110,7 @@ def _thumbnails(paths: list[Path]) -> np.ndarray:
     return np.stack(
         [
             np.asarray(
-                Image.open(path, formats=["JPEG"]).convert("L").resize(size, Image.Resampling.BOX), float
+                Image.open(path, formats=["JPEG", "PNG"]).convert("L").resize(size, Image.Resampling.BOX), float
             ).ravel()
             for path in paths
         ]

@@ -175,6 +175,11 @@ class _Counts(BaseModel, extra="allow", strict=True):
     calibration: NonNegativeInt
 
 
+class _Groups(BaseModel, extra="allow", strict=True):
+    all: NonNegativeInt
+    training: NonNegativeInt
+
+
 class _Facts(BaseModel, extra="allow", strict=True):
     """The facts that are asked for by name."""
 
@@ -184,6 +189,7 @@ class _Facts(BaseModel, extra="allow", strict=True):
     seconds: float
     kept_epoch: int
     parameters: NonNegativeInt
+    groups: _Groups | None = None
     threshold_moves: list[Move] = []
 
 

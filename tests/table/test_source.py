@@ -12,7 +12,16 @@ from pyarrow import feather
 
 from memae.errors import DataError
 from memae.modality import collect
-from memae.table.source import ArrowSource, ColumnSource, ParquetSource, Table, TableSource, from_frame, is_frame
+from memae.table.source import (
+    ArrowSource,
+    ColumnSource,
+    ParquetSource,
+    Table,
+    TableSource,
+    from_array,
+    from_frame,
+    is_frame,
+)
 from memae.types import EVERYTHING
 
 
@@ -188,3 +197,16 @@ def test_memory_does_not_grow_with_the_length_of_a_parquet_file(tmp_path: Path) 
             file.write_table(one, row_group_size=rows)
     held = [pa.total_allocated_bytes() for _ in ParquetSource(tmp_path / "long.parquet").chunks(65_536)]
     assert max(held) - held[0] < rows * 4 * 8 / 2, "less than half of a row group"
+
+
+@pytest.mark.parametrize("shape", [(0, 1 << 31), (0, 3), (3, 0)])
+def test_an_array_without_a_number_holds_no_samples_however_many_columns_it_promises(
+    shape: tuple[int, int],
+) -> None:
+    with pytest.raises(DataError, match="the array: holds no samples"):
+        from_array(np.empty(shape, dtype=bool), "the array")
+
+
+def test_labels_that_have_no_text_are_refused() -> None:
+    with pytest.raises(DataError, match=r"a column of struct.* has no text"):
+        TableSource(pa.table({"a": [{"x": 1}]}), range(1), "t").labels("a")

@@ -283,7 +283,13 @@ def _as_one(blocks: Iterable[Block]) -> list[Block]:
 
 
 def from_array(array: np.ndarray, origin: str) -> TableSource:
-    """The rows of an array (S, D) of numbers, whose columns are x0, x1, ..."""
+    """The rows of an array (S, D) of numbers, whose columns are x0, x1, ...
+
+    Raises:
+        DataError: an array without a number, of which a tiny file may promise billions of columns.
+    """
+    if not array.size:
+        raise DataError(f"{origin}: holds no samples")
     if array.dtype.kind == "f" and array.dtype != np.float32:
         array = array.astype(np.float64)  # Arrow has no long double
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # nor another byte order
@@ -340,5 +346,10 @@ def _as_text(column: pa.ChunkedArray) -> np.ndarray:
     """(S,) text; missing values are ""."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
-    text = pc.fill_null(column.cast(pa.string()), "")
+    try:
+        text = pc.fill_null(column.cast(pa.string()), "")
+    except pa.ArrowNotImplementedError:
+        raise DataError(
+            f"a column of {column.type} has no text to compare; convert it to text or numbers"
+        ) from None
     return np.asarray(text.to_pylist(), dtype=object).astype(str)
