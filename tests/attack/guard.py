@@ -140,6 +140,8 @@ class Guard:
                 where = os.path.realpath(os.fsdecode(path))
                 if not where.startswith((f"{self.place.resolve()}/", "/dev/null")):
                     self._seen.append(f"open {where}")
+        elif event == "ctypes.dlopen" and values == (None,):
+            return  # the process opens itself, for the call that exchanges two folders: nothing is loaded
         elif event in STARTS_CODE:
             self._seen.append(f"{event} {values!r}"[:300])
 
