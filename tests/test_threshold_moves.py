@@ -38,6 +38,9 @@ class TestMoved:
         assert moved.flags(np.array([89.0, 90, 91])).tolist() == [False, False, True]
         assert moved.false_alarm_rate == pytest.approx(10 / 100)  # 9 of 99 are above it
         assert moved.moved(at=1000.0).false_alarm_rate == pytest.approx(1 / 100)
+        assert moved.moved(at=-1.0).false_alarm_rate == pytest.approx(
+            99 / 100
+        )  # all of them, and a rate is below 1
         assert moved.facts["set_by_hand"]
         assert moved.caveat is None
 

@@ -130,7 +130,8 @@ class Threshold:
         if at is not None:
             if not math.isfinite(at):
                 raise ConfigError(f"a threshold of {at} flags nothing or everything; give a finite score")
-            rate = float(self.p_values(np.nextafter([at], math.inf))[0])
+            below_all = self.group_count / (self.group_count + 1)  # where all are flagged; a rate is below 1
+            rate = min(below_all, float(self.p_values(np.nextafter([at], math.inf))[0]))
             return replace(self, false_alarm_rate=rate, at=float(at))
         assert false_alarm_rate is not None
         if not 0 < false_alarm_rate < 1:

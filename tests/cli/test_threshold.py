@@ -30,6 +30,8 @@ def test_it_shows_moves_and_undoes(memae: Memae, model: Callable[..., Path]) -> 
     by_hand = memae("threshold", "model", "--at", "1e9")
     assert "set by hand: expect at most 0.0" in by_hand.out
     assert f"; 0 of {len(first.calibration):,} held-out samples are" in by_hand.out
+    assert "expect at most 0.99 of normal" in memae("threshold", "model", "--at", "0").out
+    assert memae("threshold", "model", "--undo").code == 0
     for value in (second.value, first.value):
         facts = json.loads(memae("threshold", "model", "--undo", "--json").out)
         assert facts["value"] == value
