@@ -300,7 +300,17 @@ class TestHeader:
 
     @pytest.mark.parametrize(
         "first",
-        ["width,height,kind", "0,1,2", "2019,2020,2021", "1.5,height,kind", "width,2,red", "a,b,c", "1.5,2,blue"],
+        [
+            "width,height,kind",
+            "0,1,2",
+            "2019,2020,2021",
+            "400.5,401.5,402.5",
+            "300,200,100",
+            "1.5,height,kind",
+            "width,2,red",
+            "a,b,c",
+            "1.5,2,blue",
+        ],
     )
     def test_a_line_with_a_cell_that_only_a_header_has_is_one(self, tmp_path: Path, first: str) -> None:
         source = opened(tmp_path, f"{first}\n1.5,2,red\n2.5,7,red\n")
@@ -325,6 +335,16 @@ class TestHeader:
         (note,) = source.notes
         assert "its first line looks like data" in note
         assert "called column 1 to column 3" in note
+
+    def test_many_numbers_that_only_rise_are_names(self, tmp_path: Path) -> None:
+        names, row = "1,5,10,25,50,75,90,99", "3,1,4,1,5,9,2,6"
+        assert opened(tmp_path, f"{names}\n{row}\n").notes == ()
+        assert opened(tmp_path, f"{row}\n{names}\n").notes != ()
+
+    def test_a_line_with_a_name_that_a_model_knows_is_a_header(self, tmp_path: Path) -> None:
+        text = "10,2\n1.5,2.5\n"
+        assert len(collect(opened(tmp_path, text))) == 2
+        assert len(collect(CsvSource(tmp_path / "t.csv", {"10": "number", "2": "number"}))) == 1
 
     def test_bad_rows_keep_their_numbers_and_lines(self, tmp_path: Path) -> None:
         source = opened(tmp_path, "5.1,3.5\n4.9\n4.7,3.2\n")

@@ -73,7 +73,7 @@ class CsvSource(ColumnSource):
         self._skip, self._texts = False, frozenset[str]()
         self._inferred: _Types | None = None
         with self._readable({}):
-            self._dialect = Dialect.of(path)
+            self._dialect = Dialect.of(path, kinds)
         with self._open({}, lambda _: "skip") as reader:
             self._names = reader.schema.names
 

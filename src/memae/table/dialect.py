@@ -7,10 +7,14 @@ import csv
 import gzip
 import io
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from memae.errors import DataError
 
@@ -18,6 +22,7 @@ __all__ = ["Dialect"]
 
 DELIMITERS = ",;\t|"
 ENCODINGS = ("utf-8", "cp1252", "latin-1")  # the first that the whole file is in
+RISING = 8  # numbers of a first line that rise all along are names
 SAMPLE_ROWS = 1000  # that the delimiter and the sign of decimals are found in
 BLOCK_BYTES = 1 << 20  # read at a time while the encoding is found; the sample is the first of them
 GZIP = b"\x1f\x8b"
@@ -47,13 +52,17 @@ class Dialect:
     """Of the columns where no header line gives them: "column 1" and so on."""
 
     @classmethod
-    def of(cls, path: Path) -> Dialect:
+    def of(cls, path: Path, known: Collection[str] = ()) -> Dialect:
         """The dialect of a file, found from its content and not from its name.
 
         The encoding is that of the byte-order mark, else the first of `ENCODINGS` that the whole file is in. The
         delimiter is the one that cuts the first rows into as many cells as the header. Decimals are written with a
         point; where the delimiter is no comma and the first numbers say so, with a comma. There is no header if no
         cell of the first line is one that only a header would have: each is a number, or stands again below.
+
+        Args:
+            path: of the file.
+            known: names of columns that a model knows; a first line with one of them is a header.
 
         Raises:
             DataError: another kind of file, or no text.
@@ -76,7 +85,7 @@ class Dialect:
         decimal = _decimal(text, delimiter)
         first, *below = _rows(text, delimiter) or [[]]
         names = tuple(f"column {place}" for place in range(1, len(first) + 1))
-        headed = _is_header(first, below, decimal)
+        headed = not set(known).isdisjoint(first) or _is_header(first, below, decimal)
         return cls(packed, encoding, delimiter, decimal, block_bytes, None if headed else names)
 
     def text(self, path: Path) -> IO[str]:
@@ -133,19 +142,26 @@ def _decimal(text: str, delimiter: str) -> str:
 
 
 def _is_header(first: list[str], below: list[list[str]], decimal: str) -> bool:
-    """Whether the first row names the columns of the rows below it.
-
-    Whole numbers that follow each other, such as 0, 1, 2 or years, are names that another program gave.
-    """
+    """Whether the first row names the columns of the rows below it."""
     numbers = [_as_number(cell, decimal) for cell in first]
-    known = [number for number in numbers if number is not None]
-    if known and known == [known[0] + place for place in range(len(known))]:
+    if _are_names([number for number in numbers if number is not None]):
         return True
     columns = zip(*(cells for cells in below if len(cells) == len(first)), strict=True)
     seen = [set(column) for column in columns] or [set[str]() for _ in first]
     return not all(
         number is not None or cell in again for cell, number, again in zip(first, numbers, seen, strict=True)
     )
+
+
+def _are_names(numbers: list[float]) -> bool:
+    """Whether numbers are names that another program gave, such as 0, 1, 2, years, wavelengths or quantiles.
+
+    One or two are whole and follow each other; more have equal steps; many only rise, which hardly a row does.
+    """
+    steps = [after - before for before, after in pairwise(numbers)]
+    if len(numbers) < 3:
+        return bool(numbers) and numbers[0].is_integer() and steps in ([], [1])
+    return (steps[0] != 0 and np.allclose(steps, steps[0])) or (len(numbers) >= RISING and min(steps) > 0)
 
 
 def _as_number(cell: str, decimal: str) -> float | None:
