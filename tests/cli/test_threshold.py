@@ -35,7 +35,7 @@ def test_it_shows_moves_and_undoes(memae: Memae, model: Callable[..., Path]) -> 
     for value in (second.value, first.value):
         facts = json.loads(memae("threshold", "model", "--undo", "--json").out)
         assert facts["value"] == value
-    assert len(facts["moves"]) == 2
+    assert len(facts["moves"]) == 3
 
 
 @pytest.mark.parametrize(

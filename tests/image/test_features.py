@@ -116,3 +116,9 @@ def test_the_default_of_larger_images_is_features_unless_a_training_is_asked_for
     assert ChosenSettings(None, settings).config("image", source).network == network
     monkeypatch.setattr("memae.image.modality.weights_installed", lambda: False)
     assert ChosenSettings(None, settings).config("image", source).network == "scene"
+
+
+def test_no_normal_image_is_kept_back_for_a_training_that_there_is_not(fitted: Detector) -> None:
+    samples = fitted.facts["samples"]
+    assert samples["held_out"] == 0
+    assert samples["training"] + samples["calibration"] == 30

@@ -204,7 +204,7 @@ TRAINING: Mapping[str, Mapping[str, Any]] = {
     "image": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "scene": {"epochs": 60, "batch_size": 64, "learning_rate": 1e-3, "patience": 10},
     "small": {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3},
-    "features": {"epochs": 0},
+    "features": {"epochs": 0, "validation_share": 0.0},  # no training that a part could stop early
 }
 
 # Our default trains the narrow network of images up to 64 px for as long as MNIST and CIFAR-10 need, or by the data.
