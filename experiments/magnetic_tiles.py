@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.markdown import markdown
+from experiments.methods.look_up import nearest_neighbour
 from experiments.records import RESULTS, provenance, write_result
 from memae import Detector, datasets
 from memae.metrics import auroc
@@ -99,27 +100,16 @@ def _trivial(method: str) -> float:
     labels = np.array([path.parent.name != "good" for path in ranked])
     x = _thumbnails(ranked)
     if method == "darkness":
-        return auroc(labels, -x.mean(axis=1))
-    near = _unit(x) @ _unit(_thumbnails(_images(data / "train" / "good"))).T
-    return auroc(labels, -near.max(axis=1))
+        return auroc(labels, -x.mean(axis=(1, 2)))
+    look_up = nearest_neighbour("cosine")(_thumbnails(_images(data / "train" / "good")), 0)
+    return auroc(labels, look_up.score(x))
 
 
 def _thumbnails(paths: list[Path]) -> np.ndarray:
-    """(S, 32 x 32) grey of images, stretched to a square."""
+    """(S, 32, 32) uint8 grey of images, stretched to a square."""
     size = (THUMBNAIL_PX, THUMBNAIL_PX)
-    return np.stack(
-        [
-            np.asarray(
-                Image.open(path, formats=["JPEG", "PNG"]).convert("L").resize(size, Image.Resampling.BOX), float
-            ).ravel()
-            for path in paths
-        ]
-    )
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    found: np.ndarray = x / np.linalg.norm(x, axis=1, keepdims=True)
-    return found
+    opened = (Image.open(path, formats=["JPEG", "PNG"]) for path in paths)
+    return np.stack([np.asarray(image.convert("L").resize(size, Image.Resampling.BOX)) for image in opened])
 
 
 def tiles_table(root: Path = TILES) -> str:
