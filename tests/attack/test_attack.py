@@ -38,11 +38,11 @@ def state(path: Path) -> dict[str, Any]:
 
 
 def test_hostile_inputs_are_read_or_refused_and_nothing_else(place: Path) -> None:
-    done = attack(place, "inputs", "--most", 500)
+    done = attack(place, "inputs", "--most", 1000)
     assert done.returncode == 0, done.stderr
     found = state(place / "state.json")
     assert found["findings"] == []
-    assert sum(sum(row.values()) for row in found["counts"].values()) == 500
+    assert sum(sum(row.values()) for row in found["counts"].values()) == 1000
     for kind in ("csv", "parquet", "arrow", "npy", "npz", "idx", "image"):
         assert min(found["counts"][kind][outcome] for outcome in OUTCOMES[:2]) > 0, (kind, found["counts"])
     assert found["counts"]["video"]["read"] + found["counts"]["video"]["refused"] > 0
@@ -57,11 +57,11 @@ def test_what_was_found_once_is_not_found_again(place: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_a_kill_leaves_the_old_or_the_new_and_a_training_goes_on(place: Path) -> None:
-    done = attack(place, "kills", "--most", 12)
+    done = attack(place, "kills", "--most", 24)
     assert done.returncode == 0, done.stderr
     found = state(place / "kills.json")
     assert found["findings"] == []
-    assert sum(found["done"].values()) == 12
+    assert sum(found["done"].values()) == 24
     assert any(way.startswith("fit") for way in found["done"])
     assert min(found["points"].values()) >= 3  # at least: write, flush, put in place
 
