@@ -23,6 +23,7 @@ that its logits stay in the cache between the matrix product and the softmax.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -44,14 +45,17 @@ def sparse_read(
 
     Differentiable once in query and items. A threshold of 0 keeps every item.
     """
+    learning = torch.is_grad_enabled() and (query.requires_grad or items.requires_grad)
+    if not learning:  # a step of autograd costs a tenth of a small read
+        return _read_forward(query, items, threshold, temperature, cosine, False)[0]
     return _SparseRead.apply(  # type: ignore[no-any-return,no-untyped-call]  # torch has no annotation
-        query, items, threshold, temperature, cosine, torch.is_grad_enabled()
+        query, items, threshold, temperature, cosine
     )
 
 
 def _blocks(rows: int, num_items: int) -> list[slice]:
     size = max(BLOCK_ROWS, BLOCK_ELEMENTS // max(1, num_items))
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    return [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), size)]
 
 
 def _weigh(logits: Tensor, threshold: float, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -127,21 +131,19 @@ def _read_forward(
         inverse = query_inverse, key_inverse
     keys = keys / temperature
     rows, num_items = query.shape[0], keys.shape[0]
-    blocks = _blocks(rows, num_items)
     weights = query.new_empty(rows, num_items)
     keep = learning and query.shape[1] > MERGED
-    entropy, mean = query.new_empty(rows), query.new_empty(rows)
-    fallback = torch.empty(rows, dtype=torch.bool, device=query.device)
-    value = query.new_empty(rows, items.shape[1])
     logits = query.new_empty(rows if keep else 0, num_items)
-    for block in blocks:
+    found = []
+    for block in _blocks(rows, num_items):
         some = _product(query[block], keys.T)
-        entropy[block], mean[block], taken, fallback[block] = _weigh(some, threshold, weights[block])
+        entropies, means, greatest, lone = _weigh(some, threshold, weights[block])
         if keep:
             logits = _with_block(logits, block, some)
-        else:
-            mean[block] += taken
-        value = _with_block(value, block, _product(weights[block], items))
+        elif learning:
+            means += greatest
+        found.append((_product(weights[block], items), entropies, means, lone))
+    value, entropy, mean, fallback = (_joined(parts) for parts in zip(*found, strict=True))
     kept = _Kept(query, keys, items, weights, logits, value, mean, entropy, inverse)
     return (value, weights, entropy, fallback), kept
 
@@ -194,6 +196,10 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     return (right.T @ left.T).T if right.shape[1] < NARROW else left @ right
 
 
+def _joined(blocks: Sequence[Tensor]) -> Tensor:
+    return blocks[0].contiguous() if len(blocks) == 1 else torch.cat(tuple(blocks))
+
+
 def _with_block(whole: Tensor, block: slice, rows: Tensor) -> Tensor:
     """The whole with these rows as its block; they themselves where they are all of it: a copy takes a good part."""
     if len(rows) == len(whole):
@@ -205,9 +211,9 @@ def _with_block(whole: Tensor, block: slice, rows: Tensor) -> Tensor:
 class _SparseRead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool, learning: bool
+        ctx: Any, query: Tensor, items: Tensor, threshold: float, temperature: float, cosine: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        found, kept = _read_forward(query, items, threshold, temperature, cosine, learning)
+        found, kept = _read_forward(query, items, threshold, temperature, cosine, True)
         ctx.save_for_backward(*kept[:-1], *kept.inverse)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(found[-1])
@@ -222,8 +228,8 @@ class _SparseRead(torch.autograd.Function):
         grad_weights: Tensor | None,
         grad_entropy: Tensor | None,
         _grad_fallback: None,
-    ) -> tuple[Tensor, Tensor, None, None, None, None]:
+    ) -> tuple[Tensor, Tensor, None, None, None]:
         kept = _Kept._make([*ctx.saved_tensors[:8], ctx.saved_tensors[8:]])
         with torch.autocast(kept.query.device.type, enabled=False):  # backward may be called inside autocast, too
             grads = _read_backward(kept, ctx.temperature, grad_value, grad_weights, grad_entropy)
-        return *grads, None, None, None, None
+        return *grads, None, None, None
