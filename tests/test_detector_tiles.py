@@ -141,7 +141,7 @@ def test_bad_files_keep_their_place_where_they_may_be_skipped(
 ) -> None:
     save(np.full((40, 40), 99), tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
-    save(np.full((10, 60), 99), tmp_path / "c.png")
+    save(np.full((20, 60), 99), tmp_path / "c.png")
     with pytest.raises(DataError, match=r"b\.png: not a readable image"):
         detector.score(tmp_path)
     verdicts = detector.detect(tmp_path, skip_bad=True)

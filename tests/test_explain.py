@@ -182,8 +182,8 @@ def test_item_rows_are_the_decoded_items() -> None:
 
 def test_weights_are_averaged_over_the_queries_of_a_sample() -> None:
     weights = torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]], [[0.0, 0.25, 0.75], [0.0, 0.0, 1.0]]])
-    empty, items = torch.zeros(2, 2, 5), torch.zeros(3, 5)
-    read = MemoryRead(empty, empty, items, lambda: (empty, empty), weights)
+    queries, items = torch.ones(2, 2, 5), torch.zeros(3, 5)
+    read = MemoryRead(queries, queries, items, lambda: (queries, queries), weights)
     first, second = (items_used(read, row) for row in range(2))
     assert [(use.item, use.weight) for use in first] == [(0, 0.75), (1, 0.25)]
     assert [(use.item, use.weight) for use in second] == [(2, 0.875), (1, 0.125)]

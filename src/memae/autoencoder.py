@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memae.config import Query
 from memae.memory.base import Fillable, Memory, MemoryRead
 
-__all__ = ["Autoencoder", "Reconstruction", "Target"]
+__all__ = ["Autoencoder", "Reconstruction", "Target", "mean_shares"]
 
 Target: TypeAlias = Literal["input", "encoding"]
 
@@ -34,7 +34,22 @@ class Reconstruction(NamedTuple):
 
         Of many positions about 64 are taken, which are spread over all.
         """
-        return None if self.read is None else self.read.shares[rows, :: apart(self.read.queries)].mean(dim=1)
+        if self.read is None:
+            return None
+        step = apart(self.read.queries)
+        return mean_shares(self.read.shares[rows, ::step], self.read.queries[rows, ::step])
+
+
+def mean_shares(shares: Tensor, queries: Tensor) -> Tensor:
+    """(G, N): the mean of the shares (G, T, N) of the items in the answers to queries (G, T, C).
+
+    A query of zeros has none: it is of a place where there is no image.
+    """
+    asked = queries.any(dim=2)
+    if bool(asked.all()):
+        return shares.mean(dim=1)
+    asked = asked.to(shares)
+    return torch.einsum("gtn,gt->gn", shares, asked) / asked.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def apart(queries: Tensor) -> int:

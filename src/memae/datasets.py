@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 
 from memae.errors import DataError
 from memae.files.image import UnreadableError, open_image
-from memae.image.source import read_idx
+from memae.image.idx import read_idx
 
 __all__ = ["KDD_CATEGORIES", "KDD_COLUMNS", "breast_cancer", "cifar10", "data_root", "digits", "kddcup99", "mnist"]
 

@@ -101,3 +101,13 @@ def test_a_file_that_was_changed_is_refused(
     monkeypatch.setattr(backbone, "WEIGHTS", str(changed))
     with pytest.raises(MemaeError, match="is not the published file"):
         network.load_published()
+
+
+def test_where_there_is_no_image_the_network_sees_grey_and_the_features_are_zeros(network: FrozenFeatures) -> None:
+    with_room = FrozenFeatures(empty_places=True)
+    with_room.load_state_dict(network.state_dict())
+    x = torch.rand(1, 1, 96, 128)
+    x[:, :, 64:], x[:, :, :, 90:] = torch.nan, torch.nan
+    found, grey = with_room(x), network(x.nan_to_num(backbone.GREY))
+    assert_close(found[:, :, :4, :6], grey[:, :, :4, :6])
+    assert not found[:, :, 4:].any() and not found[:, :, :, 6:].any()

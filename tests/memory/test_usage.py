@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from memae.autoencoder import mean_shares
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
 from memae.memory.ops import Similarity
@@ -56,7 +57,7 @@ def synthetic_read(
     weights: list[list[float]] | None, fallback: list[bool] | None, nearest: Sequence[int] = ()
 ) -> MemoryRead:
     count = len(nearest or weights or ())
-    queries, items = torch.zeros(1, count, 2), torch.zeros(4, 2)
+    queries, items = torch.ones(1, count, 2), torch.zeros(4, 2)
     return MemoryRead(
         queries,
         queries,
@@ -138,3 +139,12 @@ def test_health_is_read_under_old_names_too() -> None:
         items=4, items_used=2, items_dead=2, items_duplicate=1, items_per_query=1.5, fallback_share=0.5
     )
     assert MemoryHealth.of(old) == MemoryHealth.of(asdict(health)) == health
+
+
+def test_a_query_of_zeros_is_of_no_image_and_counts_for_nothing() -> None:
+    memory = MemAE(3, 2, temperature=0.01)
+    with torch.no_grad():
+        memory.items.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    read = memory.read(torch.tensor([[[0.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 0.0]]]))
+    assert use_counts(read).tolist() == [1, 1, 0, 2, 0]
+    assert mean_shares(read.shares, read.queries).tolist() == [[0.5, 0.5, 0.0]]

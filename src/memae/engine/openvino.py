@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memae.autoencoder import Autoencoder, Reconstruction, apart
+from memae.autoencoder import Autoencoder, Reconstruction, apart, mean_shares
 from memae.errors import ConfigError
 from memae.memory.base import MemoryRead
 
@@ -102,7 +102,8 @@ class _LateRead(Reconstruction):
 
     def item_shares(self, rows: Sequence[int] | slice) -> Tensor:
         """See `Reconstruction.item_shares`; reads for these samples alone."""
-        return self._read(rows, apart(self.queries)).shares.mean(dim=1)
+        read = self._read(rows, apart(self.queries))
+        return mean_shares(read.shares, read.queries)
 
     def _read(self, rows: Sequence[int] | slice, step: int = 1) -> MemoryRead:
         with torch.inference_mode():

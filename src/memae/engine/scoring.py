@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.autoencoder import Autoencoder, Reconstruction
+from memae.autoencoder import Autoencoder, Reconstruction, mean_shares
 from memae.engine import Rebuild, Rebuilder, one_thread, yielding_threads
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import DataError
@@ -284,7 +284,7 @@ def count_uses(scorer: Scorer[M], x: Encoded, done: Done, see: Callable[[M], Non
 
 def items_used(read: MemoryRead, row: int) -> tuple[ItemUse, ...]:
     """The items that rebuilt sample `row` of a batch, strongest first; weights averaged over its queries."""
-    weights = read.shares[row].mean(dim=0).cpu()
+    weights = mean_shares(read.shares[row : row + 1], read.queries[row : row + 1])[0].cpu()
     used = weights.nonzero().squeeze(1)
     used = used[weights[used].argsort(descending=True, stable=True)]
     return tuple(map(ItemUse, used.tolist(), weights[used].tolist()))

@@ -25,11 +25,15 @@ class Images:
     """The file or argument that they came from, for messages."""
     unreadable: Mapping[int, str] = field(default_factory=dict)
     """Images that are black, as they could not be read, and why; only a source that was asked to skip has them."""
+    sizes: np.ndarray | None = None
+    """(S, 2) height and width, px, of what is an image in `pixels`, from their first row and column on; what lies below
+    and beside it counts for nothing. None: all of it."""
 
     def take(self, rows: np.ndarray) -> Images:
         """The images of an index (B,)."""
         keys = [self.keys[row] for row in rows.tolist()]
-        return Images(self.pixels[rows], keys, self.origin, unreadable_at(self, rows))
+        sizes = None if self.sizes is None else self.sizes[rows]
+        return Images(self.pixels[rows], keys, self.origin, unreadable_at(self, rows), sizes)
 
     def __len__(self) -> int:
         return len(self.pixels)

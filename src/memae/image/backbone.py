@@ -58,10 +58,14 @@ class FrozenFeatures(nn.Module):
     Each map has the mean of 3 x 3 places around each place and then length 1 there, so that brightness and contrast do
     not count; the coarser map is enlarged to the finer one. Grey is taken for all three colours, and so is the mean of
     two or four channels. A fresh module has random weights; `load_published` gives it those of ImageNet.
+
+    Args:
+        empty_places: NaN is where there is no image. It is grey for the network, and the features there are zeros.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, empty_places: bool = False) -> None:
         super().__init__()
+        self.empty_places = empty_places
         self.stem = SamePaddedConv(3, STEM_CHANNELS, 3, 2)
         self.stages, channels = nn.ModuleList(), STEM_CHANNELS
         for expansion, outputs, count, stride, kernel in STAGES:
@@ -74,11 +78,14 @@ class FrozenFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The features of a batch, a few images at a time."""
         at_once = max(1, AT_ONCE_PX // (x.shape[2] * x.shape[3]))
-        return (
-            torch.cat([self._features(part) for part in x.split(at_once)])
-            if len(x) > at_once
-            else self._features(x)
-        )
+        parts = [self._of_images(part) for part in x.split(at_once)] if len(x) > at_once else [self._of_images(x)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _of_images(self, x: Tensor) -> Tensor:
+        if not self.empty_places:
+            return self._features(x)
+        there = (~x[:, :1, ::FEATURE_STRIDE_PX, ::FEATURE_STRIDE_PX].isnan()).to(x.dtype)
+        return self._features(x.nan_to_num(GREY)) * there
 
     def _features(self, x: Tensor) -> Tensor:
         if x.shape[1] != 3:

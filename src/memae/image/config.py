@@ -84,6 +84,12 @@ class ImageConfig(KindSettings):
     tiles_per_image: int | None = Field(
         None, ge=1, description="tiles of each training image, drawn by the seed; unset: all"
     )
+    keep_aspect: bool = Field(
+        False,
+        description="images of files keep their shape: each is resized by one factor, as large as fits, and what is "
+        "left of the size below it and beside it counts for nothing; false: they are stretched to the size. For the "
+        "network 'features'",
+    )
     scale: ImageScale | None = Field(
         "unit",
         description="per image: 'none', 'unit' (root mean square 1) or 'centred' (mean 0, then unit); 'shared' divides "
@@ -132,6 +138,11 @@ class ImageConfig(KindSettings):
         if self.filters and self.tile_px is not None:
             raise ValueError(
                 "filters have statistics for each place of a whole image; leave tile_px or filters out"
+            )
+        if self.keep_aspect and (self.filters or self.tile_px is not None):
+            raise ValueError(
+                "keep_aspect leaves places of the size empty, which neither filters nor tiles know; leave one of them "
+                "out"
             )
         return self
 

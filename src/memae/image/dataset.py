@@ -32,7 +32,7 @@ def collect(source: Any, progress: Progress | None = None) -> Images:
     """
     samples = count(source)
     assert samples is not None and samples.exact, "sources of images know how many they hold"
-    pixels, keys, unreadable = np.empty(0, np.uint8), list[Key](), dict[int, str]()
+    pixels, keys, unreadable, sizes = np.empty(0, np.uint8), list[Key](), dict[int, str](), list[np.ndarray]()
     with stage(progress, "reading", "images", samples) as done:
         for part in source.chunks(PART_IMAGES):
             if len(part) == samples.samples:
@@ -44,10 +44,11 @@ def collect(source: Any, progress: Progress | None = None) -> Images:
             pixels[len(keys) : len(keys) + len(part)] = part.pixels
             unreadable |= {len(keys) + row: why for row, why in part.unreadable.items()}
             keys += part.keys
+            sizes += [] if part.sizes is None else [part.sizes]
             done(len(part))
     if not keys:
         raise DataError(f"{source.origin}: holds no samples")
-    return Images(pixels[: len(keys)], keys, source.origin, unreadable)
+    return Images(pixels[: len(keys)], keys, source.origin, unreadable, np.concatenate(sizes) if sizes else None)
 
 
 class Written(NamedTuple):
@@ -59,6 +60,8 @@ class Written(NamedTuple):
     """(S,) of those that could be read."""
     shapes: list[tuple[int, ...]]
     """(S,) of each (C, H, W)."""
+    sizes: np.ndarray | None
+    """(S, 2); see `Images.sizes`."""
     skipped: tuple[Skipped, ...]
     """The others, if they may be skipped."""
 
@@ -75,7 +78,7 @@ def write(
         DataError: there are no images, or one that cannot be read.
         WriteError: there is no room for the file.
     """
-    keys, shapes, skipped = list[Key](), list[tuple[int, ...]](), list[Skipped]()
+    keys, shapes, sizes, skipped = list[Key](), list[tuple[int, ...]](), list[np.ndarray](), list[Skipped]()
     dtype = getattr(source, "dtype", None)
     with (
         temporary_file("the images to train on") as file,
@@ -90,19 +93,21 @@ def write(
                 file.write(np.ascontiguousarray(pixels, dtype).data)
                 keys.append(key)
                 shapes.append(pixels.shape)
+                sizes += [] if images.sizes is None else [images.sizes[row]]
                 if see:
                     see(key, pixels)
             done(len(images))
         if not keys:
             raise DataError(f"{source.origin}: holds no samples")
         file.flush()
-        return Written(np.memmap(file, dtype=dtype or np.uint8, mode="r+"), keys, shapes, tuple(skipped))
+        mapped = np.memmap(file, dtype=dtype or np.uint8, mode="r+")
+        return Written(mapped, keys, shapes, np.stack(sizes) if sizes else None, tuple(skipped))
 
 
 def store(source: ImageSource, progress: Progress | None = None) -> tuple[Images, tuple[Skipped, ...]]:
     """All images of a source in a file, and those that were skipped; see `write`."""
-    pixels, keys, shapes, skipped = write(source, progress)
-    return Images(pixels.reshape(len(keys), *shapes[0]), keys, source.origin), skipped
+    pixels, keys, shapes, sizes, skipped = write(source, progress)
+    return Images(pixels.reshape(len(keys), *shapes[0]), keys, source.origin, sizes=sizes), skipped
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,10 @@ class StoredImages:
             index = index.cpu().numpy()
         if self.rows is not None:
             index = self.rows.numpy()[index]
-        keys = [self.images.keys[row] for row in np.arange(len(self.images))[index]]
-        some = Images(self.images.pixels[index], keys, self.images.origin)
+        images = self.images
+        keys = [images.keys[row] for row in np.arange(len(images))[index]]
+        sizes = None if images.sizes is None else images.sizes[index]
+        some = Images(images.pixels[index], keys, images.origin, sizes=sizes)
         return self.preprocess.encode(some).to(self.device)
 
     @property

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from memae.files.image import UnreadableError, UnsuitableError, as_8_bit, is_deep, lies, open_image, upright
+from memae.image.extent import within
 
 __all__ = ["Header", "Misfit", "read_header", "read_original", "read_pixels"]
 
@@ -48,14 +49,20 @@ def read_header(file: Path) -> Header:
 
 
 def read_pixels(
-    file: Path, channels: int, size: tuple[int, int] | None = None, misfit: Misfit | None = None
+    file: Path,
+    channels: int,
+    size: tuple[int, int] | None = None,
+    misfit: Misfit | None = None,
+    *,
+    keep_aspect: bool = False,
 ) -> np.ndarray:
     """(channels, H, W) uint8 or float32 of an image, resized to `size` (height, width) px where that is given.
 
     Args:
         file: of the image.
         channels: 1 is grey, which of colour is the luma; 3 is colour, which of grey is three times the same.
-        size: upright; another shape is stretched.
+        size: upright.
+        keep_aspect: an image of another shape gets as large as `size` has room for; else it is stretched.
         misfit: why an image of a size (height, width) px is not to be read; None for one that is.
 
     Raises:
@@ -65,6 +72,7 @@ def read_pixels(
     with open_image(file) as image:
         if misfit and (why := misfit(_upright_size(image))):
             raise UnsuitableError(why)
+        size = within(size, _upright_size(image)) if size and keep_aspect else size
         stored = size[::-1] if size and lies(image) else size
         # A JPEG can be halved while it is decoded. Twice the size that is wanted remains, because shrinking a little
         # after shrinking leaves steps in the picture.

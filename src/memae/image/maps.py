@@ -28,12 +28,21 @@ def anomaly_map(errors: np.ndarray, seen: int | None = None) -> np.ndarray:
     """Anomaly maps: error maps (..., h, w) smoothed by a Gaussian of 1/64 of the longer side, so that regions count.
 
     Args:
-        errors: the maps, px by px or patch by patch; beyond their edges lies their mirror image.
+        errors: the maps, px by px or patch by patch; beyond their edges lies their mirror image. NaN, where there is no
+            image, counts for nothing and stays.
         seen: the longer side of what the network sees at once, in numbers of the map; None where it sees all of it.
     """
     sigma = SMOOTHING * (seen or max(errors.shape[-2:]))
     maps = torch.from_numpy(errors.astype(np.float32, copy=False))
-    return _smooth_columns(_smooth_columns(maps, sigma).mT, sigma).mT.numpy()
+    nowhere = maps.isnan()
+    if not nowhere.any():
+        return _smoothed_map(maps, sigma).numpy()
+    there = _smoothed_map((~nowhere).float(), sigma)
+    return (_smoothed_map(maps.nan_to_num(0.0), sigma) / there).masked_fill(nowhere, torch.nan).numpy()
+
+
+def _smoothed_map(maps: Tensor, sigma: float) -> Tensor:
+    return _smooth_columns(_smooth_columns(maps, sigma).mT, sigma).mT
 
 
 def _smooth_columns(maps: Tensor, sigma: float) -> Tensor:
@@ -63,7 +72,7 @@ def _gaussian_band(size: int, sigma: float, start: int) -> tuple[int, Tensor]:
 
 def map_maximum(errors: np.ndarray) -> np.ndarray:
     """(...) float64: the maximum of the anomaly map of each error map (..., h, w)."""
-    return np.asarray(anomaly_map(errors).max(axis=(-2, -1)), dtype=np.float64)
+    return np.asarray(np.fmax.reduce(anomaly_map(errors), axis=(-2, -1)), dtype=np.float64)
 
 
 def smoothed(x: Tensor, rebuilt: Tensor, sigma: float) -> tuple[Tensor, Tensor]:

@@ -17,13 +17,14 @@ from memae.image.arrays import ArraySource, Images
 from memae.image.backbone import FEATURE_CHANNELS, FrozenFeatures, weights_installed
 from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, ImageConfig, layers_of, preset
 from memae.image.evaluate import evaluate
+from memae.image.idx import open_idx
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec, is_pattern
 from memae.image.predict import calibrate, examine, normal_scores, predict
 from memae.image.prepare import prepare
 from memae.image.preprocess import ImagePreprocess
 from memae.image.scoring import ImageReference, map_threshold
-from memae.image.source import ImageSource, open_idx
+from memae.image.source import ImageSource
 from memae.memory.build import memory_of
 from memae.modality import Artifact, Description, Modality
 from memae.types import Key, Source
@@ -182,7 +183,8 @@ def _feature_model(config: Config) -> Autoencoder:
             "the network 'features' rebuilds each place of an image from memory items; leave memory.enabled and "
             "memory.query out, or take the network 'scene'"
         )
-    return Autoencoder(FrozenFeatures(), memory, nn.Identity(), "position", target="encoding")
+    encoder = FrozenFeatures(empty_places=ImageConfig.of(config).keep_aspect)
+    return Autoencoder(encoder, memory, nn.Identity(), "position", target="encoding")
 
 
 def _is_small(config: Config, shape: tuple[int, ...]) -> bool:
@@ -204,8 +206,9 @@ def _open_files(paths: list[Path], preprocess: ImagePreprocess | None) -> ImageS
     if preprocess.overlap is not None:
         source = ImageSource(paths, channels=preprocess.channels, own_size=True)
     else:
-        source = ImageSource(paths, channels=preprocess.channels, size=(preprocess.height, preprocess.width))
-    return source.fitting(preprocess.misfit)
+        size = preprocess.height, preprocess.width
+        source = ImageSource(paths, channels=preprocess.channels, size=size, keep_aspect=preprocess.keep_aspect)
+    return source.fitting(preprocess)
 
 
 MODALITY = ImageModality()

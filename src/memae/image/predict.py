@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -21,6 +22,7 @@ from memae.image.dataset import StoredImages
 from memae.image.filters import FilterStatistics
 from memae.image.maps import anomaly_map, map_maximum
 from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
+from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, Tiles
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
@@ -71,18 +73,20 @@ def examine(artifact: Artifact, training: Encoded, progress: Progress | None) ->
     artifact = replace(artifact, reference=ImageReference(np.empty(0)))
     if model.memory is None and not settings.relative:
         return artifact
-    total = torch.zeros((), dtype=torch.float64)
+    total = count = torch.zeros((), dtype=torch.float64)
 
     def add(part: ErrorMap) -> None:
-        nonlocal total
+        nonlocal total, count
         if settings.relative:
-            total = total + part.patches.sum(dim=0, dtype=torch.float64).cpu()
+            total = total + part.patches.nansum(dim=0, dtype=torch.float64).cpu()
+            count = count + (~part.patches.isnan()).sum(dim=0).cpu()
 
     doing = "finding the mean training error" if model.memory is None else "counting the use of items"
     scorer = scorer_of(artifact, f"{doing} on", progress)
     with stage(progress, doing, "samples", len(training)) as done:
         uses = count_uses(scorer, training, done, add)
-    mean = (total / len(training)).float() if settings.relative else None
+    # where no training image had anything, a place is as hard as all others in the mean
+    mean = torch.where(count > 0, total / count, total.sum() / count.sum()).float() if settings.relative else None
     artifact = replace(artifact, uses=uses, reference=ImageReference(np.empty(0), mean))
     return _with_filters(artifact, training, progress) if settings.filters else artifact
 
@@ -144,9 +148,12 @@ def predict(
 ) -> Iterator[Prediction]:
     """Scores and explanations of the images of a source; see `memae.modality.Modality.predict`."""
     if artifact.preprocess.overlap is not None:
-        return _TilePredictor(artifact, request, done, progress).predictions(source)
-    scorer = scorer_of(artifact, request.action, progress)
-    return _ImagePredictor(artifact, scorer, request, done, progress).predictions(source)
+        yield from _TilePredictor(artifact, request, done, progress).predictions(source)
+    else:
+        scorer = scorer_of(artifact, request.action, progress)
+        yield from _ImagePredictor(artifact, scorer, request, done, progress).predictions(source)
+    if isinstance(source, ImageSource) and source.far:
+        warnings.warn(source.far, stacklevel=2)
 
 
 class _ImagePredictor(SamplePredictor[ErrorMap]):
@@ -164,12 +171,20 @@ class _ImagePredictor(SamplePredictor[ErrorMap]):
     def explained(
         self, samples: Images, encoded: Encoded, place: int, measured: ErrorMap, row: int
     ) -> Mapping[str, Any]:
+        x, errors = encoded[place : place + 1][0].numpy(), measured.errors[row].cpu().numpy()
+        found = anomaly_map(measured.patches[row].cpu().numpy())
         return {
-            "x": encoded[place : place + 1][0].numpy(),
+            "x": _present(x),
             "reconstruction": _picture(measured, row),
-            "error_map": measured.errors[row].cpu().numpy(),
-            "anomaly_map": anomaly_map(measured.patches[row].cpu().numpy()),
+            "error_map": _present(errors),
+            "anomaly_map": _present(found),
         }
+
+
+def _present(values: np.ndarray) -> np.ndarray:
+    """The upper left (..., h, w) of an array (..., H, W), where there is an image and no NaN."""
+    first = ~np.isnan(values.reshape(-1, *values.shape[-2:])[0])
+    return values[..., : int(first[:, 0].sum()), : int(first[0].sum())]
 
 
 def _picture(measured: ErrorMap, row: int) -> np.ndarray | None:

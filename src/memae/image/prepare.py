@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from memae.config import Config
-from memae.errors import DataError
+from memae.errors import ConfigError, DataError
 from memae.image.arrays import Images
 from memae.image.config import ImageConfig
 from memae.image.dataset import MEMORY_BYTES, StoredImages, collect, store
@@ -42,8 +42,13 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     if options.categorical:
         raise DataError(f"{source.origin}: images have no column {options.categorical[0]!r}")
     settings = ImageConfig.of(config)
+    _check_aspect(config)
     if isinstance(source, ImageSource):
-        source = source.own_size() if settings.tile_px else source.sized(settings.size_px)
+        source = (
+            source.own_size()
+            if settings.tile_px
+            else source.sized(settings.size_px, keep_aspect=settings.keep_aspect)
+        )
         for note in source.notes:
             tell(progress, Warn(note))  # such as another size: before a long training, and not behind it alone
     groups = None if options.group is None else _groups(source, options.group)
@@ -71,11 +76,15 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         training, validation, calibration = encoded
         if isinstance(source, ImageSource):
             seen = preprocess.height, preprocess.width
-            extent = Extent.of(source.sizes, seen, tiled=bool(settings.tile_px))
+            extent = Extent.of(source.sizes, seen, preprocess.fit_of_images)
             preprocess = preprocess.model_copy(update={"extent": extent})
         return Prepared(
             preprocess=preprocess,
-            decided={"scale": preprocess.scale, "smooth_px": smooth_px},
+            decided={
+                "scale": preprocess.scale,
+                "smooth_px": smooth_px,
+                "keep_aspect": preprocess.keep_aspect,
+            },
             training=training,
             whole=training,
             validation=validation,
@@ -94,6 +103,14 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         )
 
     return prepared(dealt, progress)
+
+
+def _check_aspect(config: Config) -> None:
+    if ImageConfig.of(config).keep_aspect and config.network != "features":
+        raise ConfigError(
+            f"image.keep_aspect = true: the network {config.network!r} learns to rebuild all of a size; leave "
+            "keep_aspect out, or take the network 'features'"
+        )
 
 
 def _key_of(images: Any, training: Encoded, train: Tensor) -> Callable[[int], Key]:
@@ -126,6 +143,7 @@ def _whole_images(
 ) -> tuple[ImagePreprocess, float, _Parts]:
     with stage(progress, "fitting scales", "images", len(parts.train)) as done:
         preprocess, smooth_px = fitted(images, settings.scale, settings.smooth_px, parts.train.numpy())
+        preprocess = preprocess.model_copy(update={"keep_aspect": images.sizes is not None})
         done(len(parts.train))
     if on_disk:
         train, validation, calibration = (StoredImages(images, rows, preprocess) for rows in parts)

@@ -18,7 +18,7 @@ from memae.errors import DataError
 from memae.files.image import MOST_PX
 from memae.image.arrays import Images
 from memae.image.config import ImageScale
-from memae.image.extent import Extent
+from memae.image.extent import Extent, Fit
 from memae.types import FAR
 
 __all__ = ["ImagePreprocess", "levels_of"]
@@ -52,6 +52,9 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         ge=0,
         description="px that tiles share at least, where images are cut into tiles of this height and width",
     )
+    keep_aspect: bool = Field(
+        False, description="images of another shape lie within this height and width, and are not stretched to it"
+    )
     extent: Extent | None = Field(None, description="of the training images, where they came in files of any size")
 
     @model_validator(mode="after")
@@ -72,10 +75,20 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         """(C, H, W) of one encoded sample."""
         return self.channels, self.height, self.width
 
+    @property
+    def fit_of_images(self) -> Fit:
+        """How images of any size come to this height and width."""
+        if self.overlap is not None:
+            return "tiled"
+        return "kept" if self.keep_aspect else "stretched"
+
     def misfit(self, size: tuple[int, int]) -> str | None:
-        """Why an image of a size (height, width) px is too far from the training images; None if it is not."""
-        tiled = self.overlap is not None
-        return (self.extent or Extent()).misfit(size, (self.height, self.width), tiled=tiled)
+        """Why an image of a size (height, width) px is too far from the training images to be scored; None if not."""
+        return (self.extent or Extent()).misfit(size, (self.height, self.width), self.fit_of_images)
+
+    def remark(self, size: tuple[int, int]) -> str | None:
+        """Why the score of an image of a size (height, width) px means less than that of others; None if not."""
+        return (self.extent or Extent()).remark(size, (self.height, self.width), self.fit_of_images)
 
     @classmethod
     def fit(cls, images: Images, scale: ImageScale, rows: np.ndarray | None = None) -> ImagePreprocess:
@@ -187,13 +200,18 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
         return np.sqrt(np.maximum(square - mean**2 if self.scale == "centred" else square, 0))
 
     def encode(self, samples: Images) -> Tensor:
-        """(S, C, H, W) float32.
+        """(S, C, H, W) float32; NaN where there is no image, see `Images.sizes`.
 
         Raises:
             DataError: no images, another size or channel count, or a NaN or infinite pixel.
         """
         pixels = self._checked(samples)
         x = torch.empty(pixels.shape)
+        if samples.sizes is not None:
+            for planes, (height, width), out in zip(pixels, samples.sizes.tolist(), x, strict=True):
+                out.fill_(torch.nan)
+                self._scaled(_tensor(planes[None, :, :height, :width]), out[None, :, :height, :width])
+            return x
         for some in _blocks(pixels, len(pixels), ENCODED_BYTES):
             self._scaled(_tensor(pixels[some]), x[some])
         return x

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -67,7 +67,9 @@ class MapSettings:
     def errors(self, x: Tensor, rebuilt: Reconstruction) -> Tensor:
         """(B, H, W): the squared error, the mean over the channels, or its multiple of the mean training error."""
         if rebuilt.target is not None:
-            return self._relative(_feature_errors(rebuilt.target, rebuilt.x, x.shape[2:]), 1)
+            nowhere = x[:, 0].isnan()
+            found = _feature_errors(rebuilt.target, rebuilt.x, x.shape[2:])
+            return self._relative(found, 1).masked_fill_(nowhere, torch.nan)
         return self._relative(self._pixel_errors(x, rebuilt.x), x.shape[1])
 
     def _pixel_errors(self, x: Tensor, rebuilt: Tensor) -> Tensor:
@@ -90,8 +92,15 @@ class MapSettings:
         return found.div_((divisor * channels).to(found))
 
     def patches(self, errors: Tensor) -> Tensor:
-        """(B, h, w): the means of error maps (B, H, W) over patches, at their ends over the px that are left."""
-        return errors if self.patch_px == 1 else F.avg_pool2d(errors, self.patch_px, ceil_mode=True)
+        """(B, h, w): the means of error maps (B, H, W) over patches, at their ends over the px that are left.
+
+        NaN, where there is no image, does not count; a patch of nothing else is NaN.
+        """
+        if self.patch_px == 1:
+            return errors
+        means = partial(F.avg_pool2d, kernel_size=self.patch_px, ceil_mode=True)
+        nowhere = errors.isnan()
+        return means(errors.nan_to_num(0.0)) / means((~nowhere).float()) if nowhere.any() else means(errors)
 
     @property
     def _divisor(self) -> Tensor | None:
@@ -105,7 +114,8 @@ class ErrorMap(Measured):
     """The errors, maps and scores of a batch of B images."""
 
     errors: Tensor
-    """(B, H, W) the squared error, the mean over the channels, or its multiple of the mean training error."""
+    """(B, H, W) the squared error, the mean over the channels, or its multiple of the mean training error. NaN where
+    there is no image."""
     patches: Tensor
     """(B, h, w) the mean errors of the patches."""
     pool: Pool | None = None
@@ -116,7 +126,8 @@ class ErrorMap(Measured):
         """(B,) float64: the score of each image."""
         if self.pool == "max":
             return map_maximum(self.patches.cpu().numpy())
-        scores: np.ndarray = self.errors.flatten(1).mean(dim=1).double().cpu().numpy()
+        errors = self.errors.flatten(1)
+        scores: np.ndarray = (errors.nanmean(1) if errors.isnan().any() else errors.mean(1)).double().cpu().numpy()
         return scores
 
     @property
@@ -168,8 +179,12 @@ class ImageReference:
 
 def _feature_errors(target: Tensor, rebuilt: Tensor, size: Sequence[int]) -> Tensor:
     """(B, H, W): the squared error of features (B, C, h, w), the sum over the channels, enlarged to an image's size."""
-    errors = squared_error(target, rebuilt).sum(dim=1, keepdim=True)
-    return F.interpolate(errors, size=list(size), mode="bilinear", align_corners=False)[:, 0]
+    errors, there = squared_error(target, rebuilt).sum(dim=1, keepdim=True), target.any(dim=1, keepdim=True)
+    enlarged = partial(F.interpolate, size=list(size), mode="bilinear", align_corners=False)
+    if not there.all():  # only places with an image say something of the px around them
+        there = there.to(errors)
+        return (enlarged(errors * there) / enlarged(there).clamp_min(SMALLEST))[:, 0]
+    return enlarged(errors)[:, 0]
 
 
 def map_settings(artifact: Artifact) -> MapSettings:

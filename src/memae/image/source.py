@@ -1,18 +1,15 @@
-"""Images in files: folders, patterns, lists and single files of any size, and MNIST's idx format."""
+"""Images in files: folders, patterns, lists and single files of any size."""
 
 from __future__ import annotations
 
 import copy
 import os
-import struct
-import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
-from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,19 +17,19 @@ import numpy as np
 
 from memae.errors import DataError
 from memae.files.image import UnreadableError
-from memae.files.packed import PackedError, gunzipped
-from memae.image.arrays import ArraySource, Images
-from memae.image.decode import Header, Misfit, read_header, read_original, read_pixels
+from memae.image.arrays import Images
+from memae.image.decode import Header, read_header, read_original, read_pixels
+from memae.image.extent import within
 from memae.image.paths import ImageFile, find_images
+from memae.image.preprocess import ImagePreprocess
 from memae.progress import Count
 from memae.types import EVERYTHING, Key
 
-__all__ = ["LONGEST_SIDE", "ImageSource", "open_idx", "read_idx"]
+__all__ = ["LONGEST_SIDE", "ImageSource"]
 
 CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
 LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
 COMMON = 0.1  # share of the images with a size that is the usual one
-MOST_AXES = 4  # of an idx file
 OWN_SIZE_AHEAD = 2  # images decoded before they are asked for, at their own size, which may be large
 THREADS = min(8, os.cpu_count() or 1)  # that decode
 
@@ -53,6 +50,8 @@ class ImageSource:
         longest: side in px that a size that was found is brought to.
         remark: how these images were chosen, for `notes`.
         own_size: each keeps its own size, and comes in a chunk of its own.
+        keep_aspect: each keeps its shape, and lies in the upper left of the size, which has room for all of them; see
+            `Images.sizes`. False: all are stretched to the size.
 
     Raises:
         DataError: no image there; while reading, one that is unreadable, or none that is not.
@@ -69,27 +68,42 @@ class ImageSource:
         longest: int | None = None,
         remark: str | None = None,
         own_size: bool = False,
+        keep_aspect: bool = False,
     ) -> None:
         self.origin = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
         self._files = find_images(paths)
         self._channels, self._size = channels, size
         self._longest, self._remark, self._own_size, self._skip = longest, remark, own_size, False
-        self._misfit: Misfit | None = None
+        self._keep_aspect, self._fits = keep_aspect, None
+        self._far = 0, ""  # how many images of the latest pass, and the first of them
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def sized(self, longest: int | None) -> ImageSource:
+    def sized(self, longest: int | None, *, keep_aspect: bool = False) -> ImageSource:
         """The same images with another longest side (px); None leaves them as they are up to 256 px."""
-        return self if longest == self._longest else self._like(_longest=longest)
+        same = (longest, keep_aspect) == (self._longest, self._keep_aspect)
+        return self if same else self._like(_longest=longest, _keep_aspect=keep_aspect)
 
     def own_size(self) -> ImageSource:
         """The same images, each at its own size and in a chunk of its own."""
         return self._like(_own_size=True)
 
-    def fitting(self, misfit: Misfit) -> ImageSource:
-        """The same images, of which one of an unsuitable size counts as unreadable; see `ImagePreprocess.misfit`."""
-        return self._like(_misfit=misfit)
+    def fitting(self, preprocess: ImagePreprocess) -> ImageSource:
+        """The same images for a model: one of an unsuitable size counts as unreadable, and `far` tells of others."""
+        return self._like(_fits=preprocess)
+
+    @property
+    def far(self) -> str | None:
+        """After a pass: how many of its images are far from the size or shape of the training images; None if none."""
+        count, first = self._far
+        if not count:
+            return None
+        are = "images are" if count > 1 else "image is"
+        return (
+            f"{self.origin}: {count:,} {are} far from the training images in size or shape, and such scores mean less; "
+            f"the first is {first}"
+        )
 
     def skipping(self) -> ImageSource:
         """The same images; unreadable ones are black and named in the chunks, and raise no error."""
@@ -149,10 +163,12 @@ class ImageSource:
             size = size if size == EVERYTHING else max(1, min(size, fitting))
             ahead = max(THREADS, min(size, fitting))
         wanted = None if self._own_size else (height, width)
-        read = partial(read_pixels, channels=channels, size=wanted, misfit=self._misfit)
+        self._far = 0, ""
         part: list[tuple[ImageFile, np.ndarray | UnreadableError]] = []
-        for file_and_pixels in self._read_all(read, ahead):
-            part.append(file_and_pixels)
+        for file, found in self._read_all(partial(self._decoded, size=wanted), ahead):
+            if isinstance(found, _Decoded) and found.remark:
+                self._far = self._far[0] + 1, self._far[1] or f"{file.where} ({found.remark})"
+            part.append((file, found.pixels if isinstance(found, _Decoded) else found))
             if len(part) == size:
                 yield self._images(part)
                 part = []
@@ -199,6 +215,16 @@ class ImageSource:
             raise DataError(f"{self.origin}: images have no column {other[0]!r} to leave out")
         return self
 
+    def _decoded(self, file: Path, size: tuple[int, int] | None) -> _Decoded:
+        own: list[tuple[int, int]] = []  # the size of the image, which the decoder sees first
+
+        def misfit(found: tuple[int, int]) -> str | None:
+            own.append(found)
+            return self._fits.misfit(found) if self._fits else None
+
+        pixels = read_pixels(file, self._plan.channels, size, misfit, keep_aspect=self._keep_aspect)
+        return _Decoded(pixels, self._fits.remark(own[0]) if self._fits else None)
+
     @cached_property
     def _by_key(self) -> dict[Key, ImageFile]:
         return {file.key: file for file in self._files}
@@ -212,11 +238,14 @@ class ImageSource:
         sizes = Counter(header.size for header in headers)
         usual, word = _usual_size(sizes)
         size = self._size or _shrunk(usual, self._longest)
+        if self._keep_aspect and not self._size:
+            each = [within((max(size), max(size)), own) for own in sizes]
+            size = max(height for height, _ in each), max(width for _, width in each)
         return _Plan(
             size,
             self._channels or (3 if any(header.colour for header in headers) else 1),
             np.dtype(np.float32 if any(header.deep for header in headers) else np.uint8),
-            None if self._own_size else _note(sizes, usual, word, size),
+            None if self._own_size else _note(sizes, usual, word, size, keep_aspect=self._keep_aspect),
             frozenset(sizes),
         )
 
@@ -256,13 +285,25 @@ class ImageSource:
         dtype = self._plan.dtype or (np.result_type(*{pixels.dtype for pixels in found} or {np.dtype(np.float32)}))
         size = found[0].shape[1:] if found and self._own_size else self._plan.size
         pixels = np.zeros((len(part), self._plan.channels, *size), dtype)
+        sizes = np.full((len(part), 2), size) if self._keep_aspect and not self._own_size else None
         unreadable: dict[int, str] = {}
         for row, (_, image) in enumerate(part):
             if isinstance(image, UnreadableError):
                 unreadable[row] = f"{image.what} ({image})"
-            else:
+            elif sizes is None:
                 pixels[row] = image
-        return Images(pixels, [file.key for file, _ in part], self.origin, unreadable)
+            else:
+                sizes[row] = image.shape[1:]
+                _lay(image, pixels[row])
+        return Images(pixels, [file.key for file, _ in part], self.origin, unreadable, sizes)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """One image, and why its score will mean less than that of others."""
+
+    pixels: np.ndarray
+    remark: str | None
 
 
 @dataclass(frozen=True)
@@ -275,47 +316,6 @@ class _Plan:
     """Of the pixels; None: as the files are, chunk by chunk."""
     note: str | None = None
     sizes: frozenset[tuple[int, int]] = frozenset()
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of an idx file (LeCun's MNIST format), gzipped or not.
-
-    Raises:
-        DataError: not idx, not bytes, or cut short.
-    """
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gunzipped(content)
-    except PackedError as error:
-        raise DataError(f"{path}: {error}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot read this file ({error}); fetch it again") from None
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise DataError(f"{path}: not an idx file of bytes; MNIST's start with 00 00 08")
-    axes = content[3]
-    readable = axes <= MOST_AXES and len(content) >= 4 + 4 * axes
-    shape = struct.unpack_from(f">{axes}I", content, 4) if readable else ()
-    data = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes) if shape else np.empty(0, np.uint8)
-    if not shape or data.size != prod(shape):
-        raise DataError(f"{path}: the file is cut short or too long for its shape {shape}; fetch it again")
-    return data.reshape(shape)
-
-
-def open_idx(path: Path) -> ArraySource:
-    """The images of an idx3 file, and the labels of the idx1 file beside it where there is one.
-
-    Raises:
-        DataError: a damaged file, or labels of another length.
-    """
-    pixels = read_idx(path)
-    if pixels.ndim != 3:
-        raise DataError(f"{path}: holds {pixels.ndim} axes; a file of images has 3 (count, height, width)")
-    label_file = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
-    labels = read_idx(label_file) if label_file != path and label_file.exists() else None
-    if labels is not None and len(labels) != len(pixels):
-        raise DataError(f"{label_file}: holds {len(labels)} labels for the {len(pixels)} images of {path}")
-    return ArraySource(Images(pixels[:, None], range(len(pixels)), str(path)), labels)
 
 
 def _in_threads(
@@ -361,11 +361,25 @@ def _usual_size(sizes: Counter[tuple[int, int]]) -> tuple[tuple[int, int], str]:
     return (height, width), "in the median"
 
 
-def _note(sizes: Counter[tuple[int, int]], usual: tuple[int, int], word: str, size: tuple[int, int]) -> str | None:
+def _lay(image: np.ndarray, out: np.ndarray) -> None:
+    """Writes an image (C, h, w) to the upper left of (C, H, W); its last column and row go on beyond it.
+
+    Nobody looks at what lies there, but it is of the image's own levels, and the range of pixels stays as it is.
+    """
+    _, height, width = image.shape
+    out[:, :height, :width] = image
+    out[:, :height, width:] = image[:, :, -1:]
+    out[:, height:] = out[:, height - 1 : height]
+
+
+def _note(
+    sizes: Counter[tuple[int, int]], usual: tuple[int, int], word: str, size: tuple[int, int], *, keep_aspect: bool
+) -> str | None:
     if len(sizes) == 1 and usual == size:
         return None
     several = f"images of {len(sizes)} sizes, {word} {_shape(usual)} px" if len(sizes) > 1 else ""
-    return f"{several or f'images of {_shape(usual)} px'}: all become {_shape(size)} px (image.size_px)"
+    become = "each keeps its shape, within" if keep_aspect and len(sizes) > 1 else "all become"
+    return f"{several or f'images of {_shape(usual)} px'}: {become} {_shape(size)} px (image.size_px)"
 
 
 def _shape(size: tuple[int, int]) -> str:

@@ -190,7 +190,7 @@ def store_own_size(source: Source, progress: Progress | None = None) -> tuple[Ow
     def see(key: Key, pixels: np.ndarray) -> None:
         levels.append(levels_of(pixels, f"{source.origin}: image {key}"))
 
-    flat, keys, shapes, skipped = write(source, progress, see)
+    flat, keys, shapes, _, skipped = write(source, progress, see)
     ends = np.cumsum([prod(shape) for shape in shapes])
     images = [pixels.reshape(shape) for pixels, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
     return OwnSizeImages(images, np.stack(levels), source.origin, keys), skipped

@@ -46,14 +46,15 @@ class MemoryHealth:
 def use_counts(read: MemoryRead) -> Tensor:
     """(N + 2,) int64 of a read: queries that read each item, all queries, and those that fell back to the nearest item.
 
-    Counts of several reads add up.
+    Counts of several reads add up. A query of zeros, which is of a place where there is no image, does not count.
     """
-    num_items, queries = read.items.shape[-2], read.queries.shape[0] * read.queries.shape[1]
-    parts = torch.split(read.shares.flatten(0, 1), max(1, COUNTED_ELEMENTS // num_items))
+    asked = read.queries.any(dim=2).flatten()
+    size = max(1, COUNTED_ELEMENTS // read.items.shape[-2])
+    parts = zip(read.shares.flatten(0, 1).split(size), asked.split(size), strict=True)
     # as products, which the library adds faster; exact, as no read has 2^24 queries
-    uses = torch.stack([part.new_ones(len(part)) @ part.sign() for part in parts]).sum(dim=0).long()
-    fallen = uses.new_zeros(()) if read.fallback is None else read.fallback.sum()
-    return torch.cat([uses, uses.new_tensor([queries]), fallen[None]])
+    uses = torch.stack([asking.to(part) @ part.sign() for part, asking in parts]).sum(dim=0).long()
+    fallen = uses.new_zeros(()) if read.fallback is None else (read.fallback.flatten() & asked).sum()
+    return torch.cat([uses, asked.sum()[None], fallen[None]])
 
 
 def memory_health(memory: Memory, counts: Tensor) -> MemoryHealth:

@@ -135,7 +135,8 @@ def _in_parts(
             found = [
                 model.queries(model.encode(training[piece.to(training.device)].to(device))) for piece in pieces
             ]
-            return torch.cat(found).flatten(0, 1)
+            queries = torch.cat(found).flatten(0, 1)
+            return queries[queries.any(dim=1)] if model.target == "encoding" else queries  # others are of no image
         except (MemoryError, RuntimeError) as error:
             limit.halve(error, len(pieces[0]))
 
