@@ -1,4 +1,4 @@
-"""What stands still on made-up footage: found, and light, shaking and noise not; with appearance and by motion alone.
+"""What stands still or drives by on made-up footage: found, and light, shaking and noise not; by one part and by both.
 
 For each scene of `still_footage` and each of the two there is one file. A detector is fitted on two minutes of normal
 footage; clips that no training saw are scored frame by frame.
@@ -21,7 +21,7 @@ from PIL import Image
 
 from experiments.markdown import markdown
 from experiments.records import RESULTS, provenance, write_result
-from experiments.still_footage import ANOMALIES, CHANGE_S, NUISANCES, RATE, SCENES, Street
+from experiments.still_footage import CHANGE_S, KINDS, RATE, SCENES, Street
 from memae import Detector
 from memae.metrics import auroc
 from memae.video.source import VideoSource
@@ -76,9 +76,7 @@ def _scene(street: Street, appearance: bool, seed: int) -> dict[str, Any]:
     detector = Detector("video", seed=seed, settings=settings, device="cpu", engine="torch")
     with _folders({str(n): street.normal(NORMAL_S, n) for n in range(NORMAL_VIDEOS)}) as source:
         detector.fit(source)
-    kinds = {
-        kind: [_clip(detector, street, kind, seed) for seed in range(CLIPS)] for kind in (*ANOMALIES, *NUISANCES)
-    }
+    kinds = {kind: [_clip(detector, street, kind, seed) for seed in range(CLIPS)] for kind in KINDS}
     return {
         "wanted": detector.threshold.false_alarm_rate,
         "threshold": detector.threshold.value,
@@ -136,7 +134,7 @@ def still_table(root: Path = STILL) -> str:
         for part in PARTS
     }
     rows = []
-    for kind in (*ANOMALIES, *NUISANCES):
+    for kind in KINDS:
         for part, results in found.items():
             figures = [result["kinds"][kind] for result in results]
             if not figures:

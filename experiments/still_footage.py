@@ -1,8 +1,9 @@
-"""Made-up footage of a street, to tune the appearance part of video on: what stands still, and what must not alarm.
+"""Made-up footage of a street, to tune video on: what stands still, what drives by, and what must not alarm.
 
 Every scene has its own texture, contrast, crowd, noise and compression; some have a tree that sways or a gate that
 opens and closes. `Street.normal` is footage to train on. `Street.clip` is one of `KINDS`: in `ANOMALIES` something
-stands still that normal footage does not show, in `NUISANCES` only the light, the camera or the noise changes.
+stands still that normal footage does not show, in `CARTS` carts drive by, three times as fast as people walk, and in
+`NUISANCES` only the light, the camera or the noise changes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-__all__ = ["ANOMALIES", "CHANGE_S", "NUISANCES", "RATE", "SCENES", "Scene", "Street"]
+__all__ = ["ANOMALIES", "CARTS", "CHANGE_S", "KINDS", "NUISANCES", "RATE", "SCENES", "Scene", "Street"]
 
 RATE = 10  # frames a second
 HEIGHT, WIDTH = 128, 192  # px of the frames that are given; drawn at twice that
@@ -25,6 +26,8 @@ SLOW_S = 50.0  # length of the clip with slow light
 
 ANOMALIES = ("walker stops", "thing left", "thing taken")
 NUISANCES = ("nothing", "slow light", "light switched", "camera shakes", "more noise")
+CARTS = ("cart", "cart, camera shakes")
+KINDS = (*ANOMALIES, *NUISANCES, *CARTS)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,23 @@ class _Walker:
     """The x at which it stops for good."""
 
 
+@dataclass
+class _Cart:
+    """One that crosses the view again and again, from the left to the right."""
+
+    look: np.ndarray
+    """(2, h, w): see `_thing`."""
+    top: int
+    """In px of the drawing."""
+    speed: float
+    """The same, a second."""
+
+    def left(self, time_s: float) -> int:
+        """Where it is, px of the drawing."""
+        width: int = self.look.shape[2]
+        return round(self.speed * (time_s - CHANGE_S) % (2 * WIDTH + width)) - width
+
+
 _Change = Callable[[float], float]
 
 
@@ -86,6 +106,7 @@ class _Course:
     """1 while a thing stands there that did not."""
     taken: bool = False
     stops: bool = False
+    cart: _Cart | None = None
 
 
 class Street:
@@ -109,12 +130,13 @@ class Street:
         return self._film(_Course(), seconds, np.random.default_rng([self._seed, 1, seed]))
 
     def clip(self, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frames (F, 128, 192) uint8 of one of the kinds, and (F,) bool: a still anomaly is there."""
-        generator = np.random.default_rng([self._seed, 2, seed, (*ANOMALIES, *NUISANCES).index(kind)])
+        """Frames (F, 128, 192) uint8 of one of the kinds, and (F,) bool: an anomaly is there."""
+        # a cart looks the same whether the camera shakes or not
+        generator = np.random.default_rng([self._seed, 2, seed, KINDS.index("cart" if kind in CARTS else kind)])
         seconds = SLOW_S if kind == "slow light" else CLIP_S
         frames = self._film(_course(kind, generator), seconds, generator)
         after = np.arange(len(frames)) >= CHANGE_S * RATE
-        return frames, after & (kind in ANOMALIES)
+        return frames, after & (kind in (*ANOMALIES, *CARTS))
 
     def _film(self, course: _Course, seconds: float, generator: np.random.Generator) -> np.ndarray:
         people = _People(self.scene.walkers, generator, stops=course.stops)
@@ -131,6 +153,8 @@ class Street:
                 _paste(picture, thing, *place)
             for walker in people.at(time_s):
                 _draw_walker(picture, walker)
+            if course.cart and time_s >= CHANGE_S:
+                _paste(picture, course.cart.look, course.cart.top, course.cart.left(time_s))
             light = course.gain(time_s) * (1 + 0.03 * np.sin(self._slow + (started + time_s) / 20))
             picture *= light * (1 + course.tilt(time_s) * across)
             if size := course.shake_px(time_s):
@@ -169,11 +193,17 @@ def _course(kind: str, generator: np.random.Generator) -> _Course:
         gain, tilt = float(generator.choice([0.6, 0.75, 1.3])), generator.uniform(-0.4, 0.4)
         return _Course(gain=lambda t: gain if later(t) else 1.0, tilt=lambda t: tilt * later(t))
     if kind == "camera shakes":
-        size = generator.uniform(1.0, 2.5)
-        return _Course(shake_px=lambda t: size * later(t))
+        return _Course(shake_px=_shake(generator))
     if kind == "more noise":
         return _Course(noise=lambda t: 1 + 1.0 * later(t))
+    if kind in CARTS:
+        return _Course(cart=_cart(generator), shake_px=_shake(generator) if "shakes" in kind else lambda _: 0.0)
     return _Course()
+
+
+def _shake(generator: np.random.Generator) -> _Change:
+    size = float(generator.uniform(1.0, 2.5))
+    return lambda time_s: size * (time_s >= CHANGE_S)
 
 
 class _People:
@@ -204,6 +234,12 @@ class _People:
         if self._generator.random() < self._number / 150:
             self._here.append(_walker(self._generator))
         yield from sorted(self._here, key=lambda walker: walker.y)
+
+
+def _cart(generator: np.random.Generator) -> _Cart:
+    walker = _walker(generator)
+    look = _thing(generator, 1.4 * walker.height)
+    return _Cart(look, round(walker.y) - look.shape[1], 3 * abs(walker.speed) * RATE)
 
 
 def _gone(walker: _Walker) -> bool:
@@ -259,7 +295,8 @@ def _on_the_way(generator: np.random.Generator) -> tuple[int, int]:
 
 
 def _paste(picture: np.ndarray, thing: np.ndarray, top: int, left: int) -> None:
-    grey, share = thing
+    grey, share = thing[:, :, max(0, -left) : max(0, picture.shape[1] - left)]
+    left = max(0, left)
     part = picture[top : top + grey.shape[0], left : left + grey.shape[1]]
     part += share * (grey - part)
 

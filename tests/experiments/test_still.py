@@ -12,8 +12,7 @@ from experiments.still import measure_still, still_table
 def test_a_scene_is_measured_once_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(still, "NORMAL_S", 8.0)
     monkeypatch.setattr(still, "CLIPS", 1)
-    monkeypatch.setattr(still, "ANOMALIES", ("thing left",))
-    monkeypatch.setattr(still, "NUISANCES", ("nothing",))
+    monkeypatch.setattr(still, "KINDS", ("thing left", "nothing"))
     brief = {"train": {"epochs": 2}, "memory": {"warmup_epochs": 1}, "video": {"training_stride": 8}}
     monkeypatch.setattr(still, "SETTINGS", brief)
     (found,) = measure_still("both", tmp_path, scenes=1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from memae.video.preprocess import VideoPreprocess
+from memae.video.steady import steady_differences
 
 
 def video(clip_input: str, length: int = 3, height: int = 1, width: int = 2, **more: float) -> VideoPreprocess:
@@ -46,6 +47,17 @@ def test_clips_are_encoded_one_by_one_and_the_pixels_are_left_alone(clip_input: 
 def test_a_still_scene_has_no_differences_whatever_it_shows() -> None:
     still = torch.randint(0, 256, (1, 1, 6, 7), dtype=torch.uint8).expand(1, 5, 6, 7)
     assert (video("differences", 5, 6, 7).encode_clips(still) == 0).all()
+
+
+def test_steady_differences_begin_with_the_second_and_frames_know_none() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 5, 12, 16), dtype=torch.uint8, generator=generator)
+    steady = video("differences", 5, 12, 16).encode_clips(pixels, steady=True)
+    frames = pixels.float() / 127.5 - 1
+    assert torch.allclose(steady[:, 0, 1:], 4 * steady_differences(frames), atol=1e-5)
+    assert torch.equal(steady[:, :, 0], steady[:, :, 1])
+    same = video("frames", 5, 12, 16)
+    assert torch.equal(same.encode_clips(pixels, steady=True), same.encode_clips(pixels))
 
 
 @pytest.mark.parametrize("clip_input", ["frames", "differences"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder, Reconstruction
@@ -178,6 +179,19 @@ def test_a_score_is_that_of_the_network_on_the_clip_of_the_frame(
             wanted = maps.max() if score == "place" else errors[at].mean()
             assert frame.score == pytest.approx(wanted, rel=1e-4, abs=1e-6)
             assert frame.anomaly_map.dtype == np.float32
+
+
+def test_a_steady_score_is_that_of_steady_differences() -> None:
+    ground = gaussian_filter(np.random.default_rng(0).normal(128, 150, (HEIGHT + 1, WIDTH)), 2).astype(np.uint8)
+    shaken = np.stack([ground[row : row + HEIGHT] for row in (0, 1, 0, 1, 0, 1)])
+    steady, raw = (
+        scored(scorer(6, rebuild=dimmed, clip_input="differences", steady=steady), shaken)
+        for steady in (True, False)
+    )
+    preprocess, _ = settings(6, "differences")
+    x = preprocess.encode_clips(torch.from_numpy(shaken)[None], steady=True)
+    assert torch.equal(steady[0].clip.x, x[0, 0])
+    assert all(one.score < other.score for one, other in zip(steady, raw, strict=True))
 
 
 @pytest.mark.parametrize("score", ["mean", "place"])

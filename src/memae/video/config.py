@@ -78,6 +78,9 @@ class VideoConfig(KindSettings):
     input: ClipInput = Field(
         "frames", description="what is reconstructed: 'frames', or 'differences' of consecutive frames"
     )
+    steady: bool = Field(
+        False, description="scoring takes the shaking of the camera out of 'differences', up to a few px per frame"
+    )
     score: FrameScore = Field(
         "mean",
         description="score of a frame: 'mean' of its squared error (paper), or 'place', the root mean squared error "
@@ -107,7 +110,7 @@ DEFAULT: Mapping[str, Mapping[str, Any]] = {
         "initialisation": "kmeans",
         "warmup_epochs": 8,
     },
-    "video": {"input": "differences", "score": "place", "appearance": True},
+    "video": {"input": "differences", "steady": True, "score": "place", "appearance": True},
 }
 TRAINING: Mapping[str, Mapping[str, Any]] = {
     "video": {

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from memae.errors import DataError
+from memae.video.steady import steady_differences
 
 __all__ = ["ClipInput", "VideoPreprocess"]
 
@@ -51,11 +52,16 @@ class VideoPreprocess(BaseModel):
         """(1, T, H, W) of one encoded clip."""
         return 1, self.clip_length, self.height, self.width
 
-    def encode_clips(self, pixels: Tensor) -> Tensor:
-        """(B, T, H, W) uint8 to (B, 1, T, H, W) float32, on the device of the pixels."""
+    def encode_clips(self, pixels: Tensor, steady: bool = False) -> Tensor:
+        """(B, T, H, W) uint8 to (B, 1, T, H, W) float32, on the device of the pixels.
+
+        Args:
+            pixels: of whole frames or of crops.
+            steady: takes the shaking of the camera out of differences; for whole frames.
+        """
         x = pixels.float().div_(127.5).sub_(1.0)
         if self.input == "differences":
-            moved = x.diff(dim=1).mul_(self.gain)
+            moved = (steady_differences(x) if steady else x.diff(dim=1)).mul_(self.gain)
             x = torch.cat([moved[:, :1], moved], dim=1)
         # A copy with strides of its own: torch takes a lone channel of odd strides for channels-last, and its CPU
         # convolutions then write out of bounds (seen with torch 2.13).

@@ -199,7 +199,7 @@ class FrameScorer:
             filled += filled[-1:] * (self._clips_at_once() - len(filled))
         pixels = torch.from_numpy(np.stack(filled)).to(self._device)
         with yielding_threads(rebuild):
-            x = self._preprocess.encode_clips(pixels)
+            x = self._preprocess.encode_clips(pixels, self._video.steady)
             rebuilt = rebuild(x)
             maps, scores = self._maps_and_scores(squared_error(x, rebuilt.x)[:, 0])
         for row, clip in enumerate(clips):
