@@ -136,7 +136,7 @@ def still_table(root: Path = STILL) -> str:
     rows = []
     for kind in KINDS:
         for part, results in found.items():
-            figures = [result["kinds"][kind] for result in results]
+            figures = [result["kinds"][kind] for result in results if kind in result["kinds"]]
             if not figures:
                 continue
             means = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
