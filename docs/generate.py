@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from memae.cli import app
-from memae.config import Config, memory_sections
+from memae.config import Config, MemoryConfig, memory_sections
 from memae.modality import Modality, modalities, preset_config
 
 HERE = Path(__file__).parent
@@ -41,22 +42,41 @@ def config_markdown() -> str:
         "error.\n",
         '```toml\n[train]\nepochs = 30\n\n[memory]\nnum_items = 200\ninitialisation = "kmeans"\n\n'
         "[threshold]\nfalse_alarm_rate = 0.005\n```\n",
-        "The defaults below are those without a preset. The section Presets has what each preset changes.\n",
+        "The defaults below are those without a preset. The section Presets has what each preset changes. Presets of a "
+        "memory are in [memories.md](memories.md).\n",
     ]
     sections = {name: field.annotation for name, field in Config.model_fields.items()}
-    sections["memory"] = memory_sections()["memae"]
+    families = {kind: found for kind, found in memory_sections().items() if found.__module__.startswith("memae.")}
+    sections["memory"] = families["memae"]
     sections |= {modality.name: modality.Settings for modality in modalities()[::-1]}
     for name, section in sections.items():
         if isinstance(section, type) and issubclass(section, BaseModel):
             parts.append(f"## [{name}]\n\n{(section.__doc__ or '').strip()}\n")
-            rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
-            for key, part in section.model_fields.items():
-                default = "" if part.default is PydanticUndefined else _value(part.default)
-                rows.append(f"| `{key}` | {_type(part.annotation)} | {default} | {part.description or ''} |")
-            parts.append("\n".join(rows) + "\n")
+            parts.append(_keys(section, section.model_fields))
+        if name == "memory":
+            parts += [_family(kind, section) for kind, section in families.items() if kind != "memae"]
     parts.append("## Presets\n")
     parts += [_presets(modality) for modality in modalities()[::-1]]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _family(kind: str, section: type[MemoryConfig]) -> str:
+    """The keys that a family of memories has beside the common ones, and those with another default."""
+    common = {key: (field.annotation, field.default) for key, field in MemoryConfig.model_fields.items()}
+    keys = [
+        key for key, field in section.model_fields.items() if common.get(key) != (field.annotation, field.default)
+    ]
+    heading = f'### [memory] with kind = "{kind}"\n\n{(section.__doc__ or "").strip()}\n'
+    return f"{heading}\n{_keys(section, keys)}"
+
+
+def _keys(section: type[BaseModel], keys: Iterable[str]) -> str:
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for key in keys:
+        part = section.model_fields[key]
+        default = "" if part.default is PydanticUndefined else _value(part.default)
+        rows.append(f"| `{key}` | {_type(part.annotation)} | {default} | {part.description or ''} |")
+    return "\n".join(rows) + "\n"
 
 
 def _presets(modality: Modality) -> str:
@@ -100,6 +120,8 @@ def _type(annotation: Any) -> str:
         return {"bool": "true, false", "int": "whole number", "float": "number", "str": "text"}.get(
             annotation.__name__, ""
         )
+    if get_origin(annotation) is Literal and not isinstance(args[0], str):
+        return ", ".join(map(_value, args))
     if get_origin(annotation) is not None and all(isinstance(a, str) for a in args):
         return ", ".join(f"`{a}`" for a in args)
     return ", ".join(_type(a) for a in args)

@@ -35,8 +35,8 @@ __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
 # 5 no network `scene`, 6 no error relative to the mean training error, 7 had another `scene`, 8 no patches of maps,
 # 9 had the settings of all kinds of data in each file, 10 no groups of calibration scores, 11 no threshold that was set
-# by hand, 12 no images that keep their shape; all but that `scene` still load
-FORMAT = 13
+# by hand, 12 no images that keep their shape, 13 no memory but MemAE's; all but that `scene` still load
+FORMAT = 14
 FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 

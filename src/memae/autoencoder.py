@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memae.config import Query
-from memae.memory.base import Fillable, Memory, MemoryRead
+from memae.memory.base import Fillable, Memory, MemoryRead, widening
 
 __all__ = ["Autoencoder", "Reconstruction", "Target", "mean_shares"]
 
@@ -103,6 +103,14 @@ class Autoencoder(nn.Module):
         values, read = self.read(encoding)
         return Reconstruction(self._decode(values, skips), read, self.positions(encoding), target)
 
+    def without_memory(self) -> Autoencoder:
+        """The plain autoencoder of the same layers, to be trained before the memory starts.
+
+        A decoder that takes each query beside what it read gets the encoding for both.
+        """
+        times = widening(self.memory)
+        return Autoencoder(self.encoder, None, self.decoder if times == 1 else _Repeated(self.decoder, times))
+
     def encode(self, x: Tensor) -> Tensor:
         """The encoding (B, C) or (B, C, ...) of a batch."""
         return self._encode(x)[0]
@@ -146,7 +154,7 @@ class Autoencoder(nn.Module):
         """
         assert isinstance(self.memory, Fillable), "only items that are stored can be decoded alone"
         # a decoder that takes the query beside the item gets the item for both: a query that is the item finds it
-        items = self.memory.items.repeat(1, self.memory.out_dim // self.memory.item_dim)
+        items = self.memory.items.repeat(1, widening(self.memory))
         places = self.encode(torch.zeros(1, *sample, device=items.device)).shape[2:]
         if self.query == "whole":
             return items.view(len(items), -1, *places)
@@ -158,4 +166,16 @@ class Autoencoder(nn.Module):
 
     def _decode(self, values: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         rebuilt: Tensor = self.decoder(values, skips) if skips else self.decoder(values)
+        return rebuilt
+
+
+class _Repeated(nn.Module):
+    """A decoder of wide values that takes an encoding: its channels are repeated."""
+
+    def __init__(self, decoder: nn.Module, times: int) -> None:
+        super().__init__()
+        self.decoder, self.times = decoder, times
+
+    def forward(self, encoding: Tensor, *skips: tuple[Tensor, ...]) -> Tensor:
+        rebuilt: Tensor = self.decoder(torch.cat([encoding] * self.times, dim=1), *skips)
         return rebuilt

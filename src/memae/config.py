@@ -81,7 +81,7 @@ class MemoryConfig(_Section):
     """The memory between encoder and decoder; what is common to all families of `memae.memory`."""
 
     enabled: bool = Field(True, description="false: a plain autoencoder without a memory")
-    kind: str = Field("memae", description="the family of memories; each family has further keys")
+    kind: str = Field("memae", description="the family of memories; each has further keys and its own defaults")
     num_items: int | None = Field(
         None,
         ge=1,
@@ -98,6 +98,12 @@ class MemoryConfig(_Section):
         True,
         description="false: the network trains as a plain autoencoder to the end, and then encodings become the items "
         "by 'data' or 'kmeans'; there is no warm-up and no revival",
+    )
+
+    score: Literal["reconstruction", "distance"] = Field(
+        "reconstruction",
+        description="what the score of a sample is made of: the error of its reconstruction, or the mean 'distance' of "
+        "its queries to their nearest items, which images in tiles and video do not have",
     )
 
     @model_validator(mode="after")
@@ -292,20 +298,15 @@ def override(config: Config, settings: Mapping[str, Any], origin: str) -> Config
         ConfigError: an unknown key, a section of another kind of data, a wrong type, or a value out of range.
     """
     merged, present = config.model_dump(), current_names(settings, warn=True)
-    if isinstance(memory := present.get("memory"), Mapping):
-        merged["memory"] = _kept_by(merged["memory"], memory.get("kind", config.memory.kind))
+    memory = present.get("memory")
+    if isinstance(memory, Mapping) and memory.get("kind", config.memory.kind) != config.memory.kind:
+        merged["memory"] = {}  # the numbers were tuned for one family; another one has defaults of its own
     for section, values in present.items():
         if isinstance(values, Mapping) and isinstance(merged.get(section), dict):
             merged[section] |= values
         else:
             merged[section] = values
     return validated(merged, origin)
-
-
-def _kept_by(section: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """What of a section [memory] a family has as well: its numbers, and not those of another one."""
-    known = memory_sections().get(kind, MemoryConfig).model_fields
-    return {key: value for key, value in section.items() if key in known}
 
 
 def current_names(settings: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:

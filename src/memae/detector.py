@@ -50,8 +50,8 @@ class Detector:
 
     Args:
         preset: None decides by the data; else a network ("mnist", "cifar10", "image", "small", "kddcup", "table",
-            "video"), a variant ("paper", "released"), or both ("mnist-paper"); see `memae.modality.preset_config`. A
-            network for video reads folders of images as videos.
+            "video"), a variant ("paper", "released", a memory such as "mnad-paper"), or both ("mnist-paper"); see
+            `memae.modality.preset_config`. A network for video reads folders of images as videos.
         seed: of all randomness; the same seed and data give the same model. Global random state does not change.
         settings: changes to the preset, as nested mappings ({"train": {"epochs": 30}}) or the path of a TOML
             file; see `memae.config.Config` for all keys.

@@ -29,7 +29,8 @@ def fit(
         option(
             "--preset NAME",
             "mnist, cifar10, image, small, kddcup, table or video. Add -paper or -released for published settings, as "
-            "in mnist-paper. Default: by the data. video reads folders of images as videos.",
+            "in mnist-paper; or a memory, as in mnad-paper or small-memstream, see docs/memories.md. Default: by the "
+            "data. video reads folders of images as videos.",
         ),
     ] = None,
     drop: options.Drop = None,

@@ -49,6 +49,13 @@ class Measured(ABC):
         return self.rebuilt.read
 
     @property
+    def distances(self) -> np.ndarray:
+        """(B,) float64: the mean distance of a sample's queries to their nearest items."""
+        assert self.read is not None, "the settings ask for distances of a memory only"
+        distances: np.ndarray = self.read.distance.mean(dim=1).double().cpu().numpy()
+        return distances
+
+    @property
     @abstractmethod
     def scores(self) -> np.ndarray:
         """(B,) float64, higher = more anomalous."""

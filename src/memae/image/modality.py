@@ -25,6 +25,7 @@ from memae.image.prepare import prepare
 from memae.image.preprocess import ImagePreprocess
 from memae.image.scoring import ImageReference, map_threshold
 from memae.image.source import ImageSource
+from memae.memory.base import widening
 from memae.memory.build import memory_of
 from memae.modality import Artifact, Description, Modality
 from memae.types import Key, Source
@@ -90,8 +91,8 @@ class ImageModality(Modality):
         settings = ImageConfig.of(config)
         if isinstance(source, ImageSource):
             source = source.sized(settings.size_px)
-        if not settings.tile_px and max(source.size) <= SMALL_PX:
-            return "small"
+        if not settings.tile_px and max(source.size) <= SMALL_PX and config.memory.query != "position":
+            return "small"  # which has one position only
         trains = settings.tile_px or _asks_for_training(config)
         return FEATURES if weights_installed() and not trains else "image"
 
@@ -115,6 +116,11 @@ class ImageModality(Modality):
         """A fresh model for images (C, H, W)."""
         channels, height, width = shape
         layers, patch = layers_of(config.network, height, width)
+        if config.memory.score == "distance" and ImageConfig.of(config).tile_px:
+            raise ConfigError(
+                "memory.score = 'distance' is for whole images; leave image.tile_px out, or take memory.score = "
+                "'reconstruction'"
+            )
         if config.network == FEATURES:
             return _feature_model(config)
         code = encoded_shape(layers, height, width, patch)
@@ -123,7 +129,8 @@ class ImageModality(Modality):
         item_dim = prod(code) if query == "whole" else code[0]
         memory = memory_of(config, item_dim, NUM_ITEMS[config.network], samples)
         encoder = conv_encoder(channels, layers, patch)
-        return Autoencoder(encoder, memory, conv_decoder(channels, layers, height, width, patch), query)
+        decoder = conv_decoder(channels, layers, height, width, patch, widening(memory))
+        return Autoencoder(encoder, memory, decoder, query)
 
     def pretrain(self, model: Autoencoder) -> None:
         """Gives frozen features their published weights.
@@ -178,10 +185,10 @@ def _feature_model(config: Config) -> Autoencoder:
             "train.epochs out, or take the network 'scene'"
         )
     memory = memory_of(config, FEATURE_CHANNELS, NUM_ITEMS[FEATURES], None)
-    if memory is None or config.memory.query == "whole":
+    if memory is None or not memory.certifiable or config.memory.query == "whole":
         raise ConfigError(
-            "the network 'features' rebuilds each place of an image from memory items; leave memory.enabled and "
-            "memory.query out, or take the network 'scene'"
+            "the network 'features' rebuilds each place of an image from memory items; leave memory.enabled, "
+            "memory.kind and memory.query out, or take the network 'scene'"
         )
     encoder = FrozenFeatures(empty_places=ImageConfig.of(config).keep_aspect)
     return Autoencoder(encoder, memory, nn.Identity(), "position", target="encoding")

@@ -101,7 +101,7 @@ def conv_encoder(channels: int, layers: Sequence[ConvLayer], patch_px: int = 1) 
 
 
 def conv_decoder(
-    channels: int, encoder: Sequence[ConvLayer], height: int, width: int, patch_px: int = 1
+    channels: int, encoder: Sequence[ConvLayer], height: int, width: int, patch_px: int = 1, widening: int = 1
 ) -> nn.Sequential:
     """Transposed 3 x 3 convolutions that undo the encoder layer by layer; nothing behind the last one.
 
@@ -111,6 +111,7 @@ def conv_decoder(
         height: of the image, px.
         width: of the image, px.
         patch_px: the encoder's.
+        widening: see `memae.memory.base.widening`.
     """
     sizes = [(-(-height // patch_px), -(-width // patch_px))]
     for layer in encoder[:-1]:
@@ -120,6 +121,7 @@ def conv_decoder(
     widths = [layer.channels for layer in encoder]
     outputs = [channels * patch_px * patch_px] + (widths[:-1] if patch_px > 1 else widths[1:])
     into, *here = encoded_shape(encoder, height, width, patch_px)
+    into *= widening
     stages: list[nn.Module] = []
     for left, layer, target, out in zip(
         range(len(encoder), 0, -1), reversed(encoder), reversed(sizes), reversed(outputs), strict=True

@@ -117,7 +117,7 @@ def _scores(
     with stage(progress, "setting the threshold", "samples", len(x)) as done:
         scorer = scorer_of(artifact, "setting the threshold from", progress)
         scores, shares = scorer.scored(x, done, looked_at(len(x), len(artifact.uses)))
-    if ImageConfig.of(artifact.config).pool == "max":
+    if ImageConfig.of(artifact.config).pool == "max" and artifact.config.memory.score == "reconstruction":
         return scores, scores, shares
     maxima = []
     with stage(progress, "setting the scale of maps", "samples", len(x)) as done:

@@ -55,6 +55,8 @@ class MapSettings:
     scores are multiples of it."""
     filters: FilterStatistics | None = None
     """Of the training images. Where they are given, a patch counts by the worse of its error and its deviation."""
+    by_distance: bool = False
+    """Whether the score is the distance to the nearest items, and not of the maps."""
 
     def __call__(self, x: Tensor, rebuilt: Reconstruction) -> ErrorMap:
         """Of encoded images (B, C, H, W) and their reconstruction."""
@@ -62,7 +64,7 @@ class MapSettings:
         patches = self.patches(errors)
         if self.filters is not None:
             patches = torch.maximum(patches, self.filters.at_patches(x, self.patch_px))
-        return ErrorMap(rebuilt, errors, patches, self.pool)
+        return ErrorMap(rebuilt, errors, patches, self.pool, self.by_distance)
 
     def errors(self, x: Tensor, rebuilt: Reconstruction) -> Tensor:
         """(B, H, W): the squared error, the mean over the channels, or its multiple of the mean training error."""
@@ -120,10 +122,14 @@ class ErrorMap(Measured):
     """(B, h, w) the mean errors of the patches."""
     pool: Pool | None = None
     """What of the maps is the score; None is the mean of the error map."""
+    by_distance: bool = False
+    """Whether the score is the distance to the nearest items, and not of the maps."""
 
     @property
     def scores(self) -> np.ndarray:
         """(B,) float64: the score of each image."""
+        if self.by_distance:
+            return self.distances
         if self.pool == "max":
             return map_maximum(self.patches.cpu().numpy())
         errors = self.errors.flatten(1)
@@ -191,7 +197,14 @@ def map_settings(artifact: Artifact) -> MapSettings:
     """How a fitted model scores images."""
     settings, reference = ImageConfig.of(artifact.config), artifact.reference
     training_error, filters = (reference.training_error, reference.filters) if reference else (None, None)
-    return MapSettings(settings.smooth_px or 0.0, settings.pool, settings.patch_px or 1, training_error, filters)
+    return MapSettings(
+        settings.smooth_px or 0.0,
+        settings.pool,
+        settings.patch_px or 1,
+        training_error,
+        filters,
+        artifact.config.memory.score == "distance",
+    )
 
 
 def map_threshold(artifact: Artifact) -> float:

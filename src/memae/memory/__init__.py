@@ -4,6 +4,7 @@
 """
 
 from memae.memory.base import (
+    Calibrated,
     Editable,
     Fillable,
     LossTerm,
@@ -11,19 +12,36 @@ from memae.memory.base import (
     MemoryRead,
     MemorySettings,
     build_memory,
+    memory_presets,
     register,
+    widening,
 )
 from memae.memory.memae import MemAE, MemAESettings
+from memae.memory.memstream import MemStream, MemStreamSettings
+from memae.memory.memto import MEMTO, MEMTOSettings
+from memae.memory.mnad import MNAD, MNADSettings
+from memae.memory.mpn import MPN, MPNSettings
 
 __all__ = [
+    "MEMTO",
+    "MNAD",
+    "MPN",
+    "Calibrated",
     "Editable",
     "Fillable",
     "LossTerm",
+    "MEMTOSettings",
+    "MNADSettings",
+    "MPNSettings",
     "MemAE",
     "MemAESettings",
+    "MemStream",
+    "MemStreamSettings",
     "Memory",
     "MemoryRead",
     "MemorySettings",
     "build_memory",
+    "memory_presets",
     "register",
+    "widening",
 ]

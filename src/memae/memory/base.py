@@ -10,19 +10,20 @@ it, and a call of `register` with the name that `memory.kind` takes.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memae.config import MemoryConfig, add_memory_section
+from memae.config import MemoryConfig, add_memory_section, memory_sections
 
 __all__ = [
+    "Calibrated",
     "Editable",
     "Fillable",
     "LossTerm",
@@ -30,8 +31,13 @@ __all__ = [
     "MemoryRead",
     "MemorySettings",
     "build_memory",
+    "memory_presets",
     "register",
+    "widening",
 ]
+
+_PRESETS: dict[str, Mapping[str, Any]] = {}
+"""See `memory_presets`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +169,28 @@ class Editable(Fillable, Protocol):
         """Adds items (K, C) behind those that are there: N grows by K."""
 
 
+@runtime_checkable
+class Calibrated(Protocol):
+    """A memory that decides by its distance whether to learn from a query."""
+
+    def calibrate(self, normal: Tensor) -> None:
+        """Takes the distances (n,) of held-out normal samples, once the model is trained."""
+
+
+def widening(memory: Memory | None) -> int:
+    """D / C: how many times as many channels as the encoding has the decoder gets; 1 without a memory."""
+    return 1 if memory is None else memory.out_dim // memory.item_dim
+
+
 class MemorySettings(MemoryConfig):
     """The section [memory] of one family: what is common to all, and the family's own numbers as further fields."""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The family's own numbers by name, for the constructor of its memory."""
+        return {
+            name: getattr(self, name) for name in type(self).model_fields if name not in MemoryConfig.model_fields
+        }
 
     @abstractmethod
     def build(self, num_items: int, item_dim: int) -> Memory:
@@ -175,9 +201,24 @@ class MemorySettings(MemoryConfig):
         """
 
 
-def register(kind: str, settings: type[MemorySettings]) -> None:
-    """Makes a family known: `memory.kind = KIND` in a config is then read as these settings, which build it."""
+def register(
+    kind: str, settings: type[MemorySettings], presets: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Makes a family known: `memory.kind = KIND` in a config is then read as these settings, which build it.
+
+    Args:
+        kind: its name.
+        settings: its section [memory].
+        presets: by name, nested settings that are laid over the preset of a network; they name the kind.
+    """
     add_memory_section(kind, settings)
+    _PRESETS.update(presets or {})
+
+
+def memory_presets() -> dict[str, Mapping[str, Any]]:
+    """The nested settings of each preset of a memory, by its name such as "mnad-paper"."""
+    memory_sections()  # registers the families
+    return dict(_PRESETS)
 
 
 def build_memory(settings: MemoryConfig, num_items: int, item_dim: int) -> Memory:

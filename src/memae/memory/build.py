@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memae.config import Config
+from memae.errors import ConfigError
 from memae.memory.base import Memory, build_memory
 
 __all__ = ["memory_of"]
@@ -22,6 +23,10 @@ def memory_of(config: Config, item_dim: int, default_items: int, samples: int | 
     """
     section = config.memory
     if not section.enabled:
+        if section.score == "distance":
+            raise ConfigError(
+                "memory.score = 'distance' needs a memory, and memory.enabled is false; leave one out"
+            )
         return None
     num_items = section.num_items or default_items
     return build_memory(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["StoredItems"]
@@ -22,6 +23,7 @@ class StoredItems(nn.Module):
 
     def __init__(self, items: Tensor) -> None:
         super().__init__()
+        self._numbers = list[str]()
         if items.ndim != 2 or not items.numel():
             raise ValueError(f"items are (N, C) with N and C of at least 1; got shape {tuple(items.shape)}")
         self._hold(items)
@@ -53,18 +55,31 @@ class StoredItems(nn.Module):
                 f"{self.num_items} items of {self.item_dim} numbers cannot start from encodings of shape "
                 f"{tuple(encodings.shape)}"
             )
-        self.items.copy_(encodings[: self.num_items])
+        self.items.copy_(self.as_items(encodings[: self.num_items]))
+        self._forget(slice(None))
 
     @torch.no_grad()
     def replace(self, indices: Tensor, items: Tensor) -> None:
         """Writes items (K, C) over those at the indices (K,)."""
-        self.items[indices] = items.to(self.items)
+        self.items[indices] = self.as_items(items).to(self.items)
+        self._forget(indices)
 
     @torch.no_grad()
     def extend(self, items: Tensor) -> None:
         """Adds items (K, C). A parameter is a new one then, which an optimiser must be told of."""
-        longer = torch.cat([self.items, items.to(self.items)])
+        longer = torch.cat([self.items, self.as_items(items).to(self.items)])
         self._hold(nn.Parameter(longer) if isinstance(self.items, nn.Parameter) else longer)
+        for name in self._numbers:
+            setattr(self, name, F.pad(getattr(self, name), (0, len(items))))
+
+    def as_items(self, rows: Tensor) -> Tensor:
+        """Rows (K, C) in the form of items: as they are, but for a family that says otherwise."""
+        return rows
+
+    def add_number(self, name: str, dtype: torch.dtype) -> None:
+        """Adds a buffer `name` (N,) with a number for each item, which is 0 for a new one."""
+        self.register_buffer(name, torch.zeros(self.num_items, dtype=dtype))
+        self._numbers.append(name)
 
     def check_queries(self, queries: Tensor) -> None:
         """Raises a ValueError unless queries are (G, T, C)."""
@@ -73,6 +88,10 @@ class StoredItems(nn.Module):
                 f"a memory of {self.item_dim}-d items takes queries (G, T, {self.item_dim}); got shape "
                 f"{tuple(queries.shape)}"
             )
+
+    def _forget(self, indices: Tensor | slice) -> None:
+        for name in self._numbers:
+            getattr(self, name)[indices] = 0
 
     def _hold(self, items: Tensor) -> None:
         if isinstance(items, nn.Parameter):

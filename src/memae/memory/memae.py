@@ -138,14 +138,7 @@ class MemAESettings(MemorySettings):
                 f"memory.shrinkage = {self.shrinkage:g} is a multiple of 1/N and must stay below "
                 f"memory.num_items = {num_items}; lower the one or raise the other"
             )
-        return MemAE(
-            num_items,
-            item_dim,
-            similarity=self.similarity,
-            temperature=self.temperature,
-            shrinkage=self.shrinkage,
-            entropy_weight=self.entropy_weight,
-        )
+        return MemAE(num_items, item_dim, **self.numbers)
 
 
 register("memae", MemAESettings)

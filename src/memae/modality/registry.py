@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from memae.autoencoder import Autoencoder
-from memae.config import VARIANTS, Config, add_section, current_network, validated
+from memae.config import VARIANTS, Config, add_section, current_network, override, validated
 from memae.errors import ConfigError
+from memae.memory.base import memory_presets
 from memae.modality.interface import Modality
 from memae.modality.values import FitOptions, Prepared
 from memae.progress import Progress
@@ -85,7 +86,8 @@ def current_preset(name: str | None) -> str | None:
 def preset_config(name: str | None, kind: str) -> Config:
     """The settings of a preset for a kind of data; None is our default for it.
 
-    A preset is a network and a variant: "mnist-paper", "table", and "released" (network by the data) all name one.
+    A preset is a network and a variant: "mnist-paper", "table", and "released" (network by the data) all name one. A
+    preset of a memory, such as "mnad-paper", stands in the place of the variant.
 
     Raises:
         ConfigError: an unknown name, or a network for another kind of data.
@@ -95,26 +97,30 @@ def preset_config(name: str | None, kind: str) -> Config:
     name = current_preset(name)
     words = [] if name is None else name.split("-")
     network = words.pop(0) if words and words[0] in networks else kind
-    variant = words.pop(0) if words and words[0] in VARIANTS else "default"
-    if words:
+    variant, of_memories = "-".join(words) if words else "default", memory_presets()
+    if variant not in VARIANTS and variant not in of_memories:
         raise ConfigError(_unknown_preset(name or "", networks))
     if network not in modality.networks:
         raise ConfigError(
             f"preset {name!r} is for {modality_of(network).plural}, and the data is a set of {modality.plural}; "
             f"leave the preset out, or use {kind!r}"
         )
-    return validated(modality.preset(network, variant), f"preset {name!r}")
+    origin = f"preset {name!r}"
+    if variant in of_memories:
+        return override(validated(modality.preset(network, "default"), origin), of_memories[variant], origin)
+    return validated(modality.preset(network, variant), origin)
 
 
 def _unknown_preset(name: str, networks: Sequence[str]) -> str:
     plain = [network for network in networks if "-" not in network]
-    published = [variant for variant in VARIANTS if variant != "default"]
+    published = [*(variant for variant in VARIANTS if variant != "default"), *memory_presets()]
     known = [*plain, *(f"{network}-{variant}" for network in plain for variant in published), *published]
     close = difflib.get_close_matches(name, known, n=1)
     return (
         f"preset {name!r} is unknown; "
         + (f"did you mean {close[0]!r}? " if close else "")
-        + f"networks: {', '.join(plain)}; each also with -paper or -released behind it."
+        + f"networks: {', '.join(plain)}; each also with -paper or -released, or with the name of a memory "
+        f"({', '.join(memory_presets())}), behind it."
     )
 
 

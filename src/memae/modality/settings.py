@@ -8,6 +8,7 @@ from typing import Any
 
 from memae.config import Config, current_names, override, read_toml
 from memae.errors import ConfigError
+from memae.memory.base import memory_presets
 from memae.modality.interface import Modality
 from memae.modality.registry import current_preset, modalities, modality_named, preset_config
 from memae.types import Source
@@ -38,7 +39,7 @@ class ChosenSettings:
 
         Args:
             kind: its name.
-            source: the samples, which choose the preset where neither it nor a network was named.
+            source: the samples, which choose the network where neither a preset nor settings name one.
 
         Raises:
             ConfigError: they do not suit it.
@@ -48,9 +49,11 @@ class ChosenSettings:
         if isinstance(named, str):
             preset_config(named, kind)  # the changes may name a network for another kind of data
         config = override(preset_config(self._preset, kind), self._changes, self._origin)
-        if source is None or self._preset is not None or named is not None:
+        of_memory = self._preset in memory_presets()
+        if source is None or named is not None or not (of_memory or self._preset is None):
             return config
-        preset = modality_named(kind).default_preset(source, config)
+        network = modality_named(kind).default_preset(source, config)
+        preset = f"{network}-{self._preset}" if of_memory else network
         return override(preset_config(preset, kind), self._changes, self._origin)
 
     def kind(self) -> Modality | None:

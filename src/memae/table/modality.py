@@ -11,6 +11,7 @@ import pyarrow as pa
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import DataError
+from memae.memory.base import widening
 from memae.memory.build import memory_of
 from memae.modality import Artifact, Description, Modality
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
@@ -85,7 +86,8 @@ class TableModality(Modality):
         """A fresh model for rows (features,)."""
         widths = (shape[0], *widths_of(config.network, shape[0]))
         memory = memory_of(config, widths[-1], NUM_ITEMS[config.network], samples)
-        return Autoencoder(fully_connected(widths), memory, fully_connected(widths[::-1]))
+        decoder = fully_connected((widths[-1] * widening(memory), *widths[-2::-1]))
+        return Autoencoder(fully_connected(widths), memory, decoder)
 
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
         """The memory items decoded into rows, in the units of the columns."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,24 +33,29 @@ class RowErrors(Measured):
 
     errors: Tensor
     """(B, features) squared errors."""
+    by_distance: bool = False
+    """Whether the score is the distance to the nearest item, and not the error."""
 
     @property
     def scores(self) -> np.ndarray:
-        """(B,) float64: the mean squared error of each row."""
+        """(B,) float64: the mean squared error of each row, or its distance to the nearest item."""
+        if self.by_distance:
+            return self.distances
         scores: np.ndarray = self.errors.mean(dim=1).double().cpu().numpy()
         return scores
 
 
-def row_errors(x: Tensor, rebuilt: Reconstruction) -> RowErrors:
+def row_errors(x: Tensor, rebuilt: Reconstruction, *, by_distance: bool = False) -> RowErrors:
     """The errors of encoded rows (B, features)."""
-    return RowErrors(rebuilt, squared_error(x, rebuilt.x))
+    return RowErrors(rebuilt, squared_error(x, rebuilt.x), by_distance)
 
 
 def scorer_of(artifact: Artifact, action: str, progress: Progress | None) -> Scorer[RowErrors]:
     """The scorer of the artifact; `action` names in messages what it scores for."""
     memory = artifact.model.memory
     numbers = 0 if memory is None else memory.num_items  # a row is small beside its read weights
-    return Scorer(artifact.model, row_errors, BatchLimit(action, progress), numbers, ROWS_FOR_THREADS)
+    measure = partial(row_errors, by_distance=artifact.config.memory.score == "distance")
+    return Scorer(artifact.model, measure, BatchLimit(action, progress), numbers, ROWS_FOR_THREADS)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def train_phases(
         KeyboardInterrupt: before the memory was started.
     """
     warm, main = _checkpoints(checkpoint, config, seed, training, resume)
-    memory, plain = model.memory, Autoencoder(model.encoder, None, model.decoder)
+    memory, plain = model.memory, model.without_memory()
     objective = ReconstructionObjective(reduction=config.train.reduction, noise=config.train.noise)
     run = partial(train, objective=objective, device=device, small_step=small_step, progress=progress)
     run_main = partial(run, x=training, validation=validation, settings=config.train, seed=seed, checkpoint=main)

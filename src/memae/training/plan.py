@@ -45,7 +45,7 @@ def fit_plan(
     if device == "auto" and torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     x = training[: min(TIMED_SAMPLES, fitting(training, TIMED_BYTES))].to(next(model.parameters()).device)
-    plain_s = _forward_s(Autoencoder(model.encoder, None, model.decoder), x)
+    plain_s = _forward_s(model.without_memory(), x)
     scored_s = _forward_s(model, x)
     epochs = epochs_of(config.train, len(training))
     warm = config.memory.warmup_epochs if model.memory is not None and config.memory.trained and epochs else 0

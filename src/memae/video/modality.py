@@ -15,6 +15,7 @@ from torch import Tensor
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import ConfigError, DataError, MemaeError
+from memae.memory.base import widening
 from memae.memory.build import memory_of
 from memae.modality import (
     Artifact,
@@ -118,12 +119,16 @@ class VideoModality(Modality):
 
     def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
         """A fresh model for encoded clips (1, T, H, W)."""
+        if config.memory.score == "distance":
+            raise ConfigError(
+                "memory.score = 'distance' is for images and tables; leave it out, or take another memory.kind"
+            )
         network, clip, query = config.network, shape[1:], config.memory.query or "position"
         layers, patch, norm = layers_of(network, VideoConfig.of(config)), PATCH_PX[network], NORMS[network]
         check_sides(config, clip, layers, query)
         code = encoded_clip(layers, patch, clip)
         memory = memory_of(config, prod(code) if query == "whole" else code[0], NUM_ITEMS[network], samples)
-        decoder = clip_decoder(layers, patch, clip, norm)
+        decoder = clip_decoder(layers, patch, clip, norm, widening(memory))
         return Autoencoder(clip_encoder(layers, patch, norm), memory, decoder, query)
 
     def load_reference(

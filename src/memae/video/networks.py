@@ -88,7 +88,7 @@ def clip_encoder(layers: Sequence[ClipLayer], patch_px: int, norm: bool = True) 
 
 
 def clip_decoder(
-    layers: Sequence[ClipLayer], patch_px: int, clip: Sequence[int], norm: bool = True
+    layers: Sequence[ClipLayer], patch_px: int, clip: Sequence[int], norm: bool = True, widening: int = 1
 ) -> nn.Sequential:
     """Transposed 3 x 3 x 3 convolutions that undo the encoder layer by layer; nothing behind the last one.
 
@@ -97,13 +97,14 @@ def clip_decoder(
         patch_px: the encoder's.
         clip: (T, H, W) of a clip.
         norm: the encoder's.
+        widening: see `memae.memory.base.widening`.
     """
     shapes: list[tuple[int, ...]] = [(clip[0], clip[1] // patch_px, clip[2] // patch_px)]
     for layer in layers:
         shapes.append(layer.shrink(shapes[-1]))
     outputs = [patch_px * patch_px] + [layer.channels for layer in layers[:-1]]
     stages: list[nn.Module] = []
-    into = layers[-1].channels
+    into = layers[-1].channels * widening
     for place in reversed(range(len(layers))):
         stride, out, last = layers[place].stride, outputs[place], place == 0
         # a stride of 2 forgets whether a side was 15 or 16 long: the output padding tells
