@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EVERYTHING",
     "FAR",
+    "Box",
     "Cell",
     "Encoded",
     "Explained",
@@ -30,6 +31,7 @@ __all__ = [
     "Key",
     "MemoryItems",
     "Prediction",
+    "Region",
     "Samples",
     "Scores",
     "Skipped",
@@ -139,6 +141,25 @@ def readable(samples: Any) -> tuple[Any, tuple[Skipped, ...]]:
     return samples.take(np.flatnonzero(good)), skipped
 
 
+class Box(NamedTuple):
+    """A rectangle in px of a picture as displayed; right and bottom are the first px outside of it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Region(NamedTuple):
+    """A connected place of an anomaly map above a threshold."""
+
+    box: Box
+    area_px: int
+    """Of the place itself, of which the box may hold more."""
+    peak: float
+    """The highest value of the map in it."""
+
+
 FAR = 1e12  # encoded values are cut here, so that float32 still holds their squares and each score is finite
 
 
@@ -225,6 +246,9 @@ class Explanation:
     those of the tile with its maximum."""
     tile_at: tuple[int, int] | None = None
     """First row and column of that tile, px."""
+    regions: tuple[Region, ...] = ()
+    """Images whose score is the maximum of their map: the places above the threshold, strongest first, at most 10, with
+    boxes in px of the image at its own size."""
     part: str | None = None
     """Video: "motion" or "appearance", whichever part of the model set the score. x, reconstruction and error_map are
     those of motion."""
@@ -256,6 +280,8 @@ class Prediction(NamedTuple):
     """(S,) float64, higher = more anomalous; NaN of a sample that was skipped."""
     skipped: tuple[Skipped, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    regions: Mapping[Key, tuple[Region, ...]] | None = None
+    """Of the anomalies, see `Explanation.regions`; None where scores are not of places."""
 
 
 def check_scores(
@@ -277,6 +303,13 @@ def check_scores(
                 f"the model gives the sample {keys[row]!s} the score {scores[row]}, which says nothing: its weights "
                 "are damaged or far too large; copy the model again, or train it again"
             )
+
+
+def merged(
+    parts: Iterable[Mapping[Key, tuple[Region, ...]] | None],
+) -> dict[Key, tuple[Region, ...]]:
+    """The regions of all parts."""
+    return {key: found for part in parts if part for key, found in part.items()}
 
 
 class Verdict(NamedTuple):
@@ -305,6 +338,9 @@ class Verdicts:
     """The bad samples, where the caller asked to skip them."""
     explanations: tuple[Explanation, ...] = ()
     """Of the samples that were to be explained, in their order."""
+    regions: Mapping[Key, tuple[Region, ...]] | None = None
+    """Of the anomalies, by key: the places that made them so, see `Explanation.regions`; None where scores are not of
+    places."""
     drift: Drift | None = None
     """How all samples of the pass so far compare with the held-out normal ones; None while there are too few."""
 
@@ -319,6 +355,7 @@ class Verdicts:
             threshold=parts[0].threshold,
             skipped=tuple(bad for part in parts for bad in part.skipped),
             explanations=tuple(one for part in parts for one in part.explanations),
+            regions=None if parts[0].regions is None else merged(part.regions for part in parts),
             drift=parts[-1].drift,
         )
 
@@ -328,7 +365,7 @@ class Verdicts:
         p_values = threshold.p_values(found.scores)
         p_values[np.isnan(found.scores)] = np.nan
         flags = threshold.flags(found.scores)
-        about = found.skipped, found.explanations, drift
+        about = found.skipped, found.explanations, found.regions, drift
         return cls(found.keys, found.scores, p_values, flags, threshold.value, *about)
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from memae.cli import main
 from memae.config import read_toml
 from memae.modality import open_source, prepare, preset_config
 from memae.video.ground_truth import read_truth
-from memae.video.regions import read_mask
+from memae.video.masks import read_mask
 from tests.attack.kinds import Known, Read
 
 __all__ = [

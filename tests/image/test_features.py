@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from memae import Detector
 from memae.errors import ConfigError
@@ -14,6 +17,7 @@ from memae.image import backbone
 from memae.image.backbone import FrozenFeatures
 from memae.modality import open_source
 from memae.modality.settings import ChosenSettings
+from memae.report.rows import write_verdicts
 
 SIDE, ITEMS = 96, 60
 
@@ -65,6 +69,38 @@ def test_the_maximum_of_the_map_lies_in_the_spot(fitted: Detector) -> None:
     assert 48 <= 4 * row < 88 and 48 <= 4 * column < 88
     assert found.reconstruction is None and found.items
     assert found.score == pytest.approx(float(found.anomaly_map.max()))
+
+
+def test_an_anomaly_has_the_regions_that_made_it_one_in_rows_and_in_explanations(
+    fitted: Detector, tmp_path: Path
+) -> None:
+    x = np.concatenate([with_spots(textures(2, 2)), textures(2, 1)])
+    (verdicts,) = fitted.stream(x)
+    assert verdicts.regions is not None
+    assert set(verdicts.regions) == set(np.flatnonzero(verdicts.is_anomaly).tolist()) >= {0, 1}
+    for key, regions in verdicts.regions.items():
+        assert isinstance(key, int) and regions[0].peak == pytest.approx(verdicts.scores[key])
+        assert all(region.peak > fitted.threshold.value for region in regions)
+    (left, top, right, bottom), area_px, _ = verdicts.regions[0][0]
+    assert left < 68 < right and top < 68 < bottom and 16 * 4 <= area_px <= (right - left) * (bottom - top)
+    explained = fitted.detect(x, explained="anomalies")
+    assert explained.regions == verdicts.regions
+    assert {found.key: found.regions for found in explained.explanations} == verdicts.regions
+
+
+def test_boxes_are_in_px_of_the_file(fitted: Detector, tmp_path: Path) -> None:
+    large = Image.fromarray(with_spots(textures(1, 2))[0]).resize((4 * SIDE, 2 * SIDE))
+    large.save(tmp_path / "large.png")
+    write_verdicts(fitted.stream(tmp_path), tmp_path / "rows.csv")
+    write_verdicts(fitted.stream(tmp_path), tmp_path / "rows.jsonl")
+    (row,) = csv.DictReader((tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines())
+    (same,) = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    first = json.loads(row["regions"])[0]
+    assert first == same["regions"][0] and list(first) == ["left", "top", "right", "bottom", "area_px", "score"]
+    assert (
+        first["left"] < 4 * 68 < first["right"] <= 4 * SIDE and first["top"] < 2 * 68 < first["bottom"] <= 2 * SIDE
+    )
+    assert first["score"] == pytest.approx(float(row["score"]))
 
 
 def test_a_saved_model_needs_no_published_weights_and_scores_the_same(

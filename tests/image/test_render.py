@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image
 from memae.errors import ConfigError
 from memae.image.maps import anomaly_map as heat
 from memae.image.render import check_maps_folder, map_path, save_map
-from memae.types import Explanation
+from memae.types import Box, Explanation, Region
 
 GREY = np.full((60, 80, 3), 128, np.uint8)
 
@@ -88,3 +89,13 @@ def test_maps_among_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="file: is a file; name a folder"):
         check_maps_folder(tmp_path / "file", [])
     check_maps_folder(tmp_path / "maps", [str(tmp_path / "images")])
+
+
+def test_an_anomaly_has_a_box_around_its_region(tmp_path: Path, spot: np.ndarray) -> None:
+    found = replace(explanation(spot), regions=(Region(Box(20, 10, 26, 16), 36, 4.0),))
+    save_map(found, 1.0, tmp_path / "a.png", GREY)
+    save_map(explanation(spot), 1.0, tmp_path / "b.png", GREY)
+    changed = (drawn(tmp_path / "a.png") != drawn(tmp_path / "b.png")).any(axis=2)
+    rows, columns = changed.nonzero()
+    assert 14 <= rows.min() <= 20 and 32 <= rows.max() <= 38 and 34 <= columns.min() <= 40 and columns.max() >= 52
+    assert not changed[24:30, 44:50].any()

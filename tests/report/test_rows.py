@@ -1,6 +1,7 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from memae.detector import Verdicts
 from memae.report.rows import explanation_lines, write_verdicts
-from memae.types import Cell, Explanation, ItemUse
+from memae.types import Box, Cell, Explanation, ItemUse, Key, Region
 from memae.video.frames import FrameKey
 
 THRESHOLD = 0.5
@@ -215,3 +216,32 @@ def test_control_characters_of_names_are_shown_on_a_screen_and_kept_in_a_pipe(
         write_verdicts(iter([chunk(["a\x1b[31m.png", "b.png"], [0.1, 0.2])]), None)
         out = capfdbinary.readouterr().out
         assert (b"\x1b" in out, rb"a\x1b[31m.png" in out) == (not screen, screen)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_regions_are_a_list_and_in_csv_json_that_is_empty_where_there_are_none(
+    tmp_path: Path, suffix: str
+) -> None:
+    regions: dict[Key, tuple[Region, ...]] = {
+        "b": (Region(Box(1, 2, 30, 40), 500, 0.75), Region(Box(0, 0, 8, 8), 64, 0.6))
+    }
+    with_regions = [
+        replace(chunk(["a", "b"], [0.1, 0.75]), regions=regions),
+        replace(chunk(["c"], [0.2]), regions={}),
+    ]
+    write_verdicts(iter(with_regions), tmp_path / f"rows.{suffix}")
+    if suffix == "csv":
+        rows = list(csv.DictReader((tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()))
+        assert [row["regions"] == "" for row in rows] == [True, False, True]
+        found = json.loads(rows[1]["regions"])
+    else:
+        path = tmp_path / f"rows.{suffix}"
+        rows = (
+            pq.read_table(path).to_pylist()
+            if suffix == "parquet"
+            else list(map(json.loads, path.read_text().splitlines()))
+        )
+        assert rows[0]["regions"] == rows[2]["regions"] == []
+        found = rows[1]["regions"]
+    assert found[0] == {"left": 1, "top": 2, "right": 30, "bottom": 40, "area_px": 500, "score": 0.75}
+    assert len(found) == 2

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memae.errors import ConfigError, DataError
+from memae.types import Box
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail, ScoreSeries, fit_event_threshold
 from memae.video.frames import FrameKey
-from memae.video.regions import Box
 
 
 def frames(

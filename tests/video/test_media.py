@@ -15,13 +15,12 @@ import pytest
 from PIL import Image
 
 from memae.errors import DataError
-from memae.types import ItemUse
+from memae.types import Box, ItemUse
 from memae.video import media
 from memae.video.events import Event, EventRule
 from memae.video.frames import FrameKey, Frames
 from memae.video.media import EventMedia, Peak, RecentFrames, Shot, write_events
 from memae.video.pipeline import MapLevels, Outputs, score_frames, video_writers
-from memae.video.regions import Box
 from memae.video.render import annotated
 from memae.video.scoring import ClipEvidence, ScoredFrame
 from memae.video.source import VideoSource

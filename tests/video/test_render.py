@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from memae.errors import ConfigError, DataError, MissingExtraError
+from memae.types import Box
 from memae.video.encode import encoded_video
-from memae.video.regions import Box
 from memae.video.render import annotated, frame_caption, save_still
 
 GREY = np.full((240, 320, 3), 110, dtype=np.uint8)

@@ -26,7 +26,7 @@ def score(
         option(
             "--explain FILE.jsonl",
             "Also write one line for each anomaly that explains it: the memory items it was rebuilt from, and for a "
-            "table the seen and the expected value of each column, largest error first.",
+            "table the seen and the expected value of each column, largest error first, for an image its regions.",
         ),
     ] = None,
     maps: Annotated[
@@ -75,7 +75,8 @@ def score(
     """Score every sample of SOURCE: one row for each, in order, with its path or row number.
 
     Columns: key, score (higher = more anomalous), p_value (the share of normal samples that score at least as high),
-    is_anomaly. A sample that --skip-bad left out has its key only.
+    is_anomaly. A sample that --skip-bad left out has its key only. Images above 64 px have a column more: regions, the
+    boxes of an anomaly with area and score.
 
         memae score flows.model today.csv --out scores.csv
 

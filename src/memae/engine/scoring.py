@@ -7,11 +7,11 @@ them. The scorer knows no label, and of the threshold only who asks for explanat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from memae.memory.base import MemoryRead
 from memae.memory.usage import use_counts
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress
-from memae.types import Encoded, Explanation, ItemUse, Prediction, Samples, Skipped, fitting
+from memae.types import Encoded, Explanation, ItemUse, Key, Prediction, Region, Samples, Skipped, fitting
 
 __all__ = ["Measured", "SamplePredictor", "Scorer", "count_uses", "items_used", "p_value"]
 
@@ -94,9 +94,15 @@ class Scorer(Generic[M]):
         return self.scored(x, done)[0]
 
     def scored(
-        self, x: Encoded, done: Done | None = None, looked_at: np.ndarray = NONE
+        self,
+        x: Encoded,
+        done: Done | None = None,
+        looked_at: np.ndarray = NONE,
+        see: Callable[[M, np.ndarray, int], None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """`scores`, and (P, N) the shares that the samples of an ascending index (P,) give to each item.
+
+        `see` is given each batch, its scores and the number of its first sample, by several threads and in any order.
 
         On a CPU each thread takes batches of its own: threads that share every step wait for each other longer than
         they work.
@@ -117,6 +123,8 @@ class Scorer(Generic[M]):
                     first, end = np.searchsorted(looked_at, (start, start + len(scores)))
                     if first < end and (some := part.item_shares(looked_at[first:end] - start)) is not None:
                         seen.append(some)
+                    if see:
+                        see(part, scores, start)
                     found.append(scores)
                     start += len(scores)
                 return np.concatenate(found), seen
@@ -182,6 +190,15 @@ class SamplePredictor(ABC, Generic[M]):
     def explained(self, samples: Any, encoded: Encoded, place: int, measured: M, row: int) -> Mapping[str, Any]:
         """The kind's own fields of the `Explanation` of sample `place`, which is row `row` of its batch."""
 
+    @property
+    def has_regions(self) -> bool:
+        """Whether scores are of places, so that anomalies have regions."""
+        return False
+
+    def regions(self, key: Key, measured: M, row: int) -> tuple[Region, ...]:
+        """See `Explanation.regions`."""
+        return ()
+
     def predictions(self, source: Any) -> Iterator[Prediction]:
         """The samples of a source, part by part.
 
@@ -193,11 +210,13 @@ class SamplePredictor(ABC, Generic[M]):
             if self.request.explained == "none":
                 watch = self.request.watch
                 looked_at = watch.places(len(samples)) if watch else NONE
-                scores, shares = self.scorer.scored(encoded, self.done, looked_at)
+                found: dict[Key, tuple[Region, ...]] = {}
+                see = partial(self._add_regions, samples, bad, found) if self.has_regions else None
+                scores, shares = self.scorer.scored(encoded, self.done, looked_at, see)
                 scores[list(bad)] = np.nan
                 if watch:
                     watch.add(scores, looked_at, shares)
-                yield Prediction(samples.keys, scores, skipped)
+                yield Prediction(samples.keys, scores, skipped, regions=found if self.has_regions else None)
             elif self.request.keys is None and not bad:
                 for part in self._explaining(samples, encoded):
                     self.done(len(part.keys))
@@ -241,7 +260,7 @@ class SamplePredictor(ABC, Generic[M]):
             parts = list(self._explaining(samples, encoded))
             scores[good] = np.concatenate([part.scores for part in parts])
             why = [one for part in parts for one in part.explanations]
-        return Prediction(keys, scores, skipped, tuple(why))
+        return Prediction(keys, scores, skipped, tuple(why), self._regions_of(why))
 
     def _explaining(self, samples: Samples, encoded: Encoded) -> Iterator[Prediction]:
         start, batches = 0, self.scorer.batches(encoded)
@@ -255,8 +274,27 @@ class SamplePredictor(ABC, Generic[M]):
                 why = tuple(self._explanation(samples, encoded, start, measured, scores, row) for row in rows)
                 if self.request.watch:
                     self.request.watch.look(scores, measured.item_shares)
-            yield Prediction(keys, scores, explanations=why)
+            yield Prediction(keys, scores, explanations=why, regions=self._regions_of(why))
             start += len(scores)
+
+    def _add_regions(
+        self,
+        samples: Samples,
+        bad: Mapping[int, str],
+        found: dict[Key, tuple[Region, ...]],
+        measured: M,
+        scores: np.ndarray,
+        start: int,
+    ) -> None:
+        """Adds the regions of the anomalies in a batch of samples, from number `start` on."""
+        assert self.artifact.threshold is not None, "regions are of anomalies"
+        for row in np.flatnonzero(self.artifact.threshold.flags(scores)).tolist():
+            if start + row not in bad:
+                key = samples.keys[start + row]
+                found[key] = self.regions(key, measured, row)
+
+    def _regions_of(self, why: Sequence[Explanation]) -> dict[Key, tuple[Region, ...]] | None:
+        return {one.key: one.regions for one in why if one.regions} if self.has_regions else None
 
     def _explanation(
         self, samples: Samples, encoded: Encoded, start: int, measured: M, scores: np.ndarray, row: int
@@ -267,6 +305,7 @@ class SamplePredictor(ABC, Generic[M]):
             score=score,
             p_value=p_value(self.artifact, score),
             items=items_used(read, row) if read else (),
+            regions=self.regions(samples.keys[start + row], measured, row) if self.has_regions else (),
             **self.explained(samples, encoded, start + row, measured, row),
         )
 

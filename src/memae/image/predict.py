@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -25,9 +25,10 @@ from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_setting
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, Tiles
 from memae.modality import Artifact, Request
+from memae.plots.regions import find_regions
 from memae.progress import Done, Progress, stage
 from memae.threshold import Threshold
-from memae.types import Encoded, Explanation, Key, Prediction, Skipped
+from memae.types import Encoded, Explanation, Key, Prediction, Region, Skipped
 
 __all__ = ["calibrate", "examine", "normal_scores", "predict"]
 
@@ -151,13 +152,27 @@ def predict(
         yield from _TilePredictor(artifact, request, done, progress).predictions(source)
     else:
         scorer = scorer_of(artifact, request.action, progress)
-        yield from _ImagePredictor(artifact, scorer, request, done, progress).predictions(source)
+        size_of = source.size_of if isinstance(source, ImageSource) else None
+        yield from _ImagePredictor(artifact, scorer, request, done, progress, size_of).predictions(source)
     if isinstance(source, ImageSource) and source.far:
         warnings.warn(source.far, stacklevel=2)
 
 
+@dataclass(frozen=True)
 class _ImagePredictor(SamplePredictor[ErrorMap]):
     """One pass over images that the network sees at once."""
+
+    size_of: Callable[[Key], tuple[int, int]] | None
+    """The height and width, px, of an image in its file, by its key; None: it is as the network sees it."""
+
+    @property
+    def has_regions(self) -> bool:
+        return _has_regions(self.artifact)
+
+    def regions(self, key: Key, measured: ErrorMap, row: int) -> tuple[Region, ...]:
+        found = _present(anomaly_map(measured.patches[row].cpu().numpy()))
+        height, width = self.size_of(key) if self.size_of else measured.errors.shape[1:]
+        return _regions(self.artifact, found, height, width)
 
     def encode(self, samples: Images) -> tuple[Encoded, Mapping[int, str]]:
         return StoredImages(samples, None, self.artifact.preprocess), samples.unreadable
@@ -179,6 +194,17 @@ class _ImagePredictor(SamplePredictor[ErrorMap]):
             "error_map": _present(errors),
             "anomaly_map": _present(found),
         }
+
+
+def _has_regions(artifact: Artifact) -> bool:
+    """Whether the score is the maximum of the map, so that an anomaly is one by the places above the threshold."""
+    return artifact.threshold is not None and ImageConfig.of(artifact.config).pool == "max"
+
+
+def _regions(artifact: Artifact, found: np.ndarray, height: int, width: int) -> tuple[Region, ...]:
+    """Of the anomaly map (h, w) of an image of so many px."""
+    assert artifact.threshold is not None, "who asks for regions has looked for a threshold"
+    return find_regions(found, artifact.threshold.value, height, width)
 
 
 def _present(values: np.ndarray) -> np.ndarray:
@@ -203,22 +229,27 @@ class _TilePredictor:
         empty = True
         for images in source.chunks(CHUNK_TILED):
             keys, scores, skipped = list[Key](), list[float](), list[Skipped]()
+            regions: dict[Key, tuple[Region, ...]] = {}
             for row, key in enumerate(images.keys):
                 empty, score, why = False, math.nan, tuple[Explanation, ...]()
                 if bad := images.unreadable.get(row):
                     skipped.append(Skipped(key, bad))
                 elif self._request.keys is None or key in self._request.keys:
-                    score, why = self._scored(key, images.pixels[row], images.origin)
+                    score, why, regions[key] = self._scored(key, images.pixels[row], images.origin)
                 keys.append(key)
                 scores.append(score)
                 self._done(1, key)
                 if why or row == len(images) - 1:  # the map of one image may be as large as all else
-                    yield Prediction(keys, np.array(scores), tuple(skipped), why)
-                    keys, scores, skipped = [], [], []
+                    found = {key: some for key, some in regions.items() if some}
+                    found_or_none = found if _has_regions(self._artifact) else None
+                    yield Prediction(keys, np.array(scores), tuple(skipped), why, found_or_none)
+                    keys, scores, skipped, regions = [], [], [], {}
         if empty:
             raise DataError(f"{source.origin}: holds no samples")
 
-    def _scored(self, key: Key, pixels: np.ndarray, origin: str) -> tuple[float, tuple[Explanation, ...]]:
+    def _scored(
+        self, key: Key, pixels: np.ndarray, origin: str
+    ) -> tuple[float, tuple[Explanation, ...], tuple[Region, ...]]:
         tiles = Tiles.of(pixels, self._artifact.preprocess, f"{origin}: image {key}")
         watch = self._request.watch
         looked_at = watch is not None and len(watch.places(1)) > 0
@@ -228,9 +259,16 @@ class _TilePredictor:
             shares = joined.item_shares
             watch.look(np.array([score]), lambda rows: None if shares is None else shares[None][rows])
         wanted = self._request.wanted([key], np.array([score]), self._artifact.threshold)
-        return score, (self._explanation(key, score, tiles, joined),) if wanted else ()
+        regions = _regions(self._artifact, joined.anomaly_map, *pixels.shape[1:]) if self._finds(score) else ()
+        return score, (self._explanation(key, score, tiles, joined, regions),) if wanted else (), regions
 
-    def _explanation(self, key: Key, score: float, tiles: Tiles, joined: JoinedMap) -> Explanation:
+    def _finds(self, score: float) -> bool:
+        threshold = self._artifact.threshold
+        return _has_regions(self._artifact) and threshold is not None and score > threshold.value
+
+    def _explanation(
+        self, key: Key, score: float, tiles: Tiles, joined: JoinedMap, regions: tuple[Region, ...]
+    ) -> Explanation:
         worst = tiles.tiling.nearest(*joined.maximum_px)
         x = tiles[worst : worst + 1]
         (part,) = self._scorer.batches(x)
@@ -245,4 +283,5 @@ class _TilePredictor:
             error_map=part.maps[0],
             anomaly_map=joined.anomaly_map,
             tile_at=(row, column),
+            regions=regions,
         )

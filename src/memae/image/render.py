@@ -12,13 +12,14 @@ from memae.errors import ConfigError
 from memae.files.atomic import atomic_file, check_writable
 from memae.files.image import as_8_bit
 from memae.plots.anomaly_map import draw_anomaly_map
+from memae.plots.regions import draw_boxes, find_regions
 from memae.types import Explanation, Key
 
 __all__ = ["check_maps_folder", "map_path", "save_map"]
 
 
 def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
-    """Saves a PNG of an image with its anomaly map over it.
+    """Saves a PNG of an image with its anomaly map over it, and boxes around the regions of an anomaly.
 
     Args:
         found: the image explained.
@@ -29,6 +30,9 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
     assert found.anomaly_map is not None, "only images have anomaly maps"
     drawn = Image.fromarray(_as_seen(found) if picture is None else picture)
     draw_anomaly_map(drawn, found.anomaly_map, threshold)
+    if found.regions:  # of an image that is drawn at its own size or as the network saw it
+        regions = find_regions(found.anomaly_map, threshold, drawn.height, drawn.width)
+        draw_boxes(drawn, [region.box for region in regions])
     with atomic_file(path) as part:
         drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
 

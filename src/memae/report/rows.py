@@ -19,16 +19,27 @@ import pyarrow.parquet as pq
 from memae.detector import Verdicts
 from memae.errors import printable
 from memae.files.atomic import atomic_file
-from memae.types import Explanation, Key
+from memae.types import Explanation, Key, Region
 
 __all__ = ["explanation_lines", "write_verdicts"]
+
+REGIONS = pa.list_(
+    pa.struct(
+        [
+            *((side, pa.int64()) for side in ("left", "top", "right", "bottom")),
+            ("area_px", pa.int64()),
+            ("score", pa.float64()),
+        ]
+    )
+)
 
 
 def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, int]:
     """Writes key, score, p_value, is_anomaly for every sample; returns how many, and how many are anomalies.
 
     The row of a sample that was skipped holds nothing but its key. Of video, three columns stand for the key: video,
-    frame, time_s.
+    frame, time_s. Where scores are of places, a column `regions` has the places of an anomaly: a list, which in CSV is
+    written as JSON, and is empty for other samples.
 
     Args:
         parts: chunks of verdicts, in order.
@@ -45,17 +56,19 @@ def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, in
 
 @contextmanager
 def explanation_lines(out: Path) -> Iterator[Callable[[Explanation], None]]:
-    """Writes one JSON line a sample: key, score, p_value, items and cells; pictures are left to the library."""
+    """Writes one JSON line a sample: key, score, p_value, items, cells, regions; pictures are left to the library."""
     with atomic_file(out) as part, part.open("wb") as file:
 
         def write(sample: Explanation) -> None:
-            row = {
+            row: dict[str, Any] = {
                 "key": sample.key if isinstance(sample.key, int) else _text(sample.key),
                 "score": sample.score,
                 "p_value": sample.p_value,
                 "items": [asdict(use) for use in sample.items],
                 "columns": [asdict(cell) for cell in sample.cells],
             }
+            if sample.regions:
+                row["regions"] = _plain_regions(sample.regions)
             file.write(_json_line(row))
 
         yield write
@@ -85,7 +98,8 @@ def _opened(
     """A function that appends tables of this schema to a file."""
     if suffix == ".csv":
         file.write((",".join(schema.names) + "\n").encode())  # Arrow's own header puts every name in quotes
-        with pacsv.CSVWriter(file, schema, write_options=pacsv.WriteOptions(include_header=False)) as writer:
+        plain = pa.schema([field.with_type(pa.string()) if field.type == REGIONS else field for field in schema])
+        with pacsv.CSVWriter(file, plain, write_options=pacsv.WriteOptions(include_header=False)) as writer:
             yield lambda table: writer.write_table(_harmless(table, on_screen))
     elif suffix == ".parquet":
         with pq.ParquetWriter(file, schema) as writer:
@@ -101,6 +115,9 @@ def _harmless(table: pa.Table, on_screen: bool) -> pa.Table:
     makes it text. Parquet and JSON lines keep names as they are.
     """
     for place, field in enumerate(table.schema):
+        if field.type == REGIONS:  # CSV has no lists
+            lists = [json.dumps(found) if found else None for found in table.column(place).to_pylist()]
+            table = table.set_column(place, pa.field(field.name, pa.string()), pa.array(lists, pa.string()))
         if not pa.types.is_string(field.type):
             continue
         texts = table.column(place)
@@ -129,7 +146,15 @@ def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
             "is_anomaly": pa.array(verdicts.is_anomaly, mask=skipped),
         }
     )
+    if verdicts.regions is not None:
+        plain = [_plain_regions(verdicts.regions.get(key, ())) for key in verdicts.keys]
+        table = table.append_column("regions", pa.array(plain, REGIONS))
     return table.cast(schema) if schema else table
+
+
+def _plain_regions(regions: Sequence[Region]) -> list[dict[str, Any]]:
+    """Boxes with area and score, for files; right and bottom are the first px outside."""
+    return [{**box._asdict(), "area_px": area_px, "score": peak} for box, area_px, peak in regions]
 
 
 def _key_columns(keys: Sequence[Key]) -> dict[str, Any]:

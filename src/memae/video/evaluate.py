@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from memae.errors import DataError
+from memae.plots.regions import find_regions
 from memae.progress import Progress, stage
 from memae.threshold import Threshold
 from memae.types import count
@@ -26,7 +27,6 @@ from memae.video.figures import TrueRegions, VideoCounts, frame_figures, per_vid
 from memae.video.frames import FrameKey
 from memae.video.ground_truth import VideoTruth, listed_videos, read_truth
 from memae.video.pipeline import videos_of
-from memae.video.regions import find_regions
 from memae.video.source import VideoSource
 
 __all__ = ["VideoEvaluation", "VideoMeter", "evaluate_videos", "per_video_min_max"]

@@ -16,8 +16,8 @@ import numpy as np
 
 from memae.deprecated import renamed_arguments, renamed_attribute
 from memae.errors import ConfigError, DataError
+from memae.types import Box
 from memae.video.frames import FrameKey
-from memae.video.regions import Box
 
 if TYPE_CHECKING:  # it loads torch, which the logic of events does not need
     from memae.types import ItemUse

@@ -20,10 +20,10 @@ from PIL import Image
 
 from memae.errors import WriteError
 from memae.files.atomic import atomic_directory, atomic_file, no_room
+from memae.types import Box
 from memae.video.encode import VideoEncoder, encoded_video
 from memae.video.events import Event, EventRule
 from memae.video.frames import FrameKey, Picture
-from memae.video.regions import Box
 from memae.video.render import annotated, clock, frame_caption, plain_text, save_still
 from memae.video.scoring import ScoredFrame
 

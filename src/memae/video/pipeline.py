@@ -26,14 +26,15 @@ from memae.drift import Drift
 from memae.errors import ConfigError, DataError
 from memae.files.atomic import check_writable
 from memae.modality import WriteRows
+from memae.plots.regions import find_regions
 from memae.progress import Progress, stage
-from memae.types import ItemUse, Skipped, Verdicts, check_scores, count
+from memae.types import ItemUse, Region, Skipped, Verdicts, check_scores, count
 from memae.video.encode import OUTPUT_SUFFIXES
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail
 from memae.video.frames import FrameKey, FrameReader, Frames
+from memae.video.masks import watched_pixels
 from memae.video.media import EventMedia, Overlays, Peak, Shot, write_events
 from memae.video.paths import VIDEO_SUFFIXES
-from memae.video.regions import Region, find_regions, watched_pixels
 from memae.video.scoring import CHUNK_FRAMES, ScoredFrame, item_shares_of
 from memae.video.source import VideoSource
 
@@ -111,7 +112,7 @@ def score_videos(
         rule: when frames make an event.
         outputs: where to.
         write: writes the rows of the frames, where these are wanted.
-        mask: an image or a JSON file of polygons that takes places out of every score; see `memae.video.regions`.
+        mask: an image or a JSON file of polygons that takes places out of every score; see `memae.video.masks`.
         progress: told how far the work is.
 
     Raises:

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from memae.files.atomic import atomic_file
 from memae.plots.anomaly_map import CLEAR, STRONGEST, draw_anomaly_map, map_colours
-from memae.video.regions import Box
+from memae.plots.regions import draw_boxes
+from memae.types import Box
 
 __all__ = ["annotated", "clock", "frame_caption", "plain_text", "save_still"]
 
@@ -22,7 +23,6 @@ PANEL_WIDTHS = (480, 960)  # px of one picture of a still, at least and at most
 
 PAPER, INK, FAINT = (24, 24, 24), (255, 255, 255), (170, 170, 170)
 ALARM = (225, 30, 30)
-BOX = (0, 235, 255)  # no colour of the map, and rare in video
 
 
 def annotated(
@@ -49,7 +49,7 @@ def annotated(
     picture = _resized(frame, frame.shape[1] * zoom, frame.shape[0] * zoom)
     if shown:
         draw_anomaly_map(picture, *shown)
-    _draw_boxes(picture, boxes, zoom)
+    draw_boxes(picture, boxes, zoom)
     if in_event:
         width = max(3, picture.width // 120)
         ImageDraw.Draw(picture).rectangle(
@@ -89,7 +89,7 @@ def save_still(
     panels = [_resized(frame, round(width * zoom), max(1, round(height * zoom))) for _ in range(2)]
     draw_anomaly_map(panels[1], anomaly_map, threshold)
     for panel in panels:
-        _draw_boxes(panel, boxes, zoom)
+        draw_boxes(panel, boxes, zoom)
     size = _font_px(2 * panels[0].width)
     page = Image.new("RGB", (2 * panels[0].width + size // 2, panels[0].height + 2 * size), PAPER)
     for panel, title, left in zip(
@@ -108,22 +108,6 @@ def _resized(frame: np.ndarray, width: int, height: int) -> Image.Image:
     return (
         picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BICUBIC)
     )
-
-
-def _draw_boxes(picture: Image.Image, boxes: Sequence[Box], zoom: float) -> None:
-    """Lines around the boxes, not on them, with a dark edge that shows on a bright background."""
-    draw = ImageDraw.Draw(picture)
-    line = max(2, picture.width // 400)
-    for box in boxes:
-        left, top, right, bottom = (round(side * zoom) for side in box)
-        for around, width, colour in ((line + 1, 1, PAPER), (line, line, BOX)):
-            corners = (
-                max(left - around, 0),
-                max(top - around, 0),
-                min(right - 1 + around, picture.width - 1),
-                min(bottom - 1 + around, picture.height - 1),
-            )
-            draw.rectangle(corners, outline=colour, width=width)
 
 
 def _strip(width: int, caption: str, in_event: bool, legend: bool, size: int | None = None) -> Image.Image:

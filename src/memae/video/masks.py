@@ -1,7 +1,4 @@
-"""Regions of a frame whose error is above a threshold, and masks that exclude parts of a video from every score.
-
-Sizes are given as height, width; a box counts in px of the video as displayed.
-"""
+"""Masks that exclude parts of a video from every score. Sizes are given as height, width."""
 
 from __future__ import annotations
 
@@ -9,37 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
-from scipy import ndimage
 
 from memae.errors import DataError
 from memae.files.image import UnreadableError, read_bright
 
-__all__ = ["Box", "Mask", "Region", "find_regions", "read_mask", "watched_pixels"]
+__all__ = ["Mask", "read_mask", "watched_pixels"]
 
-MAX_REGIONS = 10  # in one frame: a person looks at a few
 SAME_ASPECT = 0.01  # relative difference that resizing to whole px can leave
 LOSSY_BLACK = 16  # of 255: what compression makes of black in a JPEG or WebP mask
-
-
-class Box(NamedTuple):
-    """A rectangle in px of the video as displayed; right and bottom are the first px outside of it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-
-class Region(NamedTuple):
-    """A connected place of error above the threshold."""
-
-    box: Box
-    peak: float
-    """The highest error in it."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +58,6 @@ class Mask:
         return watched
 
 
-def find_regions(error_map: np.ndarray, threshold: float, height: int, width: int) -> tuple[Region, ...]:
-    """The connected places of error above the threshold, strongest first; at most 10.
-
-    Places that touch at a corner are connected. A place of a single element counts: it may stand for 8 x 8 px.
-
-    Args:
-        error_map: (h, w) of the whole frame; NaN is never above the threshold.
-        threshold: in the units of the map.
-        height: of the video, px.
-        width: of the video, px.
-    """
-    labels, count = ndimage.label(error_map > threshold, structure=np.ones((3, 3)))
-    if not count:
-        return ()
-    peaks = ndimage.maximum(error_map, labels, np.arange(1, count + 1))
-    places = ndimage.find_objects(labels)
-    strongest = np.argsort(-peaks, kind="stable")[:MAX_REGIONS]
-    return tuple(Region(_scaled(places[i], labels.shape, height, width), float(peaks[i])) for i in strongest)
-
-
 def watched_pixels(path: Path, videos: Iterable[tuple[int, int]], height: int, width: int) -> np.ndarray:
     """(height, width) bool at the size of the network: False where the mask in a file leaves a pixel out.
 
@@ -133,17 +91,6 @@ def read_mask(path: Path) -> Mask:
     if not grid.any():
         raise DataError(f"{path}: excludes the whole picture; leave white what is to be watched")
     return Mask(str(path), grid)
-
-
-def _scaled(place: tuple[slice, slice], shape: tuple[int, int], height: int, width: int) -> Box:
-    """The px that a rectangle of places covers, those in part included."""
-    (rows, columns), (h, w) = place, shape
-    return Box(
-        columns.start * width // w,
-        rows.start * height // h,
-        -(-columns.stop * width // w),
-        -(-rows.stop * height // h),
-    )
 
 
 def _overlaps(of: int, into: int) -> np.ndarray:

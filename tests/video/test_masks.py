@@ -4,17 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from memae.errors import DataError
-from memae.video.regions import MAX_REGIONS, Box, Mask, find_regions, read_mask
-
-
-def error_map(*rows: list[float]) -> np.ndarray:
-    return np.array(rows, dtype=np.float32)
+from memae.video.masks import Mask, read_mask
 
 
 def saved(tmp_path: Path, picture: Image.Image | np.ndarray, name: str = "mask.png") -> Path:
@@ -33,44 +26,6 @@ def polygons(
 
 
 TOP_BLACK = np.repeat([[0], [255]], 10, axis=0) * np.ones((1, 40))
-
-
-class TestRegions:
-    def test_places_are_scaled_to_the_video_and_come_strongest_first(self) -> None:
-        found = find_regions(error_map([0, 0, 5, 0], [3, 0, 5, 6], [0, 0, 0, 0]), 2, height=30, width=80)
-        assert [r.box for r in found] == [Box(40, 0, 80, 20), Box(0, 10, 20, 20)]
-        assert [r.peak for r in found] == [6, 3]
-
-    def test_places_that_touch_at_a_corner_are_one(self) -> None:
-        assert len(find_regions(np.eye(4), 0.5, 4, 4)) == 1
-
-    def test_a_place_that_ends_within_a_px_takes_the_whole_px(self) -> None:
-        (found,) = find_regions(error_map([0, 1, 0]), 0.5, height=7, width=10)
-        assert found.box == Box(3, 0, 7, 7)
-
-    def test_only_what_is_above_the_threshold_counts(self) -> None:
-        assert find_regions(error_map([2, 1], [2, np.nan]), 2, 4, 4) == ()
-
-    def test_of_many_places_the_strongest_are_kept(self) -> None:
-        errors = np.zeros((40, 40))
-        errors[::2, ::2] = 1 + np.arange(400).reshape(20, 20)
-        found = find_regions(errors, 0.5, 40, 40)
-        assert [r.peak for r in found] == list(range(400, 400 - MAX_REGIONS, -1))
-
-    @given(
-        hnp.arrays(np.float64, (5, 7), elements=st.sampled_from([0.0, 1.0, 2.0, 3.0])),
-        st.integers(1, 60),
-        st.integers(1, 60),
-    )
-    def test_every_high_place_lies_in_a_box_and_the_peak_is_the_highest(
-        self, errors: np.ndarray, height: int, width: int
-    ) -> None:
-        found = find_regions(errors, 1.5, height, width)
-        assert (max(r.peak for r in found) == errors.max()) if (errors > 1.5).any() else not found
-        for row, column in np.argwhere(errors > 1.5):
-            x, y = (column + 0.5) * width / 7, (row + 0.5) * height / 5
-            assert any(b.left <= x <= b.right and b.top <= y <= b.bottom for b, _ in found)
-        assert all(0 <= b.left < b.right <= width and 0 <= b.top < b.bottom <= height for b, _ in found)
 
 
 class TestMask:
