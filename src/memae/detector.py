@@ -11,6 +11,7 @@ from typing import Any, Self, get_args
 import numpy as np
 import torch
 
+from memae.adapt import Adaptation, adapt
 from memae.artifact import load_artifact, save_artifact
 from memae.autoencoder import Autoencoder
 from memae.config import Config
@@ -18,8 +19,6 @@ from memae.deprecated import renamed_arguments, renamed_attribute
 from memae.engine import Engine, EngineChoice, check_engine, choose, scoring_form
 from memae.errors import ConfigError, DataError, MemaeError
 from memae.fit import fit_artifact
-from memae.memory.base import Fillable
-from memae.memory.usage import duplicate_pairs
 from memae.modality import (
     Artifact,
     ChosenSettings,
@@ -29,7 +28,7 @@ from memae.modality import (
     modality_named,
     open_source,
 )
-from memae.predict import predict
+from memae.predict import decoded_items, predict
 from memae.progress import Progress
 from memae.threshold import Threshold
 from memae.threshold_moves import move_threshold, threshold_of, undo_move
@@ -187,6 +186,13 @@ class Detector:
             for part in parts:
                 yield Verdicts.of(part, threshold, watch.found if watch else None)
 
+    def adapt(self, x: Any, *, skip_bad: bool = False, progress: Progress | None = None) -> Adaptation:
+        """`detect` with a memory that learns from the stream x: each sample is scored first, and learnt from after.
+
+        It never learns from a sample that it flags. Takes and raises what `score` does; see `memae.adapt.adapting`.
+        """
+        return adapt(self._fitted, self.open(x, skip_bad=skip_bad), skip_bad=skip_bad, progress=progress)
+
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[Any]:
         """Every frame of videos in order, as a `memae.video.scoring.ScoredFrame`; memory use does not grow.
 
@@ -280,14 +286,7 @@ class Detector:
 
     def items(self) -> MemoryItems | None:
         """The memory items: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
-        fitted = self._fitted.extended()
-        memory, pictures, rows = fitted.model.eval().memory, None, None
-        if memory is None:
-            return None
-        if isinstance(memory, Fillable):
-            with torch.inference_mode():
-                pictures, rows = fitted.modality.decode_items(fitted)
-        return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows)
+        return decoded_items(self._fitted)
 
     def save(self, path: str | Path) -> None:
         """Writes the model directory atomically, and then removes the checkpoint of its training.

@@ -18,7 +18,7 @@ from memae.config import Config
 from memae.drift import item_use
 from memae.engine import Engine, check_convertible, choose, scoring_form
 from memae.engine.forks import check_not_forked
-from memae.memory.base import Calibrated
+from memae.memory.base import Streaming
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, fold_name, tell, within
@@ -225,7 +225,7 @@ class _Run:
             counts = {"count": highest(scores, share), "samples": scores}
             artifact.facts["left_out"] = {**artifact.facts.get("left_out", {}), "calibration": counts}
         artifact, memory = self.modality.calibrate(artifact, normal, groups), artifact.model.memory
-        if isinstance(memory, Calibrated) and artifact.threshold:  # its scores are its distances
+        if isinstance(memory, Streaming) and artifact.threshold:  # its scores are its distances
             memory.calibrate(torch.from_numpy(artifact.threshold.calibration))
         return artifact
 

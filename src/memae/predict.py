@@ -1,14 +1,18 @@
-"""One pass of a fitted model over a source: the scores, and why the samples that are asked for scored so."""
+"""One pass of a fitted model over a source: the scores, and why the samples that are asked for scored so; its items."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
+import torch
+
+from memae.memory.base import Fillable
+from memae.memory.usage import duplicate_pairs
 from memae.modality import Artifact, Request
 from memae.progress import Progress, stage
-from memae.types import Prediction, Source, check_scores, count
+from memae.types import MemoryItems, Prediction, Source, check_scores, count
 
-__all__ = ["predict"]
+__all__ = ["decoded_items", "predict"]
 
 PLAIN = Request()
 
@@ -35,3 +39,15 @@ def predict(
             left_out = {skipped.key for skipped in part.skipped}
             check_scores(part.keys, part.scores, lambda key: key in left_out or not request.wants(key))  # noqa: B023  called before the loop goes on
             yield part
+
+
+def decoded_items(artifact: Artifact) -> MemoryItems | None:
+    """The memory items: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
+    fitted = artifact.extended()
+    memory, pictures, rows = fitted.model.eval().memory, None, None
+    if memory is None:
+        return None
+    if isinstance(memory, Fillable):
+        with torch.inference_mode():
+            pictures, rows = fitted.modality.decode_items(fitted)
+    return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows)

@@ -22,16 +22,15 @@ def example(**numbers: Any) -> MemStream:
 
 def test_the_stream_of_the_worked_example() -> None:
     made = example()
-    distances, inserted = made.follow(STREAM)
-    assert_close(distances, torch.tensor([0.5, 1.0, 2.5, 0.9]))
-    assert inserted.tolist() == [True, True, False, True]
+    assert_close(made.follow(STREAM[:, None]), torch.tensor([0.5, 1.0, 2.5, 0.9]))
+    assert made.inserted == 3
     assert_close(made.items, torch.tensor([[1.4], [11.0]]))
 
 
 def test_two_neighbours_of_the_worked_example() -> None:
     made = example(neighbours=2, gamma=0.5)
     assert made.read(STREAM[None, :1]).distance.item() == pytest.approx(3.5)
-    assert made.follow(STREAM[:1])[0].item() == pytest.approx(3.5)
+    assert made.follow(STREAM[:1, None]).item() == pytest.approx(3.5)
 
 
 def naive(made: MemStream, queries: Tensor, beta: float, shares: list[float]) -> tuple[list[float], list[bool]]:
@@ -59,11 +58,11 @@ def test_blocks_insert_what_one_by_one_inserts(neighbours: int, gamma: float) ->
     for other in (one_by_one, slow):
         other.initialise(queries[:8])
     wanted, inserted = naive(slow, queries, 1.8, [gamma**place for place in range(neighbours)])
-    found = [made.follow(part) for part in queries.split(64)]
-    single = [one_by_one.follow(query[None]) for query in queries]
-    for blocks in (found, single):
-        assert torch.cat([part[0] for part in blocks]).tolist() == pytest.approx(wanted, abs=1e-5)
-        assert torch.cat([part[1] for part in blocks]).tolist() == inserted
+    blocks = torch.cat([made.follow(part[:, None]) for part in queries.split(64)])
+    single = torch.cat([one_by_one.follow(query[None, None]) for query in queries])
+    assert torch.equal(blocks, single)
+    assert blocks.tolist() == pytest.approx(wanted, abs=1e-5)
+    assert made.inserted == one_by_one.inserted == sum(inserted)
     assert 20 < sum(inserted) < 190
     for other in (one_by_one, slow):
         assert torch.equal(made.items, other.items)
@@ -72,9 +71,9 @@ def test_blocks_insert_what_one_by_one_inserts(neighbours: int, gamma: float) ->
 
 def test_the_ages_say_when_an_item_came() -> None:
     made = example()
-    made.follow(STREAM)
+    made.follow(STREAM[:, None])
     assert made.ages.tolist() == [0, 2]  # 1.4 was the last, 11 the second of four
-    made.follow(torch.tensor([[100.0]]))
+    made.follow(torch.tensor([[[100.0]]]))
     assert made.ages.tolist() == [1, 3]
 
 
@@ -91,7 +90,20 @@ def test_observe_offers_the_queries_in_order_and_trusts_whom_it_is_told() -> Non
 def test_a_query_that_is_an_item_already_is_not_inserted() -> None:
     made = example()
     assert made.observe(made.read(torch.tensor([[[0.0], [10.0], [10.0]]]))) == 0
-    assert made.oldest == 0
+    assert made.inserted == 0
+
+
+def test_a_group_beyond_the_limit_is_scored_and_not_learnt_from() -> None:
+    made = example()
+    assert_close(made.follow(STREAM[:, None], limit=0.7), torch.tensor([0.5, 1.0, 2.5, 0.9]))
+    assert_close(made.items, torch.tensor([[0.5], [10.0]]))
+
+
+def test_a_group_of_several_queries_is_scored_as_a_whole_before_any_is_learnt() -> None:
+    made = example()
+    groups = torch.tensor([[[0.5], [0.6]], [[0.7], [30.0]]])  # .1 from the one, and far from all
+    assert_close(made.follow(groups), torch.tensor([0.55, (0.1 + 29.4) / 2]))
+    assert_close(made.items, torch.tensor([[0.7], [0.6]]))
 
 
 def test_before_beta_is_known_nothing_is_inserted() -> None:
@@ -116,7 +128,7 @@ def test_the_values_are_the_queries_and_nothing_is_to_minimise() -> None:
     assert list(made.parameters()) == []
 
 
-@pytest.mark.parametrize("numbers", [{"neighbours": 3}, {"gamma": 1.5}, {"beta_quantile": 1.0}])
+@pytest.mark.parametrize("numbers", [{"neighbours": 3}, {"gamma": 1.5}])
 def test_numbers_out_of_range_are_refused(numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"neighbours lie in \[1, 2\], gamma in \[0, 1\]"):
         example(**numbers)

@@ -62,6 +62,14 @@ def score(
         float,
         video_option("--after SECONDS", "Length of video in a clip after its event."),
     ] = 3.0,
+    adapt: Annotated[
+        Path | None,
+        option(
+            "--adapt MODEL",
+            "Let the memory of a model of the preset memstream learn from SOURCE: each sample is scored first, and "
+            "learnt after that unless it is an anomaly. Write the model that has learnt here; it may be the same one.",
+        ),
+    ] = None,
     mask: options.Mask = None,
     frame_rate: options.FrameRate = None,
     drop: options.Drop = None,
@@ -94,11 +102,14 @@ def score(
         options.check_output(events, (".jsonl",), "--events")
     if maps_of not in ("all", "anomalies"):
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
+    from memae.artifact import check_place
     from memae.detector import Detector
     from memae.report.runs import check_options, score_to_files
 
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
     console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
+    if adapt:
+        check_place(adapt)
     detector = Detector.load(model, device=options.check_device(device), engine=cast("Any", engine))
     if false_alarm_rate is not None:
         detector.move_threshold(false_alarm_rate=false_alarm_rate)
@@ -133,8 +144,11 @@ def score(
         opened.without(drop) if drop else opened,
         out,
         given | always,
+        adapt=adapt is not None,
         skip_bad=skip_bad,
         progress=console.progress,
     )
+    if adapt:
+        detector.save(adapt)
     engine, why = detector.engine_choice
     console.result(found.lines, **found.facts, engine=engine, engine_reason=why)

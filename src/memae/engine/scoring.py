@@ -208,11 +208,15 @@ class SamplePredictor(ABC, Generic[M]):
         for samples, encoded, bad in self._encoded(source):
             skipped = tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
             if self.request.explained == "none":
-                watch = self.request.watch
+                watch, shares = self.request.watch, None
                 looked_at = watch.places(len(samples)) if watch else NONE
                 found: dict[Key, tuple[Region, ...]] = {}
-                see = partial(self._add_regions, samples, bad, found) if self.has_regions else None
-                scores, shares = self.scorer.scored(encoded, self.done, looked_at, see)
+                if self.request.follow:
+                    scores = self.request.follow(encoded, ~np.isin(np.arange(len(samples)), list(bad)))
+                    self.done(len(scores))
+                else:
+                    see = partial(self._add_regions, samples, bad, found) if self.has_regions else None
+                    scores, shares = self.scorer.scored(encoded, self.done, looked_at, see)
                 scores[list(bad)] = np.nan
                 if watch:
                     watch.add(scores, looked_at, shares)

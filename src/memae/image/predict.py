@@ -198,7 +198,8 @@ class _ImagePredictor(SamplePredictor[ErrorMap]):
 
 def _has_regions(artifact: Artifact) -> bool:
     """Whether the score is the maximum of the map, so that an anomaly is one by the places above the threshold."""
-    return artifact.threshold is not None and ImageConfig.of(artifact.config).pool == "max"
+    of_map = artifact.config.memory.score == "reconstruction" and ImageConfig.of(artifact.config).pool == "max"
+    return artifact.threshold is not None and of_map
 
 
 def _regions(artifact: Artifact, found: np.ndarray, height: int, width: int) -> tuple[Region, ...]:

@@ -4,13 +4,13 @@
 """
 
 from memae.memory.base import (
-    Calibrated,
     Editable,
     Fillable,
     LossTerm,
     Memory,
     MemoryRead,
     MemorySettings,
+    Streaming,
     build_memory,
     memory_presets,
     register,
@@ -26,7 +26,6 @@ __all__ = [
     "MEMTO",
     "MNAD",
     "MPN",
-    "Calibrated",
     "Editable",
     "Fillable",
     "LossTerm",
@@ -40,6 +39,7 @@ __all__ = [
     "Memory",
     "MemoryRead",
     "MemorySettings",
+    "Streaming",
     "build_memory",
     "memory_presets",
     "register",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -23,13 +24,13 @@ from torch import Tensor
 from memae.config import MemoryConfig, add_memory_section, memory_sections
 
 __all__ = [
-    "Calibrated",
     "Editable",
     "Fillable",
     "LossTerm",
     "Memory",
     "MemoryRead",
     "MemorySettings",
+    "Streaming",
     "build_memory",
     "memory_presets",
     "register",
@@ -170,11 +171,31 @@ class Editable(Fillable, Protocol):
 
 
 @runtime_checkable
-class Calibrated(Protocol):
-    """A memory that decides by its distance whether to learn from a query."""
+class Streaming(Fillable, Protocol):
+    """A memory that goes on learning from a stream after the training, by its distance."""
+
+    @property
+    def ages(self) -> Tensor:
+        """(N,) int64: the groups that were offered since each item was inserted."""
+
+    @property
+    def inserted(self) -> Tensor:
+        """() int64: the queries that ever became items."""
 
     def calibrate(self, normal: Tensor) -> None:
-        """Takes the distances (n,) of held-out normal samples, once the model is trained."""
+        """Takes the mean distances (n,) of held-out normal samples, once the model is trained."""
+
+    def follow(self, queries: Tensor, trusted: Tensor | None = None, limit: float = inf) -> Tensor:
+        """Scores each group of queries (G, T, C) against the memory of its moment, and learns from it after that.
+
+        Args:
+            queries: in the order of the stream.
+            trusted: as for `Memory.observe`.
+            limit: groups with a greater score are not learnt from.
+
+        Returns:
+            (G,) the mean distance of the queries of each group.
+        """
 
 
 def widening(memory: Memory | None) -> int:

@@ -6,6 +6,7 @@ S. Bhatia, A. Jain, S. Srivastava, K. Kawaguchi, B. Hooi, "MemStream: Memory-Bas
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 import torch
@@ -18,7 +19,7 @@ from memae.memory.items import StoredItems
 
 __all__ = ["MemStream", "MemStreamSettings"]
 
-SAME = 1e-5  # of beta: a distance to an item that is rounding
+ROUNDING = 1e-6  # of the mean L1 norm of the items: a query as near as this is an item already
 
 
 class MemStream(StoredItems):
@@ -27,21 +28,18 @@ class MemStream(StoredItems):
         distance = sum_j gamma^(j-1) d_(j) / sum_j gamma^(j-1);   value = q
         learns   : if distance <= beta, q takes the place of the oldest item
 
-    The distance is the score; the decoder serves the training of the encoder only. A query that equals an item brings
-    nothing and is not inserted. Encodings and their scale stay as they were trained.
+    The distance is the score; the decoder serves the training of the encoder only. A query that equals an item is not
+    inserted, as it brings nothing. Encodings and their scale stay as they were trained.
 
     Args:
-        num_items, item_dim: N and C.
-        beta: None until `calibrate` sets it; before that nothing is inserted.
-        beta_quantile: of the distances of held-out normal samples, for `calibrate`.
+        beta: None: the `beta_quantile` of what `calibrate` is told; before that nothing is inserted.
         neighbours: K.
         gamma: in [0, 1]; 0 is the nearest item alone.
     """
 
     beta: Tensor
     ages: Tensor
-    """(N,) int64: the queries that were offered since each item was inserted."""
-    oldest: Tensor
+    inserted: Tensor
     certifiable, learns_by_observing, directional = False, True, False
 
     def __init__(
@@ -54,14 +52,11 @@ class MemStream(StoredItems):
         neighbours: int = 1,
         gamma: float = 0.0,
     ) -> None:
-        if not (1 <= neighbours <= num_items and 0 <= gamma <= 1 and 0 < beta_quantile < 1):
-            raise ValueError(
-                f"neighbours lie in [1, {num_items}], gamma in [0, 1] and beta_quantile in (0, 1); got {neighbours}, "
-                f"{gamma} and {beta_quantile}"
-            )
+        if not (1 <= neighbours <= num_items and 0 <= gamma <= 1):
+            raise ValueError(f"neighbours lie in [1, {num_items}], gamma in [0, 1]; got {neighbours} and {gamma}")
         super().__init__(torch.randn(num_items, item_dim))
         self.register_buffer("beta", torch.tensor(-1.0 if beta is None else beta))
-        self.register_buffer("oldest", torch.zeros((), dtype=torch.long))  # the item that goes next
+        self.register_buffer("inserted", torch.zeros((), dtype=torch.long))
         self.add_number("ages", torch.long)
         self.beta_quantile, self.neighbours, self.gamma = beta_quantile, neighbours, gamma
         self.beta_is_given = beta is not None
@@ -80,44 +75,51 @@ class MemStream(StoredItems):
     def _distance(self, apart: Tensor) -> Tensor:
         """(...) the distance of queries that lie so far (..., N) from the items."""
         shares = apart.new_tensor([self.gamma**place for place in range(self.neighbours)])
-        found: Tensor = apart.topk(self.neighbours, dim=-1, largest=False).values @ shares
-        return found / shares.sum()
+        nearest: Tensor = apart.topk(self.neighbours, dim=-1, largest=False).values
+        return (nearest * shares).sum(dim=-1) / shares.sum()
 
     def loss_terms(self, read: MemoryRead) -> tuple[LossTerm, ...]:
         """None."""
         return ()
 
     def observe(self, read: MemoryRead, trusted: Tensor | None = None) -> int:
-        """Offers the queries of a read one by one; returns how many were inserted. See `Memory.observe`."""
-        allowed = torch.ones(read.queries.shape[:2], dtype=torch.bool) if trusted is None else trusted
-        allowed = allowed if allowed.ndim == 2 else allowed[:, None].expand(read.queries.shape[:2])
-        return int(self.follow(read.queries.flatten(0, 1), allowed.flatten())[1].sum())
+        """Offers the queries of a read in order; returns how many were inserted. See `Memory.observe`."""
+        before = int(self.inserted)
+        self.follow(read.queries, trusted)
+        return int(self.inserted) - before
 
     @torch.no_grad()
-    def follow(self, queries: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scores each query (T, C) against the memory of its moment, and then offers it.
+    def follow(self, queries: Tensor, trusted: Tensor | None = None, limit: float = inf) -> Tensor:
+        """See `Streaming.follow`. All groups are compared with the memory at once, and again only after a change."""
+        (groups, count), queries = queries.shape[:2], queries.to(self.items)
+        free = torch.ones(groups, count) if trusted is None else trusted.view(groups, -1).expand(groups, count)
+        free, items, ages = (
+            free.bool().to(queries.device),
+            self.items.clone(),
+            self.ages.clone(),
+        )  # reads keep theirs
+        apart = torch.cdist(queries.flatten(0, 1), items, p=1).view(groups, count, -1)
+        scores, start, least = apart.new_empty(groups), 0, ROUNDING * float(items.abs().sum(dim=1).mean())
+        while start < groups:
+            near = self._distance(apart[start:])
+            scores[start:] = near.mean(dim=1)
+            offered = free[start:] & (scores[start:, None] <= limit) & self._learns(near, apart[start:], least)
+            first = offered.any(dim=1).nonzero()[:1]
+            if not len(first):
+                break
+            start += int(first)
+            for query, allowed, row in zip(queries[start], free[start], apart[start], strict=True):
+                if allowed and self._learns(self._distance(row), row, least):
+                    oldest = int((ages == ages.max()).nonzero()[0])
+                    items[oldest], ages[oldest] = query, -start - 1
+                    apart[start:, :, oldest] = torch.cdist(queries[start:], query[None], p=1)[..., 0]
+                    self.inserted += 1
+            start += 1
+        self.items, self.ages = items, ages + groups
+        return scores
 
-        Args:
-            queries: in the order of the stream.
-            allowed: (T,) bool: which may be inserted; None: all.
-
-        Returns:
-            (T,) distances, and (T,) bool: which were inserted.
-        """
-        items, ages = self.items.clone(), self.ages.clone()  # a read keeps the old ones
-        queries = queries.to(items)
-        apart, beta, oldest = torch.cdist(queries, items, p=1), float(self.beta), int(self.oldest)
-        distances, inserted = apart.new_empty(len(queries)), torch.zeros(len(queries), dtype=torch.bool)
-        for place, query in enumerate(queries):
-            distances[place] = self._distance(apart[place])
-            free = allowed is None or bool(allowed[place])
-            if free and distances[place] <= beta and apart[place].min() > SAME * beta:
-                inserted[place], items[oldest], ages[oldest] = True, query, -place - 1
-                apart[place + 1 :, oldest] = (queries[place + 1 :] - query).abs().sum(dim=1)
-                oldest = (oldest + 1) % self.num_items
-        self.items, self.ages = items, ages + len(queries)
-        self.oldest.fill_(oldest)
-        return distances, inserted
+    def _learns(self, distance: Tensor, apart: Tensor, least: float) -> Tensor:
+        return (distance <= self.beta) & (apart.amin(dim=-1) > least)
 
     def calibrate(self, normal: Tensor) -> None:
         """Sets beta from the distances (n,) of held-out normal samples, unless it was given."""
@@ -130,14 +132,12 @@ class MemStreamSettings(MemorySettings):
 
     initialisation: Initialisation = Field("data", description="'data' or 'kmeans'")
     trained: Literal[False] = Field(False, description="the network trains without it")
-    score: Literal["distance"] = Field(
-        "distance", description="values are queries, so nothing else tells anomalies"
-    )
+    score: Literal["distance"] = Field("distance", description="values are queries, and tell no anomaly")
     beta: float | None = Field(None, ge=0, description="distance up to which a query is learnt; unset: a quantile")
     beta_quantile: float = Field(0.9, gt=0, lt=1, description="of held-out normal scores, where `beta` is unset")
     neighbours: int = Field(1, ge=1, description="K, the items that the distance is a mean over")
     gamma: float = Field(
-        0.0, ge=0, le=1, description="weight of each next neighbour, as a share of the one before"
+        0.0, ge=0, le=1, description="weight of a neighbour, as a share of that of the one before"
     )
 
     def build(self, num_items: int, item_dim: int) -> MemStream:
@@ -145,6 +145,5 @@ class MemStreamSettings(MemorySettings):
         return MemStream(num_items, item_dim, **self.numbers | {"neighbours": min(self.neighbours, num_items)})
 
 
-register(
-    "memstream", MemStreamSettings, {"memstream": {"memory": {"kind": "memstream"}, "train": {"noise": 1e-3}}}
-)
+PRESETS = {"memstream": {"memory": {"kind": "memstream"}, "train": {"noise": 1e-3}}}
+register("memstream", MemStreamSettings, PRESETS)

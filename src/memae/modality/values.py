@@ -12,6 +12,7 @@ from torch import Tensor
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.drift import DriftWatch
+from memae.memory.base import Streaming
 from memae.threshold import Threshold
 from memae.types import Encoded, Explained, Key, Skipped, Verdicts
 
@@ -158,7 +159,13 @@ class Artifact:
         if self.threshold is None:
             return None
         in_order = self.modality.scores_in_order(self)
-        return DriftWatch(self.threshold.calibration, self.threshold.value, in_order, self.item_use)
+        streaming = isinstance(self.model.memory, Streaming)  # whose items do not stay what they were
+        item_use = None if streaming else self.item_use
+        return DriftWatch(self.threshold.calibration, self.threshold.value, in_order, item_use)
+
+
+Follow: TypeAlias = Callable[[Encoded, np.ndarray], np.ndarray]
+"""From encoded samples (S, ...) and bool (S,), which of them may be learnt from, to their scores (S,)."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,8 @@ class Request:
     """What the pass is called in progress and in messages."""
     watch: DriftWatch | None = None
     """Is told of each part of a pass over all samples."""
+    follow: Follow | None = None
+    """Scores in the place of the scorer, one sample after the other, and learns; only where nothing is explained."""
 
     def wants(self, key: Key) -> bool:
         """Whether the sample of a key was asked for."""

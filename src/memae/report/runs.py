@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from memae.adapt import adapting, moves
 from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError
 from memae.modality import Summary, modalities
@@ -41,6 +42,7 @@ def score_to_files(
     out: Path | None,
     options: Mapping[str, Any],
     *,
+    adapt: bool = False,
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
@@ -51,6 +53,7 @@ def score_to_files(
         source: opened by it.
         out: of the rows; None is CSV on stdout, where nothing else is written that stands for them.
         options: files beside the rows, by the names in `Modality.score_options`.
+        adapt: the memory learns from the source; see `memae.adapt.adapting`.
         skip_bad: what cannot be read is left out of the figures, and is an error else.
         progress: told how far the work is.
 
@@ -63,12 +66,21 @@ def score_to_files(
     def write(parts: Iterator[Verdicts]) -> tuple[int, int]:
         return write_verdicts(parts, out)
 
+    before = moves(detector.artifact).inserted if adapt else 0
     own = detector.modality.score_files(detector, source, {**options, "out": out}, write, progress)
     if own is not None:
         return own
     explain, maps = options.get("explain"), options.get("maps")
     writers = Writers(detector, source, explain, maps, only_anomalies=options.get("maps_of") == "anomalies")
-    parts = detector.stream(source, explained=writers.explained, skip_bad=skip_bad, progress=progress)
+    if adapt and writers.explained != "none":
+        raise ConfigError(
+            "`adapt` gives no explanations and maps, as the memory has moved on by then; score without it for these"
+        )
+    parts = (
+        adapting(detector.artifact, source, skip_bad=skip_bad, progress=progress)
+        if adapt
+        else detector.stream(source, explained=writers.explained, skip_bad=skip_bad, progress=progress)
+    )
     # closed, so that its stage ends before an error is said
     with writers, closing(parts):
         total, flagged = write(writers.passed_on(parts))
@@ -85,6 +97,8 @@ def score_to_files(
         + (f"; {out}" if out else "")
         + (f"; {writers.drawn:,} maps in {maps}" if maps else "")
     )
+    moved = moves(detector.artifact, before) if adapt else None
+    lines += [moved.line] if moved else []
     files = {"out": out, "explain": explain, "maps": maps}
     facts: dict[str, Any] = {
         "samples": total,
@@ -93,5 +107,6 @@ def score_to_files(
         "threshold": value,
         "drift": drift and drift.facts,
     }
+    facts |= {"inserted": moved.inserted, "ages": moved.ages.tolist()} if moved else {}
     facts |= {name: str(path) for name, path in files.items() if path}
     return Summary(lines, facts | ({"drawn": writers.drawn} if maps else {}))
