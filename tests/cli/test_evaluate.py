@@ -31,7 +31,7 @@ def test_json_holds_each_figure_with_its_interval(
     assert (done.code, done.err) == (0, "")
     assert done.out.count("\n") == 1
     found = json.loads(done.out)
-    assert {*found} == {"samples", "anomalies", *FIGURES, "wanted_false_alarm_rate", "groups", "kinds"}
+    assert {*found} == {"samples", "anomalies", *FIGURES, "wanted_false_alarm_rate", "groups", "kinds", "rates"}
     assert (found["groups"], found["kinds"]) == (None, [])  # "malignant" alone is the total
     assert (found["samples"], found["anomalies"]) == (569, 212)
     wanted = by_hand(detector, rows.drop(columns="label"), rows.label == "malignant")

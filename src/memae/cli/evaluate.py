@@ -64,7 +64,8 @@ def evaluate(
     """Measure how well MODEL separates normal samples of SOURCE from anomalies, with 95 % bootstrap intervals.
 
     AUROC and AUPR rate the scores. The false-alarm rate, recall, precision and F1 rate the model's own threshold, which
-    was set without labels. Where labels name several kinds of anomalies, each has figures of its own.
+    was set without labels. A second table has the measured rate and the recall at the thresholds of other wanted rates.
+    Where labels name several kinds of anomalies, each has figures of its own.
 
         memae evaluate flows.model labelled.csv --label-column label --normal benign
 

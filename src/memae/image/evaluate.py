@@ -294,14 +294,21 @@ class ImageMeter(SampleMeter):
             self._mapped.append(key)
 
     def result(
-        self, *, wanted_false_alarm_rate: float, seed: int = 0, progress: Progress | None = None
+        self,
+        *,
+        wanted_false_alarm_rate: float,
+        thresholds: Mapping[float, float] | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
     ) -> Evaluation:
         """The figures of all images, an `ImageEvaluation` if there are masks; see `SampleMeter.result`.
 
         Raises:
             DataError: another number of images than of labels, or labels or pixels of one kind only.
         """
-        scores = super().result(wanted_false_alarm_rate=wanted_false_alarm_rate, seed=seed, progress=progress)
+        scores = super().result(
+            wanted_false_alarm_rate=wanted_false_alarm_rate, thresholds=thresholds, seed=seed, progress=progress
+        )
         if not self._masks:
             return scores
         place = {key: row for row, key in enumerate(self._keys)}

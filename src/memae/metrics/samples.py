@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from memae.metrics.curves import Curves, area_share, average_precision
 from memae.metrics.intervals import RESAMPLES, Estimate, bootstrap
 from memae.metrics.kinds import KindEvaluation, evaluate_kinds, kinds_table
 from memae.metrics.labels import Labels
+from memae.metrics.ranking import Ranking
+from memae.metrics.rates import RateEvaluation, evaluate_rates, rates_table, thresholds_of
 from memae.metrics.tables import ResultTable, rows_of
 from memae.modality.values import Judged
 from memae.progress import Progress, stage
@@ -47,13 +49,15 @@ class Evaluation:
     """Of samples, if the intervals are over groups; None: over samples."""
     kinds: tuple[KindEvaluation, ...] = field(default=(), kw_only=True)
     """Each kind of anomaly, the most frequent first; empty where there is only one, or nothing tells them apart."""
+    rates: tuple[RateEvaluation, ...] = field(default=(), kw_only=True)
+    """The thresholds of several wanted false-alarm rates; empty where none were asked for."""
 
     def figures(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         return figures_of(self)
 
     def table(self) -> ResultTable:
-        """A row a figure, with its 95 % interval; below it a row for each kind of anomaly, where there are several."""
+        """A row a figure, with its 95 % interval; below it a row for each wanted rate, and for each kind of anomaly."""
         names = {
             "auroc": "AUROC",
             "aupr": "AUPR",
@@ -64,7 +68,10 @@ class Evaluation:
         }
         title = f"{self.samples:,} samples, {self.anomalies:,} anomalies"
         interval = "95 % interval" if self.groups is None else f"95 % over {self.groups:,} groups"
-        below = (self._kinds_table(),) if self.kinds else ()
+        below = (
+            *((rates_table(self.rates),) if self.rates else ()),
+            *((self._kinds_table(),) if self.kinds else ()),
+        )
         return ResultTable(title, ("figure", "value", interval), rows_of(self, names), below=below)
 
     def _kinds_table(self) -> ResultTable:
@@ -100,6 +107,7 @@ def evaluate(
     wanted_false_alarm_rate: float,
     groups: np.ndarray | None = None,
     kinds: np.ndarray | None = None,
+    thresholds: Mapping[float, float] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -113,6 +121,7 @@ def evaluate(
         groups: (S,) whole numbers: samples of one group depend on each other, and a resample holds all of them or
             none. None: each sample is its own.
         kinds: (S,) text, what each sample is called; the kinds of anomalies get figures of their own.
+        thresholds: further thresholds to compare, by the false-alarm rate that each was set for; None: none.
         seed: of the bootstrap, which takes 1,000 resamples, or 200 from 20,000 samples on.
         progress: a callback for progress events.
 
@@ -134,6 +143,7 @@ def evaluate(
         wanted_false_alarm_rate=wanted_false_alarm_rate,
         groups=None if groups is None else int(group.max()) + 1,
         kinds=() if given is None else evaluate_kinds(given, labels, scores, flags, group, **options),
+        rates=evaluate_rates(thresholds or {}, labels, scores, group, seed=seed, resamples=count),
         **_totals(labels, scores, flags, group, **options),
     )
 
@@ -256,8 +266,20 @@ class SampleMeter:
                 maps = [(found.key, found.anomaly_map) for found in part.explanations]
                 self.add(part.keys, part.scores, part.is_anomaly, part.skipped, maps)
         threshold = detector.threshold
-        result = self.result(wanted_false_alarm_rate=threshold.false_alarm_rate, progress=progress)
-        return Judged(result, self.left_out(), [threshold.caveat] if threshold.caveat else [])
+        result = self.result(
+            wanted_false_alarm_rate=threshold.false_alarm_rate,
+            thresholds=thresholds_of(threshold),
+            progress=progress,
+        )
+        notes = [threshold.caveat] if threshold.caveat else []
+        return Judged(result, self.left_out(), notes, self.ranking())
+
+    def ranking(self) -> Ranking:
+        """The samples that count, with their labels."""
+        scores, groups = np.concatenate(self._scores), self._groups
+        kept = self._labels.known & np.isfinite(scores)
+        keys = [self._keys[row] for row in np.flatnonzero(kept).tolist()]
+        return Ranking(keys, scores[kept], self._labels.anomalous[kept], None if groups is None else groups[kept])
 
     def left_out(self) -> list[Skipped]:
         """The samples that do not count, and why."""
@@ -266,7 +288,12 @@ class SampleMeter:
         return [*self._skipped, *(Skipped(key, "has no label") for key in unlabelled if key not in named)]
 
     def result(
-        self, *, wanted_false_alarm_rate: float, seed: int = 0, progress: Progress | None = None
+        self,
+        *,
+        wanted_false_alarm_rate: float,
+        thresholds: Mapping[float, float] | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
     ) -> Evaluation:
         """The figures of all samples that were added; the arguments are those of `evaluate`.
 
@@ -287,6 +314,7 @@ class SampleMeter:
             wanted_false_alarm_rate=wanted_false_alarm_rate,
             groups=None if self._groups is None else self._groups[kept],
             kinds=None if kinds is None else kinds[kept],
+            thresholds=thresholds,
             seed=seed,
             progress=progress,
         )

@@ -216,6 +216,8 @@ class Judged(NamedTuple):
     left_out: Sequence[Skipped] = ()
     """Samples that do not count, and why."""
     notes: Sequence[str] = ()
+    ranking: Any = None
+    """The `memae.metrics.ranking.Ranking` of samples with labels; None where labels are of something else."""
 
 
 WriteRows: TypeAlias = Callable[[Iterator[Verdicts]], tuple[int, int]]
