@@ -50,4 +50,5 @@ def decoded_items(artifact: Artifact) -> MemoryItems | None:
     if isinstance(memory, Fillable):
         with torch.inference_mode():
             pictures, rows = fitted.modality.decode_items(fitted)
-    return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows)
+    samples = fitted.modality.item_samples(fitted)
+    return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows, samples)

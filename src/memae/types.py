@@ -390,6 +390,8 @@ class MemoryItems:
     """Images: (N, C, H, W), each item decoded alone, in the units that the network sees. Video: the middle frame."""
     rows: list[dict[str, float | str]] | None
     """Tables: each item decoded alone, in the columns' own units."""
+    samples: np.ndarray | None = None
+    """(N, C, h, w) uint8 of frozen features: the training patch nearest to each item, unless the fit kept none."""
 
     uses = renamed_attribute("usage_counts")
     twins = renamed_attribute("duplicates")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from memae import Detector
 from memae.errors import ConfigError
@@ -17,6 +18,7 @@ from memae.image import backbone
 from memae.image.backbone import FrozenFeatures
 from memae.modality import open_source
 from memae.modality.settings import ChosenSettings
+from memae.plots.figures import draw_items
 from memae.report.rows import write_verdicts
 
 SIDE, ITEMS = 96, 60
@@ -128,10 +130,31 @@ def test_what_it_cannot_do_is_refused(published: Any) -> None:
             detector(**changes).fit(textures(30, 0))
 
 
-def test_items_are_counted_and_have_no_picture(fitted: Detector) -> None:
+def test_items_are_counted_and_shown_as_the_patches_of_training_images_nearest_to_them(
+    fitted: Detector, tmp_path: Path
+) -> None:
     items = fitted.items()
     assert items is not None and len(items.usage_counts) == ITEMS
     assert items.usage_counts.sum() > 0 and items.pictures is None
+    assert items.samples is not None and items.samples.shape == (ITEMS, 1, 32, 32)
+    stripes = items.samples.astype(float)
+    assert (
+        stripes.mean(axis=2).std(axis=2) > 5 * stripes.mean(axis=3).std(axis=2)
+    ).all()  # upright, as in training
+    fitted.save(tmp_path / "model")
+    loaded = Detector.load(tmp_path / "model", device="cpu").items()
+    assert loaded is not None and loaded.samples is not None and np.array_equal(loaded.samples, items.samples)
+    draw_items(items, tmp_path / "items.png")
+    with Image.open(tmp_path / "items.png") as drawn:
+        assert drawn.width > 500
+
+
+def test_no_patch_is_kept_where_that_is_not_wanted(published: Any, tmp_path: Path) -> None:
+    private = detector(image={"keep_samples": False}).fit(textures(30, 0))
+    private.save(tmp_path / "model")
+    items = private.items()
+    assert items is not None and items.samples is None
+    assert "item_samples" not in load_file(tmp_path / "model" / "model.safetensors")
 
 
 @pytest.mark.parametrize(

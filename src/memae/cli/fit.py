@@ -77,6 +77,13 @@ def fit(
             "Default: no tiles; images are resized.",
         ),
     ] = None,
+    no_samples: Annotated[
+        bool,
+        typer.Option(
+            "--no-samples",
+            help="Keep no picture of a training image in the model: inspect cannot show the items of frozen features.",
+        ),
+    ] = False,
     config: Annotated[
         Path | None,
         option("--config FILE", "Read settings from a TOML file; see docs/config.md."),
@@ -125,7 +132,8 @@ def fit(
     keep_large_blocks()
     main_process = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=quiet or not main_process, log_json=log_json and main_process)
-    settings = options.settings_from(config, words, false_alarm_rate, contamination, size_px=size, tile_px=tile)
+    image = {"size_px": size, "tile_px": tile, "keep_samples": False if no_samples else None}
+    settings = options.settings_from(config, words, false_alarm_rate, contamination, **image)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=options.check_device(device))

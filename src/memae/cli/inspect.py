@@ -33,7 +33,8 @@ def inspect(
     """Show the data, training, threshold and memory of MODEL.
 
     For each column of a table it says how the column is read; see docs/tables-data.md. For each memory item it shows
-    the usage count, duplicates, and the decoded item, as an image or as a row in the columns' own units.
+    the usage count, duplicates, and the decoded item, as an image or as a row in the columns' own units. Items of
+    frozen features are shown as the training patch that is nearest to each.
 
         memae inspect parts.model --out items.png
     """
@@ -55,11 +56,11 @@ def _draw(items: Any, out: Path) -> None:
     from memae.errors import ConfigError
     from memae.plots.figures import draw_items
 
-    if items is None or items.pictures is None:
+    if items is None or (items.pictures is None and items.samples is None):
         if items is None:
             what = "has no memory"
         else:
-            what = "is of a table, whose items are rows" if items.rows else "has no items of its own"
+            what = "is of a table, whose items are rows" if items.rows else "has no pictures of its items"
         raise ConfigError(f"--out {out}: this model {what}, so there is nothing to draw; leave --out away")
     draw_items(items, out)
     typer.echo(f"items drawn: {out}", err=True)
@@ -156,7 +157,7 @@ def _print_items(console: Any, items: Any) -> None:
         left.append(f"{len(names) - len(shown_columns)} more columns")
     if left:
         console.print(f"{' and '.join(left)}: see --json")
-    if items.pictures is not None:
+    if items.pictures is not None or items.samples is not None:
         console.print("the items as pictures: --out items.png")
 
 

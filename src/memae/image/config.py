@@ -121,6 +121,11 @@ class ImageConfig(KindSettings):
         "always hard to rebuild do not hide an anomaly; unset: true if an image is larger than 64 px",
     )
 
+    keep_samples: bool = Field(
+        True,
+        description="a model of frozen features keeps the training patch of 32 x 32 px that is nearest to each item, "
+        "of the first 1,000, to show what it stands for; false: none, for privacy",
+    )
     filters: bool | None = Field(
         False,
         description="beside the reconstruction, compare the responses of fixed filters for edges and lines with those "

@@ -159,6 +159,15 @@ class ImageModality(Modality):
             return None, None
         return model.decoder(model.items_alone(artifact.preprocess.shape)).cpu().numpy(), None
 
+    def item_samples(self, artifact: Artifact) -> np.ndarray | None:
+        """The training patch nearest to each item; grey for items that were added later or come behind 1,000."""
+        kept = artifact.reference.item_samples if artifact.reference else None
+        if kept is None:
+            return None
+        found = np.full((len(artifact.uses), *kept.shape[1:]), 128, np.uint8)
+        found[: len(kept)] = kept[: len(found)]
+        return found
+
     def describe(self, artifact: Artifact) -> Description:
         """Describes the size and the scale of images."""
         preprocess = artifact.preprocess

@@ -227,6 +227,10 @@ class Modality(ABC):
         The memory has items of its own; see `memae.Autoencoder.items_alone`.
         """
 
+    def item_samples(self, artifact: Artifact) -> np.ndarray | None:
+        """(N, C, h, w) uint8: the training sample or patch that is nearest to each item; None where none were kept."""
+        return None
+
     @abstractmethod
     def describe(self, artifact: Artifact) -> Description:
         """The model in words."""

@@ -45,8 +45,14 @@ def draw_reconstructions(found: Sequence[Explanation], captions: Sequence[str], 
 
 
 def draw_items(items: MemoryItems, path: Path) -> None:
-    """Each item decoded alone, the most used first, with the share of the training reads that it took part in."""
-    assert items.pictures is not None
+    """Each item as a picture, the most used first, with the share of the training reads that it took part in.
+
+    The picture is the item decoded alone, or, of frozen features, the training patch nearest to it.
+    """
+    pictures, shown_as = items.pictures, "each decoded alone"
+    if pictures is None:
+        assert items.samples is not None, "who draws items has looked for pictures"
+        pictures, shown_as = items.samples, "as the training patch nearest to each"
     order = np.argsort(-items.usage_counts, kind="stable")[:MAX_ITEMS]
     columns = min(10, len(order))
     rows = -(-len(order) // columns)
@@ -55,7 +61,7 @@ def draw_items(items: MemoryItems, path: Path) -> None:
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(0.05 / width, 0.05 / height, 1 - 0.05 / width, 1 - 0.5 / height, 0.08, 0.25)
     total = max(1, int(items.usage_counts.sum()))
-    shown = items.pictures[order]
+    shown = pictures[order]
     low, high = np.quantile(shown, [0.005, 0.995])
     for axis in axes.flat:
         axis.set_axis_off()
@@ -65,7 +71,7 @@ def draw_items(items: MemoryItems, path: Path) -> None:
         axis.set_title(f"{item}: {use:.1%}" if use else f"{item}: dead", fontsize=7, pad=2)
     count, dead = len(items.usage_counts), int((items.usage_counts == 0).sum())
     which = f"the {len(order)} most used of {count} items" if len(order) < count else f"{count} items"
-    figure.suptitle(f"{which}, each decoded alone, with its share of all reads; {dead} are dead", fontsize=9)
+    figure.suptitle(f"{which}, {shown_as}, with its share of all reads; {dead} are dead", fontsize=9)
     _save(figure, path)
 
 
