@@ -28,13 +28,9 @@ class MemStream(StoredItems):
         distance = sum_j gamma^(j-1) d_(j) / sum_j gamma^(j-1);   value = q
         learns   : if distance <= beta, q takes the place of the oldest item
 
-    The distance is the score; the decoder serves the training of the encoder only. A query that equals an item is not
-    inserted, as it brings nothing. Encodings and their scale stay as they were trained.
-
-    Args:
-        beta: None: the `beta_quantile` of what `calibrate` is told; before that nothing is inserted.
-        neighbours: K.
-        gamma: in [0, 1]; 0 is the nearest item alone.
+    K is `neighbours`; a gamma of 0 leaves the nearest item alone. The distance is the score; the decoder serves the
+    training of the encoder only. A query that equals an item is not inserted, as it brings nothing. Encodings and their
+    scale stay as they were trained. Without `beta`, `calibrate` sets it to a quantile; before that nothing is inserted.
     """
 
     beta: Tensor
@@ -74,6 +70,8 @@ class MemStream(StoredItems):
 
     def _distance(self, apart: Tensor) -> Tensor:
         """(...) the distance of queries that lie so far (..., N) from the items."""
+        if self.neighbours == 1:
+            return apart.amin(dim=-1)
         shares = apart.new_tensor([self.gamma**place for place in range(self.neighbours)])
         nearest: Tensor = apart.topk(self.neighbours, dim=-1, largest=False).values
         return (nearest * shares).sum(dim=-1) / shares.sum()
@@ -90,7 +88,7 @@ class MemStream(StoredItems):
 
     @torch.no_grad()
     def follow(self, queries: Tensor, trusted: Tensor | None = None, limit: float = inf) -> Tensor:
-        """See `Streaming.follow`. All groups are compared with the memory at once, and again only after a change."""
+        """See `Streaming.follow`. Twice as many groups are looked at ahead each time that none of them is learnt."""
         (groups, count), queries = queries.shape[:2], queries.to(self.items)
         free = torch.ones(groups, count) if trusted is None else trusted.view(groups, -1).expand(groups, count)
         free, items, ages = (
@@ -99,22 +97,24 @@ class MemStream(StoredItems):
             self.ages.clone(),
         )  # reads keep theirs
         apart = torch.cdist(queries.flatten(0, 1), items, p=1).view(groups, count, -1)
-        scores, start, least = apart.new_empty(groups), 0, ROUNDING * float(items.abs().sum(dim=1).mean())
+        least = ROUNDING * float(items.abs().sum(dim=1).mean())
+        scores, start, ahead = apart.new_empty(groups), 0, 1
         while start < groups:
-            near = self._distance(apart[start:])
-            scores[start:] = near.mean(dim=1)
-            offered = free[start:] & (scores[start:, None] <= limit) & self._learns(near, apart[start:], least)
-            first = offered.any(dim=1).nonzero()[:1]
-            if not len(first):
-                break
-            start += int(first)
+            seen = slice(start, start + ahead)
+            near = self._distance(apart[seen])
+            scores[seen] = near.mean(dim=1)
+            offered = free[seen] & (scores[seen, None] <= limit) & self._learns(near, apart[seen], least)
+            if not offered.any():
+                start, ahead = start + ahead, 2 * ahead
+                continue
+            start += int(offered.any(dim=1).int().argmax())
             for query, allowed, row in zip(queries[start], free[start], apart[start], strict=True):
                 if allowed and self._learns(self._distance(row), row, least):
-                    oldest = int((ages == ages.max()).nonzero()[0])
+                    oldest = int(ages.argmax())
                     items[oldest], ages[oldest] = query, -start - 1
                     apart[start:, :, oldest] = torch.cdist(queries[start:], query[None], p=1)[..., 0]
                     self.inserted += 1
-            start += 1
+            start, ahead = start + 1, 1
         self.items, self.ages = items, ages + groups
         return scores
 
