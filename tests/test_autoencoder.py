@@ -15,6 +15,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Query
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
+from memae.memory.mnad import MNAD
 from memae.memory.ops import read_memory
 
 
@@ -154,3 +155,22 @@ def test_skips_go_past_the_memory(memory: bool) -> None:
     assert torch.equal(made.x[:, 4:], x[:, 4:])
     assert torch.equal(made.x[:, :4], x[:, :4]) != memory
     assert torch.equal(model.encode(x), x[:, :4])
+
+
+@pytest.mark.parametrize("query", ["whole", "position"])
+def test_without_its_memory_a_wide_decoder_gets_the_encoding_for_query_and_item(query: Query) -> None:
+    encoder, decoder = nn.Conv2d(2, 3, 1), nn.Conv2d(6, 2, 1)
+    net = Autoencoder(encoder, MNAD(4, 12 if query == "whole" else 3), decoder, query)
+    x = torch.randn(5, 2, 2, 2)
+    encoding = net.encode(x)
+    plain = net.without_memory()
+    assert plain.memory is None
+    assert torch.equal(plain(x).x, decoder(torch.cat([encoding, encoding], dim=1)))
+    values = net.read(encoding)[0]
+    assert values.shape == (5, 6, 2, 2)
+    length = (
+        encoding.flatten(1).norm(dim=1)[:, None, None, None] if query == "whole" else encoding.norm(dim=1)[:, None]
+    )
+    assert torch.allclose(values[:, :3] * length, encoding, atol=1e-5)  # the query, of length 1
+    alike = Autoencoder(encoder, MemAE(4, 3), nn.Conv2d(3, 2, 1))
+    assert alike.without_memory().decoder is alike.decoder

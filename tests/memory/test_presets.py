@@ -118,6 +118,21 @@ def test_a_training_goes_on_bit_for_bit_with_the_items_that_it_had(preset: str, 
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("preset", ["mnad-paper", "memto"])
+def test_items_may_come_after_the_training_too(preset: str) -> None:
+    settings = {**BRIEF, "memory": {"trained": False, "initialisation": "kmeans", "warmup_epochs": 0}}
+    detector = Detector(preset, settings=settings, device="cpu").fit(DATA["table"][0])
+    assert roc_auc_score(DATA["table"][2], detector.score(DATA["table"][1]).values) > 0.75
+
+
+@pytest.mark.parametrize("preset", ["video-mnad-released", "video-mpn", "video-memto"])
+def test_networks_of_video_take_them(preset: str) -> None:
+    model, clips = build(preset_config(preset, "video"), (1, 16, 64, 64)), torch.zeros(2, 1, 16, 64, 64)
+    made = model(clips)
+    assert made.x.shape == model.without_memory()(clips).x.shape == clips.shape
+    assert made.read.values.shape[2] == model.memory.out_dim
+
+
 def test_beta_is_a_quantile_of_the_held_out_scores() -> None:
     for quantile in (0.5, 0.9):
         settings = {**BRIEF, "memory": {"beta_quantile": quantile, "num_items": 50}}
