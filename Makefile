@@ -5,25 +5,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-lowest test-real coverage sanitize attack load check docs tables figures cells sbom clean
+.PHONY: install demo test test-lowest test-slow test-real coverage sanitize attack load check docs tables figures cells sbom clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml $(CONSTRAINTS) setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memae needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,features,pyod,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,export,features,pyod,dev]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/memae demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not real' -n 2
+	$(BIN)/python -m pytest -m 'not real and not slow' -n 2
 
 # the tests, then the share of lines that they reach, of each module and of all
 coverage: $(STAMP)
-	$(BIN)/python -m pytest -m 'not real' -n 2 --cov=memae --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m 'not real and not slow' -n 2 --cov=memae --cov-report=term:skip-covered
 
 # with the lowest versions that pyproject.toml allows, torch excepted, in an environment of its own; warnings are of
 # these old versions about each other
@@ -31,7 +31,10 @@ test-lowest:
 	mkdir -p build
 	$(PYTHON) tests/bounds.py lowest > build/lowest.txt
 	$(MAKE) VENV=.venv-lowest CONSTRAINTS=build/lowest.txt install
-	.venv-lowest/bin/python -m pytest -m 'not real' -n 2 -W ignore::DeprecationWarning
+	.venv-lowest/bin/python -m pytest -m 'not real and not slow' -n 2 -W ignore::DeprecationWarning
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -n 2
 
 test-real: $(STAMP)
 	$(BIN)/python -m pytest -m real --timeout 3600

@@ -171,6 +171,17 @@ def after_video(said: str, folder: Path) -> None:
         assert (folder / name).exists()
 
 
+def flows_model(folder: Path) -> None:
+    """A model of rows."""
+    flows(folder)
+    brief = {"train": {"epochs": 2}, "memory": {"num_items": 12}}
+    Detector(seed=0, settings=brief).fit(folder / "flows_normal.csv").save(folder / "flows.model")
+
+
+def after_export(said: str, folder: Path) -> None:
+    assert said == "('model.json', 'model.onnx') True\n"
+
+
 def nothing(folder: Path) -> None:
     """The code of the page brings its own data."""
 
@@ -185,6 +196,7 @@ def after_sklearn(out: str, folder: Path) -> None:
 
 RUN = {
     "README.md": (flows, after_readme),
+    "export.md": (flows_model, after_export),
     "images.md": (parts, after_images),
     "sklearn.md": (nothing, after_sklearn),
     "tables-data.md": (nothing, after_tables),

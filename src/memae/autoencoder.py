@@ -121,13 +121,15 @@ class Autoencoder(nn.Module):
         A memory computes in float32 or better, inside autocast too: small weights are zero in half precision.
         """
         assert self.memory is not None, "a plain autoencoder reads nothing"
-        queries = self.queries(encoding)
+        queries = self.queries(
+            encoding
+        )  # shape[0] and not len() below: that would fix the batch of an exported graph
         with torch.autocast(encoding.device.type, enabled=False):
             read = self.memory.read(queries.float() if queries.dtype.itemsize < 4 else queries)
         size, places = read.values.shape[2], encoding.shape[2:]
         if self.query == "whole":
-            return read.values.reshape(len(encoding), size // prod(places), *places), read
-        return read.values.view(len(encoding), *places, size).movedim(-1, 1), read
+            return read.values.reshape(encoding.shape[0], size // prod(places), *places), read
+        return read.values.view(encoding.shape[0], *places, size).movedim(-1, 1), read
 
     def queries(self, encoding: Tensor) -> Tensor:
         """(B, T, C) the queries of an encoding: T = 1 for whole encodings, else the number of its positions."""
@@ -135,7 +137,7 @@ class Autoencoder(nn.Module):
             raise ValueError(f"an encoding has a batch and a channel axis; got shape {tuple(encoding.shape)}")
         flat = encoding.flatten(1)[:, None]
         if self.query == "position":
-            flat = encoding.movedim(1, -1).reshape(len(encoding), prod(encoding.shape[2:]), encoding.shape[1])
+            flat = encoding.movedim(1, -1).reshape(encoding.shape[0], prod(encoding.shape[2:]), encoding.shape[1])
         if self.memory is not None and flat.shape[2] != self.memory.item_dim:
             raise ValueError(
                 f"a memory of {self.memory.item_dim}-d items cannot be asked with an encoding of shape "

@@ -19,7 +19,7 @@ from memae.autoencoder import Autoencoder, Reconstruction, apart, mean_shares
 from memae.errors import ConfigError
 from memae.memory.base import MemoryRead
 
-__all__ = ["OpenVinoAutoencoder", "OpenVinoRebuild"]
+__all__ = ["OpenVinoAutoencoder", "OpenVinoRebuild", "openvino_core", "openvino_package"]
 
 # Encoded samples that OpenVINO takes at a time: larger maps leave the caches of a core, fewer do not pay for the call.
 AT_ONCE_BYTES = 1 << 18
@@ -132,7 +132,7 @@ class _Converted:
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch and OpenVINO about each other
             program = torch.export.export(_Graph(model), (example,))
-            self._model = _openvino().convert_model(program)
+            self._model = openvino_package().convert_model(program)
             self._positions = model.positions(model.encode(example[:1]))
         self._memory, self._target, self._lock = model.memory, model.target, threading.Lock()
         self._compiled, self._here = dict[tuple[int, int], Any](), threading.local()
@@ -202,20 +202,20 @@ def _compiled(model: Any, callers: int, threads: int) -> Any:
         properties.num_streams: callers,  # requests of one stream wait for each other
         hint.enable_cpu_pinning: False,  # else the processes of a machine would all take its first cores
     }
-    return _core().compile_model(model, "CPU", settings)
+    return openvino_core().compile_model(model, "CPU", settings)
 
 
 @cache
-def _core() -> Any:
+def openvino_core() -> Any:
     """The one of this process.
 
     Its CPU plugin gives the thread that made it a stack for signals, and takes it back from the thread that lets it
     go. Where that is another one, the next Ctrl-C would crash the process; so nobody lets it go.
     """
-    return _openvino().Core()
+    return openvino_package().Core()
 
 
-def _openvino() -> Any:
+def openvino_package() -> Any:
     """The package, without its telemetry: importing it would tell Intel, and a score is nobody's business.
 
     It takes what it does without where its package for that is missing.

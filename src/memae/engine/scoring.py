@@ -49,16 +49,21 @@ class Measured(ABC):
         return self.rebuilt.read
 
     @property
-    def distances(self) -> np.ndarray:
-        """(B,) float64: the mean distance of a sample's queries to their nearest items."""
+    def distances(self) -> Tensor:
+        """(B,): the mean distance of a sample's queries to their nearest items."""
         assert self.read is not None, "the settings ask for distances of a memory only"
-        distances: np.ndarray = self.read.distance.mean(dim=1).double().cpu().numpy()
-        return distances
+        return self.read.distance.mean(dim=1)
 
     @property
     @abstractmethod
+    def device_scores(self) -> Tensor:
+        """(B,), higher = more anomalous, on the device of the model; an exported model computes them by this, too."""
+
+    @property
     def scores(self) -> np.ndarray:
-        """(B,) float64, higher = more anomalous."""
+        """(B,) float64: the same on the CPU."""
+        scores: np.ndarray = self.device_scores.double().cpu().numpy()
+        return scores
 
     def item_shares(self, rows: np.ndarray) -> np.ndarray | None:
         """(P, N) float32 shares that samples of an index (P,) give to each item; None without a memory."""

@@ -77,6 +77,8 @@ class FrozenFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of a batch, a few images at a time."""
+        if torch.compiler.is_compiling():  # a graph with a free batch has no parts
+            return self._of_images(x)
         at_once = max(1, AT_ONCE_PX // (x.shape[2] * x.shape[3]))
         parts = [self._of_images(part) for part in x.split(at_once)] if len(x) > at_once else [self._of_images(x)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]

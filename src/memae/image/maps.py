@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["anomaly_map", "map_maximum", "patch_means", "smoothed"]
+__all__ = ["anomaly_map", "has_gaps", "map_maximum", "patch_means", "smoothed", "smoothed_map"]
 
 # Standard deviation of the Gaussian that smooths an error map to an anomaly map, as a share of the longer side.
 SMOOTHING = 1 / 64
@@ -32,16 +32,25 @@ def anomaly_map(errors: np.ndarray, seen: int | None = None) -> np.ndarray:
             image, counts for nothing and stays.
         seen: the longer side of what the network sees at once, in numbers of the map; None where it sees all of it.
     """
+    return smoothed_map(torch.from_numpy(errors.astype(np.float32, copy=False)), seen).numpy()
+
+
+def smoothed_map(errors: Tensor, seen: int | None = None) -> Tensor:
+    """`anomaly_map` of a tensor (..., h, w), on its device."""
     sigma = SMOOTHING * (seen or max(errors.shape[-2:]))
-    maps = torch.from_numpy(errors.astype(np.float32, copy=False))
-    nowhere = maps.isnan()
-    if not nowhere.any():
-        return _smoothed_map(maps, sigma).numpy()
-    there = _smoothed_map((~nowhere).float(), sigma)
-    return (_smoothed_map(maps.nan_to_num(0.0), sigma) / there).masked_fill(nowhere, torch.nan).numpy()
+    nowhere = errors.isnan()
+    if not has_gaps(nowhere):
+        return _smoothed(errors, sigma)
+    there = _smoothed((~nowhere).float(), sigma)
+    return (_smoothed(errors.nan_to_num(0.0), sigma) / there).masked_fill(nowhere, torch.nan)
 
 
-def _smoothed_map(maps: Tensor, sigma: float) -> Tensor:
+def has_gaps(nowhere: Tensor) -> bool:
+    """Whether there is no image anywhere; an exported graph takes whole images, and cannot look."""
+    return not torch.compiler.is_compiling() and bool(nowhere.any())
+
+
+def _smoothed(maps: Tensor, sigma: float) -> Tensor:
     return _smooth_columns(_smooth_columns(maps, sigma).mT, sigma).mT
 
 
@@ -50,7 +59,7 @@ def _smooth_columns(maps: Tensor, sigma: float) -> Tensor:
     size = maps.shape[-2]
     bands = (_gaussian_band(size, sigma, start) for start in range(0, size, BLOCK_LINES))
     return torch.cat(
-        [weights @ maps[..., first : first + weights.shape[1], :] for first, weights in bands], dim=-2
+        [weights.to(maps) @ maps[..., first : first + weights.shape[1], :] for first, weights in bands], dim=-2
     )
 
 

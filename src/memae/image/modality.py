@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from memae.image.arrays import ArraySource, Images
 from memae.image.backbone import FEATURE_CHANNELS, FrozenFeatures, weights_installed
 from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, ImageConfig, layers_of, preset
 from memae.image.evaluate import evaluate
+from memae.image.graph import scoring_graph
 from memae.image.idx import open_idx
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec, is_pattern
@@ -27,7 +28,7 @@ from memae.image.scoring import ImageReference, map_threshold
 from memae.image.source import ImageSource
 from memae.memory.base import widening
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, Modality
+from memae.modality import Artifact, Description, Layout, Modality
 from memae.types import Key, Source
 
 __all__ = ["MODALITY", "ImageModality"]
@@ -48,6 +49,7 @@ class ImageModality(Modality):
     score_options = frozenset({"explain", "maps", "maps_of"})
     evaluate_options = frozenset({"label_column", "normal", "labels", "group"})
     notes_after_fit = False
+    layouts: ClassVar[tuple[Layout, ...]] = ("memae", "anomalib")
     small_step = 4_000_000
 
     # each is explained where it is written
@@ -57,6 +59,7 @@ class ImageModality(Modality):
     normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
+    scoring_graph = staticmethod(scoring_graph)
     map_threshold = staticmethod(map_threshold)
     evaluate = staticmethod(evaluate)
 

@@ -68,7 +68,7 @@ class ChannelsToPatches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The images of a batch, contiguous."""
         # what `nn.PixelShuffle` gives, in half of its time where channels lie last
-        patches = x.view(len(x), -1, self.side, self.side, *x.shape[2:]).permute(0, 1, 4, 2, 5, 3)
+        patches = x.view(x.shape[0], -1, self.side, self.side, *x.shape[2:]).permute(0, 1, 4, 2, 5, 3)
         return patches.flatten(4, 5).flatten(2, 3)[:, :, : self.height, : self.width].contiguous()
 
 

@@ -216,6 +216,10 @@ class ImagePreprocess(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
             self._scaled(_tensor(pixels[some]), x[some])
         return x
 
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) float32 of pixels (B, C, H, W) of the model's size and range, without any check."""
+        return self._scaled(pixels, torch.empty(pixels.shape))
+
     def _checked(self, samples: Images) -> np.ndarray:
         """(S, C, H, W) the pixels of images that fit."""
         pixels = samples.pixels

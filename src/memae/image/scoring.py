@@ -20,7 +20,7 @@ from memae.autoencoder import Reconstruction
 from memae.engine.scoring import Measured, Scorer
 from memae.image.config import ImageConfig, Pool
 from memae.image.filters import FilterStatistics
-from memae.image.maps import anomaly_map, map_maximum, patch_means, smoothed
+from memae.image.maps import anomaly_map, has_gaps, patch_means, smoothed, smoothed_map
 from memae.image.tiles import Tiles
 from memae.losses import squared_error
 from memae.modality import Artifact
@@ -102,7 +102,7 @@ class MapSettings:
             return errors
         means = partial(F.avg_pool2d, kernel_size=self.patch_px, ceil_mode=True)
         nowhere = errors.isnan()
-        return means(errors.nan_to_num(0.0)) / means((~nowhere).float()) if nowhere.any() else means(errors)
+        return means(errors.nan_to_num(0.0)) / means((~nowhere).float()) if has_gaps(nowhere) else means(errors)
 
     @property
     def _divisor(self) -> Tensor | None:
@@ -126,15 +126,21 @@ class ErrorMap(Measured):
     """Whether the score is the distance to the nearest items, and not of the maps."""
 
     @property
-    def scores(self) -> np.ndarray:
-        """(B,) float64: the score of each image."""
+    def device_scores(self) -> Tensor:
+        """(B,): the score of each image."""
         if self.by_distance:
             return self.distances
         if self.pool == "max":
-            return map_maximum(self.patches.cpu().numpy())
+            maps = self.anomaly_maps
+            nowhere = maps.isnan()
+            return (maps.masked_fill(nowhere, -torch.inf) if has_gaps(nowhere) else maps).amax(dim=(1, 2))
         errors = self.errors.flatten(1)
-        scores: np.ndarray = (errors.nanmean(1) if errors.isnan().any() else errors.mean(1)).double().cpu().numpy()
-        return scores
+        return errors.nanmean(1) if has_gaps(errors.isnan()) else errors.mean(1)
+
+    @property
+    def anomaly_maps(self) -> Tensor:
+        """(B, h, w): the anomaly maps, on the device of the model."""
+        return smoothed_map(self.patches)
 
     @property
     def maps(self) -> np.ndarray:

@@ -5,6 +5,7 @@ object and never asks what it is. `register` adds a kind; `memae` itself registe
 packages, which are imported when they are first needed.
 """
 
+from memae.modality.graph import Layout, Port, ScoringGraph, above
 from memae.modality.interface import Modality
 from memae.modality.registry import (
     build,
@@ -37,14 +38,18 @@ __all__ = [
     "Description",
     "FitOptions",
     "Judged",
+    "Layout",
     "Modality",
     "NormalScores",
+    "Port",
     "Prepared",
     "Preprocess",
     "Reference",
     "Request",
+    "ScoringGraph",
     "Summary",
     "WriteRows",
+    "above",
     "build",
     "collect",
     "modalities",

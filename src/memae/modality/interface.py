@@ -12,6 +12,7 @@ from torch import Tensor
 from memae.autoencoder import Autoencoder
 from memae.config import Config, KindSettings
 from memae.errors import DataError
+from memae.modality.graph import Layout, ScoringGraph
 from memae.modality.values import (
     Artifact,
     Description,
@@ -57,6 +58,8 @@ class Modality(ABC):
     """Training samples that a memory is started from."""
     initial_batch: ClassVar[int] = 10_000
     """How many of these go through the encoder at once, at most."""
+    layouts: ClassVar[tuple[Layout, ...]] = ("memae",)
+    """That `scoring_graph` knows."""
     has_events: ClassVar[bool] = False
     """Its scores make up events in time."""
     small_step: ClassVar[int] = 0
@@ -234,6 +237,18 @@ class Modality(ABC):
     @abstractmethod
     def describe(self, artifact: Artifact) -> Description:
         """The model in words."""
+
+    def scoring_graph(self, artifact: Artifact, layout: Layout) -> ScoringGraph:
+        """The whole scoring as one torch module, with golden samples, for `memae.export`.
+
+        Args:
+            artifact: on the CPU.
+            layout: of inputs and outputs, one of `layouts`.
+
+        Raises:
+            DataError: a model that no single graph can score.
+        """
+        raise DataError(f"a model of {self.plural} cannot be exported; load it with memae")
 
     # the verbs of a person: options come by name, and only those that were given
 

@@ -17,6 +17,7 @@ from memae.modality import Artifact, Description, Modality
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
 from memae.table.evaluate import evaluate
+from memae.table.graph import scoring_graph
 from memae.table.networks import fully_connected
 from memae.table.prepare import prepare
 from memae.table.schema import TablePreprocess
@@ -57,6 +58,7 @@ class TableModality(Modality):
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
     evaluate = staticmethod(evaluate)
+    scoring_graph = staticmethod(scoring_graph)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         """CSV, Parquet and Arrow files by their suffix, frames, and arrays of two axes."""

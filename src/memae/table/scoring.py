@@ -22,7 +22,7 @@ from memae.table.source import Table
 from memae.threshold import Threshold
 from memae.types import Encoded, Prediction
 
-__all__ = ["RowErrors", "calibrate", "examine", "normal_scores", "predict", "scorer_of"]
+__all__ = ["RowErrors", "calibrate", "examine", "normal_scores", "predict", "row_errors", "scorer_of"]
 
 ROWS_FOR_THREADS = 4096  # that are worth a second thread
 
@@ -37,12 +37,9 @@ class RowErrors(Measured):
     """Whether the score is the distance to the nearest item, and not the error."""
 
     @property
-    def scores(self) -> np.ndarray:
-        """(B,) float64: the mean squared error of each row, or its distance to the nearest item."""
-        if self.by_distance:
-            return self.distances
-        scores: np.ndarray = self.errors.mean(dim=1).double().cpu().numpy()
-        return scores
+    def device_scores(self) -> Tensor:
+        """(B,): the mean squared error of each row, or its distance to the nearest item."""
+        return self.distances if self.by_distance else self.errors.mean(dim=1)
 
 
 def row_errors(x: Tensor, rebuilt: Reconstruction, *, by_distance: bool = False) -> RowErrors:

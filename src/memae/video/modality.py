@@ -33,6 +33,7 @@ from memae.types import Skipped, Source
 from memae.video.config import NETWORKS, NORMS, NUM_ITEMS, PATCH_PX, VideoConfig, check_sides, layers_of, preset
 from memae.video.evaluate import evaluate_videos
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
+from memae.video.graph import scoring_graph
 from memae.video.networks import clip_decoder, clip_encoder, encoded_clip
 from memae.video.paths import VIDEO_SUFFIXES, holds_videos
 from memae.video.pipeline import Outputs, score_videos
@@ -87,6 +88,7 @@ class VideoModality(Modality):
     normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
+    scoring_graph = staticmethod(scoring_graph)
     scores_in_order = staticmethod(scores_in_order)
     map_level = staticmethod(region_level)
 

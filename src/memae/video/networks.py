@@ -142,9 +142,9 @@ class ToOneChannel(nn.ConvTranspose3d):
         )  # (2, 2, C, time, row, column)
         kernel = pixels.permute(3, 0, 1, 2, 4, 5).flatten(0, 2)[:, :, None]
         planes = F.conv3d(F.pad(x, (0, 1, 0, 1)), kernel)
-        after, now, before = planes.view(len(x), 3, 4, *planes.shape[2:]).unbind(dim=1)
+        after, now, before = planes.view(x.shape[0], 3, 4, *planes.shape[2:]).unbind(dim=1)
         now = now + F.pad(before[:, :, :-1], (0, 0, 0, 0, 1, 0)) + F.pad(after[:, :, 1:], (0, 0, 0, 0, 0, 1))
-        blocks = now.view(len(x), 2, 2, *now.shape[2:]).permute(0, 3, 4, 1, 5, 2)
+        blocks = now.view(x.shape[0], 2, 2, *now.shape[2:]).permute(0, 3, 4, 1, 5, 2)
         whole = blocks.flatten(4, 5).flatten(2, 3)[:, None]
         height, width = (2 * side - 1 + p for side, p in zip(x.shape[3:], self.output_padding[1:], strict=True))
         return whole[..., :height, :width] + cast("Tensor", self.bias).to(whole.dtype)

@@ -37,6 +37,7 @@ __all__ = [
     "VideoReference",
     "calibrate",
     "examine",
+    "motion_scorer",
     "normal_scores",
     "predict",
     "region_level",
@@ -127,8 +128,8 @@ class _Read(Measured):
     """How a batch of clips read the memory, without anything else."""
 
     @property
-    def scores(self) -> np.ndarray:
-        return np.zeros(len(self.rebuilt.x))
+    def device_scores(self) -> Tensor:
+        return torch.zeros(len(self.rebuilt.x))
 
 
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
@@ -158,9 +159,8 @@ class _WorstPlace(Measured):
     """(B,)"""
 
     @property
-    def scores(self) -> np.ndarray:
-        scores: np.ndarray = self.errors.double().cpu().numpy()
-        return scores
+    def device_scores(self) -> Tensor:
+        return self.errors
 
 
 def training_scores(artifact: Artifact, samples: Encoded, progress: Progress | None) -> np.ndarray:
@@ -206,7 +206,7 @@ def _alone(segment: Frames) -> Frames:
 
 def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) -> VideoReference:
     """Scores segments of normal frames that no training saw by motion."""
-    scorer, series, maxima, shares = _motion_scorer(artifact), [], list[float](), []
+    scorer, series, maxima, shares = motion_scorer(artifact), [], list[float](), []
     wanted = set(looked_at(sum(map(len, segments)), len(artifact.uses)).tolist())
     for segment in segments:
         times, scores = [], []
@@ -223,13 +223,14 @@ def _score_normal(artifact: Artifact, segments: Sequence[Frames], done: Done) ->
 
 def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> Scorer:
     """Scores by motion, and by appearance where the model has that part."""
-    motion, appearance = _motion_scorer(artifact, watched), artifact.reference.appearance
+    motion, appearance = motion_scorer(artifact, watched), artifact.reference.appearance
     if appearance is None:
         return motion
     return AppearanceScorer(motion, appearance, VideoConfig.of(artifact.config).place_px, watched)
 
 
-def _motion_scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
+def motion_scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
+    """Scores by motion alone."""
     model, settings = artifact.model.eval(), VideoConfig.of(artifact.config)
     return FrameScorer(model, artifact.preprocess, settings, watched, next(model.parameters()).device)
 

@@ -133,6 +133,8 @@ class _Watched(NamedTuple):
     """(h, w) watched share of each patch, at least a half."""
     patches: Tensor
     """(h, w) bool: the patches of which at least a half is watched."""
+    patch_count: int
+    """Of these patches."""
 
 
 class FrameScorer:
@@ -201,26 +203,27 @@ class FrameScorer:
         with yielding_threads(rebuild):
             x = self._preprocess.encode_clips(pixels, self._video.steady)
             rebuilt = rebuild(x)
-            maps, scores = self._maps_and_scores(squared_error(x, rebuilt.x)[:, 0])
+            found, worst = self.maps_and_scores(x, rebuilt)
+            maps, scores = found.float().cpu().numpy(), worst.double().cpu().numpy()
         for row, clip in enumerate(clips):
             evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
             for index, key in zip(clip.owned, clip.keys, strict=True):
                 yield ScoredFrame(key, float(scores[row, index]), maps[row, index], evidence, index)
 
-    def _maps_and_scores(self, errors: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Maps (B, T, h, w) and scores (B, T) of squared errors (B, T, H, W)."""
+    def maps_and_scores(self, x: Tensor, rebuilt: Reconstruction) -> tuple[Tensor, Tensor]:
+        """Maps (B, T, h, w) and scores (B, T) of encoded clips (B, 1, T, H, W) and their reconstruction."""
         watched, mean = self._watched, self._video.score == "mean"
-        errors = errors * watched.pixels
+        errors = squared_error(x, rebuilt.x)[:, 0] * watched.pixels
         maps = patch_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED) / watched.shares
         maps = maps if mean else maps.sqrt()
         lowest = maps.masked_fill(~watched.patches, math.inf).amin(dim=(2, 3), keepdim=True)
         maps = torch.where(watched.patches, maps, lowest)
         scores = errors.sum(dim=(2, 3)) / watched.pixels.sum() if mean else self._worst(maps)
-        return maps.float().cpu().numpy(), scores.double().cpu().numpy()
+        return maps, scores
 
     def _worst(self, maps: Tensor) -> Tensor:
         """(B, T) means over the largest values of maps (B, T, h, w)."""
-        count = max(1, round(self._video.worst_share * int(self._watched.patches.sum())))
+        count = max(1, round(self._video.worst_share * self._watched.patch_count))
         return maps.flatten(2).topk(count, dim=2).values.mean(dim=2)
 
     def _watch(self, watched: np.ndarray) -> _Watched:
@@ -235,7 +238,7 @@ class FrameScorer:
         patches = shares >= 0.5
         if not patches.any():
             raise ConfigError("the mask leaves no place to watch; it must be True where the video is watched")
-        return _Watched(pixels, shares.clamp_min(0.5), patches)
+        return _Watched(pixels, shares.clamp_min(0.5), patches, int(patches.sum()))
 
 
 def _weights(rebuilt: Reconstruction, row: int) -> Tensor | None:

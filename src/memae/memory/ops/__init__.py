@@ -103,7 +103,7 @@ def _euclidean_read(query: Tensor, items: Tensor, threshold: float, temperature:
     variance = (
         items.detach().var(dim=0, correction=0).sum().clamp_min(SMALLEST)
     )  # a unit: nothing learns through it
-    query = torch.cat([query, query.new_ones(len(query), 1)], dim=1) * (2 / variance)
+    query = torch.cat([query, query.new_ones(query.shape[0], 1)], dim=1) * (2 / variance)
     longer = torch.cat([items, items.square().sum(dim=1, keepdim=True) / -2], dim=1)
     read = _read(query, longer, threshold, temperature, False)
     return read._replace(value=read.value[:, :-1])
