@@ -14,12 +14,11 @@ from memae.video.clips import Windows
 from memae.video.config import VideoConfig
 from memae.video.frames import FrameKey, Frames
 from memae.video.predict import motion_scorer
-from memae.video.preprocess import VideoPreprocess
 from memae.video.scoring import ScoredFrame
 
 __all__ = ["scoring_graph"]
 
-GOLDEN_CLIPS = 2
+GOLDEN_CLIPS = 3
 NOTE = (
     "the graph scores motion alone: what stands still (video.appearance) is compared with minutes of video, which no "
     "clip holds. A frame that only appearance would flag is not flagged; memae score finds it"
@@ -31,14 +30,12 @@ class ClipGraph(nn.Module):
 
     def __init__(self, artifact: Artifact) -> None:
         super().__init__()
-        self.preprocess: VideoPreprocess = artifact.preprocess
         self.model, self.scorer, self.threshold = artifact.model, motion_scorer(artifact), artifact.threshold
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Scores the clips."""
-        x = self.preprocess.encode_clips(pixels)
-        maps, scores = self.scorer.maps_and_scores(x, self.model(x))
-        return scores, above(scores, self.threshold), maps
+        found = self.scorer.measured(pixels, self.model)
+        return found.scores, above(found.scores, self.threshold), found.maps
 
 
 def scoring_graph(artifact: Artifact, layout: Layout) -> ScoringGraph:
@@ -82,7 +79,7 @@ def _scored_alone(artifact: Artifact, clip: np.ndarray, dilation: int) -> list[S
 
 
 def _golden_clips(length: int, height: int, width: int) -> np.ndarray:
-    """(2, T, H, W) uint8: a ground on which a block walks, and one on which it also flickers."""
+    """(3, T, H, W) uint8: a ground on which a block walks, one on which it flickers, and one before a shaken camera."""
     rows, columns = np.mgrid[:height, :width]
     ground = 110 + 50 * np.sin(rows / 6) * np.cos(columns / 9)
     clips = np.repeat(ground[None], GOLDEN_CLIPS * length, axis=0).reshape(GOLDEN_CLIPS, length, height, width)
@@ -91,4 +88,5 @@ def _golden_clips(length: int, height: int, width: int) -> np.ndarray:
         left = (2 * number + width // 4) % max(1, width - side)
         clips[0, number, height // 2 : height // 2 + side, left : left + side] = 220
         clips[1, number, height // 4 : height // 4 + side, left : left + side] = 240 if number % 2 else 20
+        clips[2, number] = np.roll(ground, (number % 3 - 1, number % 2), axis=(0, 1))
     return clips.round().astype(np.uint8)

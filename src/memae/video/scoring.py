@@ -137,6 +137,18 @@ class _Watched(NamedTuple):
     """Of these patches."""
 
 
+class MeasuredClips(NamedTuple):
+    """A batch of B clips, their reconstruction, and the errors of their frames."""
+
+    x: Tensor
+    """(B, 1, T, H, W) as the network saw them."""
+    rebuilt: Reconstruction
+    maps: Tensor
+    """(B, T, h, w) the error of each patch, in units of the score."""
+    scores: Tensor
+    """(B, T)"""
+
+
 class FrameScorer:
     """Scores videos as they come, in constant memory.
 
@@ -201,17 +213,20 @@ class FrameScorer:
             filled += filled[-1:] * (self._clips_at_once() - len(filled))
         pixels = torch.from_numpy(np.stack(filled)).to(self._device)
         with yielding_threads(rebuild):
-            x = self._preprocess.encode_clips(pixels, self._video.steady)
-            rebuilt = rebuild(x)
-            found, worst = self.maps_and_scores(x, rebuilt)
+            x, rebuilt, found, worst = self.measured(pixels, rebuild)
             maps, scores = found.float().cpu().numpy(), worst.double().cpu().numpy()
         for row, clip in enumerate(clips):
             evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
             for index, key in zip(clip.owned, clip.keys, strict=True):
                 yield ScoredFrame(key, float(scores[row, index]), maps[row, index], evidence, index)
 
-    def maps_and_scores(self, x: Tensor, rebuilt: Reconstruction) -> tuple[Tensor, Tensor]:
-        """Maps (B, T, h, w) and scores (B, T) of encoded clips (B, 1, T, H, W) and their reconstruction."""
+    def measured(self, pixels: Tensor, rebuild: Rebuild) -> MeasuredClips:
+        """What becomes of clips (B, T, H, W) uint8; an exported model computes it by this, too."""
+        x = self._preprocess.encode_clips(pixels, self._video.steady)
+        rebuilt = rebuild(x)
+        return MeasuredClips(x, rebuilt, *self._maps_and_scores(x, rebuilt))
+
+    def _maps_and_scores(self, x: Tensor, rebuilt: Reconstruction) -> tuple[Tensor, Tensor]:
         watched, mean = self._watched, self._video.score == "mean"
         errors = squared_error(x, rebuilt.x)[:, 0] * watched.pixels
         maps = patch_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED) / watched.shares

@@ -31,13 +31,23 @@ def steady_differences(frames: Tensor) -> Tensor:
     """
     differences, coarse = frames.diff(dim=1), F.avg_pool2d(frames, COARSE_PX)
     first = _fit(coarse[:, :-1].flatten(0, 1), coarse[:, 1:].flatten(0, 1))
-    clip, at = first.shows.view(differences.shape[:2]).nonzero(as_tuple=True)
+    shows = first.shows.view(differences.shape[:2])
+    if torch.compiler.is_compiling():  # a graph cannot pick frames: it moves all, and takes what shifted
+        pairs = [part.flatten(0, 1) for whole in (coarse, frames) for part in (whole[:, :-1], whole[:, 1:])]
+        moved = _steadied(*pairs, first.shift).view_as(differences)
+        return torch.where(shows[:, :, None, None], moved, differences)
+    clip, at = shows.nonzero(as_tuple=True)
     if len(clip):
-        shift = first.shift[first.shows]
-        for _ in range(STEPS - 1):
-            shift = shift + _fit(_moved(coarse[clip, at], shift), coarse[clip, at + 1]).shift
-        differences[clip, at] = frames[clip, at + 1] - _moved(frames[clip, at], COARSE_PX * shift)
+        pairs = [whole[clip, place] for whole in (coarse, frames) for place in (at, at + 1)]
+        differences[clip, at] = _steadied(*pairs, first.shift[first.shows])
     return differences
+
+
+def _steadied(coarse_before: Tensor, coarse_after: Tensor, before: Tensor, after: Tensor, shift: Tensor) -> Tensor:
+    """(N, H, W) differences of frames that have shifted, with a first fit of the shifts (N, 2), coarse px."""
+    for _ in range(STEPS - 1):
+        shift = shift + _fit(_moved(coarse_before, shift), coarse_after).shift
+    return after - _moved(before, COARSE_PX * shift)
 
 
 class _Fit(NamedTuple):
@@ -57,18 +67,24 @@ def _fit(before: Tensor, after: Tensor) -> _Fit:
     usual = OUTLIER * apart.abs().mean(dim=(2, 3), keepdim=True) + FLAT
     weights = (1 + (apart / usual).square()).reciprocal()
     weighted = (weights * slopes).flatten(2)
-    flat = FLAT * torch.eye(2, device=before.device)
-    shift = torch.linalg.solve(weighted @ slopes.flatten(2).mT + flat, weighted @ apart.flatten(2).mT)[..., 0]
+    shift = _solved(weighted @ slopes.flatten(2).mT, (weighted @ apart.flatten(2).mT)[:, :, 0])
     shifted = (shift[:, :, None, None] * slopes).sum(dim=1, keepdim=True)
     nearer = (apart + shifted).abs() - (apart - shifted).abs()
     blocks = F.avg_pool2d(nearer, BLOCK_PX, ceil_mode=True, count_include_pad=False)
     return _Fit(shift, (blocks > 0).float().mean(dim=(1, 2, 3)) >= MOST_BLOCKS)
 
 
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """(N, 2) solutions of symmetric systems of two equations, written out: exporters know no `torch.linalg.solve`."""
+    a, b, d = matrix[:, 0, 0] + FLAT, matrix[:, 0, 1], matrix[:, 1, 1] + FLAT
+    x = torch.stack([d * right[:, 0] - b * right[:, 1], a * right[:, 1] - b * right[:, 0]], dim=1)
+    return x / (a * d - b * b)[:, None]
+
+
 def _moved(frames: Tensor, shift: Tensor) -> Tensor:
     """Frames (N, H, W) moved by (N, 2) px to the right and down, bilinear; their edges are repeated."""
     count, height, width = frames.shape
-    where = torch.eye(2, 3, device=frames.device).repeat(count, 1, 1)
-    where[:, :, 2] = -2 * shift / torch.tensor([width, height], device=frames.device)
+    whole = torch.eye(2, device=frames.device).expand(count, 2, 2)
+    where = torch.cat([whole, (-2 * shift / shift.new_tensor([width, height]))[:, :, None]], dim=2)
     grid = F.affine_grid(where, [count, 1, height, width], align_corners=False)
     return F.grid_sample(frames[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
