@@ -33,20 +33,21 @@ def steady_differences(frames: Tensor) -> Tensor:
     first = _fit(coarse[:, :-1].flatten(0, 1), coarse[:, 1:].flatten(0, 1))
     shows = first.shows.view(differences.shape[:2])
     if torch.compiler.is_compiling():  # a graph cannot pick frames: it moves all, and takes what shifted
-        pairs = [part.flatten(0, 1) for whole in (coarse, frames) for part in (whole[:, :-1], whole[:, 1:])]
-        moved = _steadied(*pairs, first.shift).view_as(differences)
+        few, all_px = ((part[:, :-1].flatten(0, 1), part[:, 1:].flatten(0, 1)) for part in (coarse, frames))
+        moved = _steadied(few, all_px, first.shift).view_as(differences)
         return torch.where(shows[:, :, None, None], moved, differences)
     clip, at = shows.nonzero(as_tuple=True)
     if len(clip):
-        pairs = [whole[clip, place] for whole in (coarse, frames) for place in (at, at + 1)]
-        differences[clip, at] = _steadied(*pairs, first.shift[first.shows])
+        few, all_px = ((part[clip, at], part[clip, at + 1]) for part in (coarse, frames))
+        differences[clip, at] = _steadied(few, all_px, first.shift[first.shows])
     return differences
 
 
-def _steadied(coarse_before: Tensor, coarse_after: Tensor, before: Tensor, after: Tensor, shift: Tensor) -> Tensor:
-    """(N, H, W) differences of frames that have shifted, with a first fit of the shifts (N, 2), coarse px."""
+def _steadied(coarse: tuple[Tensor, Tensor], frames: tuple[Tensor, Tensor], shift: Tensor) -> Tensor:
+    """(N, H, W) differences of frames before and after a shift, with a first fit (N, 2) of it, coarse px."""
     for _ in range(STEPS - 1):
-        shift = shift + _fit(_moved(coarse_before, shift), coarse_after).shift
+        shift = shift + _fit(_moved(coarse[0], shift), coarse[1]).shift
+    before, after = frames
     return after - _moved(before, COARSE_PX * shift)
 
 
