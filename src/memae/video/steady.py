@@ -20,7 +20,7 @@ COARSE_PX = 2  # side of the means that shifts are found on: noise and cost fall
 STEPS = 3
 OUTLIER = 1.5  # mean absolute differences: what differs more weighs less
 BLOCK_PX = 8  # coarse px: the side of the blocks that are asked whether a shift shows in them
-MOST_BLOCKS = 0.8  # noise and walkers reach 0.7 on the made-up streets and seldom 0.8 on Ped2, shaking exceeds 0.9
+MOST_BLOCKS = 0.8  # noise and walkers reach 0.7 on the made-up streets and stay below on Ped2; shaking exceeds 0.9
 FLAT = 1e-6  # keeps the fit solvable where nothing has a slope
 
 
