@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-lowest test-slow test-real coverage sanitize attack load check docs tables figures cells sbom clean
+.PHONY: install services demo test test-lowest test-slow test-real coverage sanitize attack load check docs tables figures cells sbom clean
 
 install: $(STAMP)
 
@@ -17,6 +17,10 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) setup.py $(wildcard src/memae/training/c
 
 demo: $(STAMP)
 	$(BIN)/memae demo
+
+# what tests take from the system: a browser, for the report; without it these tests are skipped and say so
+services:
+	apt-get install -y chromium
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not real and not slow' -n 2

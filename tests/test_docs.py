@@ -194,10 +194,15 @@ def after_sklearn(out: str, folder: Path) -> None:
     assert out == "[-1 -1]\n[1]\n"
 
 
+def after_report(out: str, folder: Path) -> None:
+    assert "anomaly map over bad.png" in (folder / "report.html").read_text(encoding="utf-8")
+
+
 RUN = {
     "README.md": (flows, after_readme),
     "export.md": (flows_model, after_export),
     "images.md": (parts, after_images),
+    "report.md": (parts, after_report),
     "sklearn.md": (nothing, after_sklearn),
     "tables-data.md": (nothing, after_tables),
     "video.md": (camera, after_video),

@@ -10,7 +10,7 @@ from memae.image.dataset import collect
 from memae.modality import open_source
 from memae.progress import Count
 from memae.table.csv import LOOKED_AT, lines_about
-from memae.types import count
+from memae.types import Scores, count
 from memae.video.source import VideoSource
 from tests.video_files import write_frames, write_video
 
@@ -80,3 +80,11 @@ def test_images_read_in_parts_are_the_images_read_at_once(tmp_path: Path, monkey
     found = collect(open_source(tmp_path))
     assert np.array_equal(found.pixels, pixels.transpose(0, 3, 1, 2))
     assert list(found.keys) == [f"{number}.png" for number in range(8)]
+
+
+def test_scores_are_an_array_to_numpy() -> None:
+    scores = Scores(np.array([0.5, np.nan, 2.0]), ["a", "b", "c"])
+    assert np.asarray(scores) is scores.values
+    assert np.array(scores) is not scores.values
+    assert np.asarray(scores, dtype=np.float32).dtype == np.float32
+    assert np.nanmax(scores) == 2

@@ -262,6 +262,10 @@ def _facts(prepared: Prepared, seed: int, seconds: float, history: History, mode
         "seconds": round(seconds, 3),
         "kept_epoch": history.kept_epoch,
         "interrupted": history.interrupted,
+        "losses": {
+            "training": [record.loss for record in history.records],
+            "held_out": [record.held_out_loss for record in history.records],
+        },
         "last_epoch": asdict(history.records[-1]) if history.records else None,
         **({"samples_at_once": history.samples_at_once} if history.samples_at_once else {}),
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -271,6 +271,10 @@ class Scores:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The values, for numpy: `np.asarray(scores)`."""
+        return np.array(self.values, dtype=dtype) if copy else np.asarray(self.values, dtype=dtype)
+
 
 class Prediction(NamedTuple):
     """Some samples, in the order of the source."""

@@ -1,0 +1,3 @@
+from tests.cli.conftest import folder, memae
+
+__all__ = ["folder", "memae"]
