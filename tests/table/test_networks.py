@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from memae.autoencoder import Autoencoder
+from memae.memory.memae import MemAE
+from memae.modality import build, preset_config
 from memae.table.networks import fully_connected
 
 
@@ -33,3 +35,15 @@ def test_the_plain_autoencoder_of_rows() -> None:
     assert made.read is None
     assert torch.equal(made.x, decoder(encoder(x)))
     assert made.x.abs().max() > 0
+
+
+def test_a_seed_draws_the_memory_then_the_encoder_then_the_decoder() -> None:
+    """Another order would give another model for the same seed than before."""
+    torch.manual_seed(0)
+    model = build(preset_config("kddcup-paper", "table"), (40,))
+    torch.manual_seed(0)
+    parts = MemAE(50, 3), fully_connected((40, 60, 30, 10, 3)), fully_connected((3, 10, 30, 60, 40))
+    for part, wanted in zip((model.memory, model.encoder, model.decoder), parts, strict=True):
+        assert isinstance(part, nn.Module)
+        for name, value in part.state_dict().items():
+            assert torch.equal(value, wanted.state_dict()[name])

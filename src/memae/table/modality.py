@@ -88,8 +88,8 @@ class TableModality(Modality):
         """A fresh model for rows (features,)."""
         widths = (shape[0], *widths_of(config.network, shape[0]))
         memory = memory_of(config, widths[-1], NUM_ITEMS[config.network], samples)
-        decoder = fully_connected((widths[-1] * widening(memory), *widths[-2::-1]))
-        return Autoencoder(fully_connected(widths), memory, decoder)
+        encoder = fully_connected(widths)  # first: a seed then gives the weights that it always gave
+        return Autoencoder(encoder, memory, fully_connected((widths[-1] * widening(memory), *widths[-2::-1])))
 
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
         """The memory items decoded into rows, in the units of the columns."""
