@@ -74,6 +74,24 @@ def test_a_runtime_that_scores_otherwise_leaves_nothing_of_the_file(
     assert [*tmp_path.iterdir()] == []
 
 
+def test_what_a_format_does_not_know_is_named(
+    table: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(self: OnnxRuntime, program: object, graph: object, folder: Path) -> None:
+        try:
+            raise LookupError("No ONNX function found for aten.special")
+        except LookupError as error:
+            raise RuntimeError("Next steps: create an issue") from error
+
+    monkeypatch.setattr(OnnxRuntime, "_write", unknown)
+    monkeypatch.setattr("memae.export.model.traced", lambda graph: None)
+    with pytest.raises(
+        ConfigError, match=r"cannot be written for onnxruntime \(No ONNX function found for aten.spec"
+    ):
+        export_model(table.artifact, tmp_path / "out", "onnx")
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_an_earlier_export_is_replaced_and_anything_else_is_kept(table: Detector, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(WriteError, match=r"holds 'notes.txt', which is of no export"):

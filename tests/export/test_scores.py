@@ -1,6 +1,7 @@
 """An exported file scores what the library scores, on samples that its golden ones do not hold."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from memae.table.graph import numbers_and_codes
 from memae.video.frames import FrameKey, Frames
 from memae.video.predict import motion_scorer
 from tests.export.exported import described, run
-from tests.small_detectors import ONES, OTHERS
+from tests.small_detectors import ONES, OTHERS, ROWS, fit
 from tests.small_footage import scene
 
 
@@ -82,3 +83,22 @@ def test_openvino_scores_the_golden_samples(kind: str, request: pytest.FixtureRe
     done = export_model(request.getfixturevalue(kind).artifact, tmp_path / "out", "openvino")
     assert done.files == ("model.bin", "model.json", "model.xml")
     assert done.parity.largest_difference < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", ["mnad", "memto", "memstream"])
+def test_every_memory_reads_alike(kind: str, to: Any, tmp_path: Path) -> None:
+    done = export_model(fit(ROWS, memory={"kind": kind}).artifact, tmp_path / "out", to)
+    assert done.parity.largest_difference < 1e-5
+    assert ("learns nothing" in "".join(done.notes)) == (kind == "memstream")
+
+
+@pytest.mark.slow
+def test_items_that_are_made_from_an_image_and_scores_that_are_distances(tmp_path: Path) -> None:
+    for name, detector in {
+        "mpn": fit(ONES * 15, memory={"kind": "mpn"}),
+        "distance": fit(ROWS, memory={"score": "distance"}),
+    }.items():
+        done = export_model(detector.artifact, tmp_path / name, "onnx")
+        assert done.parity.largest_difference < 1e-5

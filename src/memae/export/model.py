@@ -18,6 +18,7 @@ from memae.errors import ConfigError, WriteError
 from memae.export.parity import Parity, check_module, check_parity
 from memae.export.program import Runtime, outputs_of, runtime_named, traced
 from memae.files.atomic import atomic_directory, check_writable
+from memae.memory.base import Streaming
 from memae.modality import Artifact, Layout, Port, ScoringGraph
 
 __all__ = ["Exported", "Target", "export_model"]
@@ -25,6 +26,7 @@ __all__ = ["Exported", "Target", "export_model"]
 Target: TypeAlias = Literal["onnx", "openvino"]
 DESCRIPTION = "model.json"
 FORMAT = 1
+FROZEN = "the memory is exported as it is now: the file learns nothing from what it scores"
 MADE = {DESCRIPTION, "model.onnx", "model.xml", "model.bin"}
 
 
@@ -64,6 +66,8 @@ def export_model(artifact: Artifact, out: str | Path, to: Target, *, layout: Lay
     _check_place(out)
     runtime.check_installed()
     graph = modality.scoring_graph(_on_cpu(artifact), layout)
+    if isinstance(artifact.model.memory, Streaming):
+        graph = replace(graph, notes=(*graph.notes, FROZEN))
     check_module(graph)
     program = traced(graph)
     with atomic_directory(out) as part:

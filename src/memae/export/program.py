@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from memae.engine.openvino import openvino_core, openvino_package
-from memae.errors import ConfigError, MissingExtraError, first_line
+from memae.errors import ConfigError, MemaeError, MissingExtraError, first_line
+from memae.files.atomic import no_room
 from memae.modality import ScoringGraph
 
 __all__ = ["Outputs", "Runtime", "runtime_named", "traced"]
@@ -83,9 +84,30 @@ class Runtime(ABC):
 
     needed: ClassVar[tuple[str, ...]]
 
-    @abstractmethod
     def write(self, program: torch.export.ExportedProgram, graph: ScoringGraph, folder: Path) -> None:
-        """Writes the file, with the names of the ports."""
+        """Writes the file, with the names of the ports.
+
+        Raises:
+            ConfigError: the model computes something that the format does not know.
+        """
+        try:
+            with _tracing():
+                self._write(program, graph, folder)
+        except MemaeError:
+            raise
+        except Exception as error:  # of whatever kind the converters raise
+            if no_room(error):
+                raise
+            last = error
+            while last.__cause__ is not None:
+                last = last.__cause__  # type: ignore[assignment]  # of an Exception
+            raise ConfigError(
+                f"this model cannot be written for {self.package} ({first_line(last)}); take the other format, or "
+                "load it with memae"
+            ) from error
+
+    @abstractmethod
+    def _write(self, program: torch.export.ExportedProgram, graph: ScoringGraph, folder: Path) -> None: ...
 
     @abstractmethod
     def run(self, folder: Path, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
@@ -103,17 +125,15 @@ class OnnxRuntime(Runtime):
     package, file = "onnxruntime", "model.onnx"
     needed = ("onnx", "onnxscript", "onnxruntime")
 
-    def write(self, program: torch.export.ExportedProgram, graph: ScoringGraph, folder: Path) -> None:
-        """See `Runtime.write`."""
-        with _tracing():
-            written = torch.onnx.export(
-                program,
-                dynamo=True,
-                dynamic_shapes=tuple(_names(port.axes) for port in graph.inputs),
-                input_names=[port.name for port in graph.inputs],
-                output_names=[port.name for port in graph.outputs],
-                verbose=False,
-            )
+    def _write(self, program: torch.export.ExportedProgram, graph: ScoringGraph, folder: Path) -> None:
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            dynamic_shapes=tuple(_names(port.axes) for port in graph.inputs),
+            input_names=[port.name for port in graph.inputs],
+            output_names=[port.name for port in graph.outputs],
+            verbose=False,
+        )
         assert written is not None, "only the old exporter gives nothing back"
         written.save(folder / self.file, external_data=False)
 
@@ -134,11 +154,9 @@ class OpenVino(Runtime):
     package, file = "openvino", "model.xml"
     needed = ("openvino",)
 
-    def write(self, program: torch.export.ExportedProgram, graph: ScoringGraph, folder: Path) -> None:
-        """See `Runtime.write`."""
+    def _write(self, program: torch.export.ExportedProgram, graph: ScoringGraph, folder: Path) -> None:
         package = openvino_package()
-        with _tracing():
-            model = package.convert_model(program)
+        model = package.convert_model(program)
         for ports, places in ((graph.inputs, model.inputs), (graph.outputs, model.outputs)):
             for port, place in zip(ports, places, strict=True):
                 place.get_tensor().set_names({port.name})

@@ -63,7 +63,7 @@ class MemStream(StoredItems):
         items = self.items.to(queries.dtype)
 
         def nearest() -> tuple[Tensor, Tensor]:
-            apart = torch.cdist(queries.flatten(0, 1), items, p=1).view(*queries.shape[:2], -1)
+            apart = _city_block(queries.flatten(0, 1), items).view(*queries.shape[:2], -1)
             return apart.argmin(dim=2), self._distance(apart)
 
         return MemoryRead(queries, queries, items, nearest)
@@ -125,6 +125,13 @@ class MemStream(StoredItems):
         """Sets beta from the distances (n,) of held-out normal samples, unless it was given."""
         if not self.beta_is_given:
             self.beta.copy_(torch.quantile(normal.double(), self.beta_quantile))
+
+
+def _city_block(queries: Tensor, items: Tensor) -> Tensor:
+    """(T, N) the sums of absolute differences of queries (T, C) and items (N, C)."""
+    if torch.compiler.is_compiling():  # ONNX has no `cdist`, and OpenVINO takes any p for 2
+        return (queries[:, None] - items).abs().sum(dim=2)
+    return torch.cdist(queries, items, p=1)
 
 
 class MemStreamSettings(MemorySettings):
