@@ -143,6 +143,25 @@ def test_dropped_columns_are_left_out_then_and_later(memae: Callable[..., Done],
     assert len(detector.score("ok.csv")) == len(ok)
 
 
+def test_the_normal_rows_of_a_labelled_table_alone_train_the_model(
+    memae: Callable[..., Done], rows: pd.DataFrame
+) -> None:
+    rows.sample(frac=1, random_state=0).to_csv("all.csv", index=False)
+    shuffled = pd.read_csv("all.csv")
+    shuffled[shuffled.label == "benign"].drop(columns="label").to_csv("ok.csv", index=False)
+    labelled = ("--label-column", "label", "--normal", "benign")
+    assert memae("fit", "all.csv", "--out", "labelled", *labelled, *BRIEF).code == 0
+    assert memae("fit", "ok.csv", "--out", "plain", *BRIEF).code == 0
+    one, other = Detector.load("labelled"), Detector.load("plain")
+    assert one.preprocess.columns == other.preprocess.columns
+    assert one.threshold.value == other.threshold.value
+    assert len(one.score("all.csv")) == len(rows)  # the labels are known there, and left out
+    done = memae("fit", "all.csv", "--out", "none", "--label-column", "label", "--normal", "bening", *BRIEF)
+    assert (done.code, Path("none").exists()) == (1, False)
+    assert "no sample is labelled 'bening'; the labels are benign, " in done.err
+    assert "--label-column NAME" in memae("fit", "all.csv", "--out", "none", "--normal", "benign").err
+
+
 def test_a_config_file_is_read_and_set_wins_over_it(
     memae: Callable[..., Done], folder: Path, benign: pd.DataFrame
 ) -> None:

@@ -12,6 +12,7 @@ from pyarrow import feather
 
 from memae.errors import DataError
 from memae.modality import collect
+from memae.table.csv import CsvSource
 from memae.table.source import (
     ArrowSource,
     ColumnSource,
@@ -210,3 +211,17 @@ def test_an_array_without_a_number_holds_no_samples_however_many_columns_it_prom
 def test_labels_that_have_no_text_are_refused() -> None:
     with pytest.raises(DataError, match=r"a column of struct.* has no text"):
         TableSource(pa.table({"a": [{"x": 1}]}), range(1), "t").labels("a")
+
+
+@pytest.mark.parametrize("size", [2, 3, EVERYTHING])
+def test_chosen_rows_keep_their_keys_and_their_faults(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n0,x\n1,y\n2,x,extra\n3,y\n4,x,extra\n5,x\n")
+    source = CsvSource(path, {}).skipping().only(np.array([True, False, True, True, False, True]))
+    parts = list(source.chunks(size))
+    assert [key for part in parts for key in part.keys] == [0, 2, 3, 5]
+    assert [part.keys[row] for part in parts for row in part.unreadable] == [2]
+    assert source.labels("b").tolist()[2:] == ["y", "x"]
+    assert from_frame(pd.DataFrame({"a": [1, 2, 3]}, index=["p", "q", "r"])).only(
+        np.array([True, False, True])
+    ).labels("a").tolist() == ["1", "3"]

@@ -15,6 +15,7 @@ from memae.cli import options
 from memae.cli.allocator import keep_large_blocks
 from memae.cli.console import Console
 from memae.cli.options import option
+from memae.errors import ConfigError
 
 __all__ = ["fit"]
 
@@ -108,6 +109,16 @@ def fit(
             "Write DIR/train.jsonl, one line for each epoch, and TensorBoard events if TensorBoard is installed.",
         ),
     ] = None,
+    label_column: Annotated[
+        str | None,
+        option(
+            "--label-column NAME", "Of a labelled table: train on its normal rows alone, and not on this column."
+        ),
+    ] = None,
+    normal: Annotated[
+        list[str] | None,
+        option("--normal VALUE", "The label of normal rows, with --label-column. May be given again."),
+    ] = None,
     skip_bad: options.SkipBad = False,
     frame_rate: options.FrameRate = None,
     device: options.Device = "auto",
@@ -123,7 +134,9 @@ def fit(
 
         memae fit normal_videos/ --out camera.model
 
-        memae fit flows.csv --drop timestamp --drop label --out flows.model --false-alarm-rate 0.001
+        memae fit flows.csv --drop timestamp --out flows.model --false-alarm-rate 0.001
+
+        memae fit labelled.csv --label-column label --normal benign --out flows.model
     """
     from memae.artifact import check_place
     from memae.detector import Detector
@@ -145,8 +158,8 @@ def fit(
     checkpoint = place.with_name(f"{place.name}.checkpoint")
     with _checkpointed(checkpoint, console if main_process else None):
         detector.fit(
-            options.x_from(sources),
-            drop=drop or (),
+            _normal_rows(sources, label_column, normal or [], skip_bad=skip_bad),
+            drop=[*(drop or ()), *([label_column] if label_column else [])],
             categorical=categorical or (),
             group=group,
             skip_bad=skip_bad,
@@ -170,6 +183,19 @@ def fit(
             f"interrupted in {where}; the model of {kept} is saved. Continue with the same command and --resume"
         )
         raise typer.Exit(130)
+
+
+def _normal_rows(sources: list[str], label_column: str | None, normal: list[str], *, skip_bad: bool) -> Any:
+    """What to train on: the sources, or the normal rows of a labelled one."""
+    x = options.x_from(sources)
+    if label_column is None:
+        if normal:
+            raise ConfigError(f"--normal {normal[0]}: name the column of the labels, too: --label-column NAME")
+        return x
+    from memae.metrics.labels import normal_samples
+    from memae.modality import open_source
+
+    return normal_samples(open_source(x, skip_bad=skip_bad), label_column, normal)
 
 
 @contextmanager

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from memae.errors import ConfigError, DataError
 from memae.types import Source
 
-__all__ = ["Labels", "anomaly_labels", "read_labels"]
+__all__ = ["Labels", "anomaly_labels", "normal_samples", "read_labels"]
 
 
 class Labels(NamedTuple):
@@ -63,16 +63,46 @@ def anomaly_labels(labels: np.ndarray, normal: Sequence[str], origin: str) -> np
     Raises:
         DataError: a normal value that never occurs, or labels that are all normal or all anomalous.
     """
-    plain = np.array([_canonical(label) for label in np.unique(labels)])
-    codes = np.unique(labels, return_inverse=True)[1]
+    anomalous = ~_means_normal(labels, normal, origin)
+    if anomalous.all() or not anomalous.any():
+        raise DataError(f"{origin}: every sample is labelled normal; an evaluation needs anomalies too")
+    return anomalous
+
+
+def normal_samples(source: Any, label_column: str, normal: Sequence[str]) -> Any:
+    """The samples of a labelled source that are normal, to train on; the column of the labels stays.
+
+    Args:
+        source: a table.
+        label_column: of the labels.
+        normal: the values that mean normal; samples without a label do not count, unless "" is one of them.
+
+    Raises:
+        ConfigError: no normal value, or no table.
+        DataError: no such column, or a normal value that never occurs.
+    """
+    if not normal:
+        raise ConfigError("`label_column`: say which labels are normal, with `normal=['VALUE']`")
+    if not hasattr(source, "only"):
+        raise ConfigError(
+            f"`label_column`: {source.origin} is no table; give fit the folder of the normal samples instead"
+        )
+    return source.only(_means_normal(source.labels(label_column), normal, source.origin))
+
+
+def _means_normal(labels: np.ndarray, normal: Sequence[str], origin: str) -> np.ndarray:
+    """(S,) bool, from text labels and the values that mean normal.
+
+    Raises:
+        DataError: a normal value that never occurs.
+    """
+    known, codes = np.unique(labels, return_inverse=True)
+    plain = np.array([_canonical(label) for label in known])
     for value in normal:
         if _canonical(value) not in plain:
             seen = ", ".join(plain[:10]) + (", ..." if len(plain) > 10 else "")
             raise DataError(f"{origin}: no sample is labelled {value!r}; the labels are {seen}")
-    anomalous = ~np.isin(plain, [_canonical(value) for value in normal])[codes]
-    if anomalous.all() or not anomalous.any():
-        raise DataError(f"{origin}: every sample is labelled normal; an evaluation needs anomalies too")
-    return np.asarray(anomalous)
+    return np.asarray(np.isin(plain, [_canonical(value) for value in normal])[codes])
 
 
 def _canonical(label: str) -> str:

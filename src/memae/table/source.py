@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ class ColumnSource(ABC):
     origin: str
     _names: Sequence[str]
     _keys: Sequence[Key] = range(1 << 62)
+    _kept: np.ndarray | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -92,7 +94,7 @@ class ColumnSource(ABC):
         """
         check_names_differ(self.origin, self._names)
         start = 0
-        blocks = self._blocks(min(size, BATCH_ROWS))
+        blocks = self._of_kept(self._blocks(min(size, BATCH_ROWS)))
         for columns, bad in blocks if size < EVERYTHING else _as_one(blocks):
             for first in range(0, len(columns), size):
                 part = columns.slice(first, size)
@@ -108,7 +110,8 @@ class ColumnSource(ABC):
             DataError: no such column.
         """
         self._check([name])
-        parts = [_as_text(columns[name]) for columns in self._read([name], BATCH_ROWS)]
+        blocks = self._of_kept((columns, {}) for columns in self._read([name], BATCH_ROWS))
+        parts = [_as_text(columns[name]) for columns, _ in blocks]
         return np.concatenate([np.empty(0, dtype=str), *parts])
 
     def numbered(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +123,7 @@ class ColumnSource(ABC):
         self._check([name])
         known: dict[str, int] = {}
         parts = [np.empty(0, dtype=np.int64)]
-        for columns in self._read([name], BATCH_ROWS):
+        for columns, _ in self._of_kept((columns, {}) for columns in self._read([name], BATCH_ROWS)):
             texts, places = np.unique(_as_text(columns[name]), return_inverse=True)
             numbers = np.array([known.setdefault(text, len(known)) for text in texts.tolist()], dtype=np.int64)
             parts.append(numbers[places])
@@ -135,6 +138,16 @@ class ColumnSource(ABC):
         self._check(names)
         left_out = set(names)
         return self._like(_names=[name for name in self._names if name not in left_out])
+
+    def only(self, kept: np.ndarray) -> Self:
+        """The rows where `kept` (S,) bool is True, under the keys that they have here."""
+        rows = np.flatnonzero(kept)
+        whole = isinstance(self._keys, range)
+        keys: Any = array("q", rows.tobytes()) if whole else [self._keys[row] for row in rows.tolist()]
+        return self._like(_kept=kept, _keys=keys)
+
+    def _of_kept(self, blocks: Iterable[Block]) -> Iterable[Block]:
+        return blocks if self._kept is None else _filtered(blocks, self._kept)
 
     def _like(self, **changes: Any) -> Self:
         other = copy.copy(self)
@@ -268,6 +281,16 @@ def _index_columns(schema: pa.Schema) -> set[str]:
     if not isinstance(columns, list) or not all(isinstance(column, str | dict) for column in columns):
         raise ValueError("its metadata of pandas is broken")
     return {column for column in columns if isinstance(column, str)}  # a range is a dict, and no column
+
+
+def _filtered(blocks: Iterable[Block], kept: np.ndarray) -> Iterator[Block]:
+    """The kept rows of each block, and what is wrong with the bad ones of them."""
+    start = 0
+    for columns, bad in blocks:
+        here = kept[start : start + len(columns)]
+        place = np.cumsum(here) - 1
+        yield columns.filter(pa.array(here)), {int(place[row]): why for row, why in bad.items() if here[row]}
+        start += len(columns)
 
 
 def _as_one(blocks: Iterable[Block]) -> list[Block]:
