@@ -18,6 +18,7 @@ from memae import Detector
 from memae.cli import app
 from memae.config import override
 from memae.errors import ConfigError
+from memae.export import export_model
 from memae.memory.base import memory_presets
 from memae.modality import build, preset_config
 from memae.training.history import EpochRecord
@@ -87,6 +88,14 @@ def test_openvino_gives_the_same_scores(preset: str, tmp_path: Path) -> None:
     other = Detector.load(tmp_path / "model", device="cpu", engine="openvino")
     scores = detector.score(some[:40]).values
     assert other.score(some[:40]).values == pytest.approx(scores, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="the extra `export` is not installed")
+@pytest.mark.parametrize("preset", ["mnad-paper", "memto", "memstream"])
+def test_it_is_exported_with_the_scores_of_the_library(preset: str, tmp_path: Path) -> None:
+    detector = Detector(preset, settings={"train": {"epochs": 1}}, device="cpu").fit(DATA["table"][0])
+    exported = export_model(detector.artifact, tmp_path / "out", "openvino")  # an error where scores differ
+    assert exported.parity.largest_difference < 1e-5
 
 
 def test_a_penalty_that_weighs_more_changes_the_training() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from memae.config import Initialisation
 from memae.memory.base import LossTerm, MemoryRead, MemorySettings, register
 from memae.memory.items import StoredItems
+from memae.memory.ops.city_block import city_block
 
 __all__ = ["MemStream", "MemStreamSettings"]
 
@@ -54,8 +55,7 @@ class MemStream(StoredItems):
         self.register_buffer("beta", torch.tensor(-1.0 if beta is None else beta))
         self.register_buffer("inserted", torch.zeros((), dtype=torch.long))
         self.add_number("ages", torch.long)
-        self.beta_quantile, self.neighbours, self.gamma = beta_quantile, neighbours, gamma
-        self.beta_is_given = beta is not None
+        self.neighbours, self.gamma, self.quantile = neighbours, gamma, beta_quantile if beta is None else None
 
     def read(self, queries: Tensor) -> MemoryRead:
         """Answers queries (G, T, C); see `memae.memory.base.Memory`."""
@@ -63,7 +63,7 @@ class MemStream(StoredItems):
         items = self.items.to(queries.dtype)
 
         def nearest() -> tuple[Tensor, Tensor]:
-            apart = _city_block(queries.flatten(0, 1), items).view(*queries.shape[:2], -1)
+            apart = city_block(queries.flatten(0, 1), items).view(*queries.shape[:2], -1)
             return apart.argmin(dim=2), self._distance(apart)
 
         return MemoryRead(queries, queries, items, nearest)
@@ -123,15 +123,8 @@ class MemStream(StoredItems):
 
     def calibrate(self, normal: Tensor) -> None:
         """Sets beta from the distances (n,) of held-out normal samples, unless it was given."""
-        if not self.beta_is_given:
-            self.beta.copy_(torch.quantile(normal.double(), self.beta_quantile))
-
-
-def _city_block(queries: Tensor, items: Tensor) -> Tensor:
-    """(T, N) the sums of absolute differences of queries (T, C) and items (N, C)."""
-    if torch.compiler.is_compiling():  # ONNX has no `cdist`, and OpenVINO takes any p for 2
-        return (queries[:, None] - items).abs().sum(dim=2)
-    return torch.cdist(queries, items, p=1)
+        if self.quantile is not None:
+            self.beta.copy_(torch.quantile(normal.double(), self.quantile))
 
 
 class MemStreamSettings(MemorySettings):
