@@ -36,20 +36,21 @@ class Reconstruction(NamedTuple):
         """
         if self.read is None:
             return None
-        step = apart(self.read.queries)
-        return mean_shares(self.read.shares[rows, ::step], self.read.queries[rows, ::step])
+        step, asked = apart(self.read.queries), self.asked
+        return mean_shares(self.read.shares[rows, ::step], None if asked is None else asked[rows, ::step])
+
+    @property
+    def asked(self) -> Tensor | None:
+        """(B, T) bool: the queries of places with an image; of others a frozen encoding is zero. None: all."""
+        return None if self.target is None else self.target.any(dim=1).flatten(1)
 
 
-def mean_shares(shares: Tensor, queries: Tensor) -> Tensor:
-    """(G, N): the mean of the shares (G, T, N) of the items in the answers to queries (G, T, C).
-
-    A query of zeros has none: it is of a place where there is no image.
-    """
-    asked = queries.any(dim=2)
-    if bool(asked.all()):
+def mean_shares(shares: Tensor, asked: Tensor | None = None) -> Tensor:
+    """(G, N): the mean shares (G, T, N) of the items over the queries that were asked, bool (G, T); None: all."""
+    if asked is None or bool(asked.all()):
         return shares.mean(dim=1)
-    asked = asked.to(shares)
-    return torch.einsum("gtn,gt->gn", shares, asked) / asked.sum(dim=1, keepdim=True).clamp_min(1)
+    weights = asked.to(shares)
+    return torch.einsum("gtn,gt->gn", shares, weights) / weights.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def apart(queries: Tensor) -> int:

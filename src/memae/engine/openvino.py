@@ -102,8 +102,8 @@ class _LateRead(Reconstruction):
 
     def item_shares(self, rows: Sequence[int] | slice) -> Tensor:
         """See `Reconstruction.item_shares`; reads for these samples alone."""
-        read = self._read(rows, apart(self.queries))
-        return mean_shares(read.shares, read.queries)
+        step, asked = apart(self.queries), self.asked
+        return mean_shares(self._read(rows, step).shares, None if asked is None else asked[rows, ::step])
 
     def _read(self, rows: Sequence[int] | slice, step: int = 1) -> MemoryRead:
         with torch.inference_mode():

@@ -313,7 +313,7 @@ class SamplePredictor(ABC, Generic[M]):
             key=samples.keys[start + row],
             score=score,
             p_value=p_value(self.artifact, score),
-            items=items_used(read, row) if read else (),
+            items=items_used(read, row, measured.rebuilt.asked) if read else (),
             regions=self.regions(samples.keys[start + row], measured, row) if self.has_regions else (),
             **self.explained(samples, encoded, start + row, measured, row),
         )
@@ -330,16 +330,16 @@ def count_uses(scorer: Scorer[M], x: Encoded, done: Done, see: Callable[[M], Non
     total = torch.zeros(0 if memory is None else memory.num_items + 2, dtype=torch.long)
     for measured in scorer.batches(x):
         if measured.read is not None:
-            total += use_counts(measured.read).cpu()
+            total += use_counts(measured.read, measured.rebuilt.asked).cpu()
         if see:
             see(measured)
         done(len(measured.rebuilt.x))
     return total[:-2].numpy()
 
 
-def items_used(read: MemoryRead, row: int) -> tuple[ItemUse, ...]:
+def items_used(read: MemoryRead, row: int, asked: Tensor | None = None) -> tuple[ItemUse, ...]:
     """The items that rebuilt sample `row` of a batch, strongest first; weights averaged over its queries."""
-    weights = mean_shares(read.shares[row : row + 1], read.queries[row : row + 1])[0].cpu()
+    weights = mean_shares(read.shares[row, None], None if asked is None else asked[row, None])[0].cpu()
     used = weights.nonzero().squeeze(1)
     used = used[weights[used].argsort(descending=True, stable=True)]
     return tuple(map(ItemUse, used.tolist(), weights[used].tolist()))

@@ -287,7 +287,7 @@ class _TilePredictor:
             key=key,
             score=score,
             p_value=p_value(self._artifact, score),
-            items=items_used(part.read, 0) if part.read else (),
+            items=items_used(part.read, 0, part.rebuilt.asked) if part.read else (),
             x=x[0].numpy(),
             reconstruction=_picture(part, 0),
             error_map=part.maps[0],

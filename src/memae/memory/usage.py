@@ -43,18 +43,27 @@ class MemoryHealth:
 
 
 @torch.no_grad()
-def use_counts(read: MemoryRead) -> Tensor:
+def use_counts(read: MemoryRead, asked: Tensor | None = None) -> Tensor:
     """(N + 2,) int64 of a read: queries that read each item, all queries, and those that fell back to the nearest item.
 
-    Counts of several reads add up. A query of zeros, which is of a place where there is no image, does not count.
+    Counts of several reads add up.
+
+    Args:
+        read: of queries (G, T, C).
+        asked: (G, T) bool, the queries that count; None: all.
     """
-    asked = read.queries.any(dim=2).flatten()
+    counts = (
+        torch.ones(read.queries.shape[:2], dtype=torch.bool, device=read.queries.device)
+        if asked is None
+        else asked
+    )
+    shares, counts = read.shares.flatten(0, 1), counts.flatten()
     size = max(1, COUNTED_ELEMENTS // read.items.shape[-2])
-    parts = zip(read.shares.flatten(0, 1).split(size), asked.split(size), strict=True)
+    parts = zip(shares.split(size), counts.to(shares).split(size), strict=True)
     # as products, which the library adds faster; exact, as no read has 2^24 queries
-    uses = torch.stack([asking.to(part) @ part.sign() for part, asking in parts]).sum(dim=0).long()
-    fallen = uses.new_zeros(()) if read.fallback is None else (read.fallback.flatten() & asked).sum()
-    return torch.cat([uses, asked.sum()[None], fallen[None]])
+    uses = torch.stack([counting @ part.sign() for part, counting in parts]).sum(dim=0).long()
+    fallen = uses.new_zeros(()) if read.fallback is None else (read.fallback.flatten() & counts).sum()
+    return torch.cat([uses, counts.sum()[None], fallen[None]])
 
 
 def memory_health(memory: Memory, counts: Tensor) -> MemoryHealth:
