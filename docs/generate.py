@@ -115,7 +115,7 @@ def _type(annotation: Any) -> str:
         return "unset"
     args = get_args(annotation)
     if get_origin(annotation) is list:
-        return "list of whole numbers"
+        return "list of texts" if args[0] is str else "list of whole numbers"
     if not args:
         return {"bool": "true, false", "int": "whole number", "float": "number", "str": "text"}.get(
             annotation.__name__, ""
@@ -124,7 +124,7 @@ def _type(annotation: Any) -> str:
         return ", ".join(map(_value, args))
     if get_origin(annotation) is not None and all(isinstance(a, str) for a in args):
         return ", ".join(f"`{a}`" for a in args)
-    return ", ".join(_type(a) for a in args)
+    return ", ".join(filter(None, map(_type, args)))
 
 
 def _value(value: Any) -> str:

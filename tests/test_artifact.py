@@ -515,7 +515,13 @@ def with_former_names(config: dict[str, Any]) -> dict[str, Any]:
     for former, name in ImageConfig.former_names.items():
         section, key = former.split(".")
         found.setdefault(section, {})[key] = own.pop(name)
-    assert set(own) == {"filters", "keep_aspect", "keep_samples"}  # which these formats did not know
+    assert set(own) == {
+        "backbone",
+        "backbone_outputs",
+        "filters",
+        "keep_aspect",
+        "keep_samples",
+    }  # which these formats did not know
     found["preprocess"] |= {"number_scale": "standard", "duplicates": "keep"}
     return found | {"video": {"height": 256, "stride": 16, "score": "mean"}}
 

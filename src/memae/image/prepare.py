@@ -19,11 +19,12 @@ from torch import Tensor
 from memae.config import Config
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import Images
-from memae.image.config import ImageConfig
+from memae.image.config import ImageConfig, StoredBackbone
 from memae.image.dataset import MEMORY_BYTES, StoredImages, collect, store
 from memae.image.decisions import fitted
 from memae.image.extent import Extent
 from memae.image.near_duplicates import near_duplicate_note
+from memae.image.onnx_backbone import stored_backbone
 from memae.image.preprocess import ImagePreprocess
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, Tiles, store_own_size
@@ -42,7 +43,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     if options.categorical:
         raise DataError(f"{source.origin}: images have no column {options.categorical[0]!r}")
     settings = ImageConfig.of(config)
-    _check_aspect(config)
+    _check_network(config)
     if isinstance(source, ImageSource):
         source = (
             source.own_size()
@@ -84,6 +85,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
                 "scale": preprocess.scale,
                 "smooth_px": smooth_px,
                 "keep_aspect": preprocess.keep_aspect,
+                "backbone": _backbone(settings, preprocess),
             },
             training=training,
             whole=training,
@@ -105,8 +107,22 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     return prepared(dealt, progress)
 
 
-def _check_aspect(config: Config) -> None:
-    if ImageConfig.of(config).keep_aspect and config.network != "features":
+def _backbone(settings: ImageConfig, preprocess: ImagePreprocess) -> StoredBackbone | None:
+    """The ONNX file that the settings name, as the model keeps it."""
+    if settings.backbone is None:
+        return None
+    named = settings.backbone if isinstance(settings.backbone, str) else settings.backbone.path
+    return stored_backbone(named, settings.backbone_outputs or (), preprocess.shape)
+
+
+def _check_network(config: Config) -> None:
+    settings = ImageConfig.of(config)
+    if settings.backbone is not None and config.network != "features":
+        raise ConfigError(
+            f"image.backbone: the network {config.network!r} learns its own features; leave backbone out, or take the "
+            "network 'features'"
+        )
+    if settings.keep_aspect and config.network != "features":
         raise ConfigError(
             f"image.keep_aspect = true: the network {config.network!r} learns to rebuild all of a size; leave "
             "keep_aspect out, or take the network 'features'"

@@ -82,8 +82,9 @@ def train_phases(
             memory.initialise(starting_items(encodings, memory.num_items, how, generator, progress))
 
     if memory is not None and not config.memory.trained:
-        history = run_main(plain)
-        model.eval().to(next(model.encoder.parameters()).device)
+        learns = next(plain.parameters(), None) is not None  # an encoder that another runtime runs has none
+        history = run_main(plain) if learns else History((), 0)
+        model.eval().to(next(iter(model.encoder.state_dict().values())).device)
         start(memory)
         return history
     if memory is not None and not (main and main.exists()):
