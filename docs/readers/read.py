@@ -36,8 +36,7 @@ class Model:
         else:
             import openvino
 
-            # in float32: some CPUs would take bfloat16
-            compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            compiled = openvino.Core().compile_model(file, "CPU", self.said["settings"])
             self._run = lambda feeds: [compiled(feeds)[name] for name in self.names]
 
     def __call__(self, **feeds: np.ndarray) -> dict[str, np.ndarray]:

@@ -106,6 +106,7 @@ def _description(
         "kind": artifact.modality.name,
         "layout": layout,
         "file": runtime.file,
+        "settings": dict(runtime.settings),
         "inputs": [_described(port, inputs[port.name]) for port in graph.inputs],
         "outputs": [_described(port, outputs[port.name]) for port in graph.outputs],
         "threshold": None if threshold is None else threshold.facts,

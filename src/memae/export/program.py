@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,6 +73,8 @@ class Runtime(ABC):
     package: ClassVar[str]
     file: ClassVar[str]
     """The name of the file to load."""
+    settings: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """That a program has to give the runtime with the file."""
 
     def check_installed(self) -> None:
         """Makes sure, before any work, that a file can be written and run.
@@ -152,6 +155,8 @@ class OpenVino(Runtime):
     """An .xml and a .bin file, in float32."""
 
     package, file = "openvino", "model.xml"
+    # by itself it takes bfloat16 where the CPU has it, and nothing in the file can forbid that
+    settings = MappingProxyType({"INFERENCE_PRECISION_HINT": "f32"})
     needed = ("openvino",)
 
     def _write(self, program: torch.export.ExportedProgram, graph: ScoringGraph, folder: Path) -> None:
@@ -164,10 +169,7 @@ class OpenVino(Runtime):
 
     def run(self, folder: Path, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
         """See `Runtime.run`."""
-        from openvino import properties
-        from openvino.properties import hint
-
-        settings = {hint.inference_precision: "f32", properties.inference_num_threads: torch.get_num_threads()}
+        settings = {**self.settings, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         compiled = openvino_core().compile_model(folder / self.file, "CPU", settings)
         names = [output.any_name for output in compiled.outputs]
         return [
