@@ -1,4 +1,4 @@
-"""python -m benchmarks video, footage, training, memory-read, tables, pictures, startup, load."""
+"""python -m benchmarks video, footage, training, memory-read, growth, tables, pictures, startup, load."""
 
 from __future__ import annotations
 
@@ -63,6 +63,23 @@ def memory_read(
     from benchmarks.memory_read import memory_read_benchmark
 
     _report("memory-read", memory_read_benchmark(rounds), as_json, keep)
+
+
+@app.command()
+def growth(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[
+        bool, typer.Option(help="Write the result to benchmarks/results/growth.json, and docs/images/growth.png.")
+    ] = False,
+) -> None:
+    """Time and memory of fit and score against rows, columns, items, pixels and frames, and the slopes."""
+    from benchmarks.growth import growth_benchmark
+    from benchmarks.growth_drawing import draw_growth
+
+    found = growth_benchmark()
+    if keep:
+        draw_growth(found, RESULTS.parents[1] / "docs" / "images" / "growth.png")
+    _report("growth", found, as_json, keep)
 
 
 @app.command()

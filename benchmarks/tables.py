@@ -28,7 +28,7 @@ from memae import Detector
 from memae.datasets import kddcup99
 from memae.report.rows import write_verdicts
 
-__all__ = ["long_table_benchmark", "tables_benchmark"]
+__all__ = ["long_table_benchmark", "peak_bytes", "tables_benchmark"]
 
 TRAINING_ROWS = 20_000
 TIMES_LONGER = 4
@@ -159,10 +159,10 @@ def _measured(what: str, folder: Path, file: str) -> tuple[float, int]:
     else:
         rows = sum(len(detector.preprocess.encode(part)) for part in source.chunks(65_536))
     seconds = time.process_time() - started
-    return rows / seconds, _peak()
+    return rows / seconds, peak_bytes()
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
     """The most memory, bytes, that this process took; Linux counts what its parent had before it in ru_maxrss."""
     if sys.platform.startswith("linux"):
         status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()

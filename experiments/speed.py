@@ -12,6 +12,7 @@ from experiments.markdown import markdown
 __all__ = ["speed_tables"]
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "results"
+GROWTH = ("fit_s", "score_s", "fit_mb", "score_mb")
 TRAININGS = {
     "kdd_autoencoder": "KDDCUP99, plain autoencoder of the paper",
     "kdd": "KDDCUP99, MemAE, preset `paper`",
@@ -32,6 +33,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
         "long-table": ("long-table-speed", _long_table),
         "pictures": ("pictures-speed", _listed),
         "memory-read": ("memory-read-speed", _memory_read),
+        "growth": ("growth-speed", _growth),
         "startup": ("startup-speed", _startup),
     }
     found = {}
@@ -65,6 +67,20 @@ def _footage(found: Mapping[str, Any]) -> str:
             "hardware": found["hardware"],
         }
     )
+
+
+def _growth(found: Mapping[str, Any]) -> str:
+    heads = ("", "from", "to", "fit, s", "score, s", "fit, MB", "score, MB")
+    rows = [
+        (
+            axis["unit"],
+            f"{axis['sizes'][0]:,}",
+            f"{axis['sizes'][-1]:,}",
+            *(f"{axis[name][0]:,g} to {axis[name][-1]:,g}, slope {axis['slopes'][name]:.2f}" for name in GROWTH),
+        )
+        for axis in found["axes"].values()
+    ]
+    return markdown(heads, rows)
 
 
 def _training(found: Mapping[str, Any]) -> str:
