@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import memae
 from memae.errors import MemaeError, OutOfMemoryError
 from tests.attack.canary import CANARY
 from tests.attack.kinds import Kind, Known, emptied
@@ -140,10 +141,15 @@ class Guard:
                 where = os.path.realpath(os.fsdecode(path))
                 if not where.startswith((f"{self.place.resolve()}/", "/dev/null")):
                     self._seen.append(f"open {where}")
-        elif event == "ctypes.dlopen" and values == (None,):
-            return  # the process opens itself, for the call that exchanges two folders: nothing is loaded
+        elif event == "ctypes.dlopen" and _is_our_own(values[0]):
+            return
         elif event in STARTS_CODE:
             self._seen.append(f"{event} {values!r}"[:300])
+
+
+def _is_our_own(library: str | None) -> bool:
+    """Whether it is the process itself, for the call that exchanges two folders, or a library of the package."""
+    return library is None or Path(library).is_relative_to(Path(memae.__file__).parent)
 
 
 def _outcome(kind: Kind, seed: int, path: Path, known: Known) -> Found:

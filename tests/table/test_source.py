@@ -183,6 +183,15 @@ def test_what_is_no_arrow_file_is_refused(tmp_path: Path) -> None:
             ArrowSource(tmp_path / "t.arrow")
 
 
+@pytest.mark.parametrize("zone", ["Nowhere/Land", "+99:99"])
+def test_times_of_a_zone_that_is_not_known_are_refused(tmp_path: Path, zone: str) -> None:
+    table = pa.table({"at": pa.array([0], pa.timestamp("us", zone))})
+    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(DataError, match=r"t\.arrow: not a readable Arrow file .*timezone.*; write it again"):
+        ArrowSource(tmp_path / "t.arrow")
+
+
 def test_labels_that_are_missing_are_empty() -> None:
     table = pa.table({"y": ["a", None], "n": [1.0, float("nan")]})
     source = TableSource(table, range(2), "the Arrow table")

@@ -126,6 +126,7 @@ class ImageConfig(KindSettings):
     patch_px: int | None = Field(
         1,
         ge=1,
+        le=65_536,
         description="side of the patches whose mean errors make up an anomaly map, px; unset: 4 if an image is larger "
         "than 64 px, else 1",
     )

@@ -189,6 +189,7 @@ class _FileSource(ColumnSource):
         self.origin, self._path = str(path), path
         with self._readable():
             schema = self._schema()
+            _check_time_zones(schema)
             # a pandas index says which row it is, so a model must not learn it as a column
             index = _index_columns(schema)
             self._names = [name for name in schema.names if name not in index]
@@ -363,6 +364,17 @@ def check_names_differ(origin: str, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
         raise DataError(f"{origin}: column names must differ; given twice: {', '.join(twice)}")
+
+
+def _check_time_zones(schema: pa.Schema) -> None:
+    """Writes a time of each zone as text: Arrow looks a zone up then, and an unknown one would end the reading late.
+
+    Raises:
+        pa.ArrowInvalid: names a zone that is not known.
+    """
+    for kind in schema.types:
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            pa.array([0], kind).cast(pa.string())
 
 
 def _as_text(column: pa.ChunkedArray) -> np.ndarray:

@@ -136,7 +136,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Any, device: to
     tensors, facts = checkpoint.load()
     try:
         return _restored(tensors, facts, model, optimizer, device)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise checkpoint.damaged(error) from None
 
 
