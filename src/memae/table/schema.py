@@ -6,7 +6,7 @@ value being one of them, with one more place for what was never seen. The rules 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -161,7 +161,7 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         """(S, features) float32.
 
         Raises:
-            DataError: a missing or unknown column, text in a number column, or a number that is missing or infinite
+            DataError: a missing column, text in a number column, or a number that is missing or infinite
                 where in training none was.
         """
         x, bad = self.encode_rows(table)
@@ -178,7 +178,7 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         """As `encode`, but rows that cannot be encoded are named and raise no error.
 
         Raises:
-            DataError: a missing or unknown column, or one of another type.
+            DataError: a missing column, or one of another type.
         """
         self._check_names(table)
         bad = dict(table.unreadable)
@@ -217,19 +217,17 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
     def _by_column(self, features: Tensor) -> tuple[Tensor, ...]:
         return torch.split(features, [column.width for column in self.columns], dim=1)
 
+    def unknown(self, names: Sequence[str]) -> list[str]:
+        """The columns among these that training did not have, which are left out."""
+        expected = {*(column.name for column in self.columns), *self.dropped}
+        return [name for name in names if name not in expected]
+
     def _check_names(self, table: Table) -> None:
         known, given = [column.name for column in self.columns], table.columns.column_names
-        expected = {*known, *self.dropped}
-        extra = [name for name in given if name not in expected]
-        there = set(given)
+        extra, there = self.unknown(given), set(given)
         if missing := [name for name in known if name not in there]:
             cure = f"; renamed? unknown here: {shown(extra)}" if extra else "; add it under that name"
             raise DataError(f"{table.origin}: no column {shown(missing)}, which the model was trained on{cure}")
-        if extra:
-            raise DataError(
-                f"{table.origin}: column {shown(extra)} was not there in training; leave it out with "
-                f"`drop={extra[:1]!r}`"
-            )
         check_names_differ(table.origin, given)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from memae.losses import squared_error
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.table.schema import TablePreprocess
-from memae.table.source import Table
+from memae.table.source import ColumnSource, Table, shown
 from memae.threshold import Threshold
 from memae.types import Encoded, Prediction
 
@@ -91,6 +92,10 @@ def predict(
     artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
 ) -> Iterator[Prediction]:
     """Scores and explanations of the rows of a source; see `memae.modality.Modality.predict`."""
+    if isinstance(source, ColumnSource) and (extra := artifact.preprocess.unknown(source.names)):
+        warnings.warn(
+            f"{source.origin}: column {shown(extra)} was not there in training, and is left out", stacklevel=2
+        )
     scorer = scorer_of(artifact, request.action, progress)
     return _RowPredictor(artifact, scorer, request, done, progress).predictions(source)
 

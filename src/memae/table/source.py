@@ -77,6 +77,11 @@ class ColumnSource(ABC):
     _kept: np.ndarray | None = None
 
     @property
+    def names(self) -> Sequence[str]:
+        """The columns, without those that were left out."""
+        return self._names
+
+    @property
     def size_bytes(self) -> int:
         """Approximate size of the rows in memory, bytes."""
         counted = self.count()
