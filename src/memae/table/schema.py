@@ -222,10 +222,15 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         expected = {*(column.name for column in self.columns), *self.dropped}
         return [name for name in names if name not in expected]
 
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """The columns of the training that are not among these."""
+        there = set(names)
+        return [column.name for column in self.columns if column.name not in there]
+
     def _check_names(self, table: Table) -> None:
-        known, given = [column.name for column in self.columns], table.columns.column_names
-        extra, there = self.unknown(given), set(given)
-        if missing := [name for name in known if name not in there]:
+        given = table.columns.column_names
+        extra = self.unknown(given)
+        if missing := self.lacking(given):
             cure = f"; renamed? unknown here: {shown(extra)}" if extra else "; add it under that name"
             raise DataError(f"{table.origin}: no column {shown(missing)}, which the model was trained on{cure}")
         check_names_differ(table.origin, given)

@@ -92,12 +92,18 @@ def predict(
     artifact: Artifact, source: Any, request: Request, done: Done, progress: Progress | None
 ) -> Iterator[Prediction]:
     """Scores and explanations of the rows of a source; see `memae.modality.Modality.predict`."""
-    if isinstance(source, ColumnSource) and (extra := artifact.preprocess.unknown(source.names)):
-        warnings.warn(
-            f"{source.origin}: column {shown(extra)} was not there in training, and is left out", stacklevel=2
-        )
+    if isinstance(source, ColumnSource):
+        _tell_of_unknown(artifact.preprocess, source)
     scorer = scorer_of(artifact, request.action, progress)
     return _RowPredictor(artifact, scorer, request, done, progress).predictions(source)
+
+
+def _tell_of_unknown(preprocess: TablePreprocess, source: ColumnSource) -> None:
+    extra = preprocess.unknown(source.names)
+    if extra and not preprocess.lacking(source.names):  # where a column is missing, an error names both
+        warnings.warn(
+            f"{source.origin}: column {shown(extra)} was not there in training, and is left out", stacklevel=3
+        )
 
 
 class _RowPredictor(SamplePredictor[RowErrors]):
