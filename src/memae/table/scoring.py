@@ -15,6 +15,7 @@ from memae.autoencoder import Reconstruction
 from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, SamplePredictor, Scorer, count_uses
+from memae.errors import DataError
 from memae.losses import squared_error
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
@@ -100,10 +101,16 @@ def predict(
 
 def _tell_of_unknown(preprocess: TablePreprocess, source: ColumnSource) -> None:
     extra = preprocess.unknown(source.names)
-    if extra and not preprocess.lacking(source.names):  # where a column is missing, an error names both
-        warnings.warn(
-            f"{source.origin}: column {shown(extra)} was not there in training, and is left out", stacklevel=3
+    if not extra or preprocess.lacking(source.names):  # where a column is missing, an error names both
+        return
+    if not source.named:
+        raise DataError(
+            f"{source.origin}: has {len(source.names):,} columns, and the model was trained on "
+            f"{len(source.names) - len(extra):,}; give the columns of the training in their order"
         )
+    warnings.warn(
+        f"{source.origin}: column {shown(extra)} was not there in training, and is left out", stacklevel=3
+    )
 
 
 class _RowPredictor(SamplePredictor[RowErrors]):

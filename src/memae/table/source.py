@@ -76,6 +76,9 @@ class ColumnSource(ABC):
     _keys: Sequence[Key] = range(1 << 62)
     _kept: np.ndarray | None = None
 
+    named: ClassVar[bool] = True
+    """Whether somebody named the columns; those of an array are numbered."""
+
     @property
     def names(self) -> Sequence[str]:
         """The columns, without those that were left out."""
@@ -184,6 +187,10 @@ class TableSource(ColumnSource):
 
     def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
         yield self._columns.select(names)
+
+
+class _ArraySource(TableSource):
+    named = False
 
 
 class _FileSource(ColumnSource):
@@ -323,7 +330,7 @@ def from_array(array: np.ndarray, origin: str) -> TableSource:
         array = array.astype(np.float64)  # Arrow has no long double
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # nor another byte order
     columns = {f"x{place}": np.ascontiguousarray(array[:, place]) for place in range(array.shape[1])}
-    return TableSource(pa.table(columns), range(len(array)), origin)
+    return _ArraySource(pa.table(columns), range(len(array)), origin)
 
 
 def is_frame(x: Any) -> bool:

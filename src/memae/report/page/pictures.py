@@ -58,7 +58,7 @@ def item_picture(picture: np.ndarray, item: int) -> Markup:
 
 def still(path: Path, about: str) -> Markup:
     """A picture of a file."""
-    with Image.open(path) as opened:
+    with Image.open(path, formats=("PNG", "JPEG")) as opened:
         picture = opened.convert("RGB")
     picture.thumbnail((STILL_PX, STILL_PX))
     return _figure(picture, about, "highest score")
