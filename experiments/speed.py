@@ -32,6 +32,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
         "tables": ("tables-speed", _tables),
         "long-table": ("long-table-speed", _long_table),
         "pictures": ("pictures-speed", _listed),
+        "pictures-features": ("pictures-features-speed", _listed),
         "memory-read": ("memory-read-speed", _memory_read),
         "growth": ("growth-speed", _growth),
         "startup": ("startup-speed", _startup),

@@ -51,7 +51,7 @@ class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     log: bool = False
     """A number is taken as sign(x) log(1 + |x|) before it is scaled: bytes, amounts and counts have heavy tails."""
     categories: tuple[str, ...] = ()
-    missing: float = 0.0
+    missing: float = Field(0.0, ge=0, le=1)
     """Share of the samples given to fit without a value; a number then has a second feature, 1 where it is missing."""
     constant: bool = False
     """The number was the same in all training rows, so that its own size is the unit of a change."""
