@@ -35,6 +35,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
         "pictures-features": ("pictures-features-speed", _listed),
         "memory-read": ("memory-read-speed", _memory_read),
         "growth": ("growth-speed", _growth),
+        "load": ("load-speed", _load),
         "startup": ("startup-speed", _startup),
     }
     found = {}
@@ -80,6 +81,31 @@ def _growth(found: Mapping[str, Any]) -> str:
             *(f"{axis[name][0]:,g} to {axis[name][-1]:,g}, slope {axis['slopes'][name]:.2f}" for name in GROWTH),
         )
         for axis in found["axes"].values()
+    ]
+    return markdown(heads, rows)
+
+
+def _load(found: Mapping[str, Any]) -> str:
+    heads = (
+        "",
+        "passes",
+        "passes with other scores",
+        "greatest difference",
+        "MB after a quarter of the time",
+        "MB at the end",
+    )
+    rows = [
+        (
+            f"{kind}, {way.replace('_', ' ')}",
+            f"{of_way['passes']:,}",
+            f"{of_way['different']:,}",
+            f"{of_way['greatest_difference']:.1g}",
+            f"{of_way['resident_mb_settled']:,.0f}",
+            f"{of_way['resident_mb_end']:,.0f}",
+        )
+        for kind in ("rows", "images", "video")
+        for way, of_way in found[kind].items()
+        if isinstance(of_way, dict)
     ]
     return markdown(heads, rows)
 

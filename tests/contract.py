@@ -150,7 +150,7 @@ def check_bad_input(make: Make, trained: Detector, mixed: np.ndarray) -> None:
         (mixed[..., :-1], r"the array: (no column|images of shape) .*; (add it|resize)"),
         (
             np.concatenate([mixed, mixed], axis=-1),
-            r"the array: (has .* columns|images of shape) .*; (give the columns|resize)",
+            r"the array: (has .* columns, and|images of shape) .*; (give the columns|resize)",
         ),
         (other_kind, r"the array: (of shape .*; pass|the model was trained on images and this is a table)"),
         (mixed[:0], r"the array: holds no samples"),
