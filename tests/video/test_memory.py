@@ -12,7 +12,7 @@ from memae import Detector
 from tests.moving_squares import squares
 
 SHORT, LONG = 1_000, 10_000  # frames
-MOST_MIB = 6  # 0.7 KiB a frame: less than the grey pixels of one
+MOST_MIB = 8  # 0.9 KiB a frame: less than the grey pixels of one; 2.5 to 6.8 were measured
 SETTINGS = {
     "video": {"height": 32, "width": 32, "crop_px": 16, "channels": [8, 8], "place_px": 8, "stride": 16},
     "memory": {"num_items": 8, "warmup_epochs": 0},
