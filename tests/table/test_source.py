@@ -13,10 +13,9 @@ from pyarrow import feather
 from memae.errors import DataError
 from memae.modality import collect
 from memae.table.csv import CsvSource
+from memae.table.files import ArrowSource, ParquetSource
 from memae.table.source import (
-    ArrowSource,
     ColumnSource,
-    ParquetSource,
     Table,
     TableSource,
     from_array,

@@ -101,11 +101,11 @@ class Runtime(ABC):
         except Exception as error:  # of whatever kind the converters raise
             if no_room(error):
                 raise
-            last = error
-            while last.__cause__ is not None:
-                last = last.__cause__  # type: ignore[assignment]  # of an Exception
+            first: BaseException = error
+            while first.__cause__ is not None:
+                first = first.__cause__
             raise ConfigError(
-                f"this model cannot be written for {self.package} ({first_line(last)}); take the other format, or "
+                f"this model cannot be written for {self.package} ({first_line(first)}); take the other format, or "
                 "load it with memae"
             ) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -59,7 +60,7 @@ def weights_installed() -> bool:
     return True
 
 
-class FrozenMaps(nn.Module):
+class FrozenMaps(nn.Module, ABC):
     """Images (B, C, H, W) with pixels from 0 to 1 become features (B, C', h, w) that nothing here trains.
 
     Args:
@@ -85,9 +86,9 @@ class FrozenMaps(nn.Module):
         there = (~x[:, :1].isnan()).to(x.dtype)
         return found * F.interpolate(there, size=[found.shape[2], found.shape[3]], mode="nearest")
 
+    @abstractmethod
     def _features(self, x: Tensor) -> Tensor:
         """The features of a few images."""
-        raise NotImplementedError
 
 
 def joined(maps: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ __all__ = ["greatest", "total"]
 
 def total(part: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in each of them; itself where there is one. A gradient passes through."""
-    return _Total.apply(part) if _several() else part  # type: ignore[no-untyped-call]
+    return _Total.apply(part) if _several() else part  # type: ignore[no-untyped-call]  # torch has no annotation
 
 
 @torch.no_grad()

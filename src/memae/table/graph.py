@@ -111,7 +111,7 @@ def numbers_and_codes(preprocess: TablePreprocess, table: Table) -> tuple[np.nda
             texts = category_texts(table, column.name, column.kind)
             known = pc.index_in(texts, pa.array(column.categories))
             codes.append(pc.fill_null(known, len(column.categories)).to_numpy().astype(np.int64))
-    return (np.stack(part, axis=1) if part else None for part in (numbers, codes))  # type: ignore[return-value]
+    return np.stack(numbers, axis=1) if numbers else None, np.stack(codes, axis=1) if codes else None
 
 
 class RowGraph(nn.Module):

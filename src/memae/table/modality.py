@@ -17,6 +17,7 @@ from memae.modality import Artifact, Description, Modality
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
 from memae.table.evaluate import evaluate
+from memae.table.files import ArrowSource, ParquetSource
 from memae.table.graph import scoring_graph
 from memae.table.networks import fully_connected
 from memae.table.prepare import prepare
@@ -24,8 +25,6 @@ from memae.table.schema import TablePreprocess
 from memae.table.scoring import calibrate, examine, normal_scores, predict
 from memae.table.source import (
     TABLE_SUFFIXES,
-    ArrowSource,
-    ParquetSource,
     Table,
     TableSource,
     from_array,

@@ -1,0 +1,132 @@
+"""Parquet and Arrow files as sources of rows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from memae.errors import DataError, first_line
+from memae.progress import Count
+from memae.table.source import READ_BYTES, ColumnSource
+
+__all__ = ["ArrowSource", "ParquetSource"]
+
+
+class _FileSource(ColumnSource):
+    _format: ClassVar[str]
+    _cure: ClassVar[str] = "write it again"
+
+    def __init__(self, path: Path) -> None:
+        self.origin, self._path = str(path), path
+        with self._readable():
+            schema = self._schema()
+            _check_time_zones(schema)
+            # a pandas index says which row it is, so a model must not learn it as a column
+            index = _index_columns(schema)
+            self._names = [name for name in schema.names if name not in index]
+
+    def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
+        with self._readable():
+            for batch in self._batches(list(names), size):
+                batch.validate(full=True)  # Arrow trusts a file: a wrong offset would be read out of bounds
+                yield pa.Table.from_batches([batch]).select(names)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, LookupError, RecursionError) as error:
+            reason = f"not a readable {self._format} file ({first_line(error)})"
+            raise DataError(f"{self.origin}: {reason}; {self._cure}") from None
+
+    @abstractmethod
+    def _schema(self) -> pa.Schema: ...
+
+    @abstractmethod
+    def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]: ...
+
+
+class ParquetSource(_FileSource):
+    """A Parquet file, read by row groups.
+
+    Raises:
+        DataError: not a readable Parquet file.
+    """
+
+    _format = "Parquet"
+
+    def count(self) -> Count:
+        """How many rows."""
+        with self._readable(), self._file() as file:
+            return Count(file.metadata.num_rows)
+
+    def _schema(self) -> pa.Schema:
+        with self._file() as file:
+            return file.schema_arrow
+
+    def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]:
+        with self._file() as file:
+            yield from file.iter_batches(batch_size=size, columns=names)
+
+    def _file(self) -> pq.ParquetFile:
+        # pre-buffered, Arrow would keep every row group that it has passed, and memory would grow with the file
+        return pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES)
+
+
+class ArrowSource(_FileSource):
+    """An Arrow IPC file, which Feather files are, read by record batches.
+
+    Raises:
+        DataError: not a readable Arrow file.
+    """
+
+    _format = "Arrow"
+    _cure = "write it again, as an IPC file or Feather version 2"
+
+    @property
+    def size_bytes(self) -> int:
+        """Approximate size of the rows in memory, bytes."""
+        return self._path.stat().st_size
+
+    def count(self) -> Count:
+        """How many rows."""
+        with self._readable():
+            return Count(sum(batch.num_rows for batch in self._batches([], 0)))
+
+    def _schema(self) -> pa.Schema:
+        return self._file().schema
+
+    def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]:
+        file = self._file()
+        return map(file.get_batch, range(file.num_record_batches))
+
+    def _file(self) -> pa.ipc.RecordBatchFileReader:
+        return pa.ipc.open_file(pa.memory_map(str(self._path)))
+
+
+def _index_columns(schema: pa.Schema) -> set[str]:
+    """The columns that pandas wrote as the index of a frame; a ValueError for what pandas does not write."""
+    metadata = schema.pandas_metadata
+    if metadata is None:
+        return set()
+    columns = metadata.get("index_columns", []) if isinstance(metadata, dict) else None
+    if not isinstance(columns, list) or not all(isinstance(column, str | dict) for column in columns):
+        raise ValueError("its metadata of pandas is broken")
+    return {column for column in columns if isinstance(column, str)}  # a range is a dict, and no column
+
+
+def _check_time_zones(schema: pa.Schema) -> None:
+    """Writes a time of each zone as text: Arrow looks a zone up then, and an unknown one would end the reading late.
+
+    Raises:
+        pa.ArrowInvalid: names a zone that is not known.
+    """
+    for kind in schema.types:
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            pa.array([0], kind).cast(pa.string())
