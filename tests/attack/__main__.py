@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("what", choices=["inputs", "corpus", "kills", "disks", "record"])
     parser.add_argument("--budget", type=_seconds, default=3600.0, metavar="90m", help="time to take")
     parser.add_argument("--most", type=int, help="so many in all, with those of before")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="of the inputs of a new place")
     parser.add_argument("--place", type=Path, default=Path("build/attack"), help="where it goes on")
     parser.add_argument("--kinds", nargs="*", help="only these")
     wanted = parser.parse_args()
@@ -48,14 +49,14 @@ def main() -> None:
 
 def _inputs(wanted: argparse.Namespace) -> None:
     kinds = tuple(kind for kind in KINDS if not wanted.kinds or kind.name in wanted.kinds)
-    campaign = Campaign.at(wanted.place)
+    campaign = Campaign.at(wanted.place, wanted.first)
     try:
         campaign.run(wanted.budget, wanted.most, kinds)
     except KeyboardInterrupt:
         campaign.save()
     for kind, counts in campaign.counts.items():
         print(f"{kind:>10}", *(f"{outcome} {number}" for outcome, number in counts.items() if number))
-    print(f"{campaign.next_seed:,} inputs in {campaign.seconds:,.0f} s")
+    print(f"{campaign.read:,} inputs in {campaign.seconds:,.0f} s")
 
 
 def _corpus(wanted: argparse.Namespace) -> None:

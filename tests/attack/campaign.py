@@ -57,13 +57,14 @@ def kind_of(seed: int, kinds: tuple[Kind, ...] = KINDS) -> Kind:
 
 @dataclass
 class Campaign:
-    """Counts of what came of the inputs of seeds from 0, and the next seed.
+    """Counts of what came of the inputs of seeds from the first, and the next seed.
 
     Args:
         place: a folder of its own, in which it goes on where it was.
     """
 
     place: Path
+    first_seed: int = 0
     next_seed: int = 0
     seconds: float = 0.0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -73,13 +74,13 @@ class Campaign:
     """That were attacked, in turn."""
 
     @classmethod
-    def at(cls, place: Path) -> Campaign:
-        """The campaign of a folder, or a new one."""
+    def at(cls, place: Path, first_seed: int = 0) -> Campaign:
+        """The campaign of a folder, or a new one that begins at a seed."""
         place.mkdir(parents=True, exist_ok=True)
         try:
             state = json.loads((place / "state.json").read_text())
         except FileNotFoundError:
-            state = {}
+            state = {"first_seed": first_seed, "next_seed": first_seed}
         return cls(place, **state)
 
     def run(self, budget_s: float, most: int | None = None, kinds: tuple[Kind, ...] = KINDS) -> None:
@@ -90,7 +91,7 @@ class Campaign:
         started, before = time.monotonic(), self.seconds
         with _shared() as shared:
             while (left := started + budget_s - time.monotonic()) > 0:
-                wanted = INPUTS_OF_A_WORKER if most is None else min(INPUTS_OF_A_WORKER, most - self.next_seed)
+                wanted = INPUTS_OF_A_WORKER if most is None else min(INPUTS_OF_A_WORKER, most - self.read)
                 if wanted <= 0:
                     break
                 try:
@@ -98,6 +99,11 @@ class Campaign:
                 finally:
                     self.seconds = before + time.monotonic() - started
                     self.save()
+
+    @property
+    def read(self) -> int:
+        """How many inputs were read."""
+        return self.next_seed - self.first_seed
 
     def save(self) -> None:
         """Writes the state whole or not at all."""

@@ -43,6 +43,7 @@ def write_record(place: Path) -> Path:
         "inputs": {
             kind: {outcome: row.get(outcome, 0) for outcome in OUTCOMES} for kind, row in campaign.counts.items()
         },
+        "seeds": [campaign.first_seed, campaign.next_seed],
         "seconds_of_inputs": round(campaign.seconds),
         "kills": kills.get("done", {}),
         "points_of_kills": kills.get("points", {}),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.attack.campaign import Campaign
 from tests.attack.corpus import entries
 from tests.attack.guard import OUTCOMES
 
@@ -46,6 +47,15 @@ def test_hostile_inputs_are_read_or_refused_and_nothing_else(place: Path) -> Non
     for kind in ("csv", "parquet", "arrow", "npy", "npz", "idx", "image"):
         assert min(found["counts"][kind][outcome] for outcome in OUTCOMES[:2]) > 0, (kind, found["counts"])
     assert found["counts"]["video"]["read"] + found["counts"]["video"]["refused"] > 0
+
+
+def test_a_new_attack_begins_at_the_seed_that_is_asked_for_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    new = Campaign.at(tmp_path, 2_000_000)
+    assert (new.next_seed, new.read) == (2_000_000, 0)
+    new.next_seed += 5
+    new.save()
+    again = Campaign.at(tmp_path)
+    assert (again.first_seed, again.read) == (2_000_000, 5)
 
 
 def test_what_was_found_once_is_not_found_again(place: Path) -> None:
