@@ -1,0 +1,12 @@
+"""Where a watch tells its events: one file for each kind of place, and an `Outbox` before each.
+
+A place may be down. The watch never waits for it: it puts its messages into the outbox, whose own thread sends them,
+tries again after a while, and keeps what has not been sent, up to a limit.
+"""
+
+from __future__ import annotations
+
+from memae.live.sinks.outbox import Outbox, OutboxFacts
+from memae.live.sinks.sink import RejectedError, Sink, SinkError
+
+__all__ = ["Outbox", "OutboxFacts", "RejectedError", "Sink", "SinkError"]
