@@ -140,9 +140,9 @@ def check_save_and_load(trained: Detector, mixed: np.ndarray) -> None:
 
 
 def check_bad_input(make: Make, trained: Detector, mixed: np.ndarray) -> None:
-    """Each bad input is refused by an error that names it and the cure; tables learn from missing values."""
+    """Each bad input is refused by an error that names it and the cure; tables take missing values."""
     spoilt = mixed.astype(np.float64)
-    spoilt.reshape(len(spoilt), -1)[2, 0] = np.nan
+    spoilt.reshape(len(spoilt), -1)[2, 0] = np.inf if mixed.ndim == 2 else np.nan
     flat = mixed.reshape(len(mixed), -1)
     other_kind = mixed[:, 0] if mixed.ndim == 2 else flat
     bad: list[tuple[Any, str]] = [

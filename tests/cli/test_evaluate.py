@@ -203,12 +203,12 @@ def test_rows_that_are_bad_or_without_a_label_can_be_left_out(
     good = rows.drop(index=[3, 8])
     good.to_csv("good.csv", index=False)
     spoilt = rows.assign(label=rows["label"].where(rows.index != 3))
-    spoilt["mean area"] = spoilt["mean area"].where(rows.index != 8)
+    spoilt["mean area"] = spoilt["mean area"].where(rows.index != 8, np.inf)
     spoilt.to_csv("spoilt.csv", index=False)
     words = ("--label-column", "label", "--normal", "benign", "--json")
     expected = json.loads(memae("evaluate", "model", "good.csv", *words).out)
     done = memae("evaluate", "model", "spoilt.csv", *words, "--skip-bad")
-    assert "skipped 2 bad samples: row 8 has no value in column 'mean area'; row 3 has no label" in done.err
+    assert "skipped 2 bad samples: row 8 holds inf in column 'mean area'; row 3 has no label" in done.err
     found = json.loads(done.out)
     assert found["samples"] == expected["samples"] == 567
     assert found["auroc"]["value"] == pytest.approx(expected["auroc"]["value"])

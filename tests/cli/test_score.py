@@ -180,12 +180,12 @@ def test_a_bad_row_in_a_later_chunk_leaves_the_old_output(
     suffix: str,
 ) -> None:
     model("table")
-    long_table(benign, {"mean area": np.nan}).to_parquet("new.parquet", index=False)
+    long_table(benign, {"mean area": np.inf}).to_parquet("new.parquet", index=False)
     (folder / f"scores.{suffix}").write_text("old")
     before = tree()
     done = memae("score", "model", "new.parquet", "--out", f"scores.{suffix}")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("error: new.parquet: row 70000 has no value in column 'mean area'")
+    assert done.err.startswith("error: new.parquet: row 70000 holds inf in column 'mean area'")
     assert done.err.count("\n") == 1
     assert tree() == before
 
@@ -288,7 +288,7 @@ def spoilt_csv(folder: Path, rows: pd.DataFrame) -> list[int]:
     lines = rows.to_csv(index=False).splitlines()
     lines[3] = lines[3].rsplit(",", 1)[0]
     lines[6] = "wide," + lines[6].split(",", 1)[1]
-    lines[8] = "," + lines[8].split(",", 1)[1]
+    lines[8] = "inf," + lines[8].split(",", 1)[1]
     (folder / "spoilt.csv").write_text("\n".join([*lines, ""]))
     return [2, 5, 7]
 
@@ -309,7 +309,7 @@ def test_rows_that_are_skipped_keep_their_places_and_are_counted(
         "skipped 3 bad samples: row 2 has 4 cells and the header 5; "
         "row 5 holds 'wide' in the number column 'mean radius'; " in (done.err)
     )
-    assert "row 7 has no value in column 'mean radius'" in done.err
+    assert "row 7 holds inf in column 'mean radius'" in done.err
     read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda path: pd.read_json(path, lines=True)}
     found = read[suffix](f"scores.{suffix}")
     whole = pd.read_json("whole.csv.jsonl", lines=True)
@@ -320,6 +320,23 @@ def test_rows_that_are_skipped_keep_their_places_and_are_counted(
         assert kept.tolist() == pytest.approx(whole[column].drop(bad).astype(float).tolist(), rel=1e-4)
     explained = [json.loads(line)["key"] for line in (folder / "why.jsonl").read_text().splitlines()]
     assert explained == [key for key, flag in enumerate(found["is_anomaly"]) if flag == 1]
+
+
+@pytest.mark.filterwarnings("always:.*no value in column")
+def test_a_gap_where_training_had_none_is_filled_and_told(
+    memae: Callable[..., Done], benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
+    model("table")
+    gaps = benign.assign(**{"mean area": benign["mean area"].where(benign.index % 100 > 0)})
+    gaps.to_csv("gaps.csv", index=False)
+    done = memae("score", "model", "gaps.csv", "--out", "scores.csv")
+    assert (done.code, done.out) == (0, "")
+    rows = int((benign.index % 100 == 0).sum())
+    assert (
+        f"gaps.csv: no value in column 'mean area' in {rows} rows, where none was missing in training; the mean "
+        "of the training stands there" in done.err
+    )
+    assert pd.read_csv("scores.csv")["score"].notna().all()
 
 
 def test_a_model_of_holes_scores_and_explains_them_by_column(

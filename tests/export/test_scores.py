@@ -37,9 +37,19 @@ def test_rows(table: Detector, table_onnx: Path, odd_rows: pd.DataFrame) -> None
     np.testing.assert_allclose(found["column_errors"][3], [first[name] for name in names], rtol=1e-4, atol=1e-7)
 
 
-def test_a_row_that_lacks_a_number_has_no_score(table: Detector, table_onnx: Path, odd_rows: pd.DataFrame) -> None:
+@pytest.mark.filterwarnings("ignore:.*no value in column")
+def test_a_row_that_lacks_a_number_is_scored_as_here(
+    table: Detector, table_onnx: Path, odd_rows: pd.DataFrame
+) -> None:
+    gaps = odd_rows.head(4).reset_index(drop=True)
+    gaps.loc[2, "mean radius"] = np.nan
+    found = run(table_onnx, **feeds(table, gaps))
+    np.testing.assert_allclose(found["score"], table.score(gaps).values, rtol=1e-5)
+
+
+def test_a_row_of_infinity_has_no_score(table: Detector, table_onnx: Path, odd_rows: pd.DataFrame) -> None:
     given = feeds(table, odd_rows.head(4))
-    given["numbers"][2, 0] = np.nan
+    given["numbers"][2, 0] = np.inf
     found = run(table_onnx, **given)
     assert np.flatnonzero(np.isnan(found["score"])).tolist() == [2]
     assert not found["is_anomaly"][2]

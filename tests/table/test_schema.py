@@ -183,16 +183,12 @@ def test_a_column_that_training_did_not_have_changes_nothing() -> None:
         (FRAME.assign(width=["1", "2", "3", "4"]), "column 'width' .* stored as text; convert the column to num"),
         (FRAME.assign(width=True), "column 'width' holds bool; the model was trained on numbers there; mend"),
         (
-            FRAME.assign(width=[1, 2, np.nan, 4]),
-            "row r has no value in column 'width', and in training none was missing; mend .* `skip_bad=True`",
-        ),
-        (
-            FRAME.assign(width=[None, 2, np.nan, np.inf]),
-            r"row p has no value in column 'width' \(and 2 of the rows after it\), and in training none was",
+            FRAME.assign(width=[1, -np.inf, np.inf, np.inf]),
+            r"row q holds -inf in column 'width' \(and 2 of the rows after it\), and in training all was",
         ),
         (
             FRAME.assign(width=[1, np.inf, 2, 3]),
-            "row q holds inf in column 'width', and in training none was miss",
+            "row q holds inf in column 'width', and in training all was finite; mend .* `skip_bad=True`",
         ),
         (
             FRAME.assign(colour=pd.Timestamp("2026-01-01")),
@@ -206,7 +202,6 @@ def test_a_column_that_training_did_not_have_changes_nothing() -> None:
         "text in numbers",
         "numbers as text",
         "truth in numbers",
-        "NaN",
         "several",
         "infinite",
         "date",
@@ -371,11 +366,31 @@ def test_a_column_without_any_value_is_missing_everywhere_whatever_its_type() ->
 
 
 def test_rows_that_cannot_be_encoded_are_named_and_the_others_are_as_ever() -> None:
-    given = FRAME.assign(width=[1, np.nan, np.inf, 6], count=[10, None, 30, 30])
-    x, bad = fit(FRAME).encode_rows(samples(given))
-    assert dict(bad) == {1: "has no value in column 'width'", 2: "holds inf in column 'width'"}
+    given = FRAME.assign(width=[1, -np.inf, np.inf, 6], count=[10, np.inf, 30, 30])
+    x, bad, filled = fit(FRAME).encode_rows(samples(given))
+    assert dict(bad) == {1: "holds -inf in column 'width'", 2: "holds inf in column 'width'"}
     assert torch.equal(x[[0, 3]], encode(fit(FRAME), FRAME)[[0, 3]])
     assert not x[[1, 2]].any()
+    assert filled == {}
+
+
+def test_the_mean_of_the_training_stands_for_a_number_that_none_lacked_in_training() -> None:
+    given = FRAME.assign(width=[1, np.nan, None, 6], count=[10, None, 30, 30])
+    x, bad, filled = fit(FRAME).encode_rows(samples(given))
+    assert (bad, filled) == ({}, {"width": 2, "count": 1})
+    assert torch.equal(
+        x,
+        encode(
+            fit(FRAME),
+            FRAME.assign(width=[1, *[FRAME["width"].mean()] * 2, 6], count=[10, FRAME["count"].mean(), 30, 30]),
+        ),
+    )
+
+
+def test_only_rows_that_are_read_count_among_the_gaps() -> None:
+    table = samples(FRAME.assign(width=[1, np.nan, None, 6]))
+    spoilt = Table(table.columns, table.keys, table.origin, {2: "has 1 cell and the header 3"})
+    assert fit(FRAME).encode_rows(spoilt).filled == {"width": 1}
 
 
 def test_what_is_missing_only_among_the_held_out_rows_has_a_feature_too() -> None:
@@ -474,7 +489,7 @@ def cost(columns: int) -> float:
         source = CsvSource(Path(folder) / "t.csv", kinds).skipping()
         for _ in range(3):
             began = time.process_time()
-            _, bad = preprocess.encode_rows(collect(source))
+            bad = preprocess.encode_rows(collect(source)).bad
             found.append(time.process_time() - began)
             assert list(bad) == [2]
     return min(found)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from memae.modality import Artifact, Layout, Port, Request, ScoringGraph, above
-from memae.table.schema import Column, TablePreprocess, category_texts, finite_numbers
+from memae.table.schema import Column, TablePreprocess, category_texts, numbers
 from memae.table.scoring import predict, scorer_of
 from memae.table.source import Table, TableSource
 from memae.types import FAR
@@ -28,8 +28,8 @@ UNSEEN_TEXT = "a value that no training row had"
 class RowEncoder(nn.Module):
     """`TablePreprocess.encode` from numbers (S, n) float64 and codes (S, k) int64, in the order of the columns.
 
-    A number that is missing is NaN. The code of a category is its place in the list of its column; any other code
-    means one that training did not have.
+    A number that is missing is NaN; where none was in training, the mean stands for it. The code of a category is its
+    place in the list of its column; any other code means one that training did not have.
     """
 
     log: Tensor
@@ -61,8 +61,8 @@ class RowEncoder(nn.Module):
         self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
 
     def forward(self, numbers: Tensor | None, codes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(S, features) float32, and (S,) bool: rows without a number although in training none was missing."""
-        parts, bad = list[Tensor](), None
+        """(S, features) float32, and (S,) bool: rows with infinity although in training all was finite."""
+        parts, bad = list[Tensor](), None  # a missing number is scaled to 0
         if numbers is not None:
             absent = ~numbers.isfinite()
             values = torch.where(absent, 0.0, numbers)
@@ -70,7 +70,7 @@ class RowEncoder(nn.Module):
                 values = torch.where(self.log, values.sign() * values.abs().log1p(), values)
             scaled = ((values - self.centre) / self.spread).clamp(-self.clip, self.clip)
             parts += [torch.where(absent, 0.0, scaled), absent[:, self.marked]]
-            bad = (absent & self.never_missing).any(dim=1)
+            bad = (absent & ~numbers.isnan() & self.never_missing).any(dim=1)
         if codes is not None:
             known = (codes >= 0) & (codes < self.unseen)
             parts.append(torch.where(known, codes, self.unseen)[:, self.code_of] == self.place)
@@ -103,15 +103,15 @@ def numbers_and_codes(preprocess: TablePreprocess, table: Table) -> tuple[np.nda
     Raises:
         DataError: a column of another type.
     """
-    numbers, codes = [], []
+    values, codes = [], []
     for column in preprocess.columns:
         if column.kind == "number":
-            numbers.append(finite_numbers(table, column.name))
+            values.append(numbers(table, column.name))
         else:
             texts = category_texts(table, column.name, column.kind)
             known = pc.index_in(texts, pa.array(column.categories))
             codes.append(pc.fill_null(known, len(column.categories)).to_numpy().astype(np.int64))
-    return np.stack(numbers, axis=1) if numbers else None, np.stack(codes, axis=1) if codes else None
+    return np.stack(values, axis=1) if values else None, np.stack(codes, axis=1) if codes else None
 
 
 class RowGraph(nn.Module):

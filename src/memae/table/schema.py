@@ -1,7 +1,8 @@
 """The fitted schema of a table: encodes and decodes rows, and is stored with the model.
 
-Numbers are scaled; one that is missing becomes 0 and sets a feature of its own. Categories become one-hot, a missing
-value being one of them, with one more place for what was never seen. The rules are in docs/tables-data.md.
+Numbers are scaled; one that is missing becomes 0 and, where training lacked some too, sets a feature of its own.
+Categories become one-hot, a missing value being one of them, with one more place for what was never seen. The rules are
+in docs/tables-data.md.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ __all__ = [
     "EncodedRows",
     "TablePreprocess",
     "category_texts",
+    "check_none_bad",
     "column_kind",
     "finite_numbers",
+    "numbers",
     "signed_log",
 ]
 
@@ -97,11 +100,12 @@ class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """Whether the column had the same value in all training rows, and no missing one."""
         return (self.constant and not self.missing) if self.kind == "number" else len(self.categories) == 1
 
-    def encode(self, table: Table, features: np.ndarray) -> list[int]:
+    def encode(self, table: Table, features: np.ndarray) -> np.ndarray:
         """Writes this column of a table into zeros (S, width).
 
         Returns:
-            the rows that have no number although in training none was missing.
+            (S,) the numbers of a column of which none was missing in training, where NaN and infinity were taken as
+            its mean (with number_scale "minmax" its minimum); empty for another column.
 
         Raises:
             DataError: a column of another type.
@@ -110,14 +114,14 @@ class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             known = pc.index_in(category_texts(table, self.name, self.kind), pa.array(self.categories))
             place = pc.fill_null(known, len(self.categories)).to_numpy()
             features[np.arange(len(features)), place] = 1.0
-            return []
-        values = finite_numbers(table, self.name)
-        absent = np.isnan(values)
+            return np.empty(0)
+        values = numbers(table, self.name)
+        absent = ~np.isfinite(values)
         features[:, 0] = np.where(absent, 0.0, self.scaled(values)) if absent.any() else self.scaled(values)
         if self.missing:
             features[:, 1] = absent
-            return []
-        return np.flatnonzero(absent).tolist()
+            return np.empty(0)
+        return values
 
     def readable(self, features: Tensor) -> list[float | str]:
         """Encoded features (S, width) float64 in the column's own units."""
@@ -143,6 +147,8 @@ class EncodedRows(NamedTuple):
     """(S, features) float32; 0 in the rows that are bad."""
     bad: Mapping[int, str]
     """Rows that cannot be encoded, and why, in order."""
+    filled: Mapping[str, int]
+    """In how many rows there was no value, by columns in which none was missing in training: the mean stands there."""
 
 
 class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
@@ -161,18 +167,11 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         """(S, features) float32.
 
         Raises:
-            DataError: a missing column, text in a number column, or a number that is missing or infinite
-                where in training none was.
+            DataError: a missing column, text in a number column, or infinity where in training all was finite.
         """
-        x, bad = self.encode_rows(table)
-        if bad:
-            row, reason = next(iter(bad.items()))
-            more = f" (and {len(bad) - 1:,} of the rows after it)" if len(bad) > 1 else ""
-            raise DataError(
-                f"{table.origin}: row {table.keys[row]} {reason}{more}, and in training none was missing; mend or "
-                "remove it, or leave such rows out with `skip_bad=True`"
-            )
-        return x
+        encoded = self.encode_rows(table)
+        check_none_bad(table, encoded.bad)
+        return encoded.x
 
     def encode_rows(self, table: Table) -> EncodedRows:
         """As `encode`, but rows that cannot be encoded are named and raise no error.
@@ -181,18 +180,21 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
             DataError: a missing column, or one of another type.
         """
         self._check_names(table)
-        bad = dict(table.unreadable)
+        bad, filled = dict(table.unreadable), dict[str, int]()
+        readable = np.ones(len(table), dtype=bool)
+        readable[list(bad)] = False
         x = np.zeros((len(table), self.shape[0]), dtype=np.float32)
         start = 0
         for column in self.columns:
-            rows = [row for row in column.encode(table, x[:, start : start + column.width]) if row not in bad]
-            if rows:
-                given = table.columns[column.name].take(pa.array(rows, pa.int64())).to_pylist()
-                bad |= {row: _without_number(column.name, cell) for row, cell in zip(rows, given, strict=True)}
+            values = column.encode(table, x[:, start : start + column.width])
+            for row in np.flatnonzero(np.isinf(values)).tolist():
+                bad.setdefault(row, f"holds {values[row]} in column {column.name!r}")
+            if len(values) and (gaps := int((np.isnan(values) & readable).sum())):
+                filled[column.name] = gaps
             start += column.width
         if bad:
             x[list(bad)] = 0.0
-        return EncodedRows(torch.from_numpy(x), dict(sorted(bad.items())))
+        return EncodedRows(torch.from_numpy(x), dict(sorted(bad.items())), filled)
 
     def sum_columns(self, features: Tensor) -> Tensor:
         """Sums (S, features) over the features of each column: (S, columns)."""
@@ -236,6 +238,21 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
         check_names_differ(table.origin, given)
 
 
+def check_none_bad(table: Table, bad: Mapping[int, str]) -> None:
+    """Raises an error for the first of the rows that cannot be encoded.
+
+    Raises:
+        DataError: names it and the cure.
+    """
+    if bad:
+        row, reason = next(iter(bad.items()))
+        more = f" (and {len(bad) - 1:,} of the rows after it)" if len(bad) > 1 else ""
+        raise DataError(
+            f"{table.origin}: row {table.keys[row]} {reason}{more}, and in training all was finite; mend or remove "
+            "it, or leave such rows out with `skip_bad=True`"
+        )
+
+
 def column_kind(kind: pa.DataType) -> ColumnKind | None:
     """How a column of an Arrow type is read; None for a type that has no rule (dates, lists, bytes)."""
     if pa.types.is_boolean(kind):
@@ -273,8 +290,8 @@ def category_texts(table: Table, name: str, kind: ColumnKind = "category") -> pa
     return pc.fill_null(text, MISSING) if text.null_count else text
 
 
-def finite_numbers(table: Table, name: str) -> np.ndarray:
-    """The column as (S,) float64; NaN where there is no value, and for infinity, which a division by zero left.
+def numbers(table: Table, name: str) -> np.ndarray:
+    """The column as (S,) float64; NaN where there is no value.
 
     Raises:
         DataError: it holds no numbers.
@@ -285,6 +302,12 @@ def finite_numbers(table: Table, name: str) -> np.ndarray:
     if column_kind(column.type) != "number":
         raise DataError(_not_a_number(table, name, column))
     values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()
+    return values
+
+
+def finite_numbers(table: Table, name: str) -> np.ndarray:
+    """As `numbers`, but NaN also for infinity, which a division by zero left."""
+    values = numbers(table, name)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
 
@@ -293,11 +316,6 @@ def signed_log(values: np.ndarray) -> np.ndarray:
     """sign(x) log(1 + |x|)."""
     logarithm: np.ndarray = np.sign(values) * np.log1p(np.abs(values))
     return logarithm
-
-
-def _without_number(name: str, given: object) -> str:
-    none = given is None or given != given  # noqa: PLR0124  NaN
-    return f"has no value in column {name!r}" if none else f"holds {given} in column {name!r}"
 
 
 def _not_a_number(table: Table, name: str, column: pa.ChunkedArray) -> str:

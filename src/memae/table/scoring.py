@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from memae.errors import DataError
 from memae.losses import squared_error
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
-from memae.table.schema import TablePreprocess
+from memae.table.schema import TablePreprocess, check_none_bad
 from memae.table.source import ColumnSource, Table, shown
 from memae.threshold import Threshold
 from memae.types import Encoded, Prediction
@@ -96,7 +97,9 @@ def predict(
     if isinstance(source, ColumnSource):
         _tell_of_unknown(artifact.preprocess, source)
     scorer = scorer_of(artifact, request.action, progress)
-    return _RowPredictor(artifact, scorer, request, done, progress).predictions(source)
+    predictor = _RowPredictor(artifact, scorer, request, done, progress)
+    yield from predictor.predictions(source)
+    _tell_of_gaps(source.origin, predictor.filled)
 
 
 def _tell_of_unknown(preprocess: TablePreprocess, source: ColumnSource) -> None:
@@ -113,10 +116,31 @@ def _tell_of_unknown(preprocess: TablePreprocess, source: ColumnSource) -> None:
     )
 
 
+def _tell_of_gaps(origin: str, filled: Mapping[str, int]) -> None:
+    if not filled:
+        return
+    named = ", ".join(
+        f"{name!r} in {rows:,} rows" for name, rows in sorted(filled.items(), key=lambda one: -one[1])
+    )
+    warnings.warn(
+        f"{origin}: no value in column {named}, where none was missing in training; the mean of the training stands "
+        "there, so these columns make no such row an anomaly",
+        stacklevel=3,
+    )
+
+
+@dataclass(frozen=True)
 class _RowPredictor(SamplePredictor[RowErrors]):
+    filled: Counter[str] = field(default_factory=Counter)
+    """In how many rows the mean of the training stood for a value, by columns."""
+
     def encode(self, samples: Table) -> tuple[Encoded, Mapping[int, str]]:
         preprocess: TablePreprocess = self.artifact.preprocess
-        return preprocess.encode_rows(samples) if self.request.skip_bad else (preprocess.encode(samples), {})
+        encoded = preprocess.encode_rows(samples)
+        if not self.request.skip_bad:
+            check_none_bad(samples, encoded.bad)
+        self.filled.update(encoded.filled)
+        return encoded.x, encoded.bad
 
     def explained(
         self, samples: Table, encoded: Encoded, place: int, measured: RowErrors, row: int
