@@ -1,0 +1,121 @@
+"""The JSON that the service answers with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import BaseModel, Field
+
+from memae.types import Cell, Explanation, Region, Verdict, Verdicts
+
+__all__ = ["Answer", "ModelFacts", "Models", "Problem", "Ready", "answer"]
+
+
+class Problem(BaseModel):
+    """Why a request got no scores."""
+
+    detail: str
+
+
+class Ready(BaseModel):
+    """The state of the service."""
+
+    ready: bool
+
+
+class ModelFacts(BaseModel):
+    """One model that is served."""
+
+    name: str
+    kind: str = Field(description="Kind of data.")
+    threshold: float = Field(description="A score above is an anomaly.")
+
+
+class Models(BaseModel):
+    """All models that are served."""
+
+    models: list[ModelFacts]
+
+
+class Place(BaseModel):
+    """An anomalous place of an image, px of its own size; right and bottom are the first px outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    area_px: int
+    score: float
+
+
+class ColumnError(BaseModel):
+    """One column of a row, and its part of the score; null is a number that is missing."""
+
+    column: str
+    seen: float | str | None
+    expected: float | str | None
+    error: float
+
+
+class Sample(BaseModel):
+    """The decision on one sample."""
+
+    key: int | str = Field(description="Name of the file, or number of the row, from 0.")
+    score: float = Field(description="Higher is more anomalous.")
+    p_value: float = Field(description="Share of normal samples that score at least as high.")
+    is_anomaly: bool
+    regions: list[Place] | None = Field(None, description="Of an anomaly, where scores are of places.")
+    columns: list[ColumnError] | None = Field(
+        None, description="Largest error first; of samples that are explained."
+    )
+
+
+class Answer(BaseModel):
+    """The decisions on all samples of a request, in their order."""
+
+    model: str
+    threshold: float
+    samples: list[Sample]
+
+
+def answer(model: str, verdicts: Verdicts, names: Sequence[str] | None) -> Answer:
+    """The answer to one request.
+
+    Args:
+        model: its name.
+        verdicts: on the samples of the request.
+        names: (S,) what the client calls them; None are numbers from 0.
+    """
+    why = {one.key: one for one in verdicts.explanations}
+    places = verdicts.regions or {}
+    samples = [
+        _sample(names[number] if names else number, verdict, why.get(verdict.key), places.get(verdict.key))
+        for number, verdict in enumerate(verdicts)
+    ]
+    return Answer(model=model, threshold=verdicts.threshold, samples=samples)
+
+
+def _sample(key: int | str, verdict: Verdict, why: Explanation | None, found: Sequence[Region] | None) -> Sample:
+    return Sample(
+        key=key,
+        score=verdict.score,
+        p_value=verdict.p_value,
+        is_anomaly=verdict.is_anomaly,
+        regions=[_place(region) for region in found] if found is not None else None,
+        columns=[_column(cell) for cell in why.cells] if why and why.cells else None,
+    )
+
+
+def _place(region: Region) -> Place:
+    return Place(**region.box._asdict(), area_px=region.area_px, score=region.peak)
+
+
+def _column(cell: Cell) -> ColumnError:
+    return ColumnError(
+        column=cell.column, seen=_plain(cell.seen), expected=_plain(cell.expected), error=cell.error
+    )
+
+
+def _plain(value: float | str) -> float | str | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
