@@ -10,7 +10,7 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("", "video", "openvino", "tensorboard")
+EXTRAS = ("", "video", "openvino", "serve", "tensorboard")
 
 
 def needed(name: str, extras: tuple[str, ...] = ("",)) -> Iterator[str]:

@@ -198,11 +198,16 @@ def after_report(out: str, folder: Path) -> None:
     assert "anomaly map over bad.png" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+def after_serve(out: str, folder: Path) -> None:
+    assert out == "['/health/live', '/health/ready', '/metrics']\n"
+
+
 RUN = {
     "README.md": (flows, after_readme),
     "export.md": (flows_model, after_export),
     "images.md": (parts, after_images),
     "report.md": (parts, after_report),
+    "serve.md": (flows_model, after_serve),
     "sklearn.md": (nothing, after_sklearn),
     "tables-data.md": (nothing, after_tables),
     "video.md": (camera, after_video),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import socket
@@ -27,7 +28,7 @@ def serve(
     port: Annotated[int, option("--port PORT", "Port to listen on; 0 takes a free one.")] = 8000,
     host: Annotated[
         str, option("--host ADDRESS", "Address to listen on; others than this machine need a token.")
-    ] = ("127.0.0.1"),
+    ] = "127.0.0.1",
     token_file: Annotated[
         Path | None,
         option("--token-file FILE", "Token that clients must send. Default: that of MEMAE_TOKEN, if set."),
@@ -36,6 +37,7 @@ def serve(
     most_rows: Annotated[int, option("--most-rows ROWS", "Rows of a request.")] = 100_000,
     most_px: Annotated[int, option("--most-px PX", "Pixels of all images of a request.")] = 64_000_000,
     most_waiting: Annotated[int, option("--most-waiting REQUESTS", "Requests under way; others get 503.")] = 256,
+    most_send: Annotated[float, option("--most-send SECONDS", "Time to send a body; then it is 408.")] = 30.0,
     most_wait: Annotated[float, option("--most-wait SECONDS", "Wait for the scoring; then it is 503.")] = 10.0,
     device: options.Device = "auto",
     engine: options.Engine = "auto",
@@ -47,9 +49,12 @@ def serve(
     Send rows as JSON or CSV, and images as multipart/form-data, to /v1/models/NAME/score; see docs/serve.md. SIGTERM
     answers what was accepted, and ends.
     """
-    for name, value in (("mb", most_mb), ("rows", most_rows), ("px", most_px), ("waiting", most_waiting)):
-        if value < 1:
-            raise ConfigError(f"--most-{name} {value}: give 1 or more")
+    limits = {"mb": most_mb, "rows": most_rows, "px": most_px, "waiting": most_waiting}
+    for name, value in (*limits.items(), ("send", most_send), ("wait", most_wait)):
+        if not 0 < value < math.inf:
+            raise ConfigError(f"--most-{name} {value:g}: give a number above 0")
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"--port {port}: give a number from 0 to 65535")
     named = _named(models)
     from memae.web import Limits, read_token
 
@@ -66,11 +71,11 @@ def serve(
         name: Detector.load(model, device=options.check_device(device), engine=engine)  # type: ignore[arg-type]
         for name, model in named.items()
     }
-    limits = Limits(
+    bounds = Limits(
         body_bytes=most_mb << 20, rows=most_rows, px=most_px, waiting=most_waiting,
-        waiting_bytes=max(256, most_mb) << 20, queue_s=most_wait,
+        waiting_bytes=max(256, most_mb) << 20, body_s=most_send, queue_s=most_wait,
     )  # fmt: skip
-    app = create_app(loaded, limits, token)
+    app = create_app(loaded, bounds, token)
     with _listening(host, port) as listener:
         # uvicorn raises a signal again once all is answered; for a server that is the normal end
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,6 +101,6 @@ def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
+    except OSError as error:
+        why = str(error.strerror or error).partition(" (")[0]
         raise ConfigError(f"--host {host} --port {port}: {why}; take another") from None

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from memae.types import Cell, Explanation, Region, Verdict, Verdicts
 
-__all__ = ["Answer", "ModelFacts", "Models", "Problem", "Ready", "answer"]
+__all__ = ["Answer", "ModelFacts", "Models", "Problem", "Ready", "answer", "problems"]
 
 
 class Problem(BaseModel):
     """Why a request got no scores."""
 
     detail: str
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These answers of a route, for OpenAPI."""
+    return {one: {"model": Problem, "description": HTTPStatus(one).phrase} for one in statuses}
 
 
 class Ready(BaseModel):

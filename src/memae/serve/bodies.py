@@ -107,13 +107,18 @@ def _check_rows(rows: int, limits: Limits) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    columns: dict[str, pa.Array] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        try:
-            columns[name] = pa.array([row.get(name) for row in rows])
-        except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            detail = (
-                f"column {shortened(printable(name))!r}: its values are of several types; give numbers or texts"
-            )
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from None
-    return pa.table(columns)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: _column(name, [row.get(name) for row in rows]) for name in names})
+
+
+def _column(name: str, values: list[Any]) -> pa.Array:
+    try:
+        column = pa.array(values)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        wrong = "of several types"
+    else:
+        if not pa.types.is_nested(column.type):
+            return column
+        wrong = "lists or objects"
+    detail = f"column {shortened(printable(name))!r}: its values are {wrong}; give numbers or texts"
+    raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
