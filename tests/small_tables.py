@@ -19,4 +19,4 @@ def fit_table(
     """The schema of training rows; `missing` is the share of missing values by column, None takes it from them."""
     summary = TableSummary(scale, categorical)
     summary.add(table)
-    return summary.preprocess(table.origin, dropped, survey([table]) if missing is None else missing)
+    return summary.preprocess(table.origin, dropped, survey([table]).missing if missing is None else missing)

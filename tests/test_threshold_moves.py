@@ -23,6 +23,21 @@ def detector() -> Detector:
     return Detector(seed=0, settings=BRIEF, device="cpu", engine="torch").fit(rows)
 
 
+def test_detect_decides_at_a_rate_for_one_call(detector: Detector) -> None:
+    rows = np.random.default_rng(1).normal(size=(400, 3))
+    before = detector.detect(rows)
+    found = detector.detect(rows, explained="anomalies", false_alarm_rate=0.3)
+    moved = detector.threshold.moved(false_alarm_rate=0.3)
+    assert found.threshold == moved.value < before.threshold
+    assert np.array_equal(found.is_anomaly, moved.flags(before.scores))
+    assert len(found.explanations) == found.is_anomaly.sum() > before.is_anomaly.sum()
+    assert np.array_equal(found.p_values, before.p_values)
+    assert np.array_equal(detector.detect(rows).is_anomaly, before.is_anomaly)
+    assert LOG not in detector.facts
+    with pytest.raises(ConfigError, match="takes at least 9,999 held-out normal samples"):
+        detector.detect(rows, false_alarm_rate=0.0001)
+
+
 class TestMoved:
     def test_a_rate_gives_what_a_fit_with_it_gives(self) -> None:
         scores = np.random.default_rng(0).gamma(2, size=500)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -28,10 +27,10 @@ from memae.modality import (
     modality_named,
     open_source,
 )
-from memae.predict import decoded_items, predict
+from memae.predict import decoded_items, explanations, scores, verdicts
 from memae.progress import Progress
 from memae.threshold import Threshold
-from memae.threshold_moves import move_threshold, threshold_of, undo_move
+from memae.threshold_moves import at_rate, move_threshold, threshold_of, undo_move
 from memae.training.history import History
 from memae.training.loop import Device
 from memae.training.phases import forget_training
@@ -155,36 +154,46 @@ class Detector:
             DataError: samples that do not fit the model.
             MemaeError: the detector is not fitted.
         """
-        source = self.open(x, skip_bad=skip_bad)
-        parts = list(predict(self._fitted, source, Request(skip_bad=skip_bad), progress))
-        keys: list[Key] = [key for part in parts for key in part.keys]
-        skipped = tuple(bad for part in parts for bad in part.skipped)
-        return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
+        return scores(self._fitted, self.open(x, skip_bad=skip_bad), Request(skip_bad=skip_bad), progress)
 
     @renamed_arguments(watcher="progress")
     def detect(
-        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, progress: Progress | None = None
+        self,
+        x: Any,
+        *,
+        explained: Explained = "none",
+        false_alarm_rate: float | None = None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
     ) -> Verdicts:
         """Scores, p-values and decisions at the model's threshold; takes and raises what `score` does.
 
         Args:
             x: the samples.
             explained: which samples get an `Explanation`: "none", "anomalies" or "all".
+            false_alarm_rate: decide at this rate; None is that of the model.
             skip_bad: as for `score`.
             progress: a callback for progress events.
+
+        Raises:
+            ConfigError: a rate that the held-out samples cannot promise.
         """
-        return Verdicts.joined(list(self.stream(x, explained=explained, skip_bad=skip_bad, progress=progress)))
+        how: dict[str, Any] = {"explained": explained, "false_alarm_rate": false_alarm_rate}
+        return Verdicts.joined(list(self.stream(x, **how, skip_bad=skip_bad, progress=progress)))
 
     @renamed_arguments(watcher="progress")
     def stream(
-        self, x: Any, *, explained: Explained = "none", skip_bad: bool = False, progress: Progress | None = None
+        self,
+        x: Any,
+        *,
+        explained: Explained = "none",
+        false_alarm_rate: float | None = None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
     ) -> Generator[Verdicts]:
         """`detect`, chunk by chunk, so that memory does not grow with the length of a file."""
-        threshold, source, watch = self.threshold, self.open(x, skip_bad=skip_bad), self._fitted.drift_watch()
-        request = Request(explained, skip_bad=skip_bad, watch=watch)
-        with closing(predict(self._fitted, source, request, progress)) as parts:  # ends its stage before an error
-            for part in parts:
-                yield Verdicts.of(part, threshold, watch.found if watch else None)
+        artifact, source = at_rate(self._fitted, false_alarm_rate), self.open(x, skip_bad=skip_bad)
+        yield from verdicts(artifact, source, Request(explained, skip_bad=skip_bad), progress)
 
     def adapt(self, x: Any, *, skip_bad: bool = False, progress: Progress | None = None) -> Adaptation:
         """`detect` with a memory that learns from the stream x: each sample is scored first, and learnt from after.
@@ -251,16 +260,7 @@ class Detector:
         progress: Progress | None = None,
     ) -> Generator[Explanation]:
         """`explain`, one by one, so that memory does not grow with the number of samples."""
-        unknown, source = set(keys or ()), self.open(x, skip_bad=skip_bad)
-        wanted = None if keys is None else frozenset(keys)
-        request = Request("all", wanted, skip_bad=skip_bad, action="explaining")
-        with closing(predict(self._fitted, source, request, progress)) as parts:
-            for part in parts:
-                for explanation in part.explanations:
-                    unknown.discard(explanation.key)
-                    yield explanation
-        if unknown:
-            raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
+        yield from explanations(self._fitted, self.open(x, skip_bad=skip_bad), keys, skip_bad, progress)
 
     def open(self, x: Any, *, skip_bad: bool = False, **options: Any) -> Source:
         """The source behind `x`, read the way this model needs it; the other methods take it in place of `x`.

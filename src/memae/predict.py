@@ -1,18 +1,22 @@
-"""One pass of a fitted model over a source: the scores, and why the samples that are asked for scored so; its items."""
+"""Passes of a fitted model over a source: the scores, the decisions, and why samples scored so; its items."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
+from contextlib import closing
+from dataclasses import replace
 
+import numpy as np
 import torch
 
+from memae.errors import DataError
 from memae.memory.base import Fillable
 from memae.memory.usage import duplicate_pairs
 from memae.modality import Artifact, Request
 from memae.progress import Progress, stage
-from memae.types import MemoryItems, Prediction, Source, check_scores, count
+from memae.types import Explanation, Key, MemoryItems, Prediction, Scores, Source, Verdicts, check_scores, count
 
-__all__ = ["decoded_items", "predict"]
+__all__ = ["decoded_items", "explanations", "predict", "scores", "verdicts"]
 
 PLAIN = Request()
 
@@ -39,6 +43,43 @@ def predict(
             left_out = {skipped.key for skipped in part.skipped}
             check_scores(part.keys, part.scores, lambda key: key in left_out or not request.wants(key))  # noqa: B023  called before the loop goes on
             yield part
+
+
+def scores(artifact: Artifact, source: Source, request: Request, progress: Progress | None) -> Scores:
+    """The scores of all samples; raises as `predict`."""
+    parts = list(predict(artifact, source, request, progress))
+    keys: list[Key] = [key for part in parts for key in part.keys]
+    skipped = tuple(bad for part in parts for bad in part.skipped)
+    return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
+
+
+def verdicts(
+    artifact: Artifact, source: Source, request: Request, progress: Progress | None
+) -> Generator[Verdicts]:
+    """The decisions at the threshold of an artifact that has one, part by part; raises as `predict`."""
+    watch = artifact.drift_watch()
+    with closing(predict(artifact, source, replace(request, watch=watch), progress)) as parts:
+        for part in parts:  # closed, so that its stage ends before an error
+            yield Verdicts.of(part, artifact.threshold, watch.found if watch else None)
+
+
+def explanations(
+    artifact: Artifact, source: Source, keys: Collection[Key] | None, skip_bad: bool, progress: Progress | None
+) -> Generator[Explanation]:
+    """Explanations of the samples of these keys; None: of all.
+
+    Raises:
+        DataError: as `predict`, or a key that no sample has.
+    """
+    unknown, wanted = set(keys or ()), None if keys is None else frozenset(keys)
+    request = Request("all", wanted, skip_bad=skip_bad, action="explaining")
+    with closing(predict(artifact, source, request, progress)) as parts:
+        for part in parts:
+            for explanation in part.explanations:
+                unknown.discard(explanation.key)
+                yield explanation
+    if unknown:
+        raise DataError(f"no sample has the key {next(iter(unknown))!r}; take keys that score or detect gave")
 
 
 def decoded_items(artifact: Artifact) -> MemoryItems | None:

@@ -11,7 +11,7 @@ from memae.errors import ConfigError, MemaeError
 from memae.modality import Artifact
 from memae.threshold import Threshold
 
-__all__ = ["LOG", "Move", "Rule", "move_threshold", "threshold_of", "undo_move"]
+__all__ = ["LOG", "Move", "Rule", "at_rate", "move_threshold", "threshold_of", "undo_move"]
 
 LOG = "threshold_moves"
 """The name of the log in the facts of a model: `Move`s, the first one first."""
@@ -38,6 +38,19 @@ class Move(BaseModel, extra="forbid", strict=True):
     after: Rule
     undone: str | None = None
     """When it was taken back."""
+
+
+def at_rate(artifact: Artifact, false_alarm_rate: float | None) -> Artifact:
+    """The artifact with the threshold of another rate, for one pass: nothing is logged. None is the artifact itself.
+
+    Raises:
+        ConfigError: as `Threshold.moved`.
+        MemaeError: a model without a threshold.
+    """
+    before = threshold_of(artifact)
+    if false_alarm_rate is None:
+        return artifact
+    return replace(artifact, threshold=before.moved(false_alarm_rate=false_alarm_rate))
 
 
 def move_threshold(

@@ -446,6 +446,6 @@ def test_what_was_found_out_about_the_data_is_said(
     words = ["fit", "t.csv", "--out", "model", "--set", "train.epochs=1", "--set", "memory.num_items=5"]
     done = memae(*words)
     assert "note: t.csv: is not UTF-8 and was read as cp1252" in done.err
-    assert "note: few different whole numbers in port; " in done.err
+    assert "note: column 'port' holds few different whole numbers; " in done.err
     assert "--categorical" not in memae(*words, "--categorical", "port").err
     assert "note: t.csv" in memae("score", "model", "t.csv", "--out", "s.csv").err

@@ -322,6 +322,24 @@ def test_rows_that_are_skipped_keep_their_places_and_are_counted(
     assert explained == [key for key, flag in enumerate(found["is_anomaly"]) if flag == 1]
 
 
+def test_columns_of_a_file_without_a_header_are_named(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
+    model("table")
+    benign.to_csv("plain.csv", index=False)
+    benign.to_csv("bare.csv", index=False, header=False)
+    names = ",".join(benign.columns)
+    wanted = memae("score", "model", "plain.csv").out
+    assert memae("score", "model", "bare.csv", "--columns", names).out == wanted
+    assert "error: bare.csv: no column 'mean radius'" in memae("score", "model", "bare.csv").err
+    benign.to_parquet("t.parquet")
+    done = memae("score", "model", "t.parquet", "--columns", names)
+    assert done.err.startswith("error: t.parquet: --columns names those of a CSV file without a header")
+    brief = ("--set", "train.epochs=1", "--set", "memory.num_items=5", "--columns", f'{names[:-5]}"form, whole"')
+    assert memae("fit", "bare.csv", "--out", "named", *brief).code == 0
+    assert "form, whole" in memae("inspect", "named", "--json").out
+
+
 @pytest.mark.filterwarnings("always:.*no value in column")
 def test_a_gap_where_training_had_none_is_filled_and_told(
     memae: Callable[..., Done], benign: pd.DataFrame, model: Callable[..., Path]

@@ -346,6 +346,18 @@ class TestHeader:
         assert len(collect(opened(tmp_path, text))) == 2
         assert len(collect(CsvSource(tmp_path / "t.csv", {"10": "number", "2": "number"}))) == 1
 
+    @pytest.mark.parametrize("text", ["7,x\n8,y\n9,x\n", "never,a\nsuch,b\ntexts,c\n"])
+    def test_names_that_are_given_make_the_first_line_a_row(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "t.csv").write_text(text)
+        source = CsvSource(tmp_path / "t.csv", {}, ["size", "kind"])
+        assert source.notes == ()
+        table = collect(source).columns
+        assert (table.column_names, len(table)) == (["size", "kind"], 3)
+        (tmp_path / "t.csv").write_text("size,kind\n" + text)
+        assert collect(CsvSource(tmp_path / "t.csv", {}, ["size", "kind"])).columns == table
+        with pytest.raises(DataError, match=r"t\.csv: has 2 columns, and `columns` names 1; name each"):
+            CsvSource(tmp_path / "t.csv", {}, ["size"])
+
     def test_bad_rows_keep_their_numbers_and_lines(self, tmp_path: Path) -> None:
         source = opened(tmp_path, "5.1,3.5\n4.9\n4.7,3.2\n")
         with pytest.raises(DataError, match=r"line 2 has 1 cell and the header 2 \(4\.9\)"):

@@ -16,7 +16,7 @@ from memae.errors import DataError
 from memae.modality import collect, modality_named, open_source
 from memae.table.config import NumberScale
 from memae.table.csv import CsvSource
-from memae.table.fit_schema import TableSummary, hints, survey
+from memae.table.fit_schema import TableSummary, survey
 from memae.table.schema import Column, ColumnKind, TablePreprocess, column_kind
 from memae.table.source import Table
 from tests.small_tables import fit_table
@@ -423,22 +423,6 @@ def test_numbers_that_the_user_calls_categories_are(codes: list[float]) -> None:
         fit_table(samples(frame), "standard", categorical=["prot"])
 
 
-def test_only_columns_of_few_whole_numbers_are_asked_about() -> None:
-    frame = pd.DataFrame(
-        {
-            "flag": [0, 1] * 20,
-            "port": [80, 443, 22, 80] * 10,
-            "count": range(40),
-            "size": [1.0, 2.0, 3.0, 4.0] * 10,
-        }
-    )
-    (hint,) = hints(fit(frame))
-    assert hint == (
-        "few different whole numbers in port; where they are names of kinds and no amounts, say `categorical=['port']`"
-    )
-    assert hints(fit(frame.drop(columns="port"))) == []
-
-
 def test_the_schema_knows_constant_columns_and_how_far_a_column_reaches() -> None:
     frame = pd.DataFrame({"same": [5.0] * 100, "tail": [0.0] * 99 + [1000.0]})
     same, tail = fit(frame).columns
@@ -466,7 +450,7 @@ def test_a_summary_of_chunks_is_that_of_the_whole(number_scale: NumberScale, siz
     whole, summary = samples(frame), TableSummary(number_scale)
     for part in open_source(frame).chunks(size):
         summary.add(part)
-    shares = survey(open_source(frame).chunks(size))
+    shares = survey(open_source(frame).chunks(size)).missing
     expected, found = fit(frame, number_scale=number_scale), summary.preprocess(whole.origin, (), shares)
     for one, other in zip(expected.columns, found.columns, strict=True):
         for field, value in one:

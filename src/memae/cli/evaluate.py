@@ -52,6 +52,7 @@ def evaluate(
     cool_down_s: options.CoolDown = 0.0,
     mask: options.Mask = None,
     frame_rate: options.FrameRate = None,
+    columns: options.Columns = None,
     drop: options.Drop = None,
     false_alarm_rate: options.Rate = None,
     skip_bad: options.SkipBad = False,
@@ -107,7 +108,7 @@ def evaluate(
         "merge_gap_s": merge_gap_s,
         "cool_down_s": cool_down_s,
     }
-    opened = detector.open(source, frame_rate=options.check_rate(frame_rate))
+    opened = detector.open(source, frame_rate=options.check_rate(frame_rate), columns=options.names_of(columns))
     found = detector.modality.evaluate(detector, opened, given | always, console.progress)
     if found.left_out:
         for line in detector.modality.skipped_lines(len(found.left_out), found.left_out):

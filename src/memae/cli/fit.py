@@ -34,6 +34,7 @@ def fit(
             "data. video reads folders of images as videos.",
         ),
     ] = None,
+    columns: options.Columns = None,
     drop: options.Drop = None,
     categorical: Annotated[
         list[str] | None,
@@ -158,7 +159,7 @@ def fit(
     checkpoint = place.with_name(f"{place.name}.checkpoint")
     with _checkpointed(checkpoint, console if main_process else None):
         detector.fit(
-            _normal_rows(sources, label_column, normal or [], skip_bad=skip_bad),
+            _training(sources, label_column, normal or [], options.names_of(columns), skip_bad=skip_bad),
             drop=[*(drop or ()), *([label_column] if label_column else [])],
             categorical=categorical or (),
             group=group,
@@ -185,17 +186,20 @@ def fit(
         raise typer.Exit(130)
 
 
-def _normal_rows(sources: list[str], label_column: str | None, normal: list[str], *, skip_bad: bool) -> Any:
+def _training(
+    sources: list[str], label_column: str | None, normal: list[str], columns: list[str] | None, *, skip_bad: bool
+) -> Any:
     """What to train on: the sources, or the normal rows of a labelled one."""
     x = options.x_from(sources)
-    if label_column is None:
-        if normal:
-            raise ConfigError(f"--normal {normal[0]}: name the column of the labels, too: --label-column NAME")
+    if normal and label_column is None:
+        raise ConfigError(f"--normal {normal[0]}: name the column of the labels, too: --label-column NAME")
+    if label_column is None and columns is None:
         return x
     from memae.metrics.labels import normal_samples
     from memae.modality import open_source
 
-    return normal_samples(open_source(x, skip_bad=skip_bad), label_column, normal)
+    source = open_source(x, skip_bad=skip_bad, columns=columns)
+    return source if label_column is None else normal_samples(source, label_column, normal)
 
 
 @contextmanager

@@ -51,6 +51,10 @@ Drop = Annotated[
     list[str] | None,
     option("--drop COLUMN", "Leave this column out. May be given again."),
 ]
+Columns = Annotated[
+    str | None,
+    option("--columns NAME,NAME", "Names of the columns of a CSV file without a header, all of them, in order."),
+]
 Device = Annotated[str, option("--device auto|cpu", "auto takes a GPU if there is one.")]
 Engine = Annotated[
     str,
@@ -129,6 +133,13 @@ def named(option: str) -> Iterator[None]:
 def x_from(sources: list[str]) -> str | list[str]:
     """What the library takes: a path, or a list of paths."""
     return sources[0] if len(sources) == 1 else sources
+
+
+def names_of(columns: str | None) -> list[str] | None:
+    """The names in a list with commas, which quotation marks may hold together."""
+    import csv
+
+    return None if columns is None else [name.strip() for name in next(csv.reader([columns]), [])]
 
 
 def check_rate(frame_rate: float | None) -> float | None:

@@ -72,6 +72,7 @@ def score(
     ] = None,
     mask: options.Mask = None,
     frame_rate: options.FrameRate = None,
+    columns: options.Columns = None,
     drop: options.Drop = None,
     false_alarm_rate: options.Rate = None,
     skip_bad: options.SkipBad = False,
@@ -130,7 +131,12 @@ def score(
 
         with options.named("--maps"):
             check_maps_folder(maps, sources)
-    opened = detector.open(options.x_from(sources), skip_bad=skip_bad, frame_rate=options.check_rate(frame_rate))
+    opened = detector.open(
+        options.x_from(sources),
+        skip_bad=skip_bad,
+        frame_rate=options.check_rate(frame_rate),
+        columns=options.names_of(columns),
+    )
     always = {
         "maps_of": maps_of,
         "least_s": least_s,

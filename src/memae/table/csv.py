@@ -63,17 +63,18 @@ class CsvSource(ColumnSource):
     Args:
         path: the file.
         kinds: of columns, as a model knows them.
+        columns: their names where the file has no header.
 
     Raises:
-        DataError: another kind of file, or a damaged one.
+        DataError: another kind of file, a damaged one, or another number of columns than names.
     """
 
-    def __init__(self, path: Path, kinds: Mapping[str, ColumnKind]) -> None:
-        self.origin, self._path, self._kinds = str(path), path, kinds
+    def __init__(self, path: Path, kinds: Mapping[str, ColumnKind], columns: Sequence[str] = ()) -> None:
+        self.origin, self._path, self._kinds, self._called = str(path), path, kinds, bool(columns)
         self._skip, self._texts = False, frozenset[str]()
         self._inferred: _Types | None = None
         with self._readable({}):
-            self._dialect = Dialect.of(path, kinds)
+            self._dialect = Dialect.of(path, kinds, columns)
         with self._open({}, lambda _: "skip") as reader:
             self._names = reader.schema.names
 
@@ -82,11 +83,11 @@ class CsvSource(ColumnSource):
         """Notes for the user about the file, such as an unusual encoding."""
         encoding, names = self._dialect.encoding, self._dialect.names
         notes = [] if encoding == "utf-8" else [f"{self.origin}: is not UTF-8 and was read as {encoding}"]
-        if names:
+        if names and not self._called:
             called = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
             notes.append(
                 f"{self.origin}: its first line looks like data and not like names, so it counts as a row, and the "
-                f"columns are called {called}; put a line of names above it if you want others"
+                f"columns are called {called}; name them with `columns` if you want others"
             )
         return tuple(notes)
 

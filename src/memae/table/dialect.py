@@ -7,7 +7,7 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,7 +52,7 @@ class Dialect:
     """Of the columns where no header line gives them: "column 1" and so on."""
 
     @classmethod
-    def of(cls, path: Path, known: Collection[str] = ()) -> Dialect:
+    def of(cls, path: Path, known: Collection[str] = (), names: Sequence[str] = ()) -> Dialect:
         """The dialect of a file, found from its content and not from its name.
 
         The encoding is that of the byte-order mark, else the first of `ENCODINGS` that the whole file is in. The
@@ -63,9 +63,10 @@ class Dialect:
         Args:
             path: of the file.
             known: names of columns that a model knows; a first line with one of them is a header.
+            names: of the columns of a file without a header; a first line of just these names is one all the same.
 
         Raises:
-            DataError: another kind of file, or no text.
+            DataError: another kind of file, no text, or more or fewer columns than names.
             OSError: a file that cannot be read; EOFError and zlib.error come from a damaged one, too.
         """
         with path.open("rb") as file:
@@ -84,8 +85,15 @@ class Dialect:
         delimiter = max(DELIMITERS, key=lambda delimiter: _agreement(text, delimiter))
         decimal = _decimal(text, delimiter)
         first, *below = _rows(text, delimiter) or [[]]
-        names = tuple(f"column {place}" for place in range(1, len(first) + 1))
-        headed = not set(known).isdisjoint(first) or _is_header(first, below, decimal)
+        if names:
+            if len(names) != len(first):
+                raise DataError(
+                    f"{path}: has {len(first):,} columns, and `columns` names {len(names):,}; name each"
+                )
+            headed = first == list(names)
+        else:
+            headed = not set(known).isdisjoint(first) or _is_header(first, below, decimal)
+        names = tuple(names) or tuple(f"column {place}" for place in range(1, len(first) + 1))
         return cls(packed, encoding, delimiter, decimal, block_bytes, None if headed else names)
 
     def text(self, path: Path) -> IO[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from memae.errors import DataError
 from memae.table.cells import FEW, MAX_CATEGORIES, WordsAmongNumbers
 from memae.table.config import NumberScale
+from memae.table.notes import Order
 from memae.table.schema import (
     MISSING,
     Column,
@@ -24,11 +26,12 @@ from memae.table.schema import (
     category_texts,
     column_kind,
     finite_numbers,
+    numbers,
     signed_log,
 )
 from memae.table.source import Table, check_names_differ, shown
 
-__all__ = ["TableSummary", "check_varied", "hints", "survey"]
+__all__ = ["Survey", "TableSummary", "check_varied", "survey"]
 
 ROUNDING = 1e-9  # a spread of so small a share of the size of the numbers is none
 
@@ -198,29 +201,26 @@ def _without_rule(arrow_type: pa.DataType) -> str:
     return f"holds {arrow_type}, which has no meaning to the model; turn it into numbers{cure} or"
 
 
-def hints(preprocess: TablePreprocess) -> list[str]:
-    """Hints for the user about columns that may have the wrong kind."""
-    codes = [column.name for column in preprocess.columns if column.distinct > 2]
-    if not codes:
-        return []
-    more = f" and {len(codes) - 5} more" if len(codes) > 5 else ""
-    return [
-        f"few different whole numbers in {', '.join(codes[:5])}{more}; where they are names of kinds and no amounts, "
-        f"say `categorical={codes[:1]!r}`"
-    ]
+class Survey(NamedTuple):
+    """What all rows hold, not only those of the training part."""
+
+    missing: Mapping[str, float]
+    """The share of rows without a value, for columns where it is not 0. Infinity is no value."""
+    orders: Mapping[str, Order]
+    """How the numbers of a column follow each other."""
+    rows: int
+    """How many there are."""
 
 
-def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str, float]:
-    """Surveys all rows, not only those of the training part.
-
-    Returns:
-        the share of rows without a value, for columns where it is not 0. Infinity is no value.
+def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> Survey:
+    """Surveys all rows.
 
     Raises:
         DataError: a column of texts that is not `categorical` holds a word among numbers.
     """
     counts: dict[str, int] = {}
     texts: dict[str, WordsAmongNumbers] = {}
+    orders: dict[str, Order] = {}
     rows, origin = 0, ""
     for table in tables:
         rows, origin = rows + len(table), table.origin
@@ -228,13 +228,15 @@ def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> dict[str
             counts[name] = counts.get(name, 0) + _missing(column)
             if _is_text(column.type) and name not in categorical:
                 texts.setdefault(name, WordsAmongNumbers()).add(category_texts(table, name))
+            if column_kind(column.type) == "number" and name not in categorical:
+                orders.setdefault(name, Order()).add(numbers(table, name))
     for name, words in texts.items():
         if (word := words.first) is not None:
             raise DataError(
                 f"{origin}: column {name!r} holds {word!r} among numbers; mend the cell, leave such rows of a CSV file "
                 f"out with `skip_bad=True`, or, if these are names, say `categorical={[name]!r}`"
             )
-    return {name: count / rows for name, count in counts.items() if count}
+    return Survey({name: count / rows for name, count in counts.items() if count}, orders, rows)
 
 
 def _is_text(arrow_type: pa.DataType) -> bool:

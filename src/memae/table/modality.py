@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
-from memae.errors import DataError
+from memae.errors import ConfigError, DataError
 from memae.memory.base import widening
 from memae.memory.build import memory_of
 from memae.modality import Artifact, Description, Modality
@@ -29,6 +30,7 @@ from memae.table.source import (
     TableSource,
     from_array,
     from_frame,
+    is_csv,
     is_frame,
 )
 from memae.types import Source
@@ -47,6 +49,7 @@ class TableModality(Modality):
     networks = NETWORKS
     small_step = 100_000_000  # about the multiply-adds of a step forward; a convolution works at many places
     in_place_of = {"maps": "a table has `explain`"}  # noqa: RUF012  constant, of the base a ClassVar
+    open_options = frozenset({"columns"})
     evaluate_options = frozenset({"label_column", "normal", "group"})
 
     # each is explained where it is written
@@ -70,9 +73,12 @@ class TableModality(Modality):
     def open(
         self, x: Any, preprocess: TablePreprocess | None, *, origin: str, skip_bad: bool, **options: Any
     ) -> Source:
-        """See `Modality.open`."""
+        """See `Modality.open`; the option `columns` names the columns of a CSV file without a header."""
+        columns = options.get("columns", ())
+        if columns and not (isinstance(x, Path) and is_csv(x)):
+            raise ConfigError(f"{origin}: `columns` names those of a CSV file without a header; leave it out")
         if isinstance(x, Path):
-            source = _open_file(x, preprocess)
+            source = _open_file(x, preprocess, columns)
         elif isinstance(x, np.ndarray):
             source = from_array(x, origin)
         elif isinstance(x, Table):
@@ -109,7 +115,7 @@ class TableModality(Modality):
         return Description(f"tables of {len(kinds)} columns ({counts}){dropped}", columns=columns)
 
 
-def _open_file(path: Path, preprocess: TablePreprocess | None) -> Any:
+def _open_file(path: Path, preprocess: TablePreprocess | None, columns: Sequence[str]) -> Any:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; check how it was written")
     name = path.name.lower()
@@ -118,7 +124,7 @@ def _open_file(path: Path, preprocess: TablePreprocess | None) -> Any:
     if name.endswith((".arrow", ".feather")):
         return ArrowSource(path)
     kinds = {column.name: column.kind for column in preprocess.columns} if preprocess else {}
-    return CsvSource(path, kinds)
+    return CsvSource(path, kinds, columns)
 
 
 MODALITY = TableModality()

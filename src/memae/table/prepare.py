@@ -26,8 +26,9 @@ from memae.progress import Progress, fold_name, stage, within
 from memae.table.config import TableConfig
 from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
-from memae.table.fit_schema import TableSummary, check_varied, hints, survey
+from memae.table.fit_schema import TableSummary, check_varied, survey
 from memae.table.near_duplicates import COMPARED, SEEN, near_duplicate_note
+from memae.table.notes import column_notes
 from memae.table.schema import TablePreprocess
 from memae.table.source import ColumnSource, Table
 from memae.training.split import Splits, counted, splits
@@ -67,7 +68,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             "into memory; set it to 'keep', or remove equal rows first"
         )
     rows = _Rows(source, streamed, progress)
-    missing = survey(rows.first_pass(), categorical)
+    found_in_all = survey(rows.first_pass(), categorical)
     readable = rows.readable()
     groups = None if numbered is None else numbered.checked(readable.numpy(), source.origin)
     dealt = splits(len(readable), config, seed, source.origin, groups)
@@ -79,8 +80,9 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         summary = TableSummary(settings.number_scale, categorical)
         for table in rows.training_part(train):
             summary.add(table)
-        preprocess = summary.preprocess(source.origin, dropped, missing)
+        preprocess = summary.preprocess(source.origin, dropped, found_in_all.missing)
         check_varied(preprocess, source.origin)
+        said = column_notes(preprocess, found_in_all.orders, found_in_all.rows)
         x = rows.encoded(preprocess, (train, validation, calibration))
         alike = _near_duplicates(found, x, (train, calibration), readable, grouped=groups is not None)
         return Prepared(
@@ -92,7 +94,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             counts=counted(len(train), len(validation), found.counts["calibration"]),
             origin=source.origin,
             skipped=tuple(rows.skipped.values()),
-            notes=(*getattr(source, "notes", ()), *found.notes, *alike, *hints(preprocess)),
+            notes=(*getattr(source, "notes", ()), *found.notes, *alike, *said),
             key_of=lambda place: rows.key(int(train[place])),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),

@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import narwhals as nw
@@ -28,12 +29,14 @@ __all__ = [
     "check_names_differ",
     "from_array",
     "from_frame",
+    "is_csv",
     "is_frame",
     "shown",
 ]
 
 READ_BYTES = 1 << 20  # of a column read ahead
-TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".arrow", ".feather")
+CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+TABLE_SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".arrow", ".feather")
 BATCH_ROWS = 65_536  # at most, read at a time
 CELL_BYTES = 8  # of a cell in memory, about
 SHOWN = 10  # column names in a message
@@ -223,6 +226,11 @@ def from_array(array: np.ndarray, origin: str) -> TableSource:
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # nor another byte order
     columns = {f"x{place}": np.ascontiguousarray(array[:, place]) for place in range(array.shape[1])}
     return _ArraySource(pa.table(columns), range(len(array)), origin)
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a path is called like a text file of rows, gzipped or not."""
+    return path.name.lower().endswith(CSV_SUFFIXES)
 
 
 def is_frame(x: Any) -> bool:
