@@ -66,7 +66,7 @@ def test_a_slow_client_is_told_so_and_makes_room_for_others(gated: Client) -> No
         time.sleep(0.1)
         full = gated.rows(ROW)
         assert (full.status, full.headers["Retry-After"]) == (503, "1")
-        assert "too many requests are under way" in full.body["detail"]
+        assert "too many requests are under way" in full.body["error"]
         assert gated.ask("/health/live").status == gated.ask("/v1/models").status == 200
         answers = [one.result() for one in stalled]
     assert [status(answer) for answer in answers] == [408, 408]
@@ -115,7 +115,7 @@ def test_what_waits_too_long_for_the_worker_gets_503(
         assert first.result().status == 200
         late = second.result()
     assert (late.status, late.headers["Retry-After"]) == (503, "1")
-    assert late.body["detail"] == "no time for it within 0.3 s; try again later"
+    assert late.body["error"] == "no time for it within 0.3 s; try again later"
 
 
 def test_without_a_token_it_answers_under_local_names_only(client_without_token: Client) -> None:

@@ -190,7 +190,7 @@ def _within(seconds: float, receive: Receive) -> Receive:
 
 
 async def _refuse(refused: RefusedError, send: Send) -> None:
-    body = json.dumps({"detail": refused.detail}).encode()
+    body = json.dumps({"error": refused.detail}).encode()
     named = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refused.headers}
     headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
     await send({"type": "http.response.start", "status": int(refused.status), "headers": headers})

@@ -49,7 +49,7 @@ def test_requests_at_once_get_each_their_own_scores_and_one_bad_one_fails_alone(
         *replies, bad = clients.map(client.rows, bodies)
     assert [reply.body["samples"][0]["score"] for reply in replies] == pytest.approx(alone, rel=1e-5)
     assert bad.status == 422
-    assert "mean radius" in bad.body["detail"]
+    assert "mean radius" in bad.body["error"]
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_a_bad_request_is_refused_with_the_cure(
     client: Client, path: str, body: bytes, kind: str, status: int, detail: str
 ) -> None:
     reply = client.ask(path, body, kind)
-    assert (reply.status, reply.body["detail"][: len(detail)]) == (status, detail)
-    assert "memae-serve" not in reply.body["detail"]  # no path of the server
+    assert (reply.status, reply.body["error"][: len(detail)]) == (status, detail)
+    assert "memae-serve" not in reply.body["error"]  # no path of the server
 
 
 def test_images_that_are_none_or_too_large_are_refused_before_they_are_decoded(client: Client) -> None:
@@ -107,9 +107,9 @@ def test_images_that_are_none_or_too_large_are_refused_before_they_are_decoded(c
     assert client.files(*[small] * 9).status == 400
     unreadable = client.files(small, b"no image")
     assert unreadable.status == 422
-    assert unreadable.body["detail"] == "../../1.png: is not a readable image: it is a text file"
+    assert unreadable.body["error"] == "../../1.png: is not a readable image: it is a text file"
     cut = client.files(small, png(OTHERS[0])[:80])
-    assert (cut.status, cut.body["detail"][:12]) == (422, "../../1.png:")
+    assert (cut.status, cut.body["error"][:12]) == (422, "../../1.png:")
     # a header that promises 40,000 x 40,000 px
     huge = small[:16] + (40_000).to_bytes(4, "big") * 2 + small[24:]
     assert "memae-serve" not in json.dumps(client.files(huge).body)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -60,7 +61,7 @@ def test_bad_work_fails_alone_and_the_worker_goes_on(
     models: Mapping[str, Detector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = models["rows"]
-    bad = pa.Table.from_pandas(MALIGNANT.iloc[:2].assign(**{"mean radius": [1.0, None]}), preserve_index=False)
+    bad = pa.Table.from_pandas(MALIGNANT.iloc[:2].assign(**{"mean radius": [1.0, np.inf]}), preserve_index=False)
     batcher = Batcher(30.0, lambda _: None)
     with busy(detector, monkeypatch) as go_on:
         batcher.submit(Work(detector, table(0, 1), 1))

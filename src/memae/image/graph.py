@@ -18,7 +18,7 @@ from memae.image.resize import levels, luma, resized
 from memae.image.scoring import ErrorMap, map_settings, map_threshold
 from memae.modality import Artifact, Layout, Port, Request, ScoringGraph, above
 
-__all__ = ["scoring_graph"]
+__all__ = ["has_levels", "scoring_graph"]
 
 COLOUR = 3  # channels of the layout "anomalib"
 MOST_LEVEL = 255.0

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
-from memae.errors import ConfigError
+from memae.errors import ConfigError, DataError
 from memae.image.arrays import ArraySource, Images
 from memae.image.backbone import FEATURE_CHANNELS, FrozenFeatures, weights_installed
 from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, ImageConfig, layers_of, preset
 from memae.image.evaluate import evaluate
-from memae.image.graph import scoring_graph
+from memae.image.graph import has_levels, scoring_graph
 from memae.image.idx import open_idx
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.image.onnx_backbone import OnnxFeatures
@@ -29,13 +29,14 @@ from memae.image.scoring import ImageReference, map_threshold
 from memae.image.source import ImageSource
 from memae.memory.base import widening
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, Layout, Modality
+from memae.modality import Artifact, Description, Layout, Modality, SampleTensor
 from memae.types import Key, Source
 
 __all__ = ["MODALITY", "ImageModality"]
 
 
 FEATURES = "features"
+PIXELS = "image"
 
 
 class ImageModality(Modality):
@@ -160,6 +161,20 @@ class ImageModality(Modality):
     ) -> ImageReference:
         """Maxima of anomaly maps, and the mean training error."""
         return ImageReference.load(tensors, ImageConfig.of(config), shape)
+
+    def tensors(self, artifact: Artifact) -> tuple[SampleTensor, ...]:
+        """The pixels (C, H, W)."""
+        dtype = np.uint8 if has_levels(artifact.preprocess) else np.float32
+        return (SampleTensor(PIXELS, dtype, artifact.preprocess.shape),)
+
+    def from_tensors(self, artifact: Artifact, given: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Images (S, C, H, W) or (S, H, W)."""
+        if given.keys() != {PIXELS}:
+            raise DataError(f"the arrays {', '.join(map(repr, given))}; the model takes one, {PIXELS!r}")
+        pixels = given[PIXELS]
+        if pixels.ndim not in (3, 4) or pixels.dtype.kind not in "uif":
+            raise DataError(f"{PIXELS!r} has the shape {list(pixels.shape)}; give numbers (images, C, H, W)")
+        return pixels
 
     def decode_items(self, artifact: Artifact) -> tuple[np.ndarray | None, None]:
         """The memory items decoded into images (N, C, H, W); None for items that are features."""

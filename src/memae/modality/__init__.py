@@ -18,6 +18,7 @@ from memae.modality.registry import (
 )
 from memae.modality.settings import ChosenSettings
 from memae.modality.sources import collect, open_source
+from memae.modality.tensors import SampleTensor
 from memae.modality.values import (
     Artifact,
     Description,
@@ -46,6 +47,7 @@ __all__ = [
     "Preprocess",
     "Reference",
     "Request",
+    "SampleTensor",
     "ScoringGraph",
     "Summary",
     "WriteRows",

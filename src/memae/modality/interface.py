@@ -13,6 +13,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config, KindSettings
 from memae.errors import DataError
 from memae.modality.graph import Layout, ScoringGraph
+from memae.modality.tensors import SampleTensor
 from memae.modality.values import (
     Artifact,
     Description,
@@ -249,6 +250,18 @@ class Modality(ABC):
             DataError: a model that no single graph can score.
         """
         raise DataError(f"a model of {self.plural} cannot be exported; load it with memae")
+
+    def tensors(self, artifact: Artifact) -> tuple[SampleTensor, ...]:
+        """What a sample is made of, for programs that send arrays, such as clients of `memae.serve`."""
+        self._refuse("single samples as arrays")
+
+    def from_tensors(self, artifact: Artifact, given: Mapping[str, np.ndarray]) -> Any:
+        """What `open` takes, from arrays (S, ...) by the names of `tensors`.
+
+        Raises:
+            DataError: arrays that the model does not know, or that hold something else.
+        """
+        self._refuse("single samples as arrays")
 
     # the verbs of a person: options come by name, and only those that were given
 

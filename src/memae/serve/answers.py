@@ -15,9 +15,9 @@ __all__ = ["Answer", "ModelFacts", "Models", "Problem", "Ready", "answer", "prob
 
 
 class Problem(BaseModel):
-    """Why a request got no scores."""
+    """Why a request got no answer, and the cure."""
 
-    detail: str
+    error: str
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

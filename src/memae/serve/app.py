@@ -15,17 +15,19 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from memae.detector import Detector
 from memae.serve.answers import problems
+from memae.serve.inference import inference_health_routes, inference_routes
 from memae.serve.routes import health_routes, score_routes
 from memae.serve.service import Service
 from memae.web import Gate, Limits, RefusedError
 
 __all__ = ["create_app", "run", "server"]
 
-HEALTH = frozenset({"/health/live", "/health/ready"})
+HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 LEAVING_S = 0.5  # between the signal to stop and the end of listening
 STALLED_S = 30  # after which a client that reads no answer is cut off
 
@@ -48,7 +50,7 @@ def create_app(models: Mapping[str, Detector], limits: Limits | None = None, tok
         yield
         await run_in_threadpool(service.batcher.close)
 
-    app = FastAPI(
+    app = _App(
         title="memae",
         description="Scores of anomaly detection.",
         lifespan=lifespan,
@@ -58,16 +60,26 @@ def create_app(models: Mapping[str, Detector], limits: Limits | None = None, tok
     )
     app.state.service = service
     app.include_router(health_routes(service))
+    app.include_router(inference_health_routes(service))
     # the gate checks the token; this says so in /openapi.json
     needs_token = [Depends(HTTPBearer(auto_error=False))] if token else []
     refusals = problems(401 if token else 421)
-    app.include_router(score_routes(service), dependencies=needs_token, responses=refusals)
+    for routes in (score_routes(service), inference_routes(service)):
+        app.include_router(routes, dependencies=needs_token, responses=refusals)
     gate: Any = Gate
     app.add_middleware(gate, limits=service.limits, token=token, free=HEALTH, count=service.metrics.answered)
     app.exception_handler(RefusedError)(_refused)
     app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_failed)
     app.exception_handler(ClientDisconnect)(_gone)
     return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        found = super().openapi()
+        found["components"]["schemas"].update(self.state.service.schemas)
+        return found
 
 
 def run(app: FastAPI, listener: socket.socket) -> None:
@@ -111,13 +123,17 @@ class _Server(uvicorn.Server):
 
 
 async def _refused(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"detail": error.detail}, error.status, error.headers)
+    return JSONResponse({"error": error.detail}, error.status, error.headers)
 
 
 async def _invalid(_: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"][1:]))
-    return JSONResponse({"detail": f"{where}: {first['msg']}"}, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return JSONResponse({"error": f"{where}: {first['msg']}"}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+async def _failed(_: Request, error: Any) -> JSONResponse:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _gone(_: Request, __: Any) -> Response:

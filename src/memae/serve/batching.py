@@ -13,8 +13,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from memae.detector import Detector
@@ -32,8 +33,8 @@ class Work:
     """The samples of one request."""
 
     detector: Detector
-    x: pa.Table | Path | list[Path]
-    """Rows, a CSV file, or image files."""
+    x: pa.Table | np.ndarray | Path | list[Path]
+    """Rows, images, a CSV file, or image files."""
     count: int
     """Samples, at most."""
     explained: Explained = "none"
@@ -44,6 +45,8 @@ class Work:
             return False
         if isinstance(self.x, pa.Table) and isinstance(other.x, pa.Table):
             return bool(self.x.schema.equals(other.x.schema))
+        if isinstance(self.x, np.ndarray) and isinstance(other.x, np.ndarray):
+            return self.x.dtype == other.x.dtype and self.x.shape[1:] == other.x.shape[1:]
         return isinstance(self.x, list) and isinstance(other.x, list)
 
 
@@ -171,10 +174,12 @@ def _detect(work: Work) -> Verdicts:
 def _joined(works: Sequence[Work]) -> Work:
     if len(works) == 1:
         return works[0]
-    parts = [work.x for work in works]
-    tables = [part for part in parts if isinstance(part, pa.Table)]
-    x = pa.concat_tables(tables) if tables else [path for part in parts if isinstance(part, list) for path in part]
-    return replace(works[0], x=x)
+    parts: list[Any] = [work.x for work in works]  # all of one type, see `Work.joins`
+    if isinstance(parts[0], pa.Table):
+        return replace(works[0], x=pa.concat_tables(parts))
+    if isinstance(parts[0], np.ndarray):
+        return replace(works[0], x=np.concatenate(parts))
+    return replace(works[0], x=[path for part in parts for path in part])
 
 
 def _part(verdicts: Verdicts, start: int, stop: int) -> Verdicts:

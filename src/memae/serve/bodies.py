@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from memae.errors import printable, shortened
 from memae.files.image import UnreadableError, open_image
+from memae.modality import SampleTensor
 from memae.web import Limits, RefusedError
 
 __all__ = ["Body", "Upload", "csv_body", "image_body", "json_body"]
@@ -29,7 +31,7 @@ class Upload(Protocol):
 class Body:
     """The samples of one request."""
 
-    x: pa.Table | Path | list[Path]
+    x: pa.Table | np.ndarray | Path | list[Path]
     count: int
     """Samples, at most."""
     names: Sequence[str] | None = None
@@ -43,8 +45,14 @@ class Body:
         return message.replace("the Arrow table", "the body")
 
 
-def json_body(text: bytes, limits: Limits) -> Body:
+def json_body(text: bytes, own: Sequence[SampleTensor], limits: Limits) -> Body:
     """Rows as a JSON list of objects; a column that a row leaves out is missing there.
+
+    Args:
+        text: the body.
+        own: the columns of the model: rows of all clients get them in one order and of one type, so that they can be
+            scored together. Other columns are left out.
+        limits: the most rows.
 
     Raises:
         RefusedError: other JSON, no rows or too many, or values that make no column.
@@ -57,7 +65,9 @@ def json_body(text: bytes, limits: Limits) -> Body:
         detail = 'the body is no list of rows; send  [{"column": value, ...}, ...]  with at least one row'
         raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
     _check_rows(len(rows), limits)
-    return Body(_table(rows), len(rows))
+    given = {name for row in rows for name in row}
+    known = {one.name: one.dtype for one in own if one.name in given} or dict.fromkeys(sorted(given))
+    return Body(pa.table({name: _column(name, rows, dtype) for name, dtype in known.items()}), len(rows))
 
 
 def csv_body(text: bytes, folder: Path, limits: Limits) -> Body:
@@ -106,14 +116,11 @@ def _check_rows(rows: int, limits: Limits) -> None:
         raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: _column(name, [row.get(name) for row in rows]) for name in names})
-
-
-def _column(name: str, values: list[Any]) -> pa.Array:
+def _column(name: str, rows: Sequence[Mapping[str, Any]], dtype: Any) -> pa.Array:
     try:
-        column = pa.array(values)
+        column = pa.array([row.get(name) for row in rows])
+        if dtype is np.float64 and (pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
+            return column.cast(pa.float64())
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         wrong = "of several types"
     else:

@@ -17,7 +17,7 @@ from memae.serve.answers import Answer, ModelFacts, Models, Ready, answer, probl
 from memae.serve.bodies import Body, Upload, csv_body, image_body, json_body
 from memae.serve.service import Service
 from memae.types import Explained, Verdicts
-from memae.web import Limits, RefusedError
+from memae.web import RefusedError
 
 __all__ = ["health_routes", "score_routes"]
 
@@ -102,9 +102,9 @@ def score_routes(service: Service) -> APIRouter:
 
         `explain` says which rows get the errors of their columns.
         """
-        service.model(name)
+        detector = service.model(name)
         with TemporaryDirectory(prefix="memae-serve-") as folder:
-            body = await _read(request, Path(folder), service.limits)
+            body = await _read(request, service, detector, Path(folder))
             verdicts = await service.detect(name, body, explain)
         return Response(await run_in_threadpool(_text, name, verdicts, body.names), media_type=JSON)
 
@@ -119,16 +119,17 @@ def _text(name: str, verdicts: Verdicts, names: Sequence[str] | None) -> str:
     return answer(name, verdicts, names).model_dump_json()
 
 
-async def _read(request: Request, folder: Path, limits: Limits) -> Body:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+async def _read(request: Request, service: Service, detector: Detector, folder: Path) -> Body:
+    kind, limits = request.headers.get("content-type", "").partition(";")[0].strip().lower(), service.limits
     if kind == JSON:
-        return await run_in_threadpool(json_body, await request.body(), limits)
+        own = detector.modality.tensors(detector.artifact)
+        return await service.read(json_body, await request.body(), own, limits)
     if kind == CSV:
-        return await run_in_threadpool(csv_body, await request.body(), folder, limits)
+        return await service.read(csv_body, await request.body(), folder, limits)
     if kind != FORM:
         raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send images as {FORM}, or rows as {JSON} or {CSV}")
     async with request.form(max_files=limits.images, max_fields=limits.images) as form:
         sent: list[Any] = [value for _, value in form.multi_items()]
         if not sent or not all(isinstance(value, UploadFile) for value in sent):
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "send one or more files, and no other fields")
-        return await run_in_threadpool(image_body, cast("list[Upload]", sent), folder, limits)
+        return await service.read(image_body, cast("list[Upload]", sent), folder, limits)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any, ParamSpec, TypeVar
+
+from fastapi.concurrency import run_in_threadpool
 
 from memae.detector import Detector
 from memae.errors import DataError, MemaeError, OutOfMemoryError
@@ -15,6 +18,10 @@ from memae.types import Explained, Verdicts
 from memae.web import Limits, RefusedError
 
 __all__ = ["Service"]
+
+READERS = 2  # bodies that are parsed at a time
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Service:
@@ -39,6 +46,9 @@ class Service:
         self.models, self.limits = dict(models), limits
         self.metrics = Metrics(lambda: len(self.batcher))
         self.batcher = Batcher(limits.queue_s, self.metrics.passed)
+        self.schemas: dict[str, Any] = {}
+        """Of bodies that the routes read themselves, for OpenAPI."""
+        self._reading = asyncio.Semaphore(READERS)
         self.leaving = False
         """The server is about to stop, and a balancer should send its requests elsewhere."""
 
@@ -56,6 +66,11 @@ class Service:
         if (found := self.models.get(name)) is None:
             raise RefusedError(HTTPStatus.NOT_FOUND, "no model of this name is served; GET /v1/models lists them")
         return found
+
+    async def read(self, reads: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """What a function makes of a body, in a thread; few at a time, as parsed ones are larger than sent ones."""
+        async with self._reading:
+            return await run_in_threadpool(reads, *arguments, **options)
 
     async def detect(self, name: str, body: Body, explained: Explained) -> Verdicts:
         """The decisions on the samples of one request, which may be scored together with those of others.

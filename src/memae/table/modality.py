@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from memae.config import Config
 from memae.errors import ConfigError, DataError
 from memae.memory.base import widening
 from memae.memory.build import memory_of
-from memae.modality import Artifact, Description, Modality
+from memae.modality import Artifact, Description, Modality, SampleTensor
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
 from memae.table.evaluate import evaluate
@@ -32,10 +32,13 @@ from memae.table.source import (
     from_frame,
     is_csv,
     is_frame,
+    shown,
 )
 from memae.types import Source
 
 __all__ = ["MODALITY", "TableModality"]
+
+DTYPES: Mapping[str, Any] = {"number": np.float64, "category": np.object_, "boolean": np.bool_}
 
 
 class TableModality(Modality):
@@ -96,6 +99,18 @@ class TableModality(Modality):
         encoder = fully_connected(widths)  # first: a seed then gives the weights that it always gave
         return Autoencoder(encoder, memory, fully_connected((widths[-1] * widening(memory), *widths[-2::-1])))
 
+    def tensors(self, artifact: Artifact) -> tuple[SampleTensor, ...]:
+        """One array for each column."""
+        return tuple(SampleTensor(column.name, DTYPES[column.kind]) for column in artifact.preprocess.columns)
+
+    def from_tensors(self, artifact: Artifact, given: Mapping[str, np.ndarray]) -> pa.Table:
+        """The rows of these columns, each (S,) or (S, 1)."""
+        own = {one.name: one.dtype for one in self.tensors(artifact)}
+        for name in given:
+            if name not in own:
+                raise DataError(f"no column {name!r}; the model has {shown(list(own))}")
+        return pa.table({name: _column(name, given[name], own[name]) for name in own if name in given})
+
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
         """The memory items decoded into rows, in the units of the columns."""
         model, preprocess = artifact.model, artifact.preprocess
@@ -113,6 +128,15 @@ class TableModality(Modality):
         dropped = f"; dropped: {', '.join(preprocess.dropped)}" if preprocess.dropped else ""
         columns = [{**column.model_dump(), "rule": column.rule} for column in preprocess.columns]
         return Description(f"tables of {len(kinds)} columns ({counts}){dropped}", columns=columns)
+
+
+def _column(name: str, values: np.ndarray, dtype: Any) -> pa.Array:
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise DataError(f"column {name!r} has the shape {list(values.shape)}; give one value for each row")
+    # one type for numbers of any width, so that rows of several clients can be scored together
+    return pa.array(values.astype(dtype) if dtype is np.float64 and values.dtype.kind in "iuf" else values)
 
 
 def _open_file(path: Path, preprocess: TablePreprocess | None, columns: Sequence[str]) -> Any:
