@@ -1,0 +1,106 @@
+"""What a fitted detector holds: its model, its settings, its facts and its threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memae.autoencoder import Autoencoder
+from memae.config import Config
+from memae.deprecated import renamed_attribute
+from memae.engine import Engine, EngineChoice, choose
+from memae.errors import MemaeError
+from memae.modality import Artifact, Modality
+from memae.threshold import Threshold
+from memae.threshold_moves import move_threshold, threshold_of, undo_move
+
+__all__ = ["Fitted"]
+
+
+class Fitted:
+    """The part of `memae.Detector` that tells what was fitted; before a fit everything raises a MemaeError."""
+
+    engine: Engine
+    _artifact: Artifact | None
+
+    @property
+    def artifact(self) -> Artifact:
+        """All that `save` writes: config, preprocessing, model, threshold, use counts, facts and reference."""
+        return self._fitted
+
+    @property
+    def engine_choice(self) -> EngineChoice:
+        """Which engine is to score with this model, and why; short passes are left to torch."""
+        return choose(self.model, self.engine)
+
+    @property
+    def model(self) -> Autoencoder:
+        """The trained network."""
+        return self._fitted.model
+
+    @property
+    def preprocess(self) -> Any:
+        """The fitted preprocessing, which is also the schema of a table."""
+        return self._fitted.preprocess
+
+    @property
+    def config(self) -> Config:
+        """All settings that the model was trained with."""
+        return self._fitted.config
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts about the training: sizes, seconds, seed, health of the memory, versions."""
+        return self._fitted.facts
+
+    @property
+    def threshold(self) -> Threshold:
+        """The decision.
+
+        Raises:
+            MemaeError: it was trained with threshold.calibration_share = 0 and has none.
+        """
+        return threshold_of(self._fitted)
+
+    def move_threshold(self, *, false_alarm_rate: float | None = None, at: float | None = None) -> Threshold:
+        """Moves the threshold to another rate or score, and logs it; see `memae.threshold_moves.move_threshold`."""
+        self._artifact = move_threshold(self._fitted, false_alarm_rate=false_alarm_rate, at=at)
+        return self.threshold
+
+    def undo_threshold(self) -> Threshold:
+        """Takes the last move of the threshold back; see `memae.threshold_moves.undo_move`."""
+        self._artifact = undo_move(self._fitted)
+        return self.threshold
+
+    @property
+    def map_threshold(self) -> float:
+        """The value of an anomaly map (`Explanation.anomaly_map`) above which a place of an image is anomalous.
+
+        It is the (1 - false-alarm rate) quantile of the maximum over held-out normal images. Maps are drawn by it.
+        Raises a MemaeError for other models, and as `threshold`.
+        """
+        self.threshold  # noqa: B018  raises without one
+        return self._fitted.modality.map_threshold(self._fitted)
+
+    def map_level(self, score: float) -> float:
+        """What the maximum of the anomaly map of a frame of video reaches where its score is `score`.
+
+        See `memae.video.predict.region_level`.
+
+        Raises:
+            MemaeError: not a model of video, or as `threshold`.
+        """
+        return self._fitted.modality.map_level(self._fitted, score)
+
+    heat_threshold = renamed_attribute("map_threshold")
+    place_level = renamed_attribute("map_level")
+
+    @property
+    def modality(self) -> Modality:
+        """The kind of data that it is for."""
+        return self._fitted.modality
+
+    @property
+    def _fitted(self) -> Artifact:
+        if self._artifact is None:
+            raise MemaeError("this detector is not fitted; call fit(x), or Detector.load(directory)")
+        return self._artifact
