@@ -73,6 +73,8 @@ class StatusMessage:
     """From the arrival of a frame to its score."""
     drops: int = 0
     """Frames that were not scored, since the watch began."""
+    is_enabled: bool = True
+    """False where someone has turned the watch of this camera off."""
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON has it."""

@@ -6,7 +6,17 @@ tries again after a while, and keeps what has not been sent, up to a limit.
 
 from __future__ import annotations
 
+from memae.live.sinks.config import from_config, outboxes
 from memae.live.sinks.outbox import Outbox, OutboxFacts
-from memae.live.sinks.sink import RejectedError, Sink, SinkError
+from memae.live.sinks.sink import Commanding, RejectedError, Sink, SinkError
 
-__all__ = ["Outbox", "OutboxFacts", "RejectedError", "Sink", "SinkError"]
+__all__ = [
+    "Commanding",
+    "Outbox",
+    "OutboxFacts",
+    "RejectedError",
+    "Sink",
+    "SinkError",
+    "from_config",
+    "outboxes",
+]

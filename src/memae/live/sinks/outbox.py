@@ -9,8 +9,9 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from memae.live.controls import Controls
 from memae.live.message import EventMessage, Message
-from memae.live.sinks.sink import RejectedError, Sink, SinkError
+from memae.live.sinks.sink import Commanding, RejectedError, Sink, SinkError
 
 __all__ = ["Outbox", "OutboxFacts"]
 
@@ -76,6 +77,11 @@ class Outbox:
         with self._changed:
             waiting = len(self._events) + len(self._states) + (self._sending is not None)
             return OutboxFacts(self._sent, self._failures, self._lost, waiting, self._trouble)
+
+    def follow(self, controls: Controls) -> None:
+        """Lets commands that come from the place of the sink act on a watch; most places send none."""
+        if isinstance(self._sink, Commanding):
+            self._sink.follow(controls)
 
     def put(self, message: Message) -> None:
         """Takes a message; one of a kind that the sink does not want is left out."""

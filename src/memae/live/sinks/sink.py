@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from memae.errors import MemaeError
+from memae.live.controls import Controls
 from memae.live.message import Message
 
-__all__ = ["RejectedError", "Sink", "SinkError"]
+__all__ = ["Commanding", "RejectedError", "Sink", "SinkError"]
 
 
 class SinkError(MemaeError):
@@ -35,3 +36,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Ends the connection; never raises."""
+
+
+@runtime_checkable
+class Commanding(Protocol):
+    """A sink whose place also sends commands, such as a switch of Home Assistant."""
+
+    def follow(self, controls: Controls) -> None:
+        """Lets commands act on a watch, from now on."""
