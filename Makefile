@@ -12,15 +12,16 @@ install: $(STAMP)
 $(STAMP): pyproject.toml $(CONSTRAINTS) setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memae needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,export,features,onnx,pyod,serve,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,export,features,onnx,pyod,serve,live,dev]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/memae demo
 
-# what tests take from the system: a browser, for the report; without it these tests are skipped and say so
+# what tests take from the system: a browser for pages, a broker of MQTT, a server of RTSP; without them, their tests are
+# skipped and say so
 services:
-	apt-get install -y chromium
+	apt-get install -y chromium mosquitto rtsp-server-perl
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not real and not slow' -n 2

@@ -1,11 +1,15 @@
 """Sinks from tables of a config, and what is refused."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from memae.errors import ConfigError
 from memae.live.sinks import Outbox, from_config, outboxes
+from memae.live.sinks.config import KINDS
+from memae.live.sinks.mqtt import MqttSettings
 
 
 @pytest.mark.parametrize(
@@ -40,8 +44,6 @@ def test_a_bad_table_is_refused_by_name_and_shows_no_secret(table: dict[str, obj
 
 
 def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memae.live.sinks.mqtt import MqttSettings
-
     monkeypatch.setenv("BROKER_PASSWORD", "hunter22")
     (tmp_path / "key").write_text("hunter23\n")
     for text, secret in {
@@ -63,3 +65,17 @@ def test_names_of_outboxes_differ(tmp_path: Path) -> None:
     assert all(isinstance(one, Outbox) for one in made)
     for one in made:
         one.close()
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "alarms.md").read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_block_of_the_page_makes_the_sink_and_the_page_names_every_setting(kind: str) -> None:
+    tables = [tomllib.loads(block)["sinks"][0] for block in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)]
+    own = next(table for table in reversed(tables) if table["kind"] == kind)
+    sink = from_config(own)
+    assert sink.name == kind
+    sink.close()
+    for name in type(sink).settings.model_fields:  # type: ignore[attr-defined]
+        assert re.search(rf"\b{name}\b", PAGE), name

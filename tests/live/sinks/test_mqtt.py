@@ -72,7 +72,9 @@ class Subscriber:
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = lambda client, *rest: client.subscribe(topic, qos=1)
         self.client.on_subscribe = lambda *rest: self.subscribed.set()
-        self.client.on_message = lambda client, data, one: self.got.append((one.topic, bytes(one.payload), one.retain))
+        self.client.on_message = lambda client, data, one: self.got.append(
+            (one.topic, bytes(one.payload), one.retain)
+        )
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
         assert self.subscribed.wait(5)
