@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import socket
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -80,6 +81,7 @@ def serve(
         # uvicorn raises a signal again once all is answered; for a server that is the normal end
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
+        warnings.simplefilter("ignore", UserWarning)  # about the data of each request, which would fill the log
         where = f"[{host}]" if ":" in host else host
         typer.echo(f"serving {', '.join(loaded)} on http://{where}:{listener.getsockname()[1]}", err=True)
         run(app, listener)

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
+from memae.detector import Detector
 from memae.types import Cell, Explanation, Region, Verdict, Verdicts
 
 __all__ = ["Answer", "ModelFacts", "Models", "Problem", "Ready", "answer", "problems"]
+
+
+MAP_DIGITS = 6  # behind the point
 
 
 class Problem(BaseModel):
@@ -73,8 +78,10 @@ class Sample(BaseModel):
     p_value: float = Field(description="Share of normal samples that score at least as high.")
     is_anomaly: bool
     regions: list[Place] | None = Field(None, description="Of an anomaly, where scores are of places.")
-    columns: list[ColumnError] | None = Field(
-        None, description="Largest error first; of samples that are explained."
+    columns: list[ColumnError] | None = Field(None, description="Largest error first; of rows that are explained.")
+    map: list[list[float | None]] | None = Field(
+        None,
+        description="Errors of places, rows from the top, over the whole image; of images that are explained.",
     )
 
 
@@ -83,14 +90,16 @@ class Answer(BaseModel):
 
     model: str
     threshold: float
+    map_threshold: float | None = Field(None, description="A place of a map above is anomalous.")
     samples: list[Sample]
 
 
-def answer(model: str, verdicts: Verdicts, names: Sequence[str] | None) -> Answer:
+def answer(model: str, detector: Detector, verdicts: Verdicts, names: Sequence[str] | None) -> Answer:
     """The answer to one request.
 
     Args:
         model: its name.
+        detector: the model.
         verdicts: on the samples of the request.
         names: (S,) what the client calls them; None are numbers from 0.
     """
@@ -100,7 +109,8 @@ def answer(model: str, verdicts: Verdicts, names: Sequence[str] | None) -> Answe
         _sample(names[number] if names else number, verdict, why.get(verdict.key), places.get(verdict.key))
         for number, verdict in enumerate(verdicts)
     ]
-    return Answer(model=model, threshold=verdicts.threshold, samples=samples)
+    level = detector.map_threshold if any(one.map for one in samples) else None
+    return Answer(model=model, threshold=verdicts.threshold, map_threshold=level, samples=samples)
 
 
 def _sample(key: int | str, verdict: Verdict, why: Explanation | None, found: Sequence[Region] | None) -> Sample:
@@ -111,6 +121,7 @@ def _sample(key: int | str, verdict: Verdict, why: Explanation | None, found: Se
         is_anomaly=verdict.is_anomaly,
         regions=[_place(region) for region in found] if found is not None else None,
         columns=[_column(cell) for cell in why.cells] if why and why.cells else None,
+        map=np.round(why.anomaly_map, MAP_DIGITS).tolist() if why and why.anomaly_map is not None else None,
     )
 
 

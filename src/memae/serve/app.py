@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from memae.detector import Detector
 from memae.serve.answers import problems
 from memae.serve.inference import inference_health_routes, inference_routes
+from memae.serve.page import PAGE, page_routes
 from memae.serve.routes import health_routes, score_routes
 from memae.serve.service import Service
 from memae.web import Gate, Limits, RefusedError
@@ -59,6 +60,7 @@ def create_app(models: Mapping[str, Detector], limits: Limits | None = None, tok
         redirect_slashes=False,
     )
     app.state.service = service
+    app.include_router(page_routes())
     app.include_router(health_routes(service))
     app.include_router(inference_health_routes(service))
     # the gate checks the token; this says so in /openapi.json
@@ -67,7 +69,9 @@ def create_app(models: Mapping[str, Detector], limits: Limits | None = None, tok
     for routes in (score_routes(service), inference_routes(service)):
         app.include_router(routes, dependencies=needs_token, responses=refusals)
     gate: Any = Gate
-    app.add_middleware(gate, limits=service.limits, token=token, free=HEALTH, count=service.metrics.answered)
+    app.add_middleware(
+        gate, limits=service.limits, token=token, free=HEALTH | PAGE, count=service.metrics.answered
+    )
     app.exception_handler(RefusedError)(_refused)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_failed)

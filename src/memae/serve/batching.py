@@ -26,6 +26,7 @@ from memae.web import RefusedError
 __all__ = ["BatchFacts", "Batcher", "Work"]
 
 BATCH = 1024  # samples scored together, at most, unless one request has more
+EXPLAINED_BATCH = 64  # the same, where each comes with all that explains it
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ class Batcher:
                 return []
             first = self._waiting.popleft()
             batch, left, samples = [first], deque[_Waiting](), first.work.count
+            most = BATCH if first.work.explained == "none" else EXPLAINED_BATCH
             for one in self._waiting:
-                if first.work.joins(one.work) and samples + one.work.count <= BATCH:
+                if first.work.joins(one.work) and samples + one.work.count <= most:
                     batch.append(one)
                     samples += one.work.count
                 else:

@@ -100,13 +100,13 @@ def score_routes(service: Service) -> APIRouter:
     async def score(name: str, request: Request, explain: Explained = "none") -> Response:
         """Scores, p-values and decisions of images (multipart) or rows (a JSON list of objects, or CSV).
 
-        `explain` says which rows get the errors of their columns.
+        `explain` says which samples get the errors of their columns, or their anomaly map.
         """
         detector = service.model(name)
         with TemporaryDirectory(prefix="memae-serve-") as folder:
             body = await _read(request, service, detector, Path(folder))
             verdicts = await service.detect(name, body, explain)
-        return Response(await run_in_threadpool(_text, name, verdicts, body.names), media_type=JSON)
+        return Response(await run_in_threadpool(_text, name, detector, verdicts, body.names), media_type=JSON)
 
     return routes
 
@@ -115,8 +115,8 @@ def _facts(name: str, detector: Detector) -> ModelFacts:
     return ModelFacts(name=name, kind=detector.modality.name, threshold=detector.threshold.value)
 
 
-def _text(name: str, verdicts: Verdicts, names: Sequence[str] | None) -> str:
-    return answer(name, verdicts, names).model_dump_json()
+def _text(name: str, detector: Detector, verdicts: Verdicts, names: Sequence[str] | None) -> str:
+    return answer(name, detector, verdicts, names).model_dump_json()
 
 
 async def _read(request: Request, service: Service, detector: Detector, folder: Path) -> Body:
