@@ -14,9 +14,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from experiments.figures import FIGURES, pictures_of, results_of
+from memae import MemoryItems
 from memae.files.atomic import atomic_file
 from memae.plots.figures import draw_items
-from memae.types import MemoryItems
 
 __all__ = ["DRAWINGS", "IMAGES", "draw_figures"]
 

@@ -520,7 +520,6 @@ def with_former_names(config: dict[str, Any]) -> dict[str, Any]:
         "backbone_outputs",
         "filters",
         "keep_aspect",
-        "keep_samples",
     }  # which these formats did not know
     found["preprocess"] |= {"number_scale": "standard", "duplicates": "keep"}
     return found | {"video": {"height": 256, "stride": 16, "score": "mean"}}

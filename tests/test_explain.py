@@ -14,10 +14,11 @@ from memae.engine.scoring import items_used
 from memae.image.preprocess import ImagePreprocess
 from memae.memory.base import MemoryRead
 from memae.memory.memae import MemAE
+from memae.memory.shown import MemoryItems
 from memae.memory.usage import duplicate_pairs
 from memae.modality import Artifact, modality_named
 from memae.table.schema import Column, TablePreprocess
-from memae.types import Explanation, MemoryItems
+from memae.types import Explanation
 
 BRIEF = {"train": {"epochs": 3}, "memory": {"num_items": 12}}
 

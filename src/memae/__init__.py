@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from memae.memory.memae import MemAE
     from memae.memory.module import MemoryModule as MemoryModule
     from memae.memory.ops import read_memory
+    from memae.memory.shown import MemoryItems
     from memae.metrics import Evaluation, evaluate
     from memae.threshold import Threshold
-    from memae.types import Explanation, MemoryItems, Scores
+    from memae.types import Explanation, Scores
 
 __version__ = "0.1.0"
 __path__ = [*__path__, f"{__path__[0]}/deprecated/modules"]  # modules under their old names, until 0.2.0
@@ -37,7 +38,7 @@ _HOME = {
     "Explanation": "memae.types",
     "MemAE": "memae.memory.memae",
     "MemaeError": "memae.errors",
-    "MemoryItems": "memae.types",
+    "MemoryItems": "memae.memory.shown",
     "MemoryModule": "memae.memory.module",  # the old name of MemAE, until 0.2.0
     "MemoryRead": "memae.memory.base",
     "Scores": "memae.types",

@@ -100,7 +100,10 @@ def adapting(
             for part in parts:
                 yield Verdicts.of(part, threshold, watch.found if watch else None)
     finally:
-        artifact.uses[(before != memory.items).any(dim=1).cpu().numpy()] = 0  # no training query read the new ones
+        changed = (before != memory.items).any(dim=1).cpu().numpy()
+        artifact.uses[changed] = 0  # no training query read the new ones
+        if artifact.item_samples:
+            artifact.item_samples.forget(changed)
 
 
 @dataclass(frozen=True)

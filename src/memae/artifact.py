@@ -26,6 +26,7 @@ from memae.drift import LEAST_BLOCKS
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError, first_line
 from memae.files.atomic import atomic_directory, unwritten
 from memae.files.parts import recover
+from memae.memory.item_samples import ItemSamples
 from memae.modality import Artifact, modalities, modality_of
 from memae.threshold import Threshold
 from memae.threshold_moves import Move, Rule
@@ -35,8 +36,9 @@ __all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
 # 5 no network `scene`, 6 no error relative to the mean training error, 7 had another `scene`, 8 no patches of maps,
 # 9 had the settings of all kinds of data in each file, 10 no groups of calibration scores, 11 no threshold that was set
-# by hand, 12 no images that keep their shape, 13 no memory but MemAE's; all but that `scene` still load
-FORMAT = 14
+# by hand, 12 no images that keep their shape, 13 no memory but MemAE's, 14 no samples of items but patches of images;
+# all but that `scene` still load
+FORMAT = 15
 FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
@@ -63,6 +65,8 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
         tensors["normal_item_use"] = torch.from_numpy(artifact.item_use)
     if artifact.reference is not None:
         tensors |= artifact.reference.tensors()
+    if artifact.item_samples is not None:
+        tensors |= artifact.item_samples.tensors()
     try:
         with atomic_directory(path) as part:
             save_file(tensors, part / WEIGHTS)
@@ -72,6 +76,7 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
                 "preprocess": artifact.preprocess.model_dump(),
                 "threshold": artifact.threshold and Rule.of(artifact.threshold).model_dump(exclude_none=True),
                 "facts": artifact.facts,
+                "sample_keys": list(artifact.item_samples.keys) if artifact.item_samples else [],
                 "model_sha256": hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest(),
             }
             settings["config_sha256"] = _digest(settings)
@@ -167,6 +172,7 @@ def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) ->
         settings["facts"],
         modality.load_reference(tensors, config, preprocess.shape),
         _item_use(tensors, len(uses)),
+        ItemSamples.load(tensors, _sample_keys(settings), len(uses)),
     )
 
 
@@ -212,6 +218,13 @@ def _item_use(tensors: Mapping[str, Tensor], items: int) -> np.ndarray | None:
     if use.ndim != 2 or len(use) < LEAST_BLOCKS or use.shape[1] != items or use.dtype != np.float32:
         raise ValueError(f"'normal_item_use' is of shape {use.shape} and type {use.dtype}")
     return use
+
+
+def _sample_keys(settings: Mapping[str, Any]) -> list[str]:
+    keys = settings.get("sample_keys", [])  # before format 15 none
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError("'sample_keys' is no list of texts")
+    return keys
 
 
 def _axis(tensors: Mapping[str, Tensor], name: str, dtype: type) -> np.ndarray:

@@ -29,8 +29,6 @@ from memae.errors import ConfigError
 from memae.files.settings import parse_words, read_toml
 
 __all__ = [
-    "PUBLISHED",
-    "VARIANTS",
     "Config",
     "KindSettings",
     "MemoryConfig",
@@ -89,6 +87,12 @@ class MemoryConfig(_Section):
         "there are training samples",
     )
     query: Query | None = Field(None, description="'whole' encoding or each 'position'; unset: the network's own")
+    keep_samples: bool = Field(
+        True,
+        description="the model keeps the training samples nearest to each item, three of each of the first 1,000 "
+        "items: their keys, and pictures of at most 32 x 32 px or their encoded rows, to show what an item stands for; "
+        "false: none, for privacy",
+    )
     initialisation: Initialisation = Field(
         "uniform", description="'uniform', or from warm encodings: 'data', 'kmeans'"
     )
@@ -115,7 +119,10 @@ class MemoryConfig(_Section):
         return self
 
 
-NEW_NAMES = {"train.entropy_weight": "memory.entropy_weight"}
+NEW_NAMES = {
+    "train.entropy_weight": "memory.entropy_weight",
+    "image.keep_samples": "memory.keep_samples",
+}
 """Of settings, by their old names: those of a family of memories lie in its section."""
 
 _MEMORIES: dict[str, type[MemoryConfig]] = {}
@@ -232,21 +239,6 @@ class ThresholdConfig(_Section):
                 f"folds = {self.folds} sets a threshold, and calibration_share = 0 asks for none; leave one out"
             )
         return self
-
-
-# What the two published readings of the method share over all networks; only the read and the loss differ.
-PUBLISHED: Mapping[str, Mapping[str, Any]] = {
-    "paper": {
-        "memory": {"similarity": "cosine", "temperature": 1.0, "shrinkage": 1.0, "entropy_weight": 2e-4},
-        "train": {"reduction": "sum", "patience": 0},
-    },
-    "released": {
-        # the released lambda is 0.0025 at N = 2000, that is 5/N
-        "memory": {"similarity": "dot", "temperature": 1.0, "shrinkage": 5.0, "entropy_weight": 2e-4},
-        "train": {"reduction": "mean", "patience": 0},
-    },
-}
-VARIANTS = (*PUBLISHED, "default")
 
 
 class Config(_Section):

@@ -17,6 +17,7 @@ from memae.engine import Engine, check_engine, scoring_form
 from memae.errors import ConfigError, DataError
 from memae.fit import fit_artifact
 from memae.fitted import Fitted
+from memae.memory.shown import MemoryItems
 from memae.modality import (
     Artifact,
     ChosenSettings,
@@ -31,7 +32,7 @@ from memae.threshold_moves import at_rate
 from memae.training.history import History
 from memae.training.loop import Device
 from memae.training.phases import forget_training
-from memae.types import Explained, Explanation, Key, MemoryItems, Scores, Source, Verdict, Verdicts
+from memae.types import Explained, Explanation, Key, Scores, Source, Verdict, Verdicts
 
 __all__ = ["Detector", "Verdict", "Verdicts"]
 
@@ -281,9 +282,17 @@ class Detector(Fitted):
         read: Source = modality.as_trained(source, self.preprocess)
         return read
 
-    def items(self) -> MemoryItems | None:
-        """The memory items: usage counts, duplicates, and each item decoded; None for a plain autoencoder."""
+    @property
+    def memory(self) -> MemoryItems | None:
+        """The memory items: use, duplicates, each item decoded, and the training samples nearest to it.
+
+        None for a plain autoencoder. All is computed each time; hold the result rather than asking again.
+        """
         return decoded_items(self._fitted)
+
+    def items(self) -> MemoryItems | None:
+        """The same as `memory`."""
+        return self.memory
 
     def save(self, path: str | Path) -> None:
         """Writes the model directory atomically, and then removes the checkpoint of its training.

@@ -19,6 +19,8 @@ from memae.drift import item_use
 from memae.engine import Engine, check_convertible, choose, scoring_form
 from memae.engine.forks import check_not_forked
 from memae.memory.base import Streaming
+from memae.memory.usage import ItemCounts
+from memae.memory_help import memory_help
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, fold_name, tell, within
@@ -155,12 +157,12 @@ class _Run:
 
     def _trained(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
         """A trained model, examined, without a threshold."""
-        started, samples = time.perf_counter(), len(prepared.training)
+        started, samples, key_of = time.perf_counter(), len(prepared.training), prepared.key_of
         prepared, suspect = self._trimmed(prepared, seed)
         artifact, history = self._optimised(prepared, seed)
         artifact.facts["seconds"] = round(time.perf_counter() - started, 3)
         if self.config.train.contamination:
-            artifact.facts["left_out"] = {"training": left_out(suspect, samples, prepared.key_of)}
+            artifact.facts["left_out"] = {"training": left_out(suspect, samples, key_of)}
         return artifact, history
 
     def _optimised(self, prepared: Prepared, seed: int) -> tuple[Artifact, History]:
@@ -185,7 +187,13 @@ class _Run:
         facts["engine"] = str(choose(model, self.engine))
         model = scoring_form(model, self.engine)
         artifact = Artifact(config, prepared.preprocess, model, None, np.empty(0, dtype=np.int64), facts)
-        return modality.examine(artifact, prepared.whole, self.progress), history
+        artifact = modality.examine(artifact, prepared.whole, self.progress)
+        if artifact.item_samples:
+            named = artifact.item_samples.named(prepared.whole_key_of or prepared.key_of)
+            artifact = replace(artifact, item_samples=named)
+        if model.memory is not None:
+            facts["memory"] = ItemCounts.of(model.memory, artifact.uses)._asdict()
+        return artifact, history
 
     def _trimmed(self, prepared: Prepared, seed: int) -> tuple[Prepared, np.ndarray]:
         """The training part without what may be anomalies, and the numbers of these; see `training.trimming`."""
@@ -206,8 +214,11 @@ class _Run:
         suspect = suspects(scores, share)
         kept = np.setdiff1d(np.arange(len(samples)), suspect)
         training = chosen(samples, torch.from_numpy(kept))
-        whole = training if prepared.whole is samples else prepared.whole
-        return replace(prepared, training=training, whole=whole), suspect
+        if prepared.whole is not samples:
+            return replace(prepared, training=training), suspect
+        key_of = prepared.key_of
+        named = key_of and (lambda number: key_of(int(kept[number])))
+        return replace(prepared, training=training, whole=training, key_of=named), suspect
 
     def _calibrated(self, artifact: Artifact, prepared: Prepared) -> Artifact:
         """The artifact with the threshold of the held-out part, if there is one."""
@@ -215,6 +226,8 @@ class _Run:
             return artifact
         normal = self.modality.normal_scores(artifact, prepared.calibration, self.progress)
         found = self._with_threshold(artifact, [normal], prepared.calibration_groups)
+        if measured := memory_help(found, prepared.calibration):
+            found.facts["memory_help"] = measured.facts
         return replace(found, item_use=item_use(len(normal.scores), normal.item_shares))
 
     def _with_threshold(

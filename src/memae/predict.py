@@ -11,10 +11,12 @@ import torch
 
 from memae.errors import DataError
 from memae.memory.base import Fillable
+from memae.memory.shown import MemoryItems, NearestSample
 from memae.memory.usage import duplicate_pairs
+from memae.memory_help import FACT, MemoryHelp
 from memae.modality import Artifact, Request
 from memae.progress import Progress, stage
-from memae.types import Explanation, Key, MemoryItems, Prediction, Scores, Source, Verdicts, check_scores, count
+from memae.types import Explanation, Key, Prediction, Scores, Source, Verdicts, check_scores, count
 
 __all__ = ["decoded_items", "explanations", "predict", "scores", "verdicts"]
 
@@ -91,5 +93,18 @@ def decoded_items(artifact: Artifact) -> MemoryItems | None:
     if isinstance(memory, Fillable):
         with torch.inference_mode():
             pictures, rows = fitted.modality.decode_items(fitted)
-    samples = fitted.modality.item_samples(fitted)
-    return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows, samples)
+    told = artifact.facts.get(FACT)
+    help_line = MemoryHelp(**told).line if told else ""
+    return MemoryItems(fitted.uses, duplicate_pairs(memory), pictures, rows, _samples(fitted), help_line)
+
+
+def _samples(artifact: Artifact) -> list[tuple[NearestSample, ...]] | None:
+    """The training samples nearest to each item."""
+    kept = artifact.item_samples
+    if kept is None:
+        return None
+    count = len(kept.keys)
+    pictures = [None] * count if kept.pictures is None else list(kept.pictures)
+    rows = [None] * count if kept.rows is None else artifact.modality.readable_rows(artifact, kept.rows)
+    samples = [NearestSample(*one) for one in zip(kept.keys, pictures, rows, strict=True)]
+    return [tuple(samples[place] for place in kept.of(item)) for item in range(len(artifact.uses))]

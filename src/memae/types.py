@@ -29,7 +29,6 @@ __all__ = [
     "Explanation",
     "ItemUse",
     "Key",
-    "MemoryItems",
     "Prediction",
     "Region",
     "Samples",
@@ -380,22 +379,3 @@ class Verdicts:
             self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
         ):
             yield Verdict(key, score, p_value, flag)
-
-
-@dataclass(frozen=True)
-class MemoryItems:
-    """The items of a memory."""
-
-    usage_counts: np.ndarray
-    """(N,) training queries that read each item; 0 is a dead item."""
-    duplicates: list[tuple[int, int]]
-    """Pairs of items that say the same; see `memae.memory.usage.duplicate_pairs`."""
-    pictures: np.ndarray | None
-    """Images: (N, C, H, W), each item decoded alone, in the units that the network sees. Video: the middle frame."""
-    rows: list[dict[str, float | str]] | None
-    """Tables: each item decoded alone, in the columns' own units."""
-    samples: np.ndarray | None = None
-    """(N, C, h, w) uint8 of frozen features: the training patch nearest to each item, unless the fit kept none."""
-
-    uses = renamed_attribute("usage_counts")
-    twins = renamed_attribute("duplicates")

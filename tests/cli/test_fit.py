@@ -74,8 +74,7 @@ def test_the_summary_tells_epochs_samples_memory_and_threshold(
     assert done.err.splitlines()[0].startswith(f"model: table, {detector.facts['parameters']:,} parameters, ")
     assert "epoch 2 of 2" in done.err
     assert "samples: 250 for training, 36 for early stopping, 71 for the threshold" in done.err
-    health = detector.facts["last_epoch"]["memory"]
-    assert f"memory: {health['items_used']} of 12 items used, " in done.err
+    assert f"memory: {detector.memory.counts.line}, " in done.err and detector.memory.help in done.err
     assert f"threshold: score {detector.threshold.value:.6g} flags at most 0.0193 of normal samples" in done.err
 
 
@@ -86,7 +85,7 @@ def test_the_summary_of_a_memory_that_is_filled_at_the_end_tells_its_size(
     done = memae("fit", "ok.csv", "--out", "model", *BRIEF)
     assert done.err.splitlines()[0].startswith("model: wide, ")
     assert "samples: 286 for training, 0 for early stopping, 71 for the threshold" in done.err
-    assert "memory: 12 items, filled after training" in done.err
+    assert "with a duplicate, filled after training" in done.err
 
 
 def test_the_summary_warns_when_the_shrinkage_lets_no_item_through(

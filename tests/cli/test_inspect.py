@@ -23,10 +23,8 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(
     assert "286 samples of the DataFrame" in done.out
     assert f"kept {facts['kept_epoch']}; " in done.out
     assert f"score {detector.threshold.value:.6g} for a false-alarm rate of 0.0193" in done.out
-    items = detector.items()
-    dead = int((items.usage_counts == 0).sum())
-    duplicates = {item for pair in items.duplicates for item in pair}
-    assert f"memory: 12 items, {dead} dead, {len(duplicates)} with a duplicate" in done.out
+    items = detector.memory
+    assert f"memory: {items.counts.line}" in done.out and items.help in done.out
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
     columns, shown = shown[:5], shown[5:]
     assert [line[:3] for line in columns[::4]] == [["mean radius", "number", "-"], ["shape", "category", "-"]]

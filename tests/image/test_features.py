@@ -136,25 +136,27 @@ def test_items_are_counted_and_shown_as_the_patches_of_training_images_nearest_t
     items = fitted.items()
     assert items is not None and len(items.usage_counts) == ITEMS
     assert items.usage_counts.sum() > 0 and items.pictures is None
-    assert items.samples is not None and items.samples.shape == (ITEMS, 1, 32, 32)
-    stripes = items.samples.astype(float)
+    pictures = items.sample_pictures
+    assert pictures is not None and pictures.shape == (ITEMS, 1, 32, 32)
+    stripes = pictures.astype(float)
     assert (
         stripes.mean(axis=2).std(axis=2) > 5 * stripes.mean(axis=3).std(axis=2)
     ).all()  # upright, as in training
     fitted.save(tmp_path / "model")
     loaded = Detector.load(tmp_path / "model", device="cpu").items()
-    assert loaded is not None and loaded.samples is not None and np.array_equal(loaded.samples, items.samples)
+    assert loaded is not None and loaded.sample_pictures is not None
+    assert np.array_equal(loaded.sample_pictures, pictures)
     draw_items(items, tmp_path / "items.png")
     with Image.open(tmp_path / "items.png") as drawn:
         assert drawn.width > 500
 
 
 def test_no_patch_is_kept_where_that_is_not_wanted(published: Any, tmp_path: Path) -> None:
-    private = detector(image={"keep_samples": False}).fit(textures(30, 0))
+    private = detector(memory={"keep_samples": False}).fit(textures(30, 0))
     private.save(tmp_path / "model")
     items = private.items()
     assert items is not None and items.samples is None
-    assert "item_samples" not in load_file(tmp_path / "model" / "model.safetensors")
+    assert not any("sample" in name for name in load_file(tmp_path / "model" / "model.safetensors"))
 
 
 @pytest.mark.parametrize(

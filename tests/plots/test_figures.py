@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memae.memory.shown import MemoryItems
 from memae.plots.figures import MAX_ITEMS, draw_cells, draw_items, draw_reconstructions
-from memae.types import Cell, Explanation, MemoryItems
+from memae.types import Cell, Explanation
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -83,7 +83,7 @@ def fit(
         bool,
         typer.Option(
             "--no-samples",
-            help="Keep no picture of a training image in the model: inspect cannot show the items of frozen features.",
+            help="Keep no training sample in the model, for privacy: inspect and reports then show items without them.",
         ),
     ] = False,
     config: Annotated[
@@ -146,8 +146,9 @@ def fit(
     keep_large_blocks()
     main_process = os.environ.get("RANK", "0") == "0"
     console = Console(quiet=quiet or not main_process, log_json=log_json and main_process)
-    image = {"size_px": size, "tile_px": tile, "keep_samples": False if no_samples else None}
-    settings = options.settings_from(config, words, false_alarm_rate, contamination, **image)
+    image = {"size_px": size, "tile_px": tile}
+    memory = {"keep_samples": False} if no_samples else {}
+    settings = options.settings_from(config, words, false_alarm_rate, contamination, memory=memory, image=image)
     if config:
         Detector(preset, settings=config)  # alone first, so that an error in it names the file
     detector = Detector(preset, seed=seed, settings=settings, device=options.check_device(device))
@@ -341,14 +342,19 @@ def _left_out_lines(detector: Any) -> list[str]:
 
 
 def _memory_lines(detector: Any) -> list[str]:
+    from memae.memory.usage import ItemCounts
+    from memae.memory_help import FACT, MemoryHelp
+
     last = detector.facts["last_epoch"]
+    if detector.model.memory is None:
+        return []
+    filled = "" if detector.config.memory.trained else ", filled after training"
+    lines = [f"memory: {ItemCounts(**detector.facts['memory']).line}{filled}"]
+    if told := detector.facts.get(FACT):
+        lines.append(MemoryHelp(**told).line)
     if not (health := last and last["memory"]):
-        filled = detector.model.memory is not None and not detector.config.memory.trained
-        return [f"memory: {detector.model.memory.num_items} items, filled after training"] if filled else []
-    lines = [
-        f"memory: {health['items_used']} of {health['items']} items used, {health['items_duplicate']} duplicates, "
-        f"{health['items_per_query']:.1f} items a query, {health['fallback_share']:.1%} argmax fallback"
-    ]
+        return lines
+    lines[0] += f", {health['items_per_query']:.1f} items a query, {health['fallback_share']:.1%} argmax fallback"
     if health["fallback_share"] > 0.5:
         lines.append(
             "warning: for most queries no item passed the shrinkage, so the read is a nearest-item look-up; "

@@ -33,8 +33,8 @@ def inspect(
     """Show the data, training, threshold and memory of MODEL.
 
     For each column of a table it says how the column is read; see docs/tables-data.md. For each memory item it shows
-    the usage count, duplicates, and the decoded item, as an image or as a row in the columns' own units. Items of
-    frozen features are shown as the training patch that is nearest to each.
+    the usage count, duplicates, the decoded item, as an image or as a row in the columns' own units, and the training
+    samples nearest to it: of video the footage. Pictures of both are in the file of --out.
 
         memae inspect parts.model --out items.png
     """
@@ -56,7 +56,7 @@ def _draw(items: Any, out: Path) -> None:
     from memae.errors import ConfigError
     from memae.plots.figures import draw_items
 
-    if items is None or (items.pictures is None and items.samples is None):
+    if items is None or (items.pictures is None and items.sample_pictures is None):
         if items is None:
             what = "has no memory"
         else:
@@ -75,7 +75,14 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
         "threshold": (detector.threshold.facts if fitted_threshold else None),
         "items": None
         if items is None
-        else {"usage_counts": items.usage_counts.tolist(), "duplicates": items.duplicates, "rows": items.rows},
+        else {
+            "usage_counts": items.usage_counts.tolist(),
+            "duplicates": items.duplicates,
+            "rows": items.rows,
+            "counts": items.counts._asdict(),
+            "samples": items.samples
+            and [[{"key": one.key, "row": one.row} for one in found] for found in items.samples],
+        },
     }
     if columns := detector.modality.describe(detector.artifact).columns:
         report["input"]["columns"] = list(columns)
@@ -128,24 +135,26 @@ def _print_items(console: Any, items: Any) -> None:
 
     total = max(1, int(items.usage_counts.sum()))
     order = sorted(range(len(items.usage_counts)), key=lambda i: -items.usage_counts[i])
-    dead = int((items.usage_counts == 0).sum())
     duplicates: dict[int, list[int]] = {}
     for one, other in items.duplicates:
         duplicates.setdefault(one, []).append(other)
         duplicates.setdefault(other, []).append(one)
     names = list(items.rows[0]) if items.rows else []
-    shown_columns = names[: max(1, (console.width - 28) // 14)]
-    console.print(
-        f"\nmemory: {len(order)} items, {dead} dead, {len(duplicates)} with a duplicate", highlight=False
-    )
+    shown_columns = names[: max(1, (console.width - 28 - 24 * bool(items.samples)) // 14)]
+    console.print(f"\nmemory: {items.counts.line}", highlight=False, soft_wrap=True)
+    if items.help:
+        console.print(items.help, highlight=False, soft_wrap=True)
     table = Table()
     for column in ("item", "reads", "duplicates"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in shown_columns:
         table.add_column(printable(column), justify="right", min_width=11, overflow="fold")
+    if items.samples:
+        table.add_column("nearest training samples", overflow="fold")
     for item in order[:SHOWN_ITEMS]:
         row = items.rows[item] if items.rows else {}
         cells = [f"{row[n]:.4g}" if isinstance(row[n], float) else printable(str(row[n])) for n in shown_columns]
+        cells += [", ".join(printable(one.key or "unnamed") for one in items.samples[item])] * bool(items.samples)
         table.add_row(
             str(item), f"{items.usage_counts[item] / total:.1%}", str(len(duplicates.get(item, ()))), *cells
         )
@@ -157,7 +166,7 @@ def _print_items(console: Any, items: Any) -> None:
         left.append(f"{len(names) - len(shown_columns)} more columns")
     if left:
         console.print(f"{' and '.join(left)}: see --json")
-    if items.pictures is not None or items.samples is not None:
+    if items.pictures is not None or items.sample_pictures is not None:
         console.print("the items as pictures: --out items.png")
 
 

@@ -93,9 +93,9 @@ def settings_from(
     words: list[str] | None,
     false_alarm_rate: float | None = None,
     contamination: float | None = None,
-    **image: Any,
+    **sections: dict[str, Any],
 ) -> dict[str, Any]:
-    """The settings of a TOML file, with --set words, settings that have options of their own, and those of images.
+    """The settings of a TOML file, with --set words, and settings of sections that have options of their own.
 
     Raises:
         ConfigError: a file or word that cannot be read.
@@ -108,7 +108,7 @@ def settings_from(
     named_options: dict[str, dict[str, Any]] = {
         "train": {"contamination": contamination},
         "threshold": {"false_alarm_rate": false_alarm_rate, "contamination": contamination},
-        "image": image,
+        **sections,
     }
     for section, values in named_options.items():
         if given := {key: value for key, value in values.items() if value is not None}:

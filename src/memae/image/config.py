@@ -13,9 +13,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from memae.config import PUBLISHED, KindSettings
+from memae.config import KindSettings
 from memae.errors import DataError
 from memae.image.networks import ConvLayer
+from memae.memory.published import PUBLISHED
 
 __all__ = [
     "CIFAR10_LAYERS",
@@ -143,11 +144,6 @@ class ImageConfig(KindSettings):
     )
     backbone_outputs: list[str] | None = Field(
         None, description="names of the outputs of that file to take; unset: every output of four axes"
-    )
-    keep_samples: bool = Field(
-        True,
-        description="a model of frozen features keeps the training patch of 32 x 32 px that is nearest to each item, "
-        "of the first 1,000, to show what it stands for; false: none, for privacy",
     )
     filters: bool | None = Field(
         False,

@@ -19,6 +19,7 @@ from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, Im
 from memae.image.evaluate import evaluate
 from memae.image.graph import has_levels, scoring_graph
 from memae.image.idx import open_idx
+from memae.image.made_up import made_up
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.image.onnx_backbone import OnnxFeatures
 from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec, is_pattern
@@ -64,6 +65,7 @@ class ImageModality(Modality):
     scoring_graph = staticmethod(scoring_graph)
     map_threshold = staticmethod(map_threshold)
     evaluate = staticmethod(evaluate)
+    made_up = staticmethod(made_up)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
         """Folders, patterns, image files, lists of these, idx files, and arrays of three or four axes."""
@@ -182,15 +184,6 @@ class ImageModality(Modality):
         if model.target == "encoding":
             return None, None
         return model.decoder(model.items_alone(artifact.preprocess.shape)).cpu().numpy(), None
-
-    def item_samples(self, artifact: Artifact) -> np.ndarray | None:
-        """The training patch nearest to each item; grey for items that were added later or come behind 1,000."""
-        kept = artifact.reference.item_samples if artifact.reference else None
-        if kept is None:
-            return None
-        found = np.full((len(artifact.uses), *kept.shape[1:]), 128, np.uint8)
-        found[: len(kept)] = kept[: len(found)]
-        return found
 
     def describe(self, artifact: Artifact) -> Description:
         """Describes the size and the scale of images."""

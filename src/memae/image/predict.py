@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -20,12 +21,12 @@ from memae.image.arrays import Images
 from memae.image.config import ImageConfig
 from memae.image.dataset import StoredImages
 from memae.image.filters import FilterStatistics
-from memae.image.item_samples import NearestPlaces
+from memae.image.item_samples import picture_around
 from memae.image.maps import anomaly_map, map_maximum
 from memae.image.scoring import ErrorMap, ImageReference, JoinedMap, map_settings
 from memae.image.source import ImageSource
 from memae.image.tiles import OwnSizeImages, Tiles
-from memae.memory.base import Fillable
+from memae.memory.item_samples import NearestQueries
 from memae.modality import Artifact, Request
 from memae.plots.regions import find_regions
 from memae.progress import Done, Progress, stage
@@ -78,14 +79,16 @@ def examine(artifact: Artifact, training: Encoded, progress: Progress | None) ->
         return artifact
     total = count = torch.zeros((), dtype=torch.float64)
 
-    nearest: NearestPlaces | None = None
-    shows_patches = settings.keep_samples and model.target == "encoding"
+    nearest, positions = (
+        NearestQueries.of(model.memory, wanted=artifact.config.memory.keep_samples),
+        tuple[int, ...](),
+    )
 
     def add(part: ErrorMap) -> None:
-        nonlocal total, count, nearest
-        if shows_patches and part.read is not None and isinstance(model.memory, Fillable):
-            nearest = nearest or NearestPlaces(model.memory, part.rebuilt.positions)
+        nonlocal total, count, positions
+        if nearest and part.read is not None:
             nearest.see(part.read)
+            positions = part.rebuilt.positions
         if settings.relative:
             total = total + part.patches.nansum(dim=0, dtype=torch.float64).cpu()
             count = count + (~part.patches.isnan()).sum(dim=0).cpu()
@@ -96,8 +99,8 @@ def examine(artifact: Artifact, training: Encoded, progress: Progress | None) ->
         uses = count_uses(scorer, training, done, add)
     # where no training image had anything, a place is as hard as all others in the mean
     mean = torch.where(count > 0, total / count, total.sum() / count.sum()).float() if settings.relative else None
-    samples = nearest.patches(training) if nearest else None
-    artifact = replace(artifact, uses=uses, reference=ImageReference(np.empty(0), mean, item_samples=samples))
+    samples = nearest.samples(partial(picture_around, training, positions)) if nearest else None
+    artifact = replace(artifact, uses=uses, reference=ImageReference(np.empty(0), mean), item_samples=samples)
     return _with_filters(artifact, training, progress) if settings.filters else artifact
 
 

@@ -159,16 +159,12 @@ class ImageReference:
     """(h, w) float32 with `image.relative`: the mean squared error of the training images in each patch."""
     filters: FilterStatistics | None = None
     """With `image.filters`: what the training images respond at each place."""
-    item_samples: np.ndarray | None = None
-    """(n, C, h, w) uint8: the training patch nearest to each of the first items; see `memae.image.item_samples`."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the reference, by their names in a model file."""
         found = {"calibration_peaks": torch.from_numpy(self.maxima)} if len(self.maxima) else {}
         if self.training_error is not None:
             found["usual_error"] = self.training_error.cpu().contiguous()
-        if self.item_samples is not None:
-            found["item_samples"] = torch.from_numpy(self.item_samples)
         return found | (self.filters.tensors() if self.filters else {})
 
     @classmethod
@@ -184,19 +180,14 @@ class ImageReference:
             raise ValueError(f"'calibration_peaks' is of shape {maxima.shape} and type {maxima.dtype}")
         if "calibration_groups" in tensors and len(maxima) != len(tensors["calibration_groups"]):
             raise ValueError(f"{len(maxima)} 'calibration_peaks' have another number of groups")
-        samples = tensors["item_samples"].numpy() if "item_samples" in tensors else None
-        if samples is not None and (
-            samples.ndim != 4 or samples.dtype != np.uint8 or samples.shape[1] != shape[0]
-        ):
-            raise ValueError(f"'item_samples' is of shape {samples.shape} and type {samples.dtype}")
         if not settings.relative:
-            return cls(maxima, item_samples=samples)
+            return cls(maxima)
         patches = tuple(-(-side // (settings.patch_px or 1)) for side in shape[1:])
         error = tensors["usual_error"]
         if error.shape != patches or error.dtype != torch.float32 or bool((error < 0).any()):
             raise ValueError(f"'usual_error' is of shape {tuple(error.shape)}, and the settings ask for {patches}")
         filters = FilterStatistics.load(tensors, shape) if settings.filters else None
-        return cls(maxima, error, filters, samples)
+        return cls(maxima, error, filters)
 
 
 def _feature_errors(target: Tensor, rebuilt: Tensor, size: Sequence[int]) -> Tensor:

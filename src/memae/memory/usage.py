@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from memae.memory.base import Fillable, Memory, MemoryRead
 
-__all__ = ["MemoryHealth", "duplicate_count", "duplicate_pairs", "memory_health", "use_counts"]
+__all__ = ["ItemCounts", "MemoryHealth", "duplicate_count", "duplicate_pairs", "memory_health", "use_counts"]
 
 OLD_NAMES = {"items_twin": "items_duplicate", "rescued_share": "fallback_share"}
 DUPLICATE_COSINE = 0.99  # two items at least this alike are one prototype
@@ -40,6 +41,31 @@ class MemoryHealth:
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """From stored figures, also under the names of before 0.2.0."""
         return cls(**{OLD_NAMES.get(name, name): value for name, value in stored.items()})
+
+
+class ItemCounts(NamedTuple):
+    """How many items a trained memory has and uses; every summary of a model counts them here."""
+
+    items: int
+    used: int
+    """That at least one query of the training samples read, after the training."""
+    dead: int
+    """That none did."""
+    duplicate: int
+    """With a duplicate; see `duplicate_pairs`."""
+
+    @classmethod
+    def of(cls, memory: Memory, uses: np.ndarray) -> Self:
+        """From a memory and the reads (N,) of its items."""
+        used = int((uses > 0).sum())
+        return cls(len(uses), used, len(uses) - used, duplicate_count(memory))
+
+    @property
+    def line(self) -> str:
+        """In words."""
+        return (
+            f"{self.used:,} of {self.items:,} items used, {self.dead:,} dead, {self.duplicate:,} with a duplicate"
+        )
 
 
 @torch.no_grad()

@@ -231,8 +231,15 @@ class Modality(ABC):
         The memory has items of its own; see `memae.Autoencoder.items_alone`.
         """
 
-    def item_samples(self, artifact: Artifact) -> np.ndarray | None:
-        """(N, C, h, w) uint8: the training sample or patch that is nearest to each item; None where none were kept."""
+    def readable_rows(self, artifact: Artifact, rows: np.ndarray) -> list[dict[str, float | str]]:
+        """Encoded rows (S, features), which `examine` kept, in the columns' own units."""
+        self._refuse("rows have columns")
+
+    def made_up(self, artifact: Artifact, calibration: Any, generator: np.random.Generator) -> Any | None:
+        """Made-up anomalies, in the form of the held-out samples (`Prepared.calibration`) that they are made from.
+
+        Each is put together from parts of two normal samples. None where this kind of data, or this model, has none.
+        """
         return None
 
     @abstractmethod

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from memae.autoencoder import Autoencoder
-from memae.config import VARIANTS, Config, add_section, current_network, override, validated
+from memae.config import Config, add_section, current_network, override, validated
 from memae.errors import ConfigError
 from memae.memory.base import memory_presets
+from memae.memory.published import VARIANTS
 from memae.modality.interface import Modality
 from memae.modality.values import FitOptions, Prepared
 from memae.progress import Progress

@@ -13,6 +13,7 @@ from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.drift import DriftWatch
 from memae.memory.base import Streaming
+from memae.memory.item_samples import ItemSamples
 from memae.threshold import Threshold
 from memae.types import Encoded, Explained, Key, Skipped, Verdicts
 
@@ -92,6 +93,8 @@ class Prepared:
     """What the owner of the data should know."""
     key_of: Callable[[int], Key] | None = None
     """The key of the sample behind a number of `training`."""
+    whole_key_of: Callable[[int], Key] | None = None
+    """The same of `whole`; None: as `key_of`."""
     calibration_groups: np.ndarray | None = None
     """(n,) int: the number of the group of each calibration sample; None: each sample is its own group."""
     folds: tuple[Callable[[], Prepared], ...] = ()
@@ -135,6 +138,8 @@ class Artifact:
     """The `Reference` of its kind of data, where that has one."""
     item_use: np.ndarray | None = None
     """(B, N) float32: mean shares of the items in the reads of blocks of held-out normal samples; see `memae.drift`."""
+    item_samples: ItemSamples | None = None
+    """The training samples nearest to each item, unless the fit was to keep none."""
 
     @property
     def modality(self) -> Modality:

@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from memae.files.atomic import atomic_file
-from memae.types import Explanation, MemoryItems
+from memae.memory.shown import MemoryItems
+from memae.types import Explanation
 
 __all__ = ["draw_cells", "draw_items", "draw_reconstructions"]
 
@@ -47,31 +48,37 @@ def draw_reconstructions(found: Sequence[Explanation], captions: Sequence[str], 
 def draw_items(items: MemoryItems, path: Path) -> None:
     """Each item as a picture, the most used first, with the share of the training reads that it took part in.
 
-    The picture is the item decoded alone, or, of frozen features, the training patch nearest to it.
+    An item is shown decoded alone, and beside it as the training sample nearest to it, as far as there are both.
     """
-    pictures, shown_as = items.pictures, "each decoded alone"
-    if pictures is None:
-        assert items.samples is not None, "who draws items has looked for pictures"
-        pictures, shown_as = items.samples, "as the training patch nearest to each"
+    shown = {"decoded alone": items.pictures, "its nearest training sample": items.sample_pictures}
+    views = {name: pictures for name, pictures in shown.items() if pictures is not None}
+    assert views, "who draws items has looked for pictures"
     order = np.argsort(-items.usage_counts, kind="stable")[:MAX_ITEMS]
-    columns = min(10, len(order))
+    columns = min(10 // len(views), len(order))
     rows = -(-len(order) // columns)
-    width, height = 0.95 * columns, 1.1 * rows + 0.5
+    width, height = 0.95 * columns * len(views), 1.1 * rows + 0.5
     figure = Figure(figsize=(width, height))  # a constrained layout takes seconds for a hundred axes
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns * len(views), squeeze=False)
     figure.subplots_adjust(0.05 / width, 0.05 / height, 1 - 0.05 / width, 1 - 0.5 / height, 0.08, 0.25)
     total = max(1, int(items.usage_counts.sum()))
-    shown = pictures[order]
-    low, high = np.quantile(shown, [0.005, 0.995])
+    ranges = {name: np.quantile(pictures[order], [0.005, 0.995]) for name, pictures in views.items()}
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, item, picture in zip(axes.flat, order, shown, strict=False):
-        _show(axis, picture, float(low), float(high))
+    for place, item in enumerate(order):
         use = items.usage_counts[item] / total
-        axis.set_title(f"{item}: {use:.1%}" if use else f"{item}: dead", fontsize=7, pad=2)
-    count, dead = len(items.usage_counts), int((items.usage_counts == 0).sum())
-    which = f"the {len(order)} most used of {count} items" if len(order) < count else f"{count} items"
-    figure.suptitle(f"{which}, {shown_as}, with its share of all reads; {dead} are dead", fontsize=9)
+        for number, (name, pictures) in enumerate(views.items()):
+            axis = axes.flat[len(views) * place + number]
+            _show(axis, pictures[item], *map(float, ranges[name]))
+            if number == 0:
+                axis.set_title(f"{item}: {use:.1%}" if use else f"{item}: dead", fontsize=7, pad=2)
+    counts = items.counts
+    which = (
+        f"the {len(order)} most used of {counts.items} items"
+        if len(order) < counts.items
+        else f"{counts.items} items"
+    )
+    title = f"{which}, {' and '.join(views)}, with its share of all reads; {counts.dead} are dead"
+    figure.suptitle(title, fontsize=9)
     _save(figure, path)
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from memae.config import PUBLISHED, KindSettings
+from memae.config import KindSettings
+from memae.memory.published import PUBLISHED
 
 __all__ = ["KDDCUP_WIDTHS", "NETWORKS", "NUM_ITEMS", "NumberScale", "TableConfig", "preset", "widths_of"]
 

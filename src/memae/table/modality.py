@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from memae.autoencoder import Autoencoder
 from memae.config import Config
@@ -23,7 +24,7 @@ from memae.table.graph import scoring_graph
 from memae.table.networks import fully_connected
 from memae.table.prepare import prepare
 from memae.table.schema import TablePreprocess
-from memae.table.scoring import calibrate, examine, normal_scores, predict
+from memae.table.scoring import calibrate, examine, made_up, normal_scores, predict
 from memae.table.source import (
     TABLE_SUFFIXES,
     Table,
@@ -63,6 +64,7 @@ class TableModality(Modality):
     calibrate = staticmethod(calibrate)
     predict = staticmethod(predict)
     evaluate = staticmethod(evaluate)
+    made_up = staticmethod(made_up)
     scoring_graph = staticmethod(scoring_graph)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
@@ -113,10 +115,16 @@ class TableModality(Modality):
 
     def decode_items(self, artifact: Artifact) -> tuple[None, list[dict[str, float | str]]]:
         """The memory items decoded into rows, in the units of the columns."""
-        model, preprocess = artifact.model, artifact.preprocess
+        model = artifact.model
+        rows = model.decoder(model.items_alone(artifact.preprocess.shape)).cpu().numpy()
+        return None, self.readable_rows(artifact, rows)
+
+    def readable_rows(self, artifact: Artifact, rows: np.ndarray) -> list[dict[str, float | str]]:
+        """Encoded rows in the units of the columns."""
+        preprocess = artifact.preprocess
         names = [column.name for column in preprocess.columns]
-        rows = preprocess.readable(model.decoder(model.items_alone(preprocess.shape)).cpu())
-        return None, [dict(zip(names, row, strict=True)) for row in rows]
+        found = preprocess.readable(torch.from_numpy(rows))
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     def describe(self, artifact: Artifact) -> Description:
         """Describes the columns by kind, and the rule of each."""

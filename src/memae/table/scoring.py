@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
@@ -18,6 +19,7 @@ from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, SamplePredictor, Scorer, count_uses
 from memae.errors import DataError
 from memae.losses import squared_error
+from memae.memory.item_samples import NearestQueries
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.table.schema import TablePreprocess, check_none_bad
@@ -25,7 +27,7 @@ from memae.table.source import ColumnSource, Table, shown
 from memae.threshold import Threshold
 from memae.types import Encoded, Prediction
 
-__all__ = ["RowErrors", "calibrate", "examine", "normal_scores", "predict", "row_errors", "scorer_of"]
+__all__ = ["RowErrors", "calibrate", "examine", "made_up", "normal_scores", "predict", "row_errors", "scorer_of"]
 
 ROWS_FOR_THREADS = 4096  # that are worth a second thread
 
@@ -72,9 +74,27 @@ def examine(artifact: Artifact, training: Encoded, progress: Progress | None) ->
     """The artifact with the use counts of its items."""
     if artifact.model.memory is None:
         return artifact
+    nearest = NearestQueries.of(artifact.model.memory, wanted=artifact.config.memory.keep_samples)
+
+    def see(part: RowErrors) -> None:
+        if nearest and part.read is not None:
+            nearest.see(part.read)
+
     with stage(progress, "counting the use of items", "samples", len(training)) as done:
-        scorer = scorer_of(artifact, "counting the use of items by", progress)
-        return replace(artifact, uses=count_uses(scorer, training, done))
+        uses = count_uses(scorer_of(artifact, "counting the use of items by", progress), training, done, see)
+    kept = nearest.samples(row_of=lambda row: training[row : row + 1][0].cpu().numpy()) if nearest else None
+    return replace(artifact, uses=uses, item_samples=kept)
+
+
+def made_up(artifact: Artifact, calibration: Encoded, generator: np.random.Generator) -> Tensor | None:
+    """(S, features): each row has every other of its columns, by chance, from another row."""
+    if len(calibration) < 2 or len(artifact.preprocess.columns) < 2:
+        return None
+    x = calibration[torch.arange(len(calibration))]
+    widths = torch.tensor([column.width for column in artifact.preprocess.columns])
+    foreign = torch.from_numpy(generator.integers(2, size=(len(x), len(widths)), dtype=np.int64)).bool()
+    others = x.roll(int(generator.integers(1, len(x))), dims=0)
+    return torch.where(foreign.repeat_interleave(widths, dim=1), others, x)
 
 
 def normal_scores(artifact: Artifact, calibration: Encoded, progress: Progress | None) -> NormalRows:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from memae.config import PUBLISHED, Config, KindSettings
+from memae.config import Config, KindSettings
 from memae.errors import ConfigError
+from memae.memory.published import PUBLISHED
 from memae.video.networks import ClipLayer
 from memae.video.preprocess import ClipInput
 

@@ -20,6 +20,7 @@ from memae.engine.scoring import Measured, count_uses, p_value
 from memae.engine.scoring import Scorer as ClipScorer
 from memae.errors import MemaeError
 from memae.losses import squared_error
+from memae.memory.item_samples import NearestQueries
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.threshold import Threshold
@@ -30,6 +31,7 @@ from memae.video.config import VideoConfig
 from memae.video.dataset import Clips
 from memae.video.events import ScoreSeries
 from memae.video.frames import FrameKey, Frames
+from memae.video.item_samples import footage_around
 from memae.video.pipeline import Scorer, score_frames
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame, item_shares_of
 
@@ -135,12 +137,26 @@ class _Read(Measured):
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
     """The artifact with the use counts of its items, and its background memory where it wants one."""
     artifact = replace(artifact, reference=VideoReference(appearance=_appearance(artifact, training, progress)))
-    if artifact.model.memory is None:
+    model = artifact.model
+    if model.memory is None:
         return artifact
+    wanted = artifact.config.memory.keep_samples and isinstance(training, Clips)
     limit = BatchLimit("counting the use of items by", progress)
     scorer = ClipScorer(artifact.model, lambda _, rebuilt: _Read(rebuilt), limit)
+    nearest, positions = NearestQueries.of(model.memory, wanted=wanted), tuple[int, ...]()
+
+    def see(part: _Read) -> None:
+        nonlocal positions
+        if nearest and part.read is not None:
+            nearest.see(part.read)
+            positions = part.rebuilt.positions
+
     with stage(progress, "counting the use of items", "clips", len(training)) as done:
-        return replace(artifact, uses=count_uses(scorer, training, done))
+        artifact = replace(artifact, uses=count_uses(scorer, training, done, see))
+    if nearest is None:
+        return artifact
+    assert isinstance(training, Clips), "only footage is kept"
+    return replace(artifact, item_samples=nearest.samples(partial(footage_around, training, positions)))
 
 
 def _appearance(artifact: Artifact, training: Encoded, progress: Progress | None) -> Appearance | None:

@@ -80,16 +80,18 @@ def prepare(
         if video.crop_px:
             generator = torch.Generator().manual_seed(local_seed(seed, 3))
             training = training.crops(video.crop_px, video.crops_per_clip, generator, progress)
+        whole = clips(train, video.clip_length)
         return Prepared(
             preprocess=preprocess,
             training=training,
-            whole=replace(clips(train, video.clip_length), segments=tuple(frames.frames(span) for span in train)),
+            whole=replace(whole, segments=tuple(frames.frames(span) for span in train)),
             validation=clips(validation, video.clip_length) if validation else None,
             calibration=tuple(frames.frames(span) for span in calibration),
             counts=found.counts,
             origin=frames.origin,
             skipped=getattr(source, "skipped", ()),
             key_of=lambda clip: frames.keys[int(training.frames[clip, video.clip_length // 2])],
+            whole_key_of=lambda clip: frames.keys[int(whole.frames[clip, video.clip_length // 2])],
             notes=notes,
             calibration_groups=np.concatenate([groups[slice(*span)] for span in calibration] or [groups[:0]]),
             groups=found.group_counts(groups),

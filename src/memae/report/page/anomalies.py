@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from memae.detector import Detector
+from memae.memory.shown import MemoryItems
 from memae.progress import Progress
 from memae.report.page.markup import Markup, Section, name, shortened, tag
-from memae.report.page.pictures import item_picture, pictures_of
+from memae.report.page.pictures import item_picture, pictures_of, sample_picture
 from memae.report.page.scan import Findings, ShownEvent
-from memae.types import Cell, Explanation, ItemUse, Key, MemoryItems, Source
+from memae.types import Cell, Explanation, ItemUse, Key, Source
 
 __all__ = ["anomalies_section"]
 
@@ -135,10 +136,13 @@ def _cells(found: Explanation, items: MemoryItems | None) -> Markup | None:
     total = sum(cell.error for cell in found.cells) or 1.0
     item = found.items[0].item if found.items else None
     row = items.rows[item] if item is not None and items is not None and items.rows else None
-    heads = ("column", "seen", "expected", *((f"item {item}",) if row else ()), "share of the score")
+    samples = items.samples[item] if row and item is not None and items is not None and items.samples else ()
+    beside: list[tuple[str, Mapping[str, float | str]]] = [(f"item {item}", row)] if row else []
+    beside += [(f"training sample {shortened(one.key)}", one.row) for one in samples[:1] if one.row]
+    heads = ("column", "seen", "expected", *(title for title, _ in beside), "share of the score")
     rows = []
     for cell in found.cells[:SHOWN_CELLS]:
-        stored = (tag("td", name(_value(row.get(cell.column, "")))),) if row else ()
+        stored = [tag("td", name(_value(values.get(cell.column, "")))) for _, values in beside]
         rows.append(
             tag(
                 "tr", tag("th", name(cell.column), scope="row"), tag("td", name(_value(cell.seen))),
@@ -163,8 +167,22 @@ def _items(uses: Sequence[ItemUse], items: MemoryItems | None) -> Markup | None:
     for use in uses[:SHOWN_ITEMS]:
         pictures = None if items is None else items.pictures
         picture = None if pictures is None else item_picture(pictures[use.item], use.item)
-        shown.append(tag("li", picture, f"item {use.item}: {use.weight:.0%}"))
+        shown.append(tag("li", picture, f"item {use.item}: {use.weight:.0%}", _nearest(use.item, items)))
     return tag("div", tag("p", "rebuilt from memory items"), tag("ul", shown, class_="items"))
+
+
+def _nearest(item: int, items: MemoryItems | None) -> Markup | None:
+    """The training samples nearest to an item."""
+    samples = items.samples[item] if items is not None and items.samples else ()
+    shown = [
+        tag(
+            "span",
+            None if one.picture is None else sample_picture(one.picture, one.key),
+            name(one.key or "unnamed"),
+        )
+        for one in samples
+    ]
+    return tag("div", "nearest training samples ", shown, class_="nearest") if shown else None
 
 
 def _events(events: Sequence[ShownEvent], items: MemoryItems | None) -> list[Entry]:

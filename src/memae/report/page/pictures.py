@@ -15,7 +15,7 @@ from memae.plots.anomaly_map import draw_anomaly_map
 from memae.report.page.markup import Markup, tag
 from memae.types import Explanation
 
-__all__ = ["item_picture", "pictures_of", "still"]
+__all__ = ["item_picture", "pictures_of", "sample_picture", "still"]
 
 LARGEST_PX = 256
 STILL_PX = 480
@@ -54,6 +54,13 @@ def item_picture(picture: np.ndarray, item: int) -> Markup:
     drawn = Image.fromarray(_looked_at(picture, picture))
     drawn.thumbnail((LOSSLESS_PX, LOSSLESS_PX))
     return tag("img", src=_uri(drawn), alt=f"memory item {item}, decoded alone", class_="item")
+
+
+def sample_picture(picture: np.ndarray, key: str) -> Markup:
+    """A training sample (C, h, w) uint8 that is near to an item."""
+    levels = picture[:3] if len(picture) >= 3 else picture[:1].repeat(3, axis=0)
+    drawn = Image.fromarray(np.ascontiguousarray(levels.transpose(1, 2, 0)))
+    return tag("img", src=_uri(drawn), alt=f"training sample {key}", class_="item")
 
 
 def still(path: Path, about: str) -> Markup:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from memae.detector import Detector
+from memae.memory.shown import MemoryItems
 from memae.metrics import ResultTable
 from memae.report.page.charts import Axis, Line, Mark, histogram, lines
 from memae.report.page.markup import Markup, Section, facts_list, name, shortened, tag
 from memae.report.page.scan import Findings
-from memae.types import MemoryItems
 
 __all__ = ["about_section", "memory_section", "quality_section", "scores_section", "table", "training_section"]
 
@@ -116,23 +116,22 @@ def memory_section(detector: Detector, items: MemoryItems | None) -> Section:
     """How the items of the memory are used."""
     if items is None:
         return _section("memory", "Memory", tag("p", "This model has no memory: it is a plain autoencoder."))
-    counts = np.sort(items.usage_counts)[::-1]
-    dead, doubled = int((counts == 0).sum()), len({item for pair in items.duplicates for item in pair})
+    counts, found = np.sort(items.usage_counts)[::-1], items.counts
     facts: list[tuple[str, object]] = [
-        ("items", f"{len(counts):,}"),
-        ("used in training", f"{len(counts) - dead:,}"),
-        ("dead", f"{dead:,}"),
-        ("with a duplicate", f"{doubled:,}"),
+        ("items", f"{found.items:,}"),
+        ("used by training samples", f"{found.used:,}"),
+        ("dead", f"{found.dead:,}"),
+        ("with a duplicate", f"{found.duplicate:,}"),
     ]
     last = (detector.facts.get("last_epoch") or {}).get("memory") or {}
     facts += [(label, f"{last[key]:.3g}") for key, label in READS.items() if last.get(key) is not None]
     share = counts / max(1, counts.sum())
-    about = (
-        f"Share of the training reads that each item took part in, the most used first; {dead:,} items had none."
-    )
+    about = f"Share of the reads that each item took part in, the most used first; {found.dead:,} items had none."
     line = Line("", np.arange(1.0, len(share) + 1), share)
     axes = Axis("item", 1, max(2, len(share))), Axis.of("share of reads", share, 0.0, logarithmic=False)
-    return _section("memory", "Memory", facts_list(facts), lines("Use of the memory items", about, *axes, [line]))
+    help_line = tag("p", items.help) if items.help else None
+    chart = lines("Use of the memory items", about, *axes, [line])
+    return _section("memory", "Memory", facts_list(facts), help_line, chart)
 
 
 READS = {"items_per_query": "items in a read, mean", "fallback_share": "share of reads of the nearest item alone"}
