@@ -43,7 +43,12 @@ def read_with(model: str, **options: Any) -> Read:
 
     def read(rng: random.Random, path: Path, known: Known) -> None:
         detector, skip, way = known.detectors[model], rng.random() < 0.5, rng.random()
-        if way < 0.6:
+        if model == "table" and way < 0.05:
+            _drained(open_source(_beside_a_good_one(rng, path, known), skip_bad=skip), rng)
+        elif model == "table" and way < 0.1:
+            with path.open("rb") as stream:
+                _drained(detector.open(stream, skip_bad=skip), rng)
+        elif way < 0.6:
             _drained(detector.open(path, skip_bad=skip, **options), rng)
         elif way < 0.9:
             source = open_source(path, skip_bad=skip, **options)
@@ -65,6 +70,14 @@ def read_with(model: str, **options: Any) -> Read:
             )
 
     return read
+
+
+def _beside_a_good_one(rng: random.Random, path: Path, known: Known) -> Path:
+    """The folder of a hostile table and a good one of its format."""
+    kind = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}.get(path.suffix, "csv")
+    good = path.with_name(rng.choice(("a", "z")) + "".join(path.suffixes))
+    good.write_bytes(known.some(rng, kind)[1])
+    return path.parent
 
 
 def read_model(rng: random.Random, path: Path, known: Known) -> None:

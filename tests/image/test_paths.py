@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from memae.errors import DataError
-from memae.image.paths import find_images, is_pattern
+from memae.files.patterns import is_pattern
+from memae.image.paths import find_images
 
 
 @pytest.fixture

@@ -219,6 +219,8 @@ def test_an_array_without_a_number_holds_no_samples_however_many_columns_it_prom
 def test_labels_that_have_no_text_are_refused() -> None:
     with pytest.raises(DataError, match=r"a column of struct.* has no text"):
         TableSource(pa.table({"a": [{"x": 1}]}), range(1), "t").labels("a")
+    with pytest.raises(DataError, match="a column of binary has no text"):
+        TableSource(pa.table({"a": [b"\xff"]}), range(1), "t").labels("a")
 
 
 @pytest.mark.parametrize("size", [2, 3, EVERYTHING])

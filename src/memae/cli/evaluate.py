@@ -108,7 +108,9 @@ def evaluate(
         "merge_gap_s": merge_gap_s,
         "cool_down_s": cool_down_s,
     }
-    opened = detector.open(source, frame_rate=options.check_rate(frame_rate), columns=options.names_of(columns))
+    opened = detector.open(
+        options.x_from([source]), frame_rate=options.check_rate(frame_rate), columns=options.names_of(columns)
+    )
     found = detector.modality.evaluate(detector, opened, given | always, console.progress)
     if found.left_out:
         for line in detector.modality.skipped_lines(len(found.left_out), found.left_out):

@@ -26,7 +26,8 @@ def video_option(spec: str, help: str) -> Any:
 
 
 _SOURCE_HELP = (
-    "Tables and arrays: a file (.csv, .tsv, .parquet, .arrow, .feather, .npy, .npz, MNIST idx3-ubyte). Images: a "
+    "Tables: a file (.csv, .tsv, .parquet, .arrow, .feather), a folder of them, a pattern in quotes, or - for CSV on "
+    "standard input. Arrays: .npy, .npz, MNIST idx3-ubyte. Images: a "
     "folder, a file, a pattern in quotes, or a .txt with one path on each line; see docs/images.md. Video: a file "
     "(.mp4, .avi, .mkv and more), or a folder of such files or of folders of frames."
 )
@@ -40,9 +41,7 @@ Source = Annotated[
 ]
 Sources = Annotated[
     list[str],
-    typer.Argument(
-        metavar="SOURCE", help=f"{_SOURCE_HELP} Images and video may be several paths.", show_default=False
-    ),
+    typer.Argument(metavar="SOURCE", help=f"{_SOURCE_HELP} May be several paths.", show_default=False),
 ]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model directory made by memae fit.", show_default=False)
@@ -130,8 +129,18 @@ def named(option: str) -> Iterator[None]:
         raise ConfigError(f"{option} {error}") from None
 
 
-def x_from(sources: list[str]) -> str | list[str]:
-    """What the library takes: a path, or a list of paths."""
+def x_from(sources: list[str]) -> Any:
+    """What the library takes: a path, a list of paths, or standard input.
+
+    Raises:
+        ConfigError: standard input among other sources.
+    """
+    import sys
+
+    if sources == ["-"]:
+        return sys.stdin.buffer
+    if "-" in sources:
+        raise ConfigError("-: standard input is a source of its own; give it alone")
     return sources[0] if len(sources) == 1 else sources
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import ConfigError, DataError
+from memae.files.patterns import files_meant, is_pattern
 from memae.image.arrays import ArraySource, Images
 from memae.image.backbone import FEATURE_CHANNELS, FrozenFeatures, weights_installed
 from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, ImageConfig, layers_of, preset
@@ -22,7 +23,7 @@ from memae.image.idx import open_idx
 from memae.image.made_up import made_up
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.image.onnx_backbone import OnnxFeatures
-from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec, is_pattern
+from memae.image.paths import IMAGE_SUFFIXES, LIST_SUFFIX, find_mvtec
 from memae.image.predict import calibrate, examine, normal_scores, predict
 from memae.image.prepare import prepare
 from memae.image.preprocess import ImagePreprocess
@@ -68,11 +69,11 @@ class ImageModality(Modality):
     made_up = staticmethod(made_up)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
-        """Folders, patterns, image files, lists of these, idx files, and arrays of three or four axes."""
+        """Folders and patterns with images, image files, lists of these, idx files, arrays of three or four axes."""
         if isinstance(x, list):
-            return all(_means_images(path) for path in x)
+            return all(_means_images(path, wanted) for path in x)
         if isinstance(x, Path):
-            return _means_images(x) or (x.is_file() and "idx3-ubyte" in x.name.lower())
+            return _means_images(x, wanted) or (x.is_file() and "idx3-ubyte" in x.name.lower())
         if isinstance(x, np.ndarray):
             return x.ndim in (3, 4)
         return isinstance(x, Images)
@@ -228,8 +229,10 @@ def _is_small(config: Config, shape: tuple[int, ...]) -> bool:
     return max(shape[1:]) <= SMALL_PX and not ImageConfig.of(config).tile_px
 
 
-def _means_images(path: Path) -> bool:
-    return path.name.lower().endswith((*IMAGE_SUFFIXES, LIST_SUFFIX)) or is_pattern(path) or path.is_dir()
+def _means_images(path: Path, wanted: bool) -> bool:
+    if path.is_dir() or is_pattern(path):
+        return wanted or next(files_meant(path, IMAGE_SUFFIXES), None) is not None
+    return path.name.lower().endswith((*IMAGE_SUFFIXES, LIST_SUFFIX))
 
 
 def _open_files(paths: list[Path], preprocess: ImagePreprocess | None) -> ImageSource:

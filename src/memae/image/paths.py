@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from memae.errors import DataError, shortened
-from memae.files.atomic import folders_below
+from memae.files.patterns import files_meant, fixed_part, is_pattern
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -19,7 +18,6 @@ __all__ = [
     "MVTecFolders",
     "find_images",
     "find_mvtec",
-    "is_pattern",
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -55,46 +53,25 @@ def find_images(paths: Sequence[Path]) -> list[ImageFile]:
     return list(found.values())
 
 
-def is_pattern(path: Path) -> bool:
-    """Whether a path has wildcards and no file is called so."""
-    return glob.has_magic(str(path)) and not path.exists()
-
-
 def _images_at(path: Path, several: bool) -> list[ImageFile]:
     if path.is_file():
         if path.suffix.lower() == LIST_SUFFIX:
             return _listed(path, several)
         return [ImageFile(path, path.as_posix() if several else path.name, str(path))]
     if path.is_dir():
-        root, files = path, _images_below(path)
+        root = path
     elif is_pattern(path):
-        root, files = _matches(path)
+        root = fixed_part(path)
     else:
         raise DataError(f"{path}: no such file or folder; check the path")
+    files = set(files_meant(path, IMAGE_SUFFIXES))
     if not files:
         what = "holds" if root == path else "matches"
         raise DataError(f"{path}: {what} no {', '.join(IMAGE_SUFFIXES)} file; check the path")
     return [
         ImageFile(file, (file if several else file.relative_to(root)).as_posix(), str(file))
-        for file in sorted(set(files))
+        for file in sorted(files)
     ]
-
-
-def _matches(pattern: Path) -> tuple[Path, list[Path]]:
-    """The part of a pattern without wildcards, and the images among what it matches and in folders that it matches."""
-    fixed = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
-    files: list[Path] = []
-    for name in glob.glob(str(pattern), recursive=True):  # noqa: PTH207  Path.glob takes no absolute pattern
-        match = Path(name)
-        if match.is_dir():
-            files += _images_below(match)
-        elif match.suffix.lower() in IMAGE_SUFFIXES:
-            files.append(match)
-    return Path(*pattern.parts[:fixed]), files
-
-
-def _images_below(root: Path) -> list[Path]:
-    return [file for _, files in folders_below(root) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _listed(path: Path, several: bool) -> list[ImageFile]:

@@ -11,6 +11,7 @@ import torch
 
 from memae.errors import ConfigError, DataError, first_line
 from memae.files.packed import PackedError, check_unpacked
+from memae.files.patterns import is_pattern
 from memae.modality.interface import Modality
 from memae.modality.registry import modalities
 from memae.progress import Count
@@ -31,6 +32,8 @@ def open_source(
 
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
     1, 3 or 4. Files: .npy, .npz, .csv and .tsv (.gz too), .parquet, .arrow, .feather, MNIST idx (.gz too).
+    Several files of a table, a folder of them and a pattern are one table; see `memae.table.several`.
+    A file that is open for reading is a CSV file.
     Images: a folder, a file, a pattern with wildcards, a list file, or several of these; see `memae.image.paths`.
     Video: a file, a folder that holds such files or has the UCSD layout, or a list of them; see `memae.video.source`.
 
@@ -116,6 +119,11 @@ def _unknown(x: Any, origin: str) -> str:
         )
     paths = x if isinstance(x, list) else [x]
     for path in paths:
+        if is_pattern(path) or path.is_dir():
+            what = "matches" if is_pattern(path) else "holds"
+            if any(kind.accepts(path, False) for kind in modalities()):
+                continue
+            return f"{path}: {what} no .png, .jpg, .mp4, .csv or other file that is read here; check the path"
         if not path.exists():
             return f"{path}: no such file or folder; check the path"
         if path.is_file() and path.stat().st_size == 0:
@@ -124,7 +132,7 @@ def _unknown(x: Any, origin: str) -> str:
             return f"{path}: is an archive; unpack it, and give the folder"
     alone = (path for path in paths if not any(kind.accepts([path], False) for kind in modalities()))
     if len(paths) > 1 and (path := next(alone, None)):
-        return f"{path}: is no image and no video, and several sources are for those only; give it alone"
+        return f"{path}: is no image, video or table, and several sources are all of one kind; give it alone"
     known = "; ".join(kind.files for kind in modalities()[::-1])
     return f"{origin}: no reader for this kind of file; known: {known}; arrays: .npy, .npz"
 

@@ -61,7 +61,7 @@ def explanation_lines(out: Path) -> Iterator[Callable[[Explanation], None]]:
 
         def write(sample: Explanation) -> None:
             row: dict[str, Any] = {
-                "key": sample.key if isinstance(sample.key, int) else _text(sample.key),
+                **_plain_key(sample.key),
                 "score": sample.score,
                 "p_value": sample.p_value,
                 "items": [asdict(use) for use in sample.items],
@@ -170,6 +170,16 @@ def _column(values: Sequence[Any]) -> Any:
     if isinstance(values[0], float):
         return np.round(values, 6)
     return list(values) if isinstance(values[0], int) else [_text(value) for value in values]
+
+
+def _plain_key(key: Key) -> dict[str, Any]:
+    """A key for JSON, named as in the rows of scores."""
+    if names := getattr(key, "_fields", ()):
+        parts: Any = key
+        return {
+            name: part if isinstance(part, int) else _text(part) for name, part in zip(names, parts, strict=True)
+        }
+    return {"key": key if isinstance(key, int) else _text(key)}
 
 
 def _text(key: Key) -> str:

@@ -64,17 +64,26 @@ class CsvSource(ColumnSource):
         path: the file.
         kinds: of columns, as a model knows them.
         columns: their names where the file has no header.
+        origin: what messages call the file; None is its path.
 
     Raises:
         DataError: another kind of file, a damaged one, or another number of columns than names.
     """
 
-    def __init__(self, path: Path, kinds: Mapping[str, ColumnKind], columns: Sequence[str] = ()) -> None:
-        self.origin, self._path, self._kinds, self._called = str(path), path, kinds, bool(columns)
+    def __init__(
+        self,
+        path: Path,
+        kinds: Mapping[str, ColumnKind],
+        columns: Sequence[str] = (),
+        origin: str | None = None,
+    ) -> None:
+        self.origin, self._path, self._kinds = origin or str(path), path, kinds
+        self._called = bool(columns)
+        self._spooled: object = None
         self._skip, self._texts = False, frozenset[str]()
         self._inferred: _Types | None = None
         with self._readable({}):
-            self._dialect = Dialect.of(path, kinds, columns)
+            self._dialect = Dialect.of(path, kinds, columns, self.origin)
         with self._open({}, lambda _: "skip") as reader:
             self._names = reader.schema.names
 
@@ -105,6 +114,10 @@ class CsvSource(ColumnSource):
         lines = lines_about(self._path)
         return lines and Count(max(0, lines.samples - self._header_lines), lines.exact)
 
+    def keep(self, spooled: object) -> None:
+        """Keeps what holds the file, for as long as this source or one made from it is there."""
+        self._spooled = spooled
+
     def as_text(self, names: Sequence[str]) -> CsvSource:
         """The file with these columns read as text, so that a code keeps its leading zeros."""
         return self._like(_texts=self._texts.union(names), _inferred=None)
@@ -124,14 +137,26 @@ class CsvSource(ColumnSource):
             # a column that the model does not know is text, which can hold anything
             return {name: _ARROW_TYPES[self._kinds.get(name, "category")] for name in self._names}
         if self._inferred is None:
-            columns = {name: _InferredColumn(self._dialect.decimal, self._skip) for name in self._names}
-            for block in self._read(self._names, EVERYTHING):
-                for name in columns.keys() - self._texts:
-                    columns[name].add(block[name])
-            self._inferred = {
-                name: pa.string() if name in self._texts else column.type for name, column in columns.items()
-            }
+            self._inferred = self.types_with([self])
         return {name: self._inferred[name] for name in self._names}
+
+    def types_with(self, files: Sequence[CsvSource]) -> _Types:
+        """The types of the columns that suit the cells of all these files, of which this is one."""
+        columns = {name: _InferredColumn(self._skip) for name in self._names}
+        for file in files:
+            for block in file._read(self._names, EVERYTHING):
+                for name in columns.keys() - self._texts:
+                    columns[name].add(block[name], file._dialect.decimal)
+        return {name: pa.string() if name in self._texts else column.type for name, column in columns.items()}
+
+    def typed(self, types: _Types) -> CsvSource:
+        """The same file, whose columns are read as these types."""
+        return self._like(_inferred=types)
+
+    @property
+    def needs_types(self) -> bool:
+        """Whether the types of the columns are still to be found."""
+        return not self._kinds and self._inferred is None
 
     def _typed(self, types: _Types) -> Iterator[Block]:
         """The rows in these types."""
@@ -236,25 +261,24 @@ class _InferredColumn:
     """The type of a column, found block by block.
 
     Args:
-        decimal: sign of decimals.
         skip: a few words among numbers are mistakes, and the column is one of numbers.
     """
 
-    def __init__(self, decimal: str, skip: bool) -> None:
-        self._decimal, self._skip = decimal, skip
+    def __init__(self, skip: bool) -> None:
+        self._skip = skip
         self._possible, self._empty, self._words = _INFERRED, True, WordsAmongNumbers()
 
-    def add(self, text: pa.ChunkedArray) -> None:
-        """Adds the cells of a block."""
+    def add(self, text: pa.ChunkedArray, decimal: str) -> None:
+        """Adds the cells of a block, whose decimals have this sign."""
         if not (self._possible or self._skip):
             return
         text = text.drop_null()
-        possible = self._fitting(text)
+        possible = self._fitting(text, decimal)
         if not possible:  # nearly always the cells are values as they stand
             text = text.filter(pc.invert(pc.is_in(text, NO_VALUE)))
-            possible = self._fitting(text)
+            possible = self._fitting(text, decimal)
         if self._skip and (self._empty or not possible):  # the first numbers are enough to compare words with
-            self._words.add(_number(text, self._decimal))
+            self._words.add(_number(text, decimal))
         self._possible, self._empty = possible, self._empty and not len(text)
 
     @property
@@ -265,13 +289,15 @@ class _InferredColumn:
         number = self._skip and self._words.first is not None
         return self._possible[0] if self._possible else pa.float64() if number else pa.string()
 
-    def _fitting(self, text: pa.ChunkedArray) -> tuple[pa.DataType, ...]:
-        fitting = tuple(kind for kind in self._possible if kind != pa.float64() and self._fits(text, kind))
-        if pa.int64() in fitting or (pa.float64() in self._possible and self._fits(text, pa.float64())):
+    def _fitting(self, text: pa.ChunkedArray, decimal: str) -> tuple[pa.DataType, ...]:
+        fitting = tuple(
+            kind for kind in self._possible if kind != pa.float64() and self._fits(text, kind, decimal)
+        )
+        if pa.int64() in fitting or (pa.float64() in self._possible and self._fits(text, pa.float64(), decimal)):
             return (*fitting, pa.float64())
         return fitting
 
-    def _fits(self, text: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    def _fits(self, text: pa.ChunkedArray, kind: pa.DataType, decimal: str) -> bool:
         if pa.types.is_boolean(kind):
             return bool(pc.all(pc.is_in(text, BOOLEANS), min_count=0).as_py())
         if pa.types.is_time(kind):
@@ -279,7 +305,7 @@ class _InferredColumn:
         try:
             # a few first: Arrow makes a message for each cell that does not fit, which takes long
             for cells in (text[:HEAD_CELLS], text):
-                _number(cells, self._decimal).cast(kind)
+                _number(cells, decimal).cast(kind)
         except pa.ArrowInvalid:
             return False
         return True

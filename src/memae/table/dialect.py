@@ -52,7 +52,7 @@ class Dialect:
     """Of the columns where no header line gives them: "column 1" and so on."""
 
     @classmethod
-    def of(cls, path: Path, known: Collection[str] = (), names: Sequence[str] = ()) -> Dialect:
+    def of(cls, path: Path, known: Collection[str] = (), names: Sequence[str] = (), origin: str = "") -> Dialect:
         """The dialect of a file, found from its content and not from its name.
 
         The encoding is that of the byte-order mark, else the first of `ENCODINGS` that the whole file is in. The
@@ -64,21 +64,23 @@ class Dialect:
             path: of the file.
             known: names of columns that a model knows; a first line with one of them is a header.
             names: of the columns of a file without a header; a first line of just these names is one all the same.
+            origin: what messages call the file; "" is its path.
 
         Raises:
             DataError: another kind of file, no text, or more or fewer columns than names.
             OSError: a file that cannot be read; EOFError and zlib.error come from a damaged one, too.
         """
+        origin = origin or str(path)
         with path.open("rb") as file:
             start = file.read(8)
         for magic, what in _OTHER_FILES.items():
             if start.startswith(magic):
-                raise DataError(f"{path}: is no CSV file but {what}")
+                raise DataError(f"{origin}: is no CSV file but {what}")
         packed = start.startswith(GZIP)
         with _bytes(path, packed) as file:
             sample = file.read(BLOCK_BYTES)
             file.seek(0)
-            encoding, block_bytes = _encoding(file, sample, path)
+            encoding, block_bytes = _encoding(file, sample, origin)
         text = sample.decode(encoding, errors="replace").removeprefix("\ufeff")
         if len(sample) == BLOCK_BYTES:
             text = text[: text.rfind("\n") + 1]  # the last line is cut short
@@ -88,7 +90,7 @@ class Dialect:
         if names:
             if len(names) != len(first):
                 raise DataError(
-                    f"{path}: has {len(first):,} columns, and `columns` names {len(names):,}; name each"
+                    f"{origin}: has {len(first):,} columns, and `columns` names {len(names):,}; name each"
                 )
             headed = first == list(names)
         else:
@@ -105,7 +107,7 @@ def _bytes(path: Path, packed: bool) -> io.BufferedReader:
     return io.BufferedReader(gzip.open(path)) if packed else path.open("rb")
 
 
-def _encoding(file: io.BufferedReader, sample: bytes, path: Path) -> tuple[str, int]:
+def _encoding(file: io.BufferedReader, sample: bytes, origin: str) -> tuple[str, int]:
     """The encoding of the whole file, and a block size that is at least the longest line."""
     longest = BLOCK_BYTES
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -115,7 +117,7 @@ def _encoding(file: io.BufferedReader, sample: bytes, path: Path) -> tuple[str, 
         longest = max(longest, len(block))
         if b"\0" in block:
             raise DataError(
-                f"{path}: holds NUL bytes, so it is no text, or UTF-16 without its mark; save the file as UTF-8"
+                f"{origin}: holds NUL bytes, so it is no text, or UTF-16 without its mark; save the file as UTF-8"
             )
         if not block.isascii():
             possible = tuple(encoding for encoding in possible if _decodes(block, encoding))

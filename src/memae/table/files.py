@@ -15,17 +15,26 @@ from memae.errors import DataError, first_line
 from memae.progress import Count
 from memae.table.source import READ_BYTES, ColumnSource
 
-__all__ = ["ArrowSource", "ParquetSource"]
+__all__ = ["ArrowSource", "FileSource", "ParquetSource"]
 
 
-class _FileSource(ColumnSource):
+class FileSource(ColumnSource):
+    """A file whose columns have types.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: not a readable file of the format.
+    """
+
     _format: ClassVar[str]
     _cure: ClassVar[str] = "write it again"
 
     def __init__(self, path: Path) -> None:
         self.origin, self._path = str(path), path
         with self._readable():
-            schema = self._schema()
+            self.schema = schema = self._schema()
             _check_time_zones(schema)
             # a pandas index says which row it is, so a model must not learn it as a column
             index = _index_columns(schema)
@@ -52,7 +61,7 @@ class _FileSource(ColumnSource):
     def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]: ...
 
 
-class ParquetSource(_FileSource):
+class ParquetSource(FileSource):
     """A Parquet file, read by row groups.
 
     Raises:
@@ -79,7 +88,7 @@ class ParquetSource(_FileSource):
         return pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES)
 
 
-class ArrowSource(_FileSource):
+class ArrowSource(FileSource):
     """An Arrow IPC file, which Feather files are, read by record batches.
 
     Raises:

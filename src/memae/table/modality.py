@@ -19,14 +19,17 @@ from memae.modality import Artifact, Description, Modality, SampleTensor
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
 from memae.table.evaluate import evaluate
-from memae.table.files import ArrowSource, ParquetSource
+from memae.table.files import ArrowSource, FileSource, ParquetSource
 from memae.table.graph import scoring_graph
 from memae.table.networks import fully_connected
+from memae.table.piped import Spooled, is_stream
 from memae.table.prepare import prepare
 from memae.table.schema import TablePreprocess
 from memae.table.scoring import calibrate, examine, made_up, normal_scores, predict
+from memae.table.several import FilesSource, called, find_tables, means_tables
 from memae.table.source import (
     TABLE_SUFFIXES,
+    ColumnSource,
     Table,
     TableSource,
     from_array,
@@ -68,22 +71,29 @@ class TableModality(Modality):
     scoring_graph = staticmethod(scoring_graph)
 
     def accepts(self, x: Any, wanted: bool) -> bool:
-        """CSV, Parquet and Arrow files by their suffix, frames, and arrays of two axes."""
+        """CSV, Parquet and Arrow files by their suffix, several of them, streams, frames, and arrays of two axes."""
         if isinstance(x, Path):
-            return x.name.lower().endswith(TABLE_SUFFIXES) and x.is_file()
+            return means_tables(x)
+        if isinstance(x, list):
+            return all(means_tables(path) for path in x)
         if isinstance(x, np.ndarray):
             return x.ndim == 2
-        return isinstance(x, Table | pa.Table) or is_frame(x)
+        return isinstance(x, Table | pa.Table) or is_frame(x) or is_stream(x)
 
     def open(
         self, x: Any, preprocess: TablePreprocess | None, *, origin: str, skip_bad: bool, **options: Any
     ) -> Source:
         """See `Modality.open`; the option `columns` names the columns of a CSV file without a header."""
         columns = options.get("columns", ())
-        if columns and not (isinstance(x, Path) and is_csv(x)):
+        source: ColumnSource
+        if is_stream(x):
+            spooled = Spooled(x)
+            source = _open_csv(spooled.path, preprocess, columns, spooled.name)
+            source.keep(spooled)
+        elif isinstance(x, Path | list):
+            source = _open_files(x if isinstance(x, list) else [x], preprocess, columns)
+        elif columns:
             raise ConfigError(f"{origin}: `columns` names those of a CSV file without a header; leave it out")
-        if isinstance(x, Path):
-            source = _open_file(x, preprocess, columns)
         elif isinstance(x, np.ndarray):
             source = from_array(x, origin)
         elif isinstance(x, Table):
@@ -92,7 +102,7 @@ class TableModality(Modality):
             source = TableSource(x, range(x.num_rows), "the Arrow table")
         else:
             source = from_frame(x)
-        return source.skipping() if skip_bad and isinstance(source, CsvSource) else source
+        return source.skipping() if skip_bad else source
 
     def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
         """A fresh model for rows (features,)."""
@@ -147,16 +157,33 @@ def _column(name: str, values: np.ndarray, dtype: Any) -> pa.Array:
     return pa.array(values.astype(dtype) if dtype is np.float64 and values.dtype.kind in "iuf" else values)
 
 
-def _open_file(path: Path, preprocess: TablePreprocess | None, columns: Sequence[str]) -> Any:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty; check how it was written")
+def _open_files(paths: list[Path], preprocess: TablePreprocess | None, columns: Sequence[str]) -> ColumnSource:
+    if len(paths) == 1 and paths[0].is_file():
+        return _open_file(paths[0], preprocess, columns)
+    files = find_tables(paths)
+    sources = [_open_file(file.path, preprocess, columns) for file in files]
+    return FilesSource(sources, [file.key for file in files], called(paths, len(files)))
+
+
+def _open_file(path: Path, preprocess: TablePreprocess | None, columns: Sequence[str]) -> CsvSource | FileSource:
     name = path.name.lower()
-    if name.endswith(".parquet"):
-        return ParquetSource(path)
-    if name.endswith((".arrow", ".feather")):
-        return ArrowSource(path)
+    if is_csv(path):
+        return _open_csv(path, preprocess, columns, str(path))
+    if columns:
+        raise ConfigError(f"{path}: `columns` names those of a CSV file without a header; leave it out")
+    _check_not_empty(path, str(path))
+    return ParquetSource(path) if name.endswith(".parquet") else ArrowSource(path)
+
+
+def _open_csv(path: Path, preprocess: TablePreprocess | None, columns: Sequence[str], origin: str) -> CsvSource:
+    _check_not_empty(path, origin)
     kinds = {column.name: column.kind for column in preprocess.columns} if preprocess else {}
-    return CsvSource(path, kinds, columns)
+    return CsvSource(path, kinds, columns, origin=origin)
+
+
+def _check_not_empty(path: Path, origin: str) -> None:
+    if path.stat().st_size == 0:
+        raise DataError(f"{origin}: the file is empty; check how it was written")
 
 
 MODALITY = TableModality()

@@ -24,7 +24,6 @@ from memae.modality import FitOptions, Prepared
 from memae.modality.groups import groups_of_values
 from memae.progress import Progress, fold_name, stage, within
 from memae.table.config import TableConfig
-from memae.table.csv import CsvSource
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, survey
 from memae.table.near_duplicates import COMPARED, SEEN, near_duplicate_note
@@ -58,7 +57,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     numbered = None if options.group is None else _groups(source, options)
     if grouped:
         source = source.without([str(options.group)])
-    if isinstance(source, CsvSource):
+    if isinstance(source, ColumnSource):
         source = source.as_text(categorical)
     streamed = _is_large(source) if options.stream is None else options.stream
     once = settings.duplicates == "drop"
@@ -200,7 +199,9 @@ class _Rows:
         return torch.from_numpy(np.flatnonzero(~_mask(self.count, list(self.skipped))))
 
     def key(self, number: int) -> Key:
-        """Of a row; of a stream its number is its key."""
+        """Of a row."""
+        if isinstance(self.source, ColumnSource):
+            return self.source.key(number)
         start = 0
         for table in self._kept:
             if number < start + len(table):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,10 +146,27 @@ class ColumnSource(ABC):
 
     def only(self, kept: np.ndarray) -> Self:
         """The rows where `kept` (S,) bool is True, under the keys that they have here."""
-        rows = np.flatnonzero(kept)
-        whole = isinstance(self._keys, range)
-        keys: Any = array("q", rows.tobytes()) if whole else [self._keys[row] for row in rows.tolist()]
-        return self._like(_kept=kept, _keys=keys)
+        return self._like(_kept=kept, _keys=_Picked(self._keys, np.flatnonzero(kept)))
+
+    def skipping(self) -> Self:
+        """The same rows; those that cannot be read are named in the chunks, where a source knows how."""
+        return self
+
+    def as_text(self, names: Sequence[str]) -> Self:
+        """The same rows, these columns read as text where they are text in the file, so that 007 keeps its zeros."""
+        return self
+
+    def key(self, row: int) -> Key:
+        """Of a row that a pass over the rows has gone by."""
+        return self._keys[row]
+
+    def blocks(self, names: Sequence[str], size: int) -> Iterator[Block]:
+        """All rows, with these columns in this order, at most about `size` at a time."""
+        return self._like(_names=list(names))._blocks(size)
+
+    def columns(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
+        """As `blocks`, but texts as they stand."""
+        return self._read(names, size)
 
     def _of_kept(self, blocks: Iterable[Block]) -> Iterable[Block]:
         return blocks if self._kept is None else _filtered(blocks, self._kept)
@@ -171,6 +187,20 @@ class ColumnSource(ABC):
     @abstractmethod
     def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
         """These columns in order; `size` rows at a time if that saves memory."""
+
+
+class _Picked(Sequence[Key]):
+    """Some of the keys of a table."""
+
+    def __init__(self, keys: Sequence[Key], rows: np.ndarray) -> None:
+        self._keys, self._rows = keys, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        rows = self._rows[index]
+        return [self._keys[row] for row in rows.tolist()] if isinstance(index, slice) else self._keys[int(rows)]
 
 
 class TableSource(ColumnSource):
@@ -284,7 +314,7 @@ def _as_text(column: pa.ChunkedArray) -> np.ndarray:
         column = pc.if_else(pc.is_nan(column), None, column)
     try:
         text = pc.fill_null(column.cast(pa.string()), "")
-    except pa.ArrowNotImplementedError:
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # or bytes that are no text
         raise DataError(
             f"a column of {column.type} has no text to compare; convert it to text or numbers"
         ) from None
