@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,26 @@ from memae.files.atomic import atomic_directory, unwritten
 from memae.files.parts import recover
 from memae.memory.item_samples import ItemSamples
 from memae.modality import Artifact, modalities, modality_of
+from memae.modality.held_out import HeldOut
+from memae.teachings import Teaching
 from memae.threshold import Threshold
 from memae.threshold_moves import Move, Rule
 
-__all__ = ["FORMAT", "Artifact", "check_place", "load_artifact", "save_artifact"]
+__all__ = [
+    "FORMAT",
+    "Artifact",
+    "calibrated_tensors",
+    "check_place",
+    "load_artifact",
+    "save_artifact",
+    "with_calibrated",
+]
 
 # 1 knew no video, 2 no smoothing of errors, 3 no memory that is filled, 4 no other score than the mean and no tiles,
 # 5 no network `scene`, 6 no error relative to the mean training error, 7 had another `scene`, 8 no patches of maps,
 # 9 had the settings of all kinds of data in each file, 10 no groups of calibration scores, 11 no threshold that was set
-# by hand, 12 no images that keep their shape, 13 no memory but MemAE's, 14 no samples of items but patches of images;
-# all but that `scene` still load
+# by hand, 12 no images that keep their shape, 13 no memory but MemAE's, 14 no samples of items but patches of
+# images, and no teaching; all but that `scene` still load
 FORMAT = 15
 FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
@@ -57,16 +68,11 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
     artifact = artifact.extended()
     tensors = {f"model.{name}": t.detach().cpu().contiguous() for name, t in artifact.model.state_dict().items()}
     tensors["uses"] = torch.from_numpy(artifact.uses)
-    if artifact.threshold:
-        tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
-        if artifact.threshold.groups is not None:
-            tensors["calibration_groups"] = torch.from_numpy(artifact.threshold.groups)
-    if artifact.item_use is not None:
-        tensors["normal_item_use"] = torch.from_numpy(artifact.item_use)
-    if artifact.reference is not None:
-        tensors |= artifact.reference.tensors()
-    if artifact.item_samples is not None:
-        tensors |= artifact.item_samples.tensors()
+    tensors |= calibrated_tensors(artifact)
+    for kept in (artifact.item_samples, artifact.held_out):
+        tensors |= {} if kept is None else kept.tensors()
+    for number, replaced in enumerate(artifact.replaced):
+        tensors |= {f"replaced.{number}.{name}": tensor for name, tensor in replaced.items()}
     try:
         with atomic_directory(path) as part:
             save_file(tensors, part / WEIGHTS)
@@ -86,6 +92,28 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
         raise ArtifactError(str(error)) from None
     except (OSError, SafetensorError) as error:
         raise ArtifactError(unwritten(path, error)) from None
+
+
+def calibrated_tensors(artifact: Artifact) -> dict[str, Tensor]:
+    """What follows from held-out normal samples, by the names that it has in a model file."""
+    tensors: dict[str, Tensor] = {}
+    if artifact.threshold:
+        tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
+        if artifact.threshold.groups is not None:
+            tensors["calibration_groups"] = torch.from_numpy(artifact.threshold.groups)
+    if artifact.item_use is not None:
+        tensors["normal_item_use"] = torch.from_numpy(artifact.item_use)
+    return tensors if artifact.reference is None else tensors | artifact.reference.tensors()
+
+
+def with_calibrated(artifact: Artifact, tensors: Mapping[str, Tensor], rule: Rule) -> Artifact:
+    """The artifact with what `calibrated_tensors` gave of another calibration of it."""
+    return replace(
+        artifact,
+        threshold=_threshold(rule.model_dump(), tensors),
+        reference=artifact.modality.load_reference(tensors, artifact.config, artifact.preprocess.shape),
+        item_use=_item_use(tensors, len(artifact.uses)),
+    )
 
 
 def check_place(path: Path) -> None:
@@ -155,11 +183,13 @@ def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) ->
     prefix = "model."
     state = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     uses = _axis(tensors, "uses", np.int64)
+    corrections = _corrections(state, len(uses), preprocess.shape)
     with torch.device("meta"):  # shapes without numbers, so that settings alone take no memory
         _check_shapes(state, modality.build(config, preprocess.shape, len(uses)))
     with torch.random.fork_rng(devices=[]):
         model = modality.build(config, preprocess.shape, len(uses))
     model.load_state_dict(state)
+    model.corrections = corrections
     _check_finite(model.state_dict())  # a float64 may be too large for float32
     if len(uses) != (model.memory.num_items if model.memory else 0) or (uses < 0).any():
         raise ValueError("'uses' are no counts of the items")
@@ -173,7 +203,26 @@ def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) ->
         modality.load_reference(tensors, config, preprocess.shape),
         _item_use(tensors, len(uses)),
         ItemSamples.load(tensors, _sample_keys(settings), len(uses)),
+        HeldOut.load(tensors, preprocess.shape),
+        _replaced(tensors),
     )
+
+
+def _corrections(state: dict[str, Tensor], items: int, shape: tuple[int, ...]) -> Tensor | None:
+    """Takes the corrections of taught items out of the state of a model, whose networks have none."""
+    found = state.pop("corrections", None)
+    if found is not None and (found.shape[1:] != shape or not 0 < len(found) <= items):
+        raise ValueError(f"'corrections' are of shape {tuple(found.shape)}")
+    return None if found is None else found.float()
+
+
+def _replaced(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("replaced."):
+            _, number, own = name.split(".", 2)
+            found.setdefault(int(number), {})[own] = tensor
+    return tuple(found[number] for number in sorted(found))
 
 
 class _Counts(BaseModel, extra="allow", strict=True):
@@ -197,6 +246,7 @@ class _Facts(BaseModel, extra="allow", strict=True):
     parameters: NonNegativeInt
     groups: _Groups | None = None
     threshold_moves: list[Move] = []
+    teachings: list[Teaching] = []
 
 
 def _threshold(decision: Any, tensors: Mapping[str, Tensor]) -> Threshold | None:

@@ -68,6 +68,7 @@ class Autoencoder(nn.Module):
         query: "position" (the default) reads the memory once for each position of a map (B, C, ...), "whole" once for
             each sample, with the encoding flattened. The two are the same for (B, C).
         target: what is rebuilt and compared: the "input", or the "encoding" of a frozen encoder.
+        corrections: see the attribute.
 
     >>> import torch
     >>> from memae.memory.memae import MemAE
@@ -83,8 +84,13 @@ class Autoencoder(nn.Module):
         decoder: nn.Module,
         query: Query | None = None,
         target: Target = "input",
+        corrections: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.corrections: Tensor | None
+        """(K, ...) of the last K items: what is added to a sample that reads one of them, as the decoder cannot rebuild
+        it; see `memae.teach`. None adds nothing."""
+        self.register_buffer("corrections", corrections)
         self.encoder, self.memory, self.decoder = encoder, memory, decoder
         # a memory of before 0.2.0 (`memae.MemoryModule`) says itself how it is asked
         own: Query = getattr(memory, "query", "position")
@@ -102,7 +108,10 @@ class Autoencoder(nn.Module):
         if self.memory is None:
             return Reconstruction(self._decode(encoding, skips), None, target=target)
         values, read = self.read(encoding)
-        return Reconstruction(self._decode(values, skips), read, self.positions(encoding), target)
+        rebuilt = self._decode(values, skips)
+        if self.corrections is not None:
+            rebuilt = rebuilt + self._correction(read)
+        return Reconstruction(rebuilt, read, self.positions(encoding), target)
 
     def without_memory(self) -> Autoencoder:
         """The plain autoencoder of the same layers, to be trained before the memory starts.
@@ -162,6 +171,13 @@ class Autoencoder(nn.Module):
         if self.query == "whole":
             return items.view(len(items), -1, *places)
         return items.view(*items.shape, *(1 for _ in places)).expand(-1, -1, *places)
+
+    def _correction(self, read: MemoryRead) -> Tensor:
+        """(B, ...): the corrections of the items that each sample reads, by their shares."""
+        assert self.corrections is not None, "the caller has looked"
+        shares = read.shares[:, 0, -len(self.corrections) :]  # corrections are of samples with a single query
+        mixed = shares.to(self.corrections) @ self.corrections.flatten(1)
+        return mixed.view(-1, *self.corrections.shape[1:])
 
     def _encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         found = self.encoder(x)

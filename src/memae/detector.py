@@ -28,6 +28,8 @@ from memae.modality import (
 )
 from memae.predict import decoded_items, explanations, scores, verdicts
 from memae.progress import Progress
+from memae.teach import Limits, teach, undo_teaching
+from memae.teachings import Teaching
 from memae.threshold_moves import at_rate
 from memae.training.history import History
 from memae.training.loop import Device
@@ -199,6 +201,36 @@ class Detector(Fitted):
         It never learns from a sample that it flags. Takes and raises what `score` does; see `memae.adapt.adapting`.
         """
         return adapt(self._fitted, self.open(x, skip_bad=skip_bad), skip_bad=skip_bad, progress=progress)
+
+    def teach(
+        self,
+        x: Any,
+        *,
+        old: Any = None,
+        anomalies: Any = None,
+        limits: Limits = Limits(),  # noqa: B008  frozen
+        progress: Progress | None = None,
+    ) -> Teaching:
+        """Teaches the memory that samples are normal, without a training, and sets the threshold anew.
+
+        See `memae.teach.teach` for what it does, what it refuses and what it raises.
+
+        Args:
+            x: normal samples, such as false alarms.
+            old: normal samples of the kinds that the model knows; None takes those that it kept at fit.
+            anomalies: some that must still be found.
+            limits: what the teaching may do at most.
+            progress: a callback for progress events.
+        """
+        others = [None if one is None else self.open(one) for one in (old, anomalies)]
+        self._artifact, teaching = teach(
+            self._fitted, self.open(x), old=others[0], anomalies=others[1], limits=limits, progress=progress
+        )
+        return teaching
+
+    def undo_teaching(self) -> None:
+        """Takes the last teaching back; see `memae.teach.undo_teaching`."""
+        self._artifact = undo_teaching(self._fitted)
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[Any]:
         """Every frame of videos in order, as a `memae.video.scoring.ScoredFrame`; memory use does not grow.

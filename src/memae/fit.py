@@ -18,10 +18,11 @@ from memae.config import Config
 from memae.drift import item_use
 from memae.engine import Engine, check_convertible, choose, scoring_form
 from memae.engine.forks import check_not_forked
-from memae.memory.base import Streaming
+from memae.memory.base import Editable, Streaming
 from memae.memory.usage import ItemCounts
 from memae.memory_help import memory_help
 from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepared, modality_of
+from memae.modality.held_out import HeldOut
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, fold_name, tell, within
 from memae.threshold import highest
@@ -228,6 +229,8 @@ class _Run:
         found = self._with_threshold(artifact, [normal], prepared.calibration_groups)
         if measured := memory_help(found, prepared.calibration):
             found.facts["memory_help"] = measured.facts
+        if self.config.memory.keep_samples and isinstance(found.model.memory, Editable):
+            found = replace(found, held_out=HeldOut.of(prepared.calibration, prepared.calibration_groups))
         return replace(found, item_use=item_use(len(normal.scores), normal.item_shares))
 
     def _with_threshold(

@@ -106,7 +106,8 @@ def scoring_form(model: Autoencoder, engine: Engine = "auto") -> Autoencoder:
         MissingExtraError: see `choose`.
     """
     if isinstance(model, OpenVinoAutoencoder):  # found before, and maybe for another engine
-        model = Autoencoder(model.encoder, model.memory, model.decoder, model.query, model.target)
+        parts = model.encoder, model.memory, model.decoder, model.query, model.target, model.corrections
+        model = Autoencoder(*parts)
     model.eval()
     if choose(model, engine).name == "torch":
         return model

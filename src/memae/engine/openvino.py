@@ -30,7 +30,7 @@ class OpenVinoAutoencoder(Autoencoder):
     """A network that can be converted, once for each shape of samples. Called itself it is torch's."""
 
     def __init__(self, model: Autoencoder, *, forced: bool) -> None:
-        super().__init__(model.encoder, model.memory, model.decoder, model.query, model.target)
+        super().__init__(model.encoder, model.memory, model.decoder, model.query, model.target, model.corrections)
         self.forced, self._lock = forced, threading.Lock()
         self._flops: dict[tuple[int, ...], float] = {}
         self._converted: dict[tuple[int, ...], _Converted | None] = {}  # None: OpenVINO cannot

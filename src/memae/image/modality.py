@@ -186,6 +186,10 @@ class ImageModality(Modality):
             return None, None
         return model.decoder(model.items_alone(artifact.preprocess.shape)).cpu().numpy(), None
 
+    def encodes_alone(self, artifact: Artifact) -> bool:
+        """Unless images are cut into tiles."""
+        return artifact.preprocess.overlap is None
+
     def describe(self, artifact: Artifact) -> Description:
         """Describes the size and the scale of images."""
         preprocess = artifact.preprocess

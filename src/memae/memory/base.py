@@ -169,6 +169,9 @@ class Editable(Fillable, Protocol):
     def extend(self, items: Tensor) -> None:
         """Adds items (K, C) behind those that are there: N grows by K."""
 
+    def remove_last(self, count: int) -> None:
+        """Takes so many items away again, those that were added last."""
+
 
 @runtime_checkable
 class Streaming(Fillable, Protocol):

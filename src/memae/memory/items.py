@@ -72,6 +72,15 @@ class StoredItems(nn.Module):
         for name in self._numbers:
             setattr(self, name, F.pad(getattr(self, name), (0, len(items))))
 
+    @torch.no_grad()
+    def remove_last(self, count: int) -> None:
+        """Takes the last items away again; at least one stays."""
+        kept = max(1, self.num_items - count)
+        shorter = self.items[:kept].clone()
+        self._hold(nn.Parameter(shorter) if isinstance(self.items, nn.Parameter) else shorter)
+        for name in self._numbers:
+            setattr(self, name, getattr(self, name)[:kept].clone())
+
     def as_items(self, rows: Tensor) -> Tensor:
         """Rows (K, C) in the form of items: as they are, but for a family that says otherwise."""
         return rows

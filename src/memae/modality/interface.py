@@ -235,6 +235,10 @@ class Modality(ABC):
         """Encoded rows (S, features), which `examine` kept, in the columns' own units."""
         self._refuse("rows have columns")
 
+    def encodes_alone(self, artifact: Artifact) -> bool:
+        """Whether a score is that of one encoded sample, which `Request.follow` is given; not of clips or tiles."""
+        return True
+
     def made_up(self, artifact: Artifact, calibration: Any, generator: np.random.Generator) -> Any | None:
         """Made-up anomalies, in the form of the held-out samples (`Prepared.calibration`) that they are made from.
 

@@ -14,6 +14,7 @@ from memae.config import Config
 from memae.drift import DriftWatch
 from memae.memory.base import Streaming
 from memae.memory.item_samples import ItemSamples
+from memae.modality.held_out import HeldOut
 from memae.threshold import Threshold
 from memae.types import Encoded, Explained, Key, Skipped, Verdicts
 
@@ -140,6 +141,10 @@ class Artifact:
     """(B, N) float32: mean shares of the items in the reads of blocks of held-out normal samples; see `memae.drift`."""
     item_samples: ItemSamples | None = None
     """The training samples nearest to each item, unless the fit was to keep none."""
+    held_out: HeldOut | None = None
+    """Held-out normal samples for a later teaching, where they are small enough and the fit was to keep samples."""
+    replaced: tuple[Mapping[str, Tensor], ...] = ()
+    """Of each teaching that stands, the tensors of the model file that it replaced, by name; see `memae.teach`."""
 
     @property
     def modality(self) -> Modality:

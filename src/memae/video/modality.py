@@ -151,6 +151,10 @@ class VideoModality(Modality):
         parts = [model.decoder(part) for part in torch.split(items, ITEM_BATCH)]
         return torch.cat([part[:, :, part.shape[2] // 2] for part in parts]).float().cpu().numpy(), None
 
+    def encodes_alone(self, artifact: Artifact) -> bool:
+        """False: a frame is scored in its clip."""
+        return False
+
     def describe(self, artifact: Artifact) -> Description:
         """Describes the clips and the score of a frame."""
         preprocess, settings = artifact.preprocess, VideoConfig.of(artifact.config)
