@@ -15,8 +15,11 @@ def fit_table(
     dropped: Sequence[str] = (),
     categorical: Sequence[str] = (),
     missing: Mapping[str, float] | None = None,
+    dates: bool = False,
 ) -> TablePreprocess:
     """The schema of training rows; `missing` is the share of missing values by column, None takes it from them."""
-    summary = TableSummary(scale, categorical)
+    found = survey([table], categorical)
+    written = {name: numbers.found for name, numbers in found.written.items() if numbers.found}
+    summary = TableSummary(scale, categorical, written, dates=dates)
     summary.add(table)
-    return summary.preprocess(table.origin, dropped, survey([table]).missing if missing is None else missing)
+    return summary.preprocess(table.origin, dropped, found.missing if missing is None else missing)

@@ -340,6 +340,21 @@ def test_columns_of_a_file_without_a_header_are_named(
     assert "form, whole" in memae("inspect", "named", "--json").out
 
 
+def test_the_columns_behind_all_anomalies_are_told(
+    memae: Callable[..., Done], folder: Path, benign: pd.DataFrame, model: Callable[..., Path]
+) -> None:
+    model("table")
+    benign.assign(**{"mean area": benign["mean area"] * 9}).to_csv("large.csv", index=False)
+    done = memae("score", "model", "large.csv", "--out", "s.csv", "--explain", "why.jsonl")
+    parts = [
+        {cell["column"]: cell["error"] / sum(cell["error"] for cell in one["columns"]) for cell in one["columns"]}
+        for one in map(json.loads, (folder / "why.jsonl").read_text().splitlines())
+    ]
+    share = np.mean([part["mean area"] for part in parts])
+    assert f"columns behind the anomalies: mean area {share:.0%}, " in done.err
+    assert "columns behind" not in memae("score", "model", "large.csv", "--out", "s.csv").err
+
+
 @pytest.mark.filterwarnings("always:.*no value in column")
 def test_a_gap_where_training_had_none_is_filled_and_told(
     memae: Callable[..., Done], benign: pd.DataFrame, model: Callable[..., Path]

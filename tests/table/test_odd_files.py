@@ -89,7 +89,7 @@ READ: dict[str, tuple[Any, str, list[Any]]] = {
 REFUSED = {
     "two names alike": ("a,a,b\n1,2,3\n", "column names must differ; given twice: a"),
     "two empty names": ("a,,\n1,2,3\n", "column names must differ; given twice: "),
-    "dates": ("a,b\n2024-01-01,1\n9999-12-31,2\n", r"column 'a' holds date32.*such as the hour.*`drop=\['a'\]`"),
+    "dates": ("a,b\n2024-01-01,1\n9999-12-31,2\n", r"column 'a' holds date32.*hour and weekday taken.*`drop=\['a'\]`"),
     "dates and missing": ("a,b\n2024-01-01,1\nNA,2\n", "column 'a' holds date32"),
     "times of dates": ("a,b\n2024-01-01 10:00:00.5,1\n2024-01-02 11:00:00,2\n", "column 'a' holds timestamp"),
     "times with a zone": ("a,b\n2024-01-01T10:00:00+02:00,1\n2024-01-02T10:00:00Z,2\n", "column 'a' holds time.*UTC"),

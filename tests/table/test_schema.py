@@ -241,7 +241,7 @@ def test_rows_that_do_not_fit_the_schema_are_refused_by_column_and_row(given: pd
         ),
         (
             pd.DataFrame({"when": pd.date_range("2026", periods=3)}),
-            "column 'when' .*turn it into numbers, such as the hour",
+            "column 'when' .*turn it into numbers, such as .*hour and weekday taken [(]table.dates = 'expand'[)]",
         ),
         (
             pl.DataFrame({"a": [1.0, -1.7e308, 1.7e308]}),

@@ -19,6 +19,9 @@ from memae.types import Source
 __all__ = ["check_options", "score_to_files"]
 
 
+SHOWN_COLUMNS = 5  # whose parts in the anomalies a summary names
+
+
 def check_options(detector: Detector, model: Path, options: Mapping[str, Any], verb: str) -> None:
     """Fails if a verb, "score" or "evaluate", is given an option that the kind of data of a model does not have.
 
@@ -97,6 +100,10 @@ def score_to_files(
         + (f"; {out}" if out else "")
         + (f"; {writers.drawn:,} maps in {maps}" if maps else "")
     )
+    if columns := writers.columns:
+        first = ", ".join(f"{name} {part:.0%}" for name, part in list(columns.items())[:SHOWN_COLUMNS])
+        more = len(columns) - SHOWN_COLUMNS
+        lines.append(f"columns behind the anomalies: {first}" + (f" and {more:,} more" if more > 0 else ""))
     moved = moves(detector.artifact, before) if adapt else None
     lines += [moved.line] if moved else []
     files = {"out": out, "explain": explain, "maps": maps}
@@ -108,5 +115,6 @@ def score_to_files(
         "drift": drift and drift.facts,
     }
     facts |= {"inserted": moved.inserted, "ages": moved.ages.tolist()} if moved else {}
+    facts |= {"columns": columns} if columns else {}
     facts |= {name: str(path) for name, path in files.items() if path}
     return Summary(lines, facts | ({"drawn": writers.drawn} if maps else {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,6 +43,7 @@ class Writers:
         """How many samples the verdicts left out, and the first of them."""
         self.drift: Drift | None = None
         """Of the last verdicts."""
+        self._explained, self._parts = 0, Counter[str]()
         self._source, self._lines, self._maps, self._only_anomalies = source, lines, maps, only_anomalies
         self._modality, self._threshold = detector.modality, detector.map_threshold if maps else 0.0
         self._stack = ExitStack()
@@ -70,9 +72,20 @@ class Writers:
             for found in part.explanations:
                 if found.key in anomalies:
                     self._add_line(found)
+                    self._add_columns(found)
                 if found.key in anomalies or not self._only_anomalies:
                     self._draw(found)
             yield part
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """The mean part of each column in the errors of the explained anomalies, largest first; they add up to 1."""
+        return {name: part / self._explained for name, part in self._parts.most_common()}
+
+    def _add_columns(self, found: Explanation) -> None:
+        if total := sum(cell.error for cell in found.cells):
+            self._explained += 1
+            self._parts.update({cell.column: cell.error / total for cell in found.cells})
 
     def _add_line(self, found: Explanation) -> None:
         if self._write is None:

@@ -38,6 +38,11 @@ class TableConfig(KindSettings):
         description="per number column: 'standard' (mean 0, deviation 1), 'minmax' (0 to 1) or 'log' (standard, "
         "of sign(x) log(1 + |x|): for heavy tails)",
     )
+    dates: Literal["refuse", "expand"] = Field(
+        "refuse",
+        description="times: 'expand' takes their hour and weekday, as categories (a date that only grows would "
+        "make every later row an anomaly)",
+    )
     duplicates: Literal["keep", "drop"] = Field(
         "keep",
         description="equal rows: 'drop' trains and validates on each distinct row once, so that frequent rows do not "

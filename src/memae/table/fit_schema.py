@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memae.errors import DataError
-from memae.table.cells import FEW, MAX_CATEGORIES, WordsAmongNumbers
+from memae.table.cells import FEW, MAX_CATEGORIES, NO_VALUE_WORDS, WordsAmongNumbers
 from memae.table.config import NumberScale
 from memae.table.notes import Order
+from memae.table.readings import Written, WrittenNumbers, parts_of
 from memae.table.schema import (
     MISSING,
     Column,
-    ColumnKind,
     TablePreprocess,
     category_texts,
     column_kind,
@@ -33,14 +34,15 @@ from memae.table.source import Table, check_names_differ, shown
 
 __all__ = ["Survey", "TableSummary", "check_varied", "survey"]
 
+NO_NUMBER = pa.array(NO_VALUE_WORDS)
 ROUNDING = 1e-9  # a spread of so small a share of the size of the numbers is none
 
 
 class _Numbers:
     """Mean, deviation and range, in logarithms where the scale is "log", and the values of few whole numbers."""
 
-    def __init__(self, name: str, scale: NumberScale) -> None:
-        self._name, self._scale, self._rows = name, scale, 0
+    def __init__(self, read: Column, scale: NumberScale) -> None:
+        self._read, self._name, self._scale, self._rows = read, read.name, scale, 0
         self._count, self._mean = 0, 0.0
         self._squares = 0.0
         """Sum of the squared deviations from the mean."""
@@ -48,11 +50,16 @@ class _Numbers:
         self._different: set[int] | None = set()
         """None once there are many, or of other numbers than whole ones."""
 
+    @property
+    def source(self) -> str:
+        """The column of the table."""
+        return self._read.source
+
     def add(self, table: Table) -> None:
         """Takes more rows in."""
         self._rows += len(table)
         self._compare(table.columns[self._name])
-        values = finite_numbers(table, self._name)
+        values = finite_numbers(table, self._read)
         values = values[~np.isnan(values)]
         if not len(values):
             return
@@ -93,6 +100,7 @@ class _Numbers:
         return Column(
             name=self._name,
             kind="number",
+            written=self._read.written,
             centre=float(centre),
             spread=float(spread),
             log=self._scale == "log",
@@ -106,15 +114,20 @@ class _Numbers:
 class _Categories:
     """The distinct texts of a column; stops collecting once there are too many."""
 
-    def __init__(self, name: str, kind: ColumnKind) -> None:
-        self._name, self._kind, self._rows = name, kind, 0
+    def __init__(self, read: Column) -> None:
+        self._read, self._name, self._rows = read, read.name, 0
         self._texts = set[str]()
+
+    @property
+    def source(self) -> str:
+        """The column of the table."""
+        return self._read.source
 
     def add(self, table: Table) -> None:
         """Takes more rows in."""
         if len(self._texts) <= MAX_CATEGORIES:
             self._rows += len(table)
-            self._texts.update(pc.unique(category_texts(table, self._name, self._kind)).to_pylist())
+            self._texts.update(pc.unique(category_texts(table, self._read)).to_pylist())
 
     def fitted(self, origin: str, missing: float) -> Column:
         """The column of the schema; `missing` is the share of rows without a value."""
@@ -125,7 +138,7 @@ class _Categories:
             cure = "turn it into numbers or a few categories, or"
             what = f"has {counted}, so it is a name, a date or free text and no category"
             raise _unfit(origin, self._name, f"{what}; {cure}")
-        return Column(name=self._name, kind=self._kind, categories=tuple(sorted(self._texts)), missing=missing)
+        return self._read.model_copy(update={"categories": tuple(sorted(self._texts)), "missing": missing})
 
 
 class TableSummary:
@@ -134,10 +147,19 @@ class TableSummary:
     Args:
         scale: of the numbers.
         categorical: columns of numbers that name categories, such as codes and ports.
+        written: how the numbers of columns of text are written.
+        dates: whether times become their hours and weekdays.
     """
 
-    def __init__(self, scale: NumberScale, categorical: Sequence[str] = ()) -> None:
-        self._scale, self._categorical = scale, categorical
+    def __init__(
+        self,
+        scale: NumberScale,
+        categorical: Sequence[str] = (),
+        written: Mapping[str, Written] = MappingProxyType({}),
+        *,
+        dates: bool = False,
+    ) -> None:
+        self._scale, self._categorical, self._written, self._dates = scale, categorical, written, dates
         self._columns: dict[str, _Numbers | _Categories] = {}
 
     def add(self, table: Table) -> None:
@@ -163,7 +185,7 @@ class TableSummary:
         Raises:
             DataError: a column without any value, of free text, or of numbers that are too large.
         """
-        columns = (column.fitted(origin, missing.get(name, 0.0)) for name, column in self._columns.items())
+        columns = (column.fitted(origin, missing.get(column.source, 0.0)) for column in self._columns.values())
         return TablePreprocess(columns=tuple(columns), dropped=tuple(dropped))
 
     def _begun(self, table: Table) -> dict[str, _Numbers | _Categories]:
@@ -173,15 +195,22 @@ class TableSummary:
             raise DataError(f"{table.origin}: no columns are left to learn from; drop fewer")
         for name in set(self._categorical).difference(names):
             raise DataError(f"{table.origin}: no column {name!r} to take as categories; it has {shown(names)}")
-        return {field.name: self._summary(field, table.origin) for field in table.columns.schema}
+        read = [column for field in table.columns.schema for column in self._read_as(field, table.origin)]
+        return {
+            column.name: _Numbers(column, self._scale) if column.kind == "number" else _Categories(column)
+            for column in read
+        }
 
-    def _summary(self, field: pa.Field, origin: str) -> _Numbers | _Categories:
-        kind = column_kind(field.type)
+    def _read_as(self, field: pa.Field, origin: str) -> list[Column]:
+        """The columns of the schema that a column of the table becomes."""
+        name, kind = field.name, column_kind(field.type)
+        if self._dates and (parts := parts_of(field.type)):
+            return [Column(name=f"{name} ({part})", kind="category", of=name, part=part) for part in parts]
         if kind is None:
-            raise _unfit(origin, field.name, _without_rule(field.type))
-        if kind == "number" and field.name not in self._categorical:
-            return _Numbers(field.name, self._scale)
-        return _Categories(field.name, "category" if kind == "number" else kind)
+            raise _unfit(origin, name, _without_rule(field.type))
+        if name in self._written:
+            return [Column(name=name, kind="number", written=self._written[name])]
+        return [Column(name=name, kind="category" if name in self._categorical and kind == "number" else kind)]
 
 
 def _unfit(origin: str, name: str, why: str) -> DataError:
@@ -197,7 +226,9 @@ def _without_rule(arrow_type: pa.DataType) -> str:
         return "is empty: there is nothing to learn;"
     cure = " or categories"
     if pa.types.is_temporal(arrow_type):
-        cure = ", such as the hour, the weekday or the seconds since the row before,"
+        cure = ", such as the seconds since the row before,"
+        if parts_of(arrow_type):
+            cure += " or have its hour and weekday taken (table.dates = 'expand'),"
     return f"holds {arrow_type}, which has no meaning to the model; turn it into numbers{cure} or"
 
 
@@ -210,6 +241,8 @@ class Survey(NamedTuple):
     """How the numbers of a column follow each other."""
     rows: int
     """How many there are."""
+    written: Mapping[str, WrittenNumbers]
+    """Columns of text that are all numbers to a person."""
 
 
 def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> Survey:
@@ -219,24 +252,32 @@ def survey(tables: Iterable[Table], categorical: Sequence[str] = ()) -> Survey:
         DataError: a column of texts that is not `categorical` holds a word among numbers.
     """
     counts: dict[str, int] = {}
+    no_numbers: dict[str, int] = {}
     texts: dict[str, WordsAmongNumbers] = {}
     orders: dict[str, Order] = {}
+    written: dict[str, WrittenNumbers] = {}
     rows, origin = 0, ""
     for table in tables:
         rows, origin = rows + len(table), table.origin
+        check_names_differ(origin, table.columns.column_names)
         for name, column in zip(table.columns.column_names, table.columns.columns, strict=True):
             counts[name] = counts.get(name, 0) + _missing(column)
             if _is_text(column.type) and name not in categorical:
-                texts.setdefault(name, WordsAmongNumbers()).add(category_texts(table, name))
+                cells = category_texts(table, Column(name=name, kind="category"))
+                texts.setdefault(name, WordsAmongNumbers()).add(cells)
+                written.setdefault(name, WrittenNumbers()).add(cells)
+                no_numbers[name] = no_numbers.get(name, 0) + int(pc.sum(pc.is_in(cells, NO_NUMBER)).as_py() or 0)
             if column_kind(column.type) == "number" and name not in categorical:
-                orders.setdefault(name, Order()).add(numbers(table, name))
+                orders.setdefault(name, Order()).add(numbers(table, Column(name=name, kind="number")))
+    written = {name: found for name, found in written.items() if found.found}
+    counts |= {name: no_numbers[name] for name in written}
     for name, words in texts.items():
-        if (word := words.first) is not None:
+        if name not in written and (word := words.first) is not None:
             raise DataError(
                 f"{origin}: column {name!r} holds {word!r} among numbers; mend the cell, leave such rows of a CSV file "
                 f"out with `skip_bad=True`, or, if these are names, say `categorical={[name]!r}`"
             )
-    return Survey({name: count / rows for name, count in counts.items() if count}, orders, rows)
+    return Survey({name: count / rows for name, count in counts.items() if count}, orders, rows, written)
 
 
 def _is_text(arrow_type: pa.DataType) -> bool:

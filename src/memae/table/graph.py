@@ -6,6 +6,7 @@ Outside remain names and texts: which column is which number, and at which place
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -106,9 +107,9 @@ def numbers_and_codes(preprocess: TablePreprocess, table: Table) -> tuple[np.nda
     values, codes = [], []
     for column in preprocess.columns:
         if column.kind == "number":
-            values.append(numbers(table, column.name))
+            values.append(numbers(table, column))
         else:
-            texts = category_texts(table, column.name, column.kind)
+            texts = category_texts(table, column)
             known = pc.index_in(texts, pa.array(column.categories))
             codes.append(pc.fill_null(known, len(column.categories)).to_numpy().astype(np.int64))
     return np.stack(values, axis=1) if values else None, np.stack(codes, axis=1) if codes else None
@@ -135,6 +136,7 @@ class RowGraph(nn.Module):
 
 def scoring_graph(artifact: Artifact, layout: Layout) -> ScoringGraph:
     """The scoring of a model of tables; see `memae.modality.Modality.scoring_graph`."""
+    artifact = replace(artifact, preprocess=_plain(artifact.preprocess))
     preprocess: TablePreprocess = artifact.preprocess
     rows = _golden_rows(preprocess)
     table = Table(_arrow(preprocess, rows), range(len(rows)), "the golden rows")
@@ -162,6 +164,14 @@ def scoring_graph(artifact: Artifact, layout: Layout) -> ScoringGraph:
         np.concatenate([part.scores for part in found]),
         {"columns": [_described(column) for column in preprocess.columns], "left_out": list(preprocess.dropped)},
         rows,
+    )
+
+
+def _plain(preprocess: TablePreprocess) -> TablePreprocess:
+    """The same columns, where a reader has made numbers and categories of written numbers and of times."""
+    plain = {"of": "", "part": "", "written": None}
+    return preprocess.model_copy(
+        update={"columns": tuple(column.model_copy(update=plain) for column in preprocess.columns)}
     )
 
 

@@ -24,7 +24,7 @@ from memae.table.graph import scoring_graph
 from memae.table.networks import fully_connected
 from memae.table.piped import Spooled, is_stream
 from memae.table.prepare import prepare
-from memae.table.schema import TablePreprocess
+from memae.table.schema import ColumnKind, TablePreprocess
 from memae.table.scoring import calibrate, examine, made_up, normal_scores, predict
 from memae.table.several import FilesSource, called, find_tables, means_tables
 from memae.table.source import (
@@ -177,8 +177,16 @@ def _open_file(path: Path, preprocess: TablePreprocess | None, columns: Sequence
 
 def _open_csv(path: Path, preprocess: TablePreprocess | None, columns: Sequence[str], origin: str) -> CsvSource:
     _check_not_empty(path, origin)
-    kinds = {column.name: column.kind for column in preprocess.columns} if preprocess else {}
+    kinds = {} if preprocess is None else _kinds(preprocess)
     return CsvSource(path, kinds, columns, origin=origin)
+
+
+def _kinds(preprocess: TablePreprocess) -> dict[str, ColumnKind]:
+    """What the columns of a file hold; written numbers and times are texts there."""
+    return {
+        column.source: "category" if column.part or column.written else column.kind
+        for column in preprocess.columns
+    }
 
 
 def _check_not_empty(path: Path, origin: str) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from memae.table.cells import FEW
+from memae.table.readings import WrittenNumbers
 from memae.table.schema import HEAVY, Column, TablePreprocess
 
-__all__ = ["Order", "column_notes"]
+__all__ = ["Order", "column_notes", "written_notes"]
 
 NAMED = 5  # columns that a note names
 LEAST_SECONDS, MOST_SECONDS = 9.4e8, 4.2e9  # since 1970, from 1999 to 2103
@@ -84,6 +85,14 @@ def column_notes(preprocess: TablePreprocess, orders: Mapping[str, Order], rows:
             left = [column for column in left if column not in found]
             notes.append(f"{_shown([column.name for column in found])} {said(found)}")
     return notes
+
+
+def written_notes(columns: Mapping[str, WrittenNumbers]) -> list[str]:
+    """A note on each column of text that is read as numbers."""
+    return [
+        f"column {name!r} holds numbers such as {found.example!r}, and is read so"
+        for name, found in columns.items()
+    ]
 
 
 def _kinds(

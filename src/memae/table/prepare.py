@@ -27,7 +27,7 @@ from memae.table.config import TableConfig
 from memae.table.dataset import Rows
 from memae.table.fit_schema import TableSummary, check_varied, survey
 from memae.table.near_duplicates import COMPARED, SEEN, near_duplicate_note
-from memae.table.notes import column_notes
+from memae.table.notes import column_notes, written_notes
 from memae.table.schema import TablePreprocess
 from memae.table.source import ColumnSource, Table
 from memae.training.split import Splits, counted, splits
@@ -68,6 +68,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         )
     rows = _Rows(source, streamed, progress)
     found_in_all = survey(rows.first_pass(), categorical)
+    written = {name: found.found for name, found in found_in_all.written.items() if found.found}
     readable = rows.readable()
     groups = None if numbered is None else numbered.checked(readable.numpy(), source.origin)
     dealt = splits(len(readable), config, seed, source.origin, groups)
@@ -76,12 +77,14 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         train, validation, calibration = (readable[part] for part in found.whole)
         if once:  # early stopping should weigh rows as the training does
             train, validation = rows.each_once(train), rows.each_once(validation)
-        summary = TableSummary(settings.number_scale, categorical)
+        summary = TableSummary(settings.number_scale, categorical, written, dates=settings.dates == "expand")
         for table in rows.training_part(train):
             summary.add(table)
         preprocess = summary.preprocess(source.origin, dropped, found_in_all.missing)
         check_varied(preprocess, source.origin)
-        said = column_notes(preprocess, found_in_all.orders, found_in_all.rows)
+        said = written_notes(found_in_all.written) + column_notes(
+            preprocess, found_in_all.orders, found_in_all.rows
+        )
         x = rows.encoded(preprocess, (train, validation, calibration))
         alike = _near_duplicates(found, x, (train, calibration), readable, grouped=groups is not None)
         return Prepared(

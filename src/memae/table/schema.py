@@ -19,6 +19,7 @@ from torch import Tensor
 
 from memae.errors import DataError
 from memae.table.cells import NUMBER
+from memae.table.readings import PERCENT, DatePart, Written, date_part
 from memae.table.source import Table, check_names_differ, shown
 from memae.types import FAR, Cell
 
@@ -49,6 +50,12 @@ class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     name: str
     kind: ColumnKind
+    of: str = ""
+    """The column of the table that it is read from, where that is of another name."""
+    part: DatePart = ""
+    """What it takes of a time."""
+    written: Written | None = None
+    """How its numbers are written, where they are text."""
     centre: float = 0.0
     spread: float = Field(1.0, gt=0)
     log: bool = False
@@ -62,6 +69,11 @@ class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How far from 0 the scaled number came in training: with number_scale "standard", in deviations."""
     distinct: int = 0
     """Different values in training of a column of whole numbers that has few; 0 is unknown or many."""
+
+    @property
+    def source(self) -> str:
+        """The name of the column of the table that it is read from."""
+        return self.of or self.name
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Scales numbers (S,) in their own units to those that the network sees."""
@@ -111,11 +123,11 @@ class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             DataError: a column of another type.
         """
         if self.kind != "number":
-            known = pc.index_in(category_texts(table, self.name, self.kind), pa.array(self.categories))
+            known = pc.index_in(category_texts(table, self), pa.array(self.categories))
             place = pc.fill_null(known, len(self.categories)).to_numpy()
             features[np.arange(len(features)), place] = 1.0
             return np.empty(0)
-        values = numbers(table, self.name)
+        values = numbers(table, self)
         absent = ~np.isfinite(values)
         features[:, 0] = np.where(absent, 0.0, self.scaled(values)) if absent.any() else self.scaled(values)
         if self.missing:
@@ -135,8 +147,8 @@ class Column(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def value(self, row: Table) -> float | str:
         """The value of this column in a table of one row."""
         if self.kind != "number":
-            return str(category_texts(row, self.name, self.kind)[0].as_py()) or NO_VALUE
-        number = float(finite_numbers(row, self.name)[0])
+            return str(category_texts(row, self)[0].as_py()) or NO_VALUE
+        number = float(finite_numbers(row, self)[0])
         return NO_VALUE if np.isnan(number) else number
 
 
@@ -221,13 +233,13 @@ class TablePreprocess(BaseModel, frozen=True, extra="forbid"):
 
     def unknown(self, names: Sequence[str]) -> list[str]:
         """The columns among these that training did not have, which are left out."""
-        expected = {*(column.name for column in self.columns), *self.dropped}
+        expected = {*(column.source for column in self.columns), *self.dropped}
         return [name for name in names if name not in expected]
 
     def lacking(self, names: Sequence[str]) -> list[str]:
         """The columns of the training that are not among these."""
         there = set(names)
-        return [column.name for column in self.columns if column.name not in there]
+        return list(dict.fromkeys(column.source for column in self.columns if column.source not in there))
 
     def _check_names(self, table: Table) -> None:
         given = table.columns.column_names
@@ -266,13 +278,16 @@ def column_kind(kind: pa.DataType) -> ColumnKind | None:
     return None
 
 
-def category_texts(table: Table, name: str, kind: ColumnKind = "category") -> pa.ChunkedArray:
+def category_texts(table: Table, of: Column) -> pa.ChunkedArray:
     """The column as text, as the categories are written; `MISSING` where there is no value.
 
     Raises:
-        DataError: a type that has no rule, or no truth values where `kind` asks for them.
+        DataError: a type that has no rule, or no truth values where the column is of such.
     """
+    name, kind = of.source, of.kind
     column = table.columns[name]
+    if of.part:
+        return pc.fill_null(date_part(column, of.part), MISSING)
     given = column_kind(column.type)
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.repeat(MISSING, len(column))])
@@ -290,26 +305,40 @@ def category_texts(table: Table, name: str, kind: ColumnKind = "category") -> pa
     return pc.fill_null(text, MISSING) if text.null_count else text
 
 
-def numbers(table: Table, name: str) -> np.ndarray:
+def numbers(table: Table, of: Column) -> np.ndarray:
     """The column as (S,) float64; NaN where there is no value.
 
     Raises:
         DataError: it holds no numbers.
     """
+    name = of.source
     column = table.columns[name]
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan)
+    if of.written:
+        column = _as_written(table, column, of.written, name)
     if column_kind(column.type) != "number":
         raise DataError(_not_a_number(table, name, column))
     values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()
     return values
 
 
-def finite_numbers(table: Table, name: str) -> np.ndarray:
+def finite_numbers(table: Table, of: Column) -> np.ndarray:
     """As `numbers`, but NaN also for infinity, which a division by zero left."""
-    values = numbers(table, name)
+    values = numbers(table, of)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
+
+
+def _as_written(table: Table, column: pa.ChunkedArray, written: Written, name: str) -> pa.ChunkedArray:
+    if column_kind(column.type) == "category":
+        return written.numbers(column.cast(pa.string()))
+    if written.unit == PERCENT:  # 0.12 and 12 % would look alike
+        raise DataError(
+            f"{table.origin}: column {name!r} holds {column.type}, but the model was trained on texts such as '12 %' "
+            "there; write them so"
+        )
+    return column
 
 
 def signed_log(values: np.ndarray) -> np.ndarray:
