@@ -6,8 +6,8 @@ give the same scores to rounding, so a threshold that one has set holds for the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from memae.autoencoder import Autoencoder, Reconstruction
 from memae.engine.openvino import OpenVinoAutoencoder, OpenVinoRebuild
+from memae.engine.threads import available_threads, one_thread
 from memae.errors import ConfigError, MissingExtraError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "EngineChoice",
     "Rebuild",
     "Rebuilder",
+    "available_threads",
     "check_convertible",
     "check_engine",
     "choose",
@@ -148,23 +150,8 @@ class Rebuilder:
             if self._flop < WORTH_FLOP:
                 return self._model
         converted = self._model.converted(tuple(sample))
-        threads = max(callers, torch.get_num_threads())
+        threads = max(callers, available_threads())
         return self._model if converted is None else OpenVinoRebuild(converted, callers, threads)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """A block in which torch uses one thread.
-
-    Steps of small networks are so short that threads wait for each other longer than they work; on a busy machine they
-    take fifty times as long as one thread alone.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def yielding_threads(rebuild: Rebuild) -> AbstractContextManager[None]:

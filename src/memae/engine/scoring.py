@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction, mean_shares
-from memae.engine import Rebuild, Rebuilder, one_thread, yielding_threads
+from memae.engine import Rebuild, Rebuilder, available_threads, one_thread, yielding_threads
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import DataError
 from memae.memory.base import MemoryRead
@@ -112,7 +112,7 @@ class Scorer(Generic[M]):
         On a CPU each thread takes batches of its own: threads that share every step wait for each other longer than
         they work.
         """
-        on_cpu, threads = self._device.type == "cpu", torch.get_num_threads()
+        on_cpu, threads = self._device.type == "cpu", available_threads()
         at_once = self._at_once(x)
         apart = on_cpu and threads > 1 and len(x) >= self.least_for_threads
         if apart:  # the read weights of all threads take no more room than those of one would

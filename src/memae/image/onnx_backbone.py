@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from memae.engine import available_threads
 from memae.errors import ArtifactError, ConfigError, MissingExtraError, first_line
 from memae.image.backbone import FrozenMaps, joined
 from memae.image.config import StoredBackbone
@@ -176,7 +177,7 @@ class _Network:
 
     def _session(self) -> Any:
         """For as many threads as torch may take here: those of a scorer have one each."""
-        threads = torch.get_num_threads()
+        threads = available_threads()
         if threads not in self._sessions:
             try:
                 import onnxruntime

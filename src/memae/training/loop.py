@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from memae.autoencoder import Autoencoder
 from memae.config import TrainConfig
 from memae.deprecated import renamed_arguments
-from memae.engine import one_thread
+from memae.engine import available_threads, one_thread
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import ConfigError, WriteError
 from memae.files.atomic import unwritten
@@ -107,7 +107,7 @@ def train(
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     batch = min(len(x), settings.batch_size or usual_batch_size(len(x)))
     settings = settings.model_copy(update={"epochs": epochs_of(settings, len(x))})
-    threads = torch.get_num_threads()
+    threads = available_threads()
     with torch.random.fork_rng(devices=cuda), few_threads(model, batch, small_step), Interrupt() as interrupt:
         told = progress if accelerator.is_main_process else None
         return _Loop(
