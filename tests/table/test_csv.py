@@ -54,6 +54,15 @@ def test_csv_types_are_inferred_over_the_whole_file(tmp_path: Path) -> None:
     assert everything(source).columns["a"][0].as_py() == 1.0
 
 
+def test_only_spaces_and_tabs_may_stand_around_a_number(tmp_path: Path) -> None:
+    numbers = "".join(f"{number},x,true\n" for number in range(30))
+    path = csv(tmp_path / "t.csv", f'a,b,c\n 1,x,true\n\t2 ,y,false\n3\f,x,true\n"4\n",z,true\n{numbers}')
+    for kinds in ({}, KINDS):
+        source = CsvSource(path, kinds).skipping()
+        assert [row["a"] for row in rows(source)][:4] == [1.0, 2.0, None, None]
+        assert [key for part in source.chunks(EVERYTHING) for key in part.unreadable] == [2, 3]
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_csv_chunks_are_the_whole_in_order(tmp_path: Path, name: str, size: int) -> None:

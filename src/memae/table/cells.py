@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["FEW", "MAX_CATEGORIES", "NO_VALUE_WORDS", "NUMBER", "WordsAmongNumbers"]
+__all__ = ["FEW", "MAX_CATEGORIES", "NO_VALUE_WORDS", "NUMBER", "SPACES", "WordsAmongNumbers"]
 
 MAX_CATEGORIES = 1000  # beyond this a text column is a name or free text, not a category
 FEW = 20  # different whole numbers, at most, of a column that may hold codes
@@ -15,7 +15,8 @@ NO_VALUE_WORDS = (
     "", "?", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
     "None", "NaN", "n/a", "nan", "null",
 )  # fmt: skip
-NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+SPACES = " \t"  # that Arrow allows around a number
+NUMBER = rf"^[{SPACES}]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[{SPACES}]*$"
 
 
 class WordsAmongNumbers:

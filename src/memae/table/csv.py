@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 from memae.errors import DataError, first_line, shortened
 from memae.files.atomic import temporary_file
 from memae.progress import Count
-from memae.table.cells import NO_VALUE_WORDS, NUMBER, WordsAmongNumbers
+from memae.table.cells import NO_VALUE_WORDS, NUMBER, SPACES, WordsAmongNumbers
 from memae.table.dialect import Dialect
 from memae.table.schema import ColumnKind
 from memae.table.source import Block, ColumnSource
@@ -368,7 +368,7 @@ def _number(text: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
         if pc.any(pc.match_substring(text, ".")).as_py():  # a point makes no number
             text = pc.replace_substring(text, ".", "_")
         text = pc.replace_substring(text, ",", ".")
-    return pc.ascii_trim(text, " \t")
+    return pc.ascii_trim(text, SPACES)
 
 
 def _why(name: str, cell: str, kind: pa.DataType) -> str:

@@ -17,6 +17,8 @@ from memae.table.source import READ_BYTES, ColumnSource
 
 __all__ = ["ArrowSource", "FileSource", "ParquetSource"]
 
+WHOLE_BYTES = 64 << 20  # files up to this size may have the columns of a row group in memory as a whole
+
 
 class FileSource(ColumnSource):
     """A file whose columns have types.
@@ -84,8 +86,10 @@ class ParquetSource(FileSource):
             yield from file.iter_batches(batch_size=size, columns=names)
 
     def _file(self) -> pq.ParquetFile:
-        # pre-buffered, Arrow would keep every row group that it has passed, and memory would grow with the file
-        return pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES)
+        # pre-buffered, Arrow would keep every row group that it has passed, and memory would grow with the file;
+        # with a buffer it makes as much room for a page as the page says, so a small broken file could take 2 GiB
+        buffer_size = READ_BYTES if self._path.stat().st_size > WHOLE_BYTES else 0
+        return pq.ParquetFile(self._path, pre_buffer=False, buffer_size=buffer_size)
 
 
 class ArrowSource(FileSource):
