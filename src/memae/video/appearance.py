@@ -57,6 +57,16 @@ class Appearance:
         maps = (still for segment in segments for still in StillScorer(self.background, place_px).each(segment))
         return np.array([float(still.max()) for still in maps])
 
+    def worse(self, frame: ScoredFrame, still: np.ndarray) -> ScoredFrame:
+        """A frame that was scored by motion, with the worse of that and its appearance map (h, w)."""
+        score = self.of_score * float(still.max())
+        return replace(
+            frame,
+            score=max(score, frame.score),
+            anomaly_map=np.maximum(frame.anomaly_map, np.float32(self.of_map) * still),
+            part="appearance" if score > frame.score else "motion",
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """Its arrays, by their names in a model file."""
         scales = torch.tensor([self.of_score, self.of_map], dtype=torch.float64)
@@ -114,14 +124,4 @@ class AppearanceScorer:
                 yield chunk
 
         for frame in self._motion.scored(noted()):
-            yield self._worse(frame, waiting.popleft())
-
-    def _worse(self, frame: ScoredFrame, still: np.ndarray) -> ScoredFrame:
-        score = self._appearance.of_score * float(still.max())
-        stands = score > frame.score
-        return replace(
-            frame,
-            score=max(score, frame.score),
-            anomaly_map=np.maximum(frame.anomaly_map, np.float32(self._appearance.of_map) * still),
-            part="appearance" if stands else "motion",
-        )
+            yield self._appearance.worse(frame, waiting.popleft())

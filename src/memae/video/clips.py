@@ -24,7 +24,7 @@ import numpy as np
 from memae.errors import ConfigError
 from memae.video.frames import FrameKey, Frames
 
-__all__ = ["Clip", "Windows", "released_frames"]
+__all__ = ["Clip", "ClipCutter", "Windows", "released_frames"]
 
 
 class Clip(NamedTuple):
@@ -95,7 +95,7 @@ class Windows:
         So a file, which is read in long chunks, gives full batches, and a stream of single frames gives each clip at
         once.
         """
-        cutter = _Cutter(self)
+        cutter = ClipCutter(self)
         for chunk in chunks:
             yield from _batches(cutter.push(chunk), most)
         yield from _batches(cutter.end(), most)
@@ -106,8 +106,8 @@ def _batches(clips: Iterator[Clip], most: int) -> Iterator[list[Clip]]:
         yield batch
 
 
-class _Cutter:
-    """Makes clips of one video after the other."""
+class ClipCutter:
+    """Makes clips of one video after the other, each as soon as the first frame behind it is there."""
 
     def __init__(self, windows: Windows) -> None:
         self._windows = windows
@@ -116,6 +116,7 @@ class _Cutter:
         self._seen = 0  # frames of this video
 
     def push(self, chunk: Frames) -> Iterator[Clip]:
+        """The clips that consecutive frames complete; the first frame of another video ends the one before."""
         dilation = self._windows.dilation
         for pixels, key in zip(chunk.pixels, chunk.keys, strict=True):
             if key.video != self._video:
@@ -126,6 +127,7 @@ class _Cutter:
             self._seen += 1
 
     def end(self) -> Iterator[Clip]:
+        """The clips that own what no clip owns yet: the video is over."""
         for phase in self._phases:
             yield from phase.end()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-__all__ = ["DecodedFrame", "Video", "VideoFile", "pyav"]
+__all__ = ["DecodedFrame", "DecodedPicture", "Turn", "Video", "VideoFile", "is_cover", "pyav", "turn_of"]
 
 # FFmpeg goes by the content, whatever the suffix says. Its readers of playlists (hls, concat, dash, ...) open the
 # files and addresses that stand in there, so only these readers are allowed, and these only to open local files.
@@ -101,7 +101,7 @@ class VideoFile:
             self._rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             states_length = container.format.name in _STATES_LENGTH
             self.about = round((container.duration or 0) / time_base * self._rate) if states_length else 0
-        self._turn = _turn_of(first)
+        self._turn = turn_of(first)
         self.size = self._turn.of_size((first.height, first.width))
 
     def check_whole(self) -> None:
@@ -124,7 +124,7 @@ class VideoFile:
             for number, (decoded, time_s) in enumerate(self._timed(self._decoded(container, stream))):
                 # the scaler takes AREA as bilinear where it enlarges
                 scaled = scaler.reformat(decoded, width, height, "gray", interpolation="AREA")
-                picture = _DecodedPicture(decoded, painter, self._turn) if pictures else None
+                picture = DecodedPicture(decoded, painter, self._turn) if pictures else None
                 yield DecodedFrame(FrameKey(name, number, time_s), self._turn(scaled.to_ndarray()), picture)
 
     def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, float]]:
@@ -179,7 +179,7 @@ class VideoFile:
             )
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """How decoded pixels become upright: transposed first, then mirrored."""
 
     transposed: bool = False
@@ -187,6 +187,7 @@ class _Turn(NamedTuple):
     mirrored_columns: bool = False
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels (H, W, ...) upright."""
         upright = pixels.swapaxes(0, 1) if self.transposed else pixels
         rows, columns = (slice(None, None, -1 if mirrored else 1) for mirrored in self[1:])
         return np.ascontiguousarray(upright[rows, columns])
@@ -196,12 +197,12 @@ class _Turn(NamedTuple):
         return size[::-1] if self.transposed else size
 
 
-class _DecodedPicture(NamedTuple):
+class DecodedPicture(NamedTuple):
     """A frame in the pixel format of its file, which takes at most half of the memory of RGB."""
 
     frame: VideoFrame
     painter: VideoReformatter
-    turn: _Turn
+    turn: Turn
 
     @property
     def nbytes(self) -> int:
@@ -244,14 +245,19 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except av.FFmpegError as error:
         raise DataError(f"{path}: {_unreadable(path, error)}") from None
     with container:
-        # the cover of a sound file counts as a video stream
-        covers = av.stream.Disposition.attached_pic
-        stream = next((stream for stream in container.streams.video if not stream.disposition & covers), None)
+        stream = next((stream for stream in container.streams.video if not is_cover(stream)), None)
         if stream is None:
             raise DataError(f"{path}: holds no video, only sound or data; give a file with pictures")
         if stream.codec_context is None:
             raise DataError(f"{path}: coded in a way that the installed FFmpeg does not know; convert it to H.264")
         yield container, stream
+
+
+def is_cover(stream: VideoStream) -> bool:
+    """Whether a stream is the cover of a sound file, which counts as a video stream."""
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _unreadable(path: Path, error: FFmpegError) -> str:
@@ -263,12 +269,12 @@ def _unreadable(path: Path, error: FFmpegError) -> str:
     return f"not a readable video ({error.strerror}); copy it again{lost}"
 
 
-def _turn_of(frame: VideoFrame) -> _Turn:
+def turn_of(frame: VideoFrame) -> Turn:
     """The turn that the display matrix says; it maps (x, y) to (a x + c y, b x + d y) in steps of 90 degrees."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return _Turn()
+        return Turn()
     a, b, _, c, d = (int(entry) for entry in np.frombuffer(matrix, dtype=np.int32)[:5])
     if abs(b) > abs(a):
-        return _Turn(True, b < 0, c < 0)
-    return _Turn(False, d < 0, a < 0)
+        return Turn(True, b < 0, c < 0)
+    return Turn(False, d < 0, a < 0)

@@ -44,6 +44,7 @@ __all__ = [
     "ScoredVideos",
     "Scorer",
     "VideoWriters",
+    "peak_detail",
     "score_frames",
     "score_videos",
     "video_writers",
@@ -256,7 +257,7 @@ class VideoWriters:
         size = self.source.sizes[key.video]
         # where nothing is drawn, only the peaks of events need them
         regions = cache(partial(find_regions, frame.anomaly_map, self._levels.off, *size))
-        ended = self._kept(self._finder.push(key, frame.score, lambda: _peak(frame, regions(), size)))
+        ended = self._kept(self._finder.push(key, frame.score, lambda: peak_detail(frame, regions(), size)))
         if self.drawn:
             self._draw(frame, regions(), ended)
 
@@ -285,7 +286,14 @@ class VideoWriters:
         self._overlays.attempt(self._overlays.end_video)
 
 
-def _peak(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) -> PeakDetail:
+def peak_detail(frame: ScoredFrame, regions: Sequence[Region], size: tuple[int, int]) -> PeakDetail:
+    """What an event keeps of its highest frame: where the error stood, and the items that rebuilt it.
+
+    Args:
+        frame: with its picture, where a still is wanted.
+        regions: of its map, largest error first.
+        size: (height, width) of the picture, px.
+    """
     height, width = size
     box = regions[0].box if regions else None
     part = (0.0, 0.0, 1.0, 1.0)

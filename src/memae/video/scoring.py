@@ -11,13 +11,14 @@ normalisation over the video. Two scores exist:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
-from typing import Literal, NamedTuple, TypeAlias
+from itertools import groupby, repeat
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -34,7 +35,16 @@ from memae.video.config import VideoConfig
 from memae.video.frames import FrameKey, Frames, Picture
 from memae.video.preprocess import VideoPreprocess
 
-__all__ = ["ClipEvidence", "FrameScorer", "Part", "ScoredFrame", "item_shares_of", "patch_errors"]
+__all__ = [
+    "ClipEvidence",
+    "FrameOrder",
+    "FrameScorer",
+    "Part",
+    "ScoredFrame",
+    "item_shares_of",
+    "patch_errors",
+    "score_clips",
+]
 
 Part: TypeAlias = Literal["motion", "appearance"]
 
@@ -149,6 +159,31 @@ class MeasuredClips(NamedTuple):
     """(B, T)"""
 
 
+T = TypeVar("T")
+
+
+class FrameOrder(Generic[T]):
+    """Gives scored frames in the order in which their keys were noted, each with what was noted beside it.
+
+    With a dilation the clips of its phases alternate, and a frame may come before its neighbour.
+    """
+
+    def __init__(self) -> None:
+        self._noted: deque[tuple[FrameKey, T]] = deque()
+        self._early: dict[FrameKey, ScoredFrame] = {}
+
+    def note(self, keys: Iterable[FrameKey], beside: Iterable[T]) -> None:
+        """Adds the keys of the next frames."""
+        self._noted.extend(zip(keys, beside, strict=False))
+
+    def give(self, frame: ScoredFrame) -> Iterator[tuple[ScoredFrame, T]]:
+        """The frames that come next, now that this one is there."""
+        self._early[frame.key] = frame
+        while self._noted and self._noted[0][0] in self._early:
+            key, beside = self._noted.popleft()
+            yield self._early.pop(key), beside
+
+
 class FrameScorer:
     """Scores videos as they come, in constant memory.
 
@@ -173,62 +208,65 @@ class FrameScorer:
     ) -> None:
         self._rebuilder, self._preprocess, self._video = Rebuilder(rebuild), preprocess, video
         self._device = device or torch.device("cpu")
-        self._windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
-        size = preprocess.height, preprocess.width
-        self._watched = self._watch(np.ones(size, dtype=bool) if watched is None else watched)
+        self.windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
+        self._watched = self._watch(watched)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
         """Every frame of the videos, in order, with its picture if the chunks hold pictures.
 
         Clips are scored together only where one chunk completes several: a stream of single frames never waits.
         """
-        order: deque[tuple[FrameKey, Picture | None]] = deque()
-        waiting: dict[FrameKey, ScoredFrame] = {}
+        order = FrameOrder[Picture | None]()
 
         def noted() -> Iterator[Frames]:
             for chunk in chunks:
-                order.extend(zip(chunk.keys, chunk.pictures or repeat(None), strict=False))
+                order.note(chunk.keys, chunk.pictures or repeat(None))
                 yield chunk
 
-        for batch in self._windows.batches(noted(), self._clips_at_once()):
-            for frame in self._scored_clips(batch):
-                waiting[frame.key] = frame
-                # with a dilation the clips of its phases alternate, and a frame may come before its neighbour
-                while order and order[0][0] in waiting:
-                    key, picture = order.popleft()
-                    scored = waiting.pop(key)
+        for batch in self.windows.batches(noted(), self.clips_at_once):
+            for frame in score_clips([(self, clip) for clip in batch]):
+                for scored, picture in order.give(frame):
                     yield replace(scored, picture=picture) if picture else scored
 
-    def _clips_at_once(self) -> int:
+    def watching(self, watched: np.ndarray | None) -> FrameScorer:
+        """The same network with another mask (H, W) bool; None watches all.
+
+        Raises:
+            ConfigError: a mask of another size, or one that leaves nothing to score.
+        """
+        other = copy.copy(self)
+        other._watched = self._watch(watched)
+        return other
+
+    @property
+    def clips_at_once(self) -> int:
+        """At most, for one pass of the network."""
         if self._device.type != "cpu":
             return GPU_CLIPS
         return max(1, min(CPU_CLIPS, CPU_BYTES // (4 * math.prod(self._preprocess.shape))))
 
-    @torch.inference_mode()
-    def _scored_clips(self, clips: list[Clip]) -> Iterator[ScoredFrame]:
+    def rebuilt(self, clips: Sequence[Clip]) -> tuple[Tensor, Reconstruction]:
+        """Clips (B, 1, T, H, W) as the network sees them, and what it makes of them; B may exceed their number."""
         rebuild = self._rebuilder((len(clips), *self._preprocess.shape))
         filled = [clip.pixels for clip in clips]
         if self._device.type == "cpu" and isinstance(rebuild, nn.Module):
             # a lone clip beside itself is faster than alone, and scores to the last bit as it does beside others
-            filled += filled[-1:] * (self._clips_at_once() - len(filled))
+            filled += filled[-1:] * (self.clips_at_once - len(filled))
         pixels = torch.from_numpy(np.stack(filled)).to(self._device)
         with yielding_threads(rebuild):
-            x, rebuilt, found, worst = self.measured(pixels, rebuild)
-            maps, scores = found.float().cpu().numpy(), worst.double().cpu().numpy()
-        for row, clip in enumerate(clips):
-            evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
-            for index, key in zip(clip.owned, clip.keys, strict=True):
-                yield ScoredFrame(key, float(scores[row, index]), maps[row, index], evidence, index)
+            x = self._preprocess.encode_clips(pixels, self._video.steady)
+            return x, rebuild(x)
 
     def measured(self, pixels: Tensor, rebuild: Rebuild) -> MeasuredClips:
         """What becomes of clips (B, T, H, W) uint8; an exported model computes it by this, too."""
         x = self._preprocess.encode_clips(pixels, self._video.steady)
         rebuilt = rebuild(x)
-        return MeasuredClips(x, rebuilt, *self._maps_and_scores(x, rebuilt))
+        return MeasuredClips(x, rebuilt, *self.maps_and_scores(x, rebuilt.x))
 
-    def _maps_and_scores(self, x: Tensor, rebuilt: Reconstruction) -> tuple[Tensor, Tensor]:
+    def maps_and_scores(self, x: Tensor, rebuilt: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, T, h, w) and scores (B, T) of clips and their reconstructions, both (B, 1, T, H, W)."""
         watched, mean = self._watched, self._video.score == "mean"
-        errors = squared_error(x, rebuilt.x)[:, 0] * watched.pixels
+        errors = squared_error(x, rebuilt)[:, 0] * watched.pixels
         maps = patch_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED) / watched.shares
         maps = maps if mean else maps.sqrt()
         lowest = maps.masked_fill(~watched.patches, math.inf).amin(dim=(2, 3), keepdim=True)
@@ -241,8 +279,9 @@ class FrameScorer:
         count = max(1, round(self._video.worst_share * self._watched.patch_count))
         return maps.flatten(2).topk(count, dim=2).values.mean(dim=2)
 
-    def _watch(self, watched: np.ndarray) -> _Watched:
+    def _watch(self, watched: np.ndarray | None) -> _Watched:
         size = self._preprocess.height, self._preprocess.width
+        watched = np.ones(size, dtype=bool) if watched is None else watched
         if watched.shape != size:
             raise ConfigError(
                 f"a mask of {' x '.join(map(str, watched.shape))} px does not fit frames of {size[0]} x {size[1]} px; "
@@ -254,6 +293,28 @@ class FrameScorer:
         if not patches.any():
             raise ConfigError("the mask leaves no place to watch; it must be True where the video is watched")
         return _Watched(pixels, shares.clamp_min(0.5), patches, int(patches.sum()))
+
+
+@torch.inference_mode()
+def score_clips(clips: Sequence[tuple[FrameScorer, Clip]]) -> Iterator[ScoredFrame]:
+    """The frames that clips own, from one pass of the network.
+
+    Args:
+        clips: with the scorers that look at them, which differ in their masks alone; not more than `clips_at_once`.
+    """
+    x, rebuilt = clips[0][0].rebuilt([clip for _, clip in clips])
+    first = 0
+    for scorer, own in groupby(clips, key=lambda pair: pair[0]):
+        count = sum(1 for _ in own)
+        part = slice(first, first + count if first + count < len(clips) else None)
+        maps, scores = scorer.maps_and_scores(x[part], rebuilt.x[part])
+        maps, scores = maps.float().cpu().numpy(), scores.double().cpu().numpy()
+        for place, (_, clip) in enumerate(clips[first : first + count]):
+            row = first + place
+            evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
+            for index, key in zip(clip.owned, clip.keys, strict=True):
+                yield ScoredFrame(key, float(scores[place, index]), maps[place, index], evidence, index)
+        first += count
 
 
 def _weights(rebuilt: Reconstruction, row: int) -> Tensor | None:
