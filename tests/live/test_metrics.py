@@ -12,7 +12,7 @@ from tests.live.sinks.small_messages import event, wait_for
 
 def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(metrics.text().decode())
         for sample in family.samples
     }
@@ -35,13 +35,13 @@ def test_all_that_a_watch_tells_is_there_under_its_name() -> None:
         metrics.put(message)
     found = values(metrics)
     assert found["memae_frames_total", "yard"] == 3
-    assert found["memae_frames_dropped_total", "yard", "slow"] == 1
+    assert found["memae_frames_dropped_total", "slow", "yard"] == 1
     assert found["memae_reconnects_total", "yard"] == 1
     assert found["memae_source_up", "yard"] == 1
     assert (found["memae_score", "yard"], found["memae_threshold", "yard"]) == (0.5, 1.5)
     assert found["memae_events_total", "yard"] == 1
-    assert found["memae_lag_seconds_bucket", "yard", "0.1"] == 0
-    assert found["memae_lag_seconds_bucket", "yard", "0.25"] == 1
+    assert found["memae_lag_seconds_bucket", "0.1", "yard"] == 0
+    assert found["memae_lag_seconds_bucket", "0.25", "yard"] == 1
     assert found["memae_inference_seconds_sum",] == 0.03
     metrics.put(StatusMessage("yard", 2.0, is_up=False))
     assert values(metrics)["memae_source_up", "yard"] == 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Controls"]
+__all__ = ["Controls", "Zone"]
 
 
 class Controls(Protocol):
@@ -23,3 +24,14 @@ class Controls(Protocol):
         Raises:
             ConfigError: no such camera.
         """
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A part of the picture, as a polygon in shares of its width and height."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    """Three or more corners (x, y), from 0 to 1."""
+    is_ignored: bool = False
+    """A mask: errors there do not count. Otherwise, if there is any zone, only errors within zones count."""
