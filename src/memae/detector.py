@@ -26,11 +26,13 @@ from memae.modality import (
     modality_named,
     open_source,
 )
+from memae.modality.groups import groups_of, without_group
 from memae.predict import decoded_items, explanations, scores, verdicts
 from memae.progress import Progress
 from memae.teach import Limits, teach, undo_teaching
 from memae.teachings import Teaching
-from memae.threshold_moves import at_rate
+from memae.threshold import Threshold
+from memae.threshold_moves import at_rate, calibrated_on
 from memae.training.history import History
 from memae.training.loop import Device
 from memae.training.phases import forget_training
@@ -231,6 +233,40 @@ class Detector(Fitted):
     def undo_teaching(self) -> None:
         """Takes the last teaching back; see `memae.teach.undo_teaching`."""
         self._artifact = undo_teaching(self._fitted)
+
+    def recalibrate(
+        self,
+        x: Any,
+        *,
+        group: str | Sequence[Hashable] | None = None,
+        false_alarm_rate: float | None = None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Threshold:
+        """Sets the threshold anew on other normal samples, and logs it; `undo_threshold` takes it back.
+
+        Args:
+            x: normal samples that no training saw, such as those of the place where the model is to work.
+            group: what belongs together, as for `fit`; the rate is then one for new groups.
+            false_alarm_rate: wanted; None is that of before.
+            skip_bad: leave out samples that cannot be read.
+            progress: a callback for progress events.
+
+        Raises:
+            ConfigError: so few samples cannot promise the rate.
+            DataError: as `score`, or video, whose scores are no samples of their own.
+        """
+        if self.modality.has_events:
+            raise DataError(f"thresholds of {self.modality.plural} come with the training; train again on these")
+        source = self.open(x, skip_bad=skip_bad)
+        scored = without_group(source, group, self.preprocess)
+        found = scores(self._fitted, scored, Request(skip_bad=skip_bad), progress)
+        good = np.isfinite(found.values)
+        groups = None if group is None else groups_of(source, group, found.keys)[good]
+        self._artifact = calibrated_on(
+            self._fitted, found.values[good], groups=groups, false_alarm_rate=false_alarm_rate
+        )
+        return self.threshold
 
     def watch(self, x: Any, *, watched: np.ndarray | None = None) -> Iterator[Any]:
         """Every frame of videos in order, as a `memae.video.scoring.ScoredFrame`; memory use does not grow.

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat
 
 from memae.errors import ConfigError, MemaeError
 from memae.modality import Artifact
 from memae.threshold import Threshold
 
-__all__ = ["LOG", "Move", "Rule", "at_rate", "move_threshold", "threshold_of", "undo_move"]
+__all__ = [
+    "LOG",
+    "Calibration",
+    "Move",
+    "Rule",
+    "at_rate",
+    "calibrated_on",
+    "move_threshold",
+    "threshold_of",
+    "undo_move",
+]
 
 LOG = "threshold_moves"
 """The name of the log in the facts of a model: `Move`s, the first one first."""
@@ -30,6 +42,13 @@ class Rule(BaseModel, extra="forbid", strict=True):
         return cls(false_alarm_rate=threshold.false_alarm_rate, confidence=threshold.confidence, at=threshold.at)
 
 
+class Calibration(BaseModel, extra="forbid", strict=True):
+    """The scores behind a threshold that others took the place of."""
+
+    scores: list[FiniteFloat]
+    groups: list[int] | None = None
+
+
 class Move(BaseModel, extra="forbid", strict=True):
     """One move of a threshold."""
 
@@ -38,6 +57,8 @@ class Move(BaseModel, extra="forbid", strict=True):
     after: Rule
     undone: str | None = None
     """When it was taken back."""
+    replaced: Calibration | None = None
+    """The scores of before, where others took their place."""
 
 
 def at_rate(artifact: Artifact, false_alarm_rate: float | None) -> Artifact:
@@ -69,6 +90,35 @@ def move_threshold(
     )
 
 
+def calibrated_on(
+    artifact: Artifact,
+    scores: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    false_alarm_rate: float | None = None,
+) -> Artifact:
+    """The artifact with the threshold of other normal scores, and with one more line in its log.
+
+    Args:
+        artifact: with a threshold.
+        scores: (n,) of normal samples that no training saw.
+        groups: (n,) the number of the group of each, for a rate of new groups; None: each is its own.
+        false_alarm_rate: wanted; None is that of the threshold of before.
+
+    Raises:
+        ConfigError: so few samples cannot promise the rate, or all are of one group.
+        MemaeError: a model without a threshold.
+    """
+    before = threshold_of(artifact)
+    rate = before.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+    after = Threshold.fit(scores, rate, groups, before.confidence)
+    kept = Calibration(
+        scores=before.calibration.tolist(), groups=None if before.groups is None else before.groups.tolist()
+    )
+    move = Move(when=_now(), before=Rule.of(before), after=Rule.of(after), replaced=kept)
+    return _with(artifact, after, [*_log(artifact), move])
+
+
 def undo_move(artifact: Artifact) -> Artifact:
     """The artifact as it was before the last move that is not undone yet; the log keeps both.
 
@@ -80,7 +130,10 @@ def undo_move(artifact: Artifact) -> Artifact:
     last = next((number for number in reversed(range(len(log))) if log[number].undone is None), None)
     if last is None:
         raise ConfigError("the threshold is where the training left it, so there is no move to undo")
-    log[last] = log[last].model_copy(update={"undone": _now()})
+    if old := log[last].replaced:
+        groups = None if old.groups is None else np.array(old.groups, dtype=np.int64)
+        threshold = replace(threshold, calibration=np.array(old.scores), groups=groups)
+    log[last] = log[last].model_copy(update={"undone": _now(), "replaced": None})
     return _with(artifact, replace(threshold, **log[last].before.model_dump()), log)
 
 
@@ -103,8 +156,12 @@ def _log(artifact: Artifact) -> list[Move]:
 
 
 def _with(artifact: Artifact, threshold: Threshold, log: list[Move]) -> Artifact:
-    facts = {**artifact.facts, LOG: [move.model_dump() for move in log]}
+    facts = {**artifact.facts, LOG: [_dumped(move) for move in log]}
     return replace(artifact, threshold=threshold, facts=facts)
+
+
+def _dumped(move: Move) -> dict[str, Any]:
+    return move.model_dump(exclude={"replaced"} if move.replaced is None else None)
 
 
 def _now() -> str:

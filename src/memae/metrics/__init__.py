@@ -4,6 +4,7 @@
 their own figures from `intervals`, the bootstrap, and from `curves`, what lies above each threshold.
 """
 
+from memae.metrics.choosing import ChosenThreshold, choose_threshold
 from memae.metrics.intervals import Estimate
 from memae.metrics.kinds import KindEvaluation
 from memae.metrics.labels import Labels, anomaly_labels, read_labels
@@ -11,6 +12,7 @@ from memae.metrics.samples import Evaluation, SampleMeter, auroc, evaluate
 from memae.metrics.tables import ResultTable
 
 __all__ = [
+    "ChosenThreshold",
     "Estimate",
     "Evaluation",
     "KindEvaluation",
@@ -19,6 +21,7 @@ __all__ = [
     "SampleMeter",
     "anomaly_labels",
     "auroc",
+    "choose_threshold",
     "evaluate",
     "read_labels",
 ]

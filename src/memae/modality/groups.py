@@ -18,7 +18,7 @@ import numpy as np
 from memae.errors import ConfigError, DataError, shortened
 from memae.types import Key
 
-__all__ = ["groups_of_files", "groups_of_values"]
+__all__ = ["groups_of", "groups_of_files", "groups_of_values", "without_group"]
 
 FOLDER = "folder"
 COLUMNS = ("file", "group")
@@ -28,6 +28,25 @@ OTHER_FORMS = (
     f"{','.join(COLUMNS)}"
 )
 FORMS = OTHER_FORMS.replace("give a", f"give {FOLDER!r}, a")
+
+
+def groups_of(source: Any, group: str | Sequence[Hashable], keys: Sequence[Key]) -> np.ndarray:
+    """(S,) int64, the numbers of the groups of the samples of a source with these keys, by a column if it has such.
+
+    Raises:
+        DataError: samples without a group.
+        ConfigError: a text that says no group.
+    """
+    if isinstance(group, str) and hasattr(source, "numbered"):
+        numbers, texts = source.numbered(group)
+        return groups_of_values(texts[numbers], len(keys), source.origin)
+    return groups_of_files(group, keys, source.origin)
+
+
+def without_group(source: Any, group: object, preprocess: Any) -> Any:
+    """A source without the column of its groups, unless the model with this preprocessing has it as a feature."""
+    is_column = isinstance(group, str) and hasattr(source, "numbered")
+    return source.without([group]) if is_column and preprocess.unknown([group]) else source
 
 
 def groups_of_values(values: Sequence[Hashable], samples: int, origin: str) -> np.ndarray:
