@@ -41,11 +41,10 @@ def responses(x: Tensor) -> Tensor:
     of the mean of the channels.
     """
     height, width = (-(-side // CELL_PX) for side in x.shape[2:])
-    found, filters = [], _filters().to(x)
+    found, filters, least = [], _filters().to(x), _least().to(x)
     for scale in range(SCALES):
         grey = F.pad(x.mean(dim=1, keepdim=True), (SIDE // 2,) * 4, "replicate")
-        edges, lines = F.conv2d(grey, filters).split(DIRECTIONS, dim=1)
-        squares = torch.cat([edges, lines.relu(), (-lines).relu()], dim=1).square_()
+        squares = torch.maximum(F.conv2d(grey, filters), least).square_()
         of_place = partial(F.avg_pool2d, kernel_size=CELL_PX >> scale, ceil_mode=True)
         parts = of_place(squares).sqrt_(), of_place(x)
         found.append(torch.cat(parts, dim=1)[:, :, :height, :width])
@@ -55,7 +54,10 @@ def responses(x: Tensor) -> Tensor:
 
 @cache
 def _filters() -> Tensor:
-    """(8, 1, 7, 7): first and then second derivatives of a Gaussian in four directions, each with mean 0."""
+    """(12, 1, 7, 7): first and second derivatives of a Gaussian in four directions, and the second ones negated.
+
+    Each has mean 0.
+    """
     at = torch.arange(SIDE, dtype=torch.float32) - SIDE // 2
     y, x = torch.meshgrid(at, at, indexing="ij")
     edges, lines = [], []
@@ -67,7 +69,14 @@ def _filters() -> Tensor:
         lines.append((1 - across**2 / WIDTH**2) * bell)
     both = torch.stack([*edges, *lines])[:, None]
     both -= both.mean(dim=(2, 3), keepdim=True)
-    return both / both.abs().sum(dim=(2, 3), keepdim=True)
+    both /= both.abs().sum(dim=(2, 3), keepdim=True)
+    return torch.cat([both, -both[DIRECTIONS:]])
+
+
+@cache
+def _least() -> Tensor:
+    """(12, 1, 1): what counts of a response at least: a bright line is no dark one."""
+    return torch.tensor([-math.inf] * DIRECTIONS + [0.0] * (2 * DIRECTIONS))[:, None, None]
 
 
 @dataclass(frozen=True)
