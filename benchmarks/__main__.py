@@ -1,4 +1,4 @@
-"""python -m benchmarks video, footage, training, memory-read, growth, tables, pictures, startup, load."""
+"""python -m benchmarks video, footage, training, memory-read, growth, tables, pictures, startup, load, serve."""
 
 from __future__ import annotations
 
@@ -148,6 +148,20 @@ def load(
     from benchmarks.load import load_benchmark
 
     _report("load", load_benchmark(60 * minutes), as_json, keep, command=f"load --minutes {minutes:g}")
+
+
+@app.command()
+def serve(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/serve.json.")] = False,
+    seconds: Annotated[float, typer.Option(help="Of one round of one kind of request.", min=0.1)] = 5.0,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 3,
+) -> None:
+    """`memae serve` under 64 clients beside the model alone, latencies, and memory at ten times the load."""
+    from benchmarks.serving import serve_benchmark
+
+    command = f"serve --seconds {seconds:g} --rounds {rounds}"
+    _report("serve", serve_benchmark(seconds, rounds), as_json, keep, command=command)
 
 
 def _report(name: str, found: dict[str, Any], as_json: bool, keep: bool, command: str | None = None) -> None:

@@ -36,6 +36,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
         "memory-read": ("memory-read-speed", _memory_read),
         "growth": ("growth-speed", _growth),
         "load": ("load-speed", _load),
+        "serve": ("serve-speed", _serve),
         "startup": ("startup-speed", _startup),
     }
     found = {}
@@ -107,6 +108,35 @@ def _load(found: Mapping[str, Any]) -> str:
         for way, of_way in found[kind].items()
         if isinstance(of_way, dict)
     ]
+    return markdown(heads, rows)
+
+
+SERVED = {
+    "images": "one JPEG of 256 x 256 px",
+    "rows_as_tensors": "256 rows as binary tensors",
+    "rows_as_json": "256 rows as JSON",
+    "single_rows": "one row as JSON",
+}
+
+
+def _serve(found: Mapping[str, Any]) -> str:
+    heads = (
+        "a request",
+        "served, samples/s",
+        "model alone",
+        "ratio",
+        "ratio by processor time",
+        "p50, ms",
+        "p99, ms",
+    )
+    rows = []
+    for kind, title in SERVED.items():
+        one = found[kind]
+        beside = "–", "–", "–", "–"
+        if "ratio" in one:
+            rates = (f"{one[name]:,.0f}" for name in ("served_per_s", "model_alone_per_s"))
+            beside = (*rates, f"{one['ratio']:.2f}", f"{one['ratio_by_processor_time']:.2f}")
+        rows.append((title, *beside, f"{one['p50_ms']:,.0f}", f"{one['p99_ms']:,.0f}"))
     return markdown(heads, rows)
 
 

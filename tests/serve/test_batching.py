@@ -10,7 +10,8 @@ import pytest
 
 from memae import Detector
 from memae.errors import DataError
-from memae.serve.batching import Batcher, BatchFacts, Work
+from memae.serve import batching
+from memae.serve.batching import LEAST, Batcher, BatchFacts, Work
 from memae.web import RefusedError
 from tests.small_detectors import MALIGNANT
 
@@ -101,3 +102,24 @@ def test_what_waited_too_long_or_was_given_up_is_not_scored_and_the_rest_is_answ
     assert [(one.requests, one.samples) for one in passes] == [(1, 1), (1, 3)]
     with pytest.raises(RefusedError, match="about to stop"):
         batcher.submit(Work(detector, table(0, 1), 1))
+
+
+def test_half_of_what_waits_is_scored_at_a_time_and_less_of_a_slow_model(
+    models: Mapping[str, Detector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, passes = models["rows"], list[BatchFacts]()
+    for pass_s, most in ((1e6, 40), (1e-9, LEAST)):  # a pass may take any time, or none
+        monkeypatch.setattr(batching, "PASS_S", pass_s)
+        passes.clear()
+        batcher = Batcher(30.0, passes.append)
+        with busy(detector, monkeypatch) as go_on:
+            first = batcher.submit(Work(detector, table(0, 1), 1))
+            while len(batcher):
+                time.sleep(0.001)
+            answers = [batcher.submit(Work(detector, table(at, at + 2), 2)) for at in range(40)]
+            go_on()
+            found = [answer.result(30) for answer in (first, *answers)]
+        batcher.close()
+        assert [len(one) for one in found] == [1, *[2] * 40]
+        assert sum(one.samples for one in passes) == 81
+        assert max(one.samples for one in passes) == passes[1].samples == most

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import socket
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from memae.errors import ConfigError, MissingExtraError
 
 __all__ = ["serve"]
 
+SWITCH_S = 5e-4  # that the thread which scores waits for the one that reads; by default, 5 ms
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -82,6 +84,7 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         warnings.simplefilter("ignore", UserWarning)  # about the data of each request, which would fill the log
+        sys.setswitchinterval(SWITCH_S)
         where = f"[{host}]" if ":" in host else host
         typer.echo(f"serving {', '.join(loaded)} on http://{where}:{listener.getsockname()[1]}", err=True)
         run(app, listener)

@@ -25,8 +25,9 @@ from memae.web import RefusedError
 
 __all__ = ["BatchFacts", "Batcher", "Work"]
 
-BATCH = 1024  # samples scored together, at most, unless one request has more
-EXPLAINED_BATCH = 64  # the same, where each comes with all that explains it
+PASS_S = 0.2  # that a pass takes at most, by the rate of the last one, unless one request takes longer
+LEAST, MOST = 16, 16_384  # samples scored together, at most, unless one request has more
+EXPLAINED = 64  # the same, where each comes with all that explains it
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._rates: dict[Detector, float] = {}  # samples a second of its last pass
         self._worker = threading.Thread(target=self._run, name="memae-scoring", daemon=True)
         self._worker.start()
 
@@ -117,7 +119,9 @@ class Batcher:
                 continue
             _answer(alive)
             samples, since = sum(one.work.count for one in alive), min(one.since for one in alive)
-            self._tell(BatchFacts(len(alive), samples, start - since, time.monotonic() - start))
+            took = time.monotonic() - start
+            self._rates[alive[0].work.detector] = samples / max(took, 1e-9)
+            self._tell(BatchFacts(len(alive), samples, start - since, took))
 
     def _next(self) -> list[_Waiting]:
         """The oldest work and what joins it; empty at the end."""
@@ -127,7 +131,7 @@ class Batcher:
                 return []
             first = self._waiting.popleft()
             batch, left, samples = [first], deque[_Waiting](), first.work.count
-            most = BATCH if first.work.explained == "none" else EXPLAINED_BATCH
+            most = self._most(first.work)
             for one in self._waiting:
                 if first.work.joins(one.work) and samples + one.work.count <= most:
                     batch.append(one)
@@ -136,6 +140,17 @@ class Batcher:
                     left.append(one)
             self._waiting = left
             return batch
+
+    def _most(self, work: Work) -> int:
+        """Samples to be scored together.
+
+        Fewer for a slow model, so that nobody waits for a long pass. And half of what waits, so that clients who send
+        again once they are answered do so while the other half is scored, and the worker never waits for all of them.
+        """
+        if work.explained != "none":
+            return EXPLAINED
+        half = (work.count + sum(one.work.count for one in self._waiting)) // 2
+        return max(LEAST, min(half, int(PASS_S * self._rates.get(work.detector, 0.0)), MOST))
 
     def _starts(self, one: _Waiting, now: float) -> bool:
         """Whether someone still waits for it; what waited too long is refused."""

@@ -166,7 +166,7 @@ def inference_routes(service: Service) -> APIRouter:
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {JSON}, or {BINARY} with {HEADER}, as it is"
             )
         sent, length = await request.body(), request.headers.get(HEADER)
-        found = await service.read(_read, detector, sent, length, service.limits)
+        found = await service.read(len(sent), _read, detector, sent, length, service.limits)
         verdicts = await service.detect(name, found.body, "none")
         return _response(name, found.head, verdicts)
 

@@ -103,9 +103,18 @@ def score_routes(service: Service) -> APIRouter:
         `explain` says which samples get the errors of their columns, or their anomaly map.
         """
         detector = service.model(name)
-        with TemporaryDirectory(prefix="memae-serve-") as folder:
-            body = await _read(request, service, detector, Path(folder))
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == JSON:
+            text, own = await request.body(), detector.modality.tensors(detector.artifact)
+            body = await service.read(len(text), json_body, text, own, service.limits)
             verdicts = await service.detect(name, body, explain)
+        elif kind in (CSV, FORM):
+            with TemporaryDirectory(prefix="memae-serve-") as folder:
+                body = await _files(request, kind, service, Path(folder))
+                verdicts = await service.detect(name, body, explain)
+        else:
+            detail = f"send images as {FORM}, or rows as {JSON} or {CSV}"
+            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
         return Response(await run_in_threadpool(_text, name, detector, verdicts, body.names), media_type=JSON)
 
     return routes
@@ -119,17 +128,15 @@ def _text(name: str, detector: Detector, verdicts: Verdicts, names: Sequence[str
     return answer(name, detector, verdicts, names).model_dump_json()
 
 
-async def _read(request: Request, service: Service, detector: Detector, folder: Path) -> Body:
-    kind, limits = request.headers.get("content-type", "").partition(";")[0].strip().lower(), service.limits
-    if kind == JSON:
-        own = detector.modality.tensors(detector.artifact)
-        return await service.read(json_body, await request.body(), own, limits)
+async def _files(request: Request, kind: str, service: Service, folder: Path) -> Body:
+    """What is read from files, which it writes into the folder."""
+    limits = service.limits
     if kind == CSV:
-        return await service.read(csv_body, await request.body(), folder, limits)
-    if kind != FORM:
-        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send images as {FORM}, or rows as {JSON} or {CSV}")
+        text = await request.body()
+        return await service.read(len(text), csv_body, text, folder, limits)
     async with request.form(max_files=limits.images, max_fields=limits.images) as form:
         sent: list[Any] = [value for _, value in form.multi_items()]
         if not sent or not all(isinstance(value, UploadFile) for value in sent):
             raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "send one or more files, and no other fields")
-        return await service.read(image_body, cast("list[Upload]", sent), folder, limits)
+        size = sum(value.size or 0 for value in sent)
+        return await service.read(size, image_body, cast("list[Upload]", sent), folder, limits)

@@ -19,6 +19,7 @@ from memae.web import Limits, RefusedError
 
 __all__ = ["Service"]
 
+SMALL_BYTES = 1 << 16
 READERS = 2  # bodies that are parsed at a time
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,8 +68,14 @@ class Service:
             raise RefusedError(HTTPStatus.NOT_FOUND, "no model of this name is served; GET /v1/models lists them")
         return found
 
-    async def read(self, reads: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """What a function makes of a body, in a thread; few at a time, as parsed ones are larger than sent ones."""
+    async def read(self, size: int, reads: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """What a function makes of a body of so many bytes.
+
+        Small ones are read at once, as a thread would take longer to begin; large ones in threads, few at a time, as
+        parsed bodies are larger than sent ones.
+        """
+        if size <= SMALL_BYTES:
+            return reads(*arguments, **options)
         async with self._reading:
             return await run_in_threadpool(reads, *arguments, **options)
 
