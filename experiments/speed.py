@@ -132,7 +132,7 @@ def _serve(found: Mapping[str, Any]) -> str:
     rows = []
     for kind, title in SERVED.items():
         one = found[kind]
-        beside = "–", "–", "–", "–"
+        beside: tuple[str, ...] = ("–", "–", "–", "–")
         if "ratio" in one:
             rates = (f"{one[name]:,.0f}" for name in ("served_per_s", "model_alone_per_s"))
             beside = (*rates, f"{one['ratio']:.2f}", f"{one['ratio_by_processor_time']:.2f}")

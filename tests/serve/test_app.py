@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 
 from memae import Detector, MemaeError
-from memae.serve import create_app
-from tests.serve.served import Client, png, running
+from memae.serve import app, create_app
+from tests.serve.served import Client, head, png, running, serving
 from tests.small_detectors import MALIGNANT, OTHERS, ROWS, fit
 
 SCORE, JSON = "/v1/models/rows/score", "application/json"
@@ -139,10 +141,28 @@ def test_a_server_about_to_stop_says_that_it_takes_no_work_and_answers_all_the_s
     models: Mapping[str, Detector],
 ) -> None:
     rows = MALIGNANT.to_dict("records")[:1]
-    app = create_app(models)
-    with running(app) as url:
+    application = create_app(models)
+    with running(application) as url:
         client = Client(url)
         assert client.ask("/health/ready").status == 200
-        app.state.service.leaving = True
+        application.state.service.leaving = True
         assert client.ask("/health/ready").status == 503
         assert client.ask("/health/live").status == client.rows(rows).status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux cuts off who reads nothing")
+def test_a_client_that_reads_no_answer_is_cut_off_and_holds_up_no_stop(
+    models: Mapping[str, Detector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "STALLED_S", 1)
+    body = json.dumps(MALIGNANT.to_dict("records") * 50).encode()  # whose answer no buffer of a socket holds
+    with serving(models) as client, socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(("127.0.0.1", client.port))
+        stalled.sendall(
+            head(f"{SCORE}?explain=all", f"Content-Type: {JSON}", f"Content-Length: {len(body)}") + body
+        )
+        assert stalled.recv(100).startswith(b"HTTP/1.1 200")
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 15

@@ -26,7 +26,7 @@ from memae.web import RefusedError
 __all__ = ["BatchFacts", "Batcher", "Work"]
 
 PASS_S = 0.2  # that a pass takes at most, by the rate of the last one, unless one request takes longer
-LEAST, MOST = 16, 16_384  # samples scored together, at most, unless one request has more
+LEAST, MOST = 32, 16_384  # samples scored together, at most, unless one request has more
 EXPLAINED = 64  # the same, where each comes with all that explains it
 
 
