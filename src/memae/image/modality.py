@@ -20,6 +20,7 @@ from memae.image.config import NETWORKS, NUM_ITEMS, SCENE_PATCH_PX, SMALL_PX, Im
 from memae.image.evaluate import evaluate
 from memae.image.graph import has_levels, scoring_graph
 from memae.image.idx import open_idx
+from memae.image.item_source import ItemPictures
 from memae.image.made_up import made_up
 from memae.image.networks import conv_decoder, conv_encoder, encoded_shape
 from memae.image.onnx_backbone import OnnxFeatures
@@ -32,6 +33,7 @@ from memae.image.source import ImageSource
 from memae.memory.base import widening
 from memae.memory.build import memory_of
 from memae.modality import Artifact, Description, Layout, Modality, SampleTensor
+from memae.modality.items import Items
 from memae.types import Key, Source
 
 __all__ = ["MODALITY", "ImageModality"]
@@ -76,7 +78,7 @@ class ImageModality(Modality):
             return _means_images(x, wanted) or (x.is_file() and "idx3-ubyte" in x.name.lower())
         if isinstance(x, np.ndarray):
             return x.ndim in (3, 4)
-        return isinstance(x, Images)
+        return isinstance(x, Images) or (isinstance(x, Items) and x.are_pictures)
 
     def open(
         self, x: Any, preprocess: ImagePreprocess | None, *, origin: str, skip_bad: bool, **options: Any
@@ -84,6 +86,8 @@ class ImageModality(Modality):
         """See `Modality.open`; a folder in the layout of MVTec AD means its normal images, or for a model its test."""
         if isinstance(x, Images):
             return ArraySource(x)
+        if isinstance(x, Items):
+            return ItemPictures(x)
         if isinstance(x, np.ndarray):
             return ArraySource.of(x, origin)
         if isinstance(x, Path) and "idx3-ubyte" in x.name.lower():

@@ -13,6 +13,7 @@ from memae.errors import ConfigError, DataError, first_line
 from memae.files.packed import PackedError, check_unpacked
 from memae.files.patterns import is_pattern
 from memae.modality.interface import Modality
+from memae.modality.items import items_of
 from memae.modality.registry import modalities
 from memae.progress import Count
 from memae.types import EVERYTHING, Source, count
@@ -33,7 +34,8 @@ def open_source(
     Arrays: (S, D) is a table of D number columns; (S, H, W), (S, C, H, W) and (S, H, W, C) are images with C of
     1, 3 or 4. Files: .npy, .npz, .csv and .tsv (.gz too), .parquet, .arrow, .feather, MNIST idx (.gz too).
     Several files of a table, a folder of them and a pattern are one table; see `memae.table.several`.
-    A file that is open for reading is a CSV file.
+    A file that is open for reading is a CSV file. Any object that gives pictures or rows by their number, such as a
+    data set of Hugging Face or of torch, is read as `memae.modality.items` says.
     Images: a folder, a file, a pattern with wildcards, a list file, or several of these; see `memae.image.paths`.
     Video: a file, a folder that holds such files or has the UCSD layout, or a list of them; see `memae.video.source`.
 
@@ -94,6 +96,8 @@ def _plain(x: Any) -> tuple[Any, str, Mapping[str, np.ndarray] | None]:
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # numpy has no bfloat16
     if not isinstance(x, np.ndarray | list | tuple) and any(kind.accepts(x, False) for kind in modalities()):
         return x, type(x).__name__, None
+    if (items := items_of(x)) is not None:
+        return items, items.origin, None
     try:
         array = np.asarray(x)
     except ValueError as error:

@@ -16,11 +16,13 @@ from memae.errors import ConfigError, DataError
 from memae.memory.base import widening
 from memae.memory.build import memory_of
 from memae.modality import Artifact, Description, Modality, SampleTensor
+from memae.modality.items import Items
 from memae.table.config import NETWORKS, NUM_ITEMS, TableConfig, preset, widths_of
 from memae.table.csv import CsvSource
 from memae.table.evaluate import evaluate
 from memae.table.files import ArrowSource, FileSource, ParquetSource
 from memae.table.graph import scoring_graph
+from memae.table.item_source import ItemRows
 from memae.table.networks import fully_connected
 from memae.table.piped import Spooled, is_stream
 from memae.table.prepare import prepare
@@ -78,7 +80,12 @@ class TableModality(Modality):
             return all(means_tables(path) for path in x)
         if isinstance(x, np.ndarray):
             return x.ndim == 2
-        return isinstance(x, Table | pa.Table) or is_frame(x) or is_stream(x)
+        return (
+            isinstance(x, Table | pa.Table)
+            or is_frame(x)
+            or is_stream(x)
+            or (isinstance(x, Items) and not x.are_pictures)
+        )
 
     def open(
         self, x: Any, preprocess: TablePreprocess | None, *, origin: str, skip_bad: bool, **options: Any
@@ -96,6 +103,8 @@ class TableModality(Modality):
             raise ConfigError(f"{origin}: `columns` names those of a CSV file without a header; leave it out")
         elif isinstance(x, np.ndarray):
             source = from_array(x, origin)
+        elif isinstance(x, Items):
+            source = ItemRows(x)
         elif isinstance(x, Table):
             source = TableSource(x.columns, x.keys, x.origin)
         elif isinstance(x, pa.Table):
