@@ -122,6 +122,8 @@ def check_place(path: Path) -> None:
     Raises:
         ArtifactError: something else is there and would be lost, or a file is where its folder should be.
     """
+    if path.as_posix().startswith("hf:/"):
+        raise ArtifactError(f"{path}: a model is saved in a directory; Detector.push_to_hub puts it on the hub")
     if file := next((folder for folder in path.parents if folder.is_file()), None):
         raise ArtifactError(f"{path}: {file} is a file and no folder; choose another place")
     if path.exists() and not _replaceable(path):

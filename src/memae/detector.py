@@ -17,6 +17,7 @@ from memae.engine import Engine, check_engine, scoring_form
 from memae.errors import ConfigError, DataError
 from memae.fit import fit_artifact
 from memae.fitted import Fitted
+from memae.hub import is_address, load_from_hub
 from memae.memory.shown import MemoryItems
 from memae.modality import (
     Artifact,
@@ -375,14 +376,19 @@ class Detector(Fitted):
 
     @classmethod
     def load(cls, path: str | Path, *, device: Device = "auto", engine: Engine = "auto") -> Detector:
-        """Loads a model directory; `device` and `engine` are those of a new detector.
+        """Loads a model directory, or a model of the hub; `device` and `engine` are those of a new detector.
+
+        Args:
+            path: a directory, or "hf://owner/name@revision"; see `memae.hub.load_from_hub`.
+            device: as for a new detector.
+            engine: as for a new detector.
 
         Raises:
-            ArtifactError: a directory that is missing, damaged, unsafe or of a newer format.
+            ArtifactError: a model that is missing, damaged, unsafe or of a newer format, or is not reached.
             ConfigError: an unknown device or engine, or OpenVINO on an accelerator.
-            MissingExtraError: OpenVINO is asked for and not installed.
+            MissingExtraError: OpenVINO or the hub is asked for and not installed.
         """
-        artifact = load_artifact(Path(path))
+        artifact = load_from_hub(path) if is_address(path) else load_artifact(Path(path))
         detector = cls(seed=artifact.facts.get("seed", 0), device=device, engine=engine)
         if device == "auto" and torch.accelerator.is_available():
             artifact.model.to(torch.accelerator.current_accelerator())

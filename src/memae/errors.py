@@ -26,7 +26,7 @@ __all__ = [
 _UNSEEN = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))} | {
     code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 }
-_PASSWORD = re.compile(r"(?<=:/)(/?)\S*@")
+_PASSWORD = re.compile(r"(?<=:/)(?<!\bhf:/)(/?)\S*@")  # in hf://owner/name@revision there is none
 
 
 class MemaeError(Exception):

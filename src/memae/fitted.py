@@ -91,6 +91,12 @@ class Fitted:
         """
         return self._fitted.modality.map_level(self._fitted, score)
 
+    def push_to_hub(self, repo: str, *, private: bool = True) -> str:
+        """Commits the model and a card to the Hugging Face Hub; see `memae.hub.push_to_hub`."""
+        from memae.hub import push_to_hub
+
+        return push_to_hub(self._fitted, repo, private=private)
+
     heat_threshold = renamed_attribute("map_threshold")
     place_level = renamed_attribute("map_level")
 

@@ -44,7 +44,12 @@ Sources = Annotated[
     typer.Argument(metavar="SOURCE", help=f"{_SOURCE_HELP} May be several paths.", show_default=False),
 ]
 Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A model directory made by memae fit.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model directory made by memae fit, or hf://owner/name@revision.",
+        show_default=False,
+    ),
 ]
 Drop = Annotated[
     list[str] | None,
