@@ -20,11 +20,13 @@ from memae.cli.evaluate import evaluate
 from memae.cli.export import export
 from memae.cli.fit import fit
 from memae.cli.inspect import inspect as inspect_verb
+from memae.cli.record import record
 from memae.cli.report import report
 from memae.cli.score import score
 from memae.cli.serve import serve
 from memae.cli.teach import teach
 from memae.cli.threshold import threshold
+from memae.cli.watch import watch
 
 __all__ = ["app", "main"]
 
@@ -98,7 +100,7 @@ def _reflowed(text: str) -> str:
     return "\n\n".join(f"\b\n{p}" if p.startswith(" ") else " ".join(p.split()) for p in paragraphs)
 
 
-for verb in (fit, score, report, evaluate, threshold, teach, inspect_verb, export, serve, demo):
+for verb in (fit, score, report, evaluate, threshold, teach, inspect_verb, export, serve, watch, record, demo):
     text = _reflowed(verb.__doc__ or "")
     first = text.partition("\n")[0]
     app.command(cls=_Verb, help=text, short_help=first, context_settings={"max_content_width": WIDTH})(verb)

@@ -162,6 +162,11 @@ class EventFinder:
         event = self._open
         return None if event is None else FrameKey(event.video, event.first_frame, event.start_s)
 
+    @property
+    def open_event(self) -> Event | None:
+        """The event that is still open, as it stands; it may still prove too short. None if no event is open."""
+        return self._open
+
     def push(self, key: FrameKey, score: float, detail: Callable[[], PeakDetail] | None = None) -> Event | None:
         """Adds the next frame in order of time. Returns the event that is final now, or None.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from memae.errors import DataError
 from memae.files.image import UnreadableError, read_bright
 
-__all__ = ["Mask", "read_mask", "watched_pixels"]
+__all__ = ["Mask", "read_mask", "watched_pixels", "watched_polygons"]
 
 SAME_ASPECT = 0.01  # relative difference that resizing to whole px can leave
 LOSSY_BLACK = 16  # of 255: what compression makes of black in a JPEG or WebP mask
@@ -74,6 +74,30 @@ def watched_pixels(path: Path, videos: Iterable[tuple[int, int]], height: int, w
     for size in set(videos):
         mask.check_aspect(*size)
     return mask.watched(height, width)
+
+
+def watched_polygons(
+    zones: Sequence[Sequence[tuple[float, float]]],
+    masks: Sequence[Sequence[tuple[float, float]]],
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """(height, width) bool: True within a zone, or anywhere if there are none, and outside all masks.
+
+    Args:
+        zones: polygons to watch, in shares of width and height, from 0 to 1.
+        masks: polygons to leave out, in the same.
+        height: of the result.
+        width: of the result.
+    """
+
+    def within(polygons: Sequence[Sequence[tuple[float, float]]]) -> np.ndarray:
+        found = [_inside([(x * width, y * height) for x, y in polygon], height, width) for polygon in polygons]
+        inside: np.ndarray = np.any(found, axis=0) if found else np.zeros((height, width), dtype=bool)
+        return inside
+
+    watched: np.ndarray = (within(zones) if zones else np.ones((height, width), dtype=bool)) & ~within(masks)
+    return watched
 
 
 def read_mask(path: Path) -> Mask:

@@ -1,0 +1,69 @@
+"""A camera that sends MJPEG over HTTP: a real server, which can be stopped, stalled and begun again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+
+class MjpegServer:
+    """Serves frames (S, H, W, 3) in a loop at a rate; `stalled` holds them back, and `close` cuts all connections."""
+
+    def __init__(self, frames: np.ndarray, rate: float = 25.0, port: int = 0) -> None:
+        self.pictures = [_jpeg(frame) for frame in frames]
+        self.stalled = self.broken = False
+        self._over = threading.Event()
+        server = self
+
+        class Camera(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                number, begun = 0, time.monotonic()
+                while not server._over.wait(max(0.0, begun + number / rate - time.monotonic())):
+                    if not server.stalled:
+                        picture = server.pictures[number % len(server.pictures)]
+                        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                        try:
+                            self.wfile.write(head.encode() + picture + b"\r\n")
+                        except OSError:
+                            return
+                    number += 1
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Camera)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://someone:hush@127.0.0.1:{self.port}/video?token=hush"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "jpeg", quality=92)
+    return file.getvalue()
