@@ -580,9 +580,10 @@ SCORING = [
     ),
     case("no normal value", "evaluate flows.model all.csv --label-column label", "and --normal VALUE"),
     case(
-        "several tables",
+        "tables of other columns",
         "score flows.model ok.csv all.csv",
-        r"ok\.csv: is no image and no video, and several sources",
+        r"all\.csv: has a column 'label' that ok\.csv lacks, and several files make one table if all have the same",
+        "mend it, or name the files that belong together",
     ),
     case("an address", "score flows.model s3://bucket/ok.csv", "s3://bucket/ok.csv: is an address", "download it"),
     case("a data set that is not there", "demo --data mnist", "no such folder of data sets", "set MEMAE_DATA"),
