@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install services demo test test-lowest test-slow test-real coverage sanitize attack load check docs tables figures cells sbom clean
+.PHONY: install services demo test test-lowest test-slow test-real coverage sanitize attack load check docs tables figures cells sbom packages clean
 
 install: $(STAMP)
 
@@ -66,6 +66,13 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 	$(BIN)/bandit -q -c pyproject.toml -r src
+
+# wheel and sdist in dist/, and each extra alone in a fresh environment under the constraints; EXTRAS names some of them
+packages: $(STAMP)
+	rm -rf dist build/lib build/temp* build/bdist*
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' > /dev/null
+	$(BIN)/python tests/packages.py dist build/packages $(EXTRAS)
 
 # what memae needs, as installed, with versions and licences: build/sbom.json
 sbom: $(STAMP)
