@@ -18,10 +18,10 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) setup.py $(wildcard src/memae/training/c
 demo: $(STAMP)
 	$(BIN)/memae demo
 
-# what tests take from the system: a browser for pages, a broker of MQTT, a server of RTSP; without them, their tests are
-# skipped and say so
+# what tests take from the system: a browser for pages and a broker of MQTT; without them, their tests are skipped and
+# say so
 services:
-	apt-get install -y chromium mosquitto rtsp-server-perl
+	apt-get install -y chromium mosquitto
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not real and not slow' -n 2

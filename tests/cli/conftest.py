@@ -15,8 +15,6 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 from memae import Detector
 from memae.cli import main
-from tests.small_footage import BRIEF as VIDEO_BRIEF
-from tests.small_footage import write_footage
 
 PIXELS, DIGITS = load_digits(return_X_y=True)
 CANCER = load_breast_cancer(as_frame=True)
@@ -146,19 +144,6 @@ def model(models: Path, folder: Path) -> Callable[..., Path]:
         return Path(name)
 
     return put
-
-
-@pytest.fixture(scope="session")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The footage of small_footage, and camera.model, which the command line made of its normal part."""
-    path = write_footage(tmp_path_factory.mktemp("footage"))
-    words = [word for setting in VIDEO_BRIEF for word in ("--set", setting)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        patch.setattr(sys, "argv", ["memae", "fit", "normal", "--out", "camera.model", "--quiet", *words])
-        with pytest.raises(SystemExit, match=r"^0$"):
-            main()
-    return path
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -15,54 +14,19 @@ import pytest
 from PIL import Image
 
 from memae import Detector
-from memae.config import parse_words
 from memae.errors import ConfigError, DataError
 from memae.live.address import Address
 from memae.live.capture import Capture, Pace
 from memae.live.config import CameraConfig, EventSettings, Keep, WatchConfig, read_watch_config
-from memae.live.message import EventMessage, Message, ScoreMessage
+from memae.live.message import Message, ScoreMessage
 from memae.live.record import record
 from memae.live.sinks import Outbox
 from memae.live.watch import Watch, known_rate, tidy
 from tests.live.mjpeg_server import MjpegServer
-from tests.small_footage import BRIEF, scene, write_footage
+from tests.live.told import Told
+from tests.live.waiting import until
+from tests.small_footage import scene
 from tests.video_files import write_video
-
-
-class Told:
-    """A sink that keeps all."""
-
-    name = "told"
-    wants: tuple[type, ...] = (EventMessage, ScoreMessage)
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    def send(self, message: Message) -> None:
-        self.messages.append(message)
-
-    def close(self) -> None:
-        pass
-
-    def events(self, kind: str) -> list[EventMessage]:
-        return [one for one in self.messages if isinstance(one, EventMessage) and one.type == kind]
-
-
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_footage(tmp_path_factory.mktemp("footage"))
-
-
-@pytest.fixture(scope="module")
-def detector(footage: Path) -> Detector:
-    return Detector(settings=parse_words(BRIEF), device="cpu", engine="torch").fit(footage / "normal")
-
-
-def until(what: Callable[[], object], seconds: float = 30.0) -> None:
-    ends_at = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends_at, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_file_at_its_own_pace_has_the_scores_of_a_pass_over_it(
