@@ -1,4 +1,6 @@
-"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | still | tiles."""
+"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | teaching | still |
+tiles.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,7 @@ from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
 from experiments.still import PARTS, measure_still
 from experiments.summary import as_json, as_text, summarise
+from experiments.teaching import LESSONS, measure_teaching
 from experiments.tune import tune
 from experiments.variants import VARIANTS
 from experiments.workers import run_in_processes
@@ -150,6 +153,15 @@ def contamination(
             for how in [training] if training else list(TRAININGS):
                 for fit, metrics in measure(name, how):
                     _say(f"{fit}: {metrics}")
+
+
+@app.command()
+def teaching(data: Annotated[str, typer.Option(help=f"{', '.join(LESSONS)}; left out, all.")] = "") -> None:
+    """Measure what teaching a new kind of normal does, beside a new training."""
+    with _told():
+        for name in [data] if data else list(LESSONS):
+            for fit, metrics in measure_teaching(name):
+                _say(f"{fit}: {metrics}")
 
 
 @app.command()

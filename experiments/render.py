@@ -20,6 +20,7 @@ from experiments.speed import speed_tables
 from experiments.still import still_table
 from experiments.summary import DataTree, Summary, Tree, summarise
 from experiments.tables import Block, Column, Reported, Row, all_tables
+from experiments.teaching import LESSONS, teaching_table
 from experiments.tune import log_table
 from experiments.variants import VARIANTS
 
@@ -189,7 +190,15 @@ def rendered() -> dict[Path, str]:
         ROOT / "README.md",
         *(
             ROOT / "docs" / name
-            for name in ("images.md", "tables.md", "video.md", "speed.md", "promises.md", "contamination.md")
+            for name in (
+                "images.md",
+                "tables.md",
+                "video.md",
+                "speed.md",
+                "promises.md",
+                "contamination.md",
+                "teach.md",
+            )
         ),
         *sorted((ROOT / "docs" / "trials").glob("*.md")),
     ):
@@ -213,6 +222,7 @@ def _blocks(tree: Tree) -> dict[str, str]:
     blocks["video-stride"] = overview(tree, STRIDES, VIDEO_ROWS[:3])
     blocks |= {f"tune-{data}": log_table(data) for data in VARIANTS}
     blocks |= {f"contamination-{data}": contamination_table(data) for data in PROBLEMS}
+    blocks |= {f"teaching-{data}": teaching_table(data) for data in LESSONS}
     blocks["still"] = still_table()
     blocks["magnetic-tile"] = tiles_table()
     for name, table in all_tables().items():

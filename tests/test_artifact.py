@@ -331,6 +331,9 @@ HOSTILE_SETTINGS: list[tuple[str, Any]] = [
     ("preprocess/columns/0/centre", 10**400),
     ("config/memory/temperature", float("nan")),
     ("config/memory/temperature", 10**400),
+    ("facts/teachings", [{"when": "today"}]),
+    ("sample_keys", []),
+    ("sample_keys", [1, 2]),
     ("format", True),
     ("format", -3),
     ("format", 9.5),
@@ -367,6 +370,14 @@ HOSTILE_TENSORS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "items of another width": lambda tensors: tensors.update(
         {"model.memory.items": tensors["model.memory.items"][:, :-1].clone()}
     ),
+    "held-out samples of another width": lambda tensors: tensors.update(held_out=torch.zeros(3, 99)),
+    "held-out groups of another length": lambda tensors: tensors.update(held_out_groups=torch.zeros(1).long()),
+    "nearest samples that are not there": lambda tensors: tensors["item_samples.nearest"].fill_(10**6),
+    "rows of more samples than keys": lambda tensors: tensors.update(
+        {"item_samples.rows": tensors["item_samples.rows"].repeat(2, 1)}
+    ),
+    "corrections of another shape": lambda tensors: tensors.update({"model.corrections": torch.zeros(1, 2)}),
+    "tensors that no teaching replaced": lambda tensors: tensors.update({"replaced.0.uses": torch.zeros(1)}),
     "a layer too many": lambda tensors: tensors.update({"model.encoder.9.weight": torch.zeros(2)}),
 }
 

@@ -421,6 +421,9 @@ def test_items_are_small_pictures_with_their_use(fitted: Detector) -> None:
     assert np.isfinite(items.pictures).all()
     assert len(np.unique(items.pictures.reshape(8, -1), axis=0)) > 1
     assert items.rows is None
+    assert items.samples is not None and len(items.samples) == 8
+    first = items.samples[0][0]
+    assert " at " in first.key and first.picture.shape == (1, 32, 32) and first.picture.dtype == np.uint8
 
 
 def test_a_memory_of_whole_clips(tapes: Path, tmp_path: Path) -> None:

@@ -99,3 +99,28 @@ def test_a_threshold_that_was_set_by_hand_stays_where_it_is(rows: Detector, tmp_
     detector.move_threshold(at=at)
     teaching = detector.teach(SHIFTED.iloc[:5])
     assert detector.threshold.value == at == teaching.threshold_after and detector.threshold.at == at
+
+
+def test_every_engine_scores_a_taught_model_alike(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    detector = fit(ONES, "mnist", memory={"temperature": 0.02, "shrinkage": 1.0, "num_items": 12})
+    detector.move_threshold(at=float(np.median(detector.score(SEVENS).values)))
+    assert detector.teach(SEVENS[:6], limits=FREE).widened
+    detector.save(tmp_path / "taught")
+    torch, openvino = (
+        Detector.load(tmp_path / "taught", device="cpu", engine=name) for name in ("torch", "openvino")
+    )
+    assert openvino.score(SEVENS).values == pytest.approx(torch.score(SEVENS).values, rel=1e-4, abs=1e-7)
+
+
+def test_a_memory_that_scores_by_distance_is_taught_too() -> None:
+    rng = np.random.default_rng(0)
+    detector = Detector("memstream", settings={"train": {"epochs": 2}}, device="cpu").fit(
+        rng.normal(size=(600, 4))
+    )
+    new = rng.normal(20, 0.1, (12, 4))
+    assert detector.detect(new).is_anomaly.all()
+    teaching = detector.teach(new, limits=FREE)
+    assert teaching.items and not teaching.widened and not detector.detect(new).is_anomaly.any()
+    detector.undo_teaching()
+    assert detector.detect(new).is_anomaly.all()

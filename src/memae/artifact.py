@@ -206,7 +206,7 @@ def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) ->
         _item_use(tensors, len(uses)),
         ItemSamples.load(tensors, _sample_keys(settings), len(uses)),
         HeldOut.load(tensors, preprocess.shape),
-        _replaced(tensors),
+        _replaced(tensors, settings["facts"]),
     )
 
 
@@ -218,13 +218,16 @@ def _corrections(state: dict[str, Tensor], items: int, shape: tuple[int, ...]) -
     return None if found is None else found.float()
 
 
-def _replaced(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
-    found: dict[int, dict[str, Tensor]] = {}
+def _replaced(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[dict[str, Tensor], ...]:
+    standing = sum(one["undone"] is None for one in facts.get("teachings", ()))
+    found: dict[int, dict[str, Tensor]] = {number: {} for number in range(standing)}
     for name, tensor in tensors.items():
         if name.startswith("replaced."):
             _, number, own = name.split(".", 2)
-            found.setdefault(int(number), {})[own] = tensor
-    return tuple(found[number] for number in sorted(found))
+            if int(number) not in found:
+                raise ValueError(f"{name!r} belongs to no teaching")
+            found[int(number)][own] = tensor
+    return tuple(found.values())
 
 
 class _Counts(BaseModel, extra="allow", strict=True):

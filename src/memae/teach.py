@@ -5,8 +5,12 @@ the item is widened: it carries the difference, which is added to whatever reads
 Samples are taken in the order of their scores, the highest first, and each time all are scored again, so that samples
 that resemble each other take one item.
 
+An item is taken back if it lifts the highest scores of the held-out normal samples too far: they read it, too. Then its
+sample stays flagged.
+
 Then the threshold is set anew. It comes from the held-out normal samples of the training, scored again with the new
-memory, and from the taught samples that became no item: one that did is rebuilt too well to say what others will score.
+memory, and from the taught samples that became no item and are not flagged: one that did is rebuilt too well to say
+what others will score.
 
 A teaching that would blind the model is refused: one that no longer finds made-up or given anomalies, or that moves the
 scores of the held-out normal samples.
@@ -26,8 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.artifact import calibrated_tensors, with_calibrated
+from memae.autoencoder import Autoencoder
 from memae.drift import item_use
-from memae.errors import ConfigError, DataError
+from memae.errors import ArtifactError, ConfigError, DataError
 from memae.memory.base import Editable, Streaming
 from memae.modality import Artifact, Request
 from memae.modality.held_out import HeldOut
@@ -42,7 +47,10 @@ __all__ = ["Limits", "teach", "teachings", "undo_teaching"]
 
 PLACES_EACH = 8  # items of one step, where a sample asks at many places
 STEPS_EACH = 4  # of one such sample
-READ_ALONE = 0.5  # share of an item in the read of its own encoding, from which on it can carry a correction
+READ_ALONE = (
+    0.5  # share of the new items in the read of a taught sample, from which on they can carry its difference
+)
+RIDGE = 1e-4  # beside squares of shares
 
 
 @dataclass(frozen=True)
@@ -98,10 +106,10 @@ def teach(
     new = _encoded(artifact, source, progress)
     given = None if anomalies is None else _encoded(artifact, anomalies, progress)
     made_up = artifact.modality.made_up(artifact, held_out.samples, np.random.default_rng(0))
-    lesson = _Lesson(artifact, threshold.value, limits.items)
-    chosen, widened = lesson.learn(new)
+    lesson = _Lesson(artifact, threshold, limits, held_out.samples)
+    known, widened = lesson.learn(new)
     taught = lesson.artifact
-    others = new[torch.from_numpy(np.setdiff1d(np.arange(len(new)), chosen))]
+    others = new[torch.from_numpy(known)]
     kept = held_out.with_more(others)
     normal = taught.modality.normal_scores(taught, kept.samples, None)
     taught = _under(taught.modality.calibrate(taught, [normal], kept.groups), rule)
@@ -159,18 +167,16 @@ def undo_teaching(artifact: Artifact) -> Artifact:
 
     Raises:
         ConfigError: there is no such teaching.
+        ArtifactError: the tensors that it replaced are damaged.
     """
     log = teachings(artifact)
     last = next((number for number in reversed(range(len(log))) if log[number].undone is None), None)
     if last is None or not artifact.replaced:
         raise ConfigError("the memory knows what the training taught it and no more, so there is nothing to undo")
     teaching, model = log[last], copy.deepcopy(artifact.model)
-    assert isinstance(model.memory, Editable), "only such a memory was taught"
-    model.memory.remove_last(teaching.items)
-    if model.corrections is not None:
-        kept = model.corrections[: len(model.corrections) - teaching.items]
-        model.corrections = kept if len(kept) else None
-    items = len(model.memory.items)
+    _take_back(model, teaching.items)
+    assert model.memory is not None, "a memory was taught"
+    items = model.memory.num_items
     section = artifact.config.memory.model_copy(update={"num_items": items})
     log[last] = teaching.model_copy(update={"undone": _now()})
     before = replace(
@@ -182,20 +188,34 @@ def undo_teaching(artifact: Artifact) -> Artifact:
         held_out=artifact.held_out.first(teaching.held_out) if artifact.held_out and teaching.held_out else None,
         replaced=artifact.replaced[:-1],
     )
-    found = with_calibrated(before, calibrated_tensors(artifact) | dict(artifact.replaced[-1]), teaching.rule)
+    try:
+        found = with_calibrated(before, calibrated_tensors(artifact) | dict(artifact.replaced[-1]), teaching.rule)
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"what the model was before does not fit together ({error}); copy it again") from None
     if isinstance(model.memory, Streaming) and found.threshold:
         model.memory.calibrate(torch.from_numpy(found.threshold.calibration))
     return found
 
 
+def _take_back(model: Autoencoder, items: int) -> None:
+    """Removes the last items, and what they carry."""
+    assert isinstance(model.memory, Editable), "only such a memory is taught"
+    model.memory.remove_last(items)
+    if model.corrections is not None:
+        kept = model.corrections[: max(0, len(model.corrections) - items)]
+        model.corrections = kept.clone() if len(kept) else None
+
+
 class _Lesson:
     """New items for the memory of a copy of a model."""
 
-    def __init__(self, artifact: Artifact, limit: float, most_items: int) -> None:
-        self._limit, self._most = limit, most_items
+    def __init__(self, artifact: Artifact, threshold: Threshold, limits: Limits, held_out: Tensor) -> None:
+        self._limit, self._most, self._held_out = threshold.value, limits.items, held_out
         model = copy.deepcopy(artifact.model).eval()
         self._model, self._was = model, replace(artifact, model=model)
-        self._added = 0
+        self._added, self._rate = 0, threshold.false_alarm_rate
+        self._alone: tuple[Tensor, ...] = ()  # samples with a single query that became items
+        self._highest = (1 + limits.shift) * self._high()
 
     @property
     def artifact(self) -> Artifact:
@@ -206,53 +226,77 @@ class _Lesson:
         """Learns from samples (S, ...) until none scores above the limit, or no more can be done.
 
         Returns:
-            (B,) the samples that became items, and how many of the items were widened.
+            (B,) the samples that became no item and are below the limit now, and how many of the items were widened.
         """
-        steps, widened = np.zeros(len(x), dtype=int), 0
+        steps, became = np.zeros(len(x), dtype=int), np.zeros(len(x), dtype=bool)
         while self._added < self._most:
             scores = _scores(self.artifact, x)
             left = np.flatnonzero((scores > self._limit) & (steps < STEPS_EACH))
             if not len(left):
                 break
             row = int(left[scores[left].argmax()])
-            at_once = self._add(x[row : row + 1], self._most - self._added)
-            steps[row] += 1
-            if at_once:  # nothing more can be read for it
+            sample, carried, samples = x[row : row + 1], self._model.corrections, self._alone
+            added = self._add(sample, self._most - self._added)
+            steps[row] = steps[row] + 1 if added > 1 else STEPS_EACH  # a single query has no more to be read
+            if self._alone and (self._widened or _scores(self.artifact, sample)[0] > self._limit):
+                self._widen()
+            if self._high() > self._highest:
+                _take_back(self._model, added)
+                self._model.corrections, self._alone = carried, samples
+                self._added -= added
                 steps[row] = STEPS_EACH
-                if _scores(self.artifact, x[row : row + 1])[0] > self._limit:
-                    widened += self._widen(x[row : row + 1])
-        return np.flatnonzero(steps), widened
+            else:
+                became[row] = True
+        known = ~became & (_scores(self.artifact, x) <= self._limit)
+        return np.flatnonzero(known), len(self._alone) if self._widened else 0
+
+    @property
+    def _widened(self) -> bool:
+        carried = self._model.corrections
+        return carried is not None and bool(self._alone) and bool(carried[-len(self._alone) :].any())
+
+    def _high(self) -> float:
+        """What the share of false alarms of the held-out normal samples scores above."""
+        return float(np.quantile(_scores(self.artifact, self._held_out), 1 - self._rate, method="higher"))
 
     @torch.no_grad()
-    def _add(self, x: Tensor, most: int) -> bool:
-        """Makes the encoding of a sample (1, ...) items; tells whether it is a single one."""
+    def _add(self, x: Tensor, most: int) -> int:
+        """Makes the encoding of a sample (1, ...) items; gives their number."""
         model, memory = self._model, self._model.memory
         assert isinstance(memory, Editable), "a lesson is for such a memory"
-        device = next(model.parameters()).device
-        queries = model.queries(model.encode(x.to(device)))[0]
-        alone = len(queries) == 1
-        items = queries if alone else _farthest(queries, memory, min(PLACES_EACH, most))
+        x = x.to(next(model.parameters()).device)
+        queries = model.queries(model.encode(x))[0]
+        items = queries if len(queries) == 1 else _farthest(queries, memory, min(PLACES_EACH, most))
         memory.extend(items)
         self._added += len(items)
+        if len(queries) == 1:
+            self._alone = (*self._alone, x)
         if model.corrections is not None:
-            model.corrections = F.pad(model.corrections.movedim(0, -1), (0, len(items))).movedim(-1, 0)
-        return alone
+            nothing = model.corrections.new_zeros(len(items), *model.corrections.shape[1:])
+            model.corrections = torch.cat([model.corrections, nothing])
+        return len(items)
 
     @torch.no_grad()
-    def _widen(self, x: Tensor) -> bool:
-        """Lets the last item carry what the decoder cannot rebuild of its sample (1, ...), if it is read alone."""
+    def _widen(self) -> None:
+        """Lets the items of this lesson carry what the decoder cannot rebuild of their samples.
+
+        A sample reads a mixture of them, so the differences of all samples are shared out together, by least squares.
+        """
         model = self._model
         if model.target == "encoding" or self._was.config.memory.score == "distance":
-            return False
-        x = x.to(next(model.parameters()).device)
+            return
+        x, count = torch.cat(self._alone), len(self._alone)
+        if model.corrections is not None:
+            model.corrections = model.corrections.clone()
+            model.corrections[-count:] = 0
         rebuilt = model(x)
-        share = float(rebuilt.read.shares[0, 0, -1])
-        if share < READ_ALONE:
-            return False
-        if model.corrections is None:
-            model.corrections = torch.zeros_like(x)
-        model.corrections[-1] += (x - rebuilt.x)[0] / share
-        return True
+        shares, missing = rebuilt.read.shares[:, 0, -count:], (x - rebuilt.x).flatten(1)
+        theirs = shares.sum(dim=1) >= READ_ALONE
+        shares, missing = shares[theirs].double(), missing[theirs].double()
+        ridge = RIDGE * torch.eye(count, dtype=torch.double, device=x.device)
+        carried = torch.linalg.solve(shares.T @ shares + ridge, shares.T @ missing).view_as(x).to(x)
+        before = model.corrections[:-count] if model.corrections is not None else x[:0]
+        model.corrections = torch.cat([before, carried])
 
 
 def _farthest(queries: Tensor, memory: Any, count: int) -> Tensor:

@@ -20,6 +20,7 @@ PUBLIC = [
     "memae.losses",
     "memae.engine",
     "memae.predict",
+    "memae.teach",
     "memae.config",
     "memae.types",
     "memae.errors",
