@@ -103,10 +103,10 @@ class _Routes(BaseHTTPRequestHandler):
 
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
-        if name in self.hub.repositories:
-            return self._refuse(409, "", "exists")
-        self.hub.repositories[name] = Repository(private=asked.get("visibility") == "private")
-        return self._json({"url": f"{self.hub.address}/{name}", "name": name, "id": name})
+        status = 409 if name in self.hub.repositories else 200
+        self.hub.repositories.setdefault(name, Repository(private=asked.get("visibility") == "private"))
+        made = {"url": f"{self.hub.address}/{name}", "name": name, "id": name}
+        return self._answer(status, json.dumps(made).encode(), {"Content-Type": "application/json"})
 
     def _batch(self, asked: dict[str, Any]) -> None:
         objects = [

@@ -35,6 +35,7 @@ from memae.threshold import Threshold
 from memae.threshold_moves import Move, Rule
 
 __all__ = [
+    "COPY",
     "FORMAT",
     "Artifact",
     "calibrated_tensors",
@@ -52,6 +53,8 @@ __all__ = [
 FORMAT = 15
 FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
+COPY = "copy the model again"
+"""The cure of damage."""
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 # a pickle of protocol 2 and up, a zip (torch.save), the two ways a file could run code when it is loaded
@@ -150,9 +153,7 @@ def load_artifact(path: Path) -> Artifact:
         raise ArtifactError(f"{weights}: missing; copy the whole model directory, or train it again")
     content = weights.read_bytes()
     if hashlib.sha256(content).hexdigest() != settings.get("model_sha256"):
-        raise ArtifactError(
-            f"{weights}: is not the file that {SETTINGS} describes (cut short or changed); copy the model again"
-        )
+        raise ArtifactError(f"{weights}: is not the file that {SETTINGS} describes (cut short or changed); {COPY}")
     try:
         return _loaded(path, settings, load_tensors(content))
     except (
@@ -168,7 +169,7 @@ def load_artifact(path: Path) -> Artifact:
         MemoryError,
     ) as error:
         reason = first_line(error)
-        raise ArtifactError(f"{path}: the files do not fit together ({reason}); copy the model again") from None
+        raise ArtifactError(f"{path}: the files do not fit together ({reason}); {COPY}") from None
 
 
 def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Artifact:
@@ -328,7 +329,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ArtifactError(f"{path}: missing, so this is no memae model; check the path") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not readable ({error}); copy the model again") from None
+        raise ArtifactError(f"{path}: not readable ({error}); {COPY}") from None
     if not isinstance(settings, dict) or type(version := settings.get("format")) is not int or version < 1:
         raise ArtifactError(f"{path}: has no format number, so this is no memae model; check the path")
     if settings["format"] > FORMAT:
@@ -340,7 +341,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     except (RecursionError, ValueError):  # deeper than anything that was written, or of lone surrogates
         intact = False
     if not intact:
-        raise ArtifactError(f"{path}: was changed after it was written; copy the model again")
+        raise ArtifactError(f"{path}: was changed after it was written; {COPY}")
     return settings
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
-from memae.artifact import SETTINGS, WEIGHTS, Artifact, load_artifact, save_artifact
-from memae.errors import ArtifactError, ConfigError, MemaeError, MissingExtraError, first_line, printable
+from memae.artifact import COPY, SETTINGS, WEIGHTS, Artifact, load_artifact, save_artifact
+from memae.errors import ArtifactError, ConfigError, MissingExtraError, first_line, printable
 from memae.modality import modality_of
 
 __all__ = ["Address", "is_address", "load_from_hub", "model_card", "push_to_hub"]
@@ -95,8 +95,10 @@ def load_from_hub(path: str | Path) -> Artifact:
         raise ArtifactError(f"{address}: holds no file of a model, so this is no memae model; check the name")
     try:
         return load_artifact(snapshot)
-    except ArtifactError as error:
-        raise ArtifactError(f"{address}: {error}") from None
+    except ArtifactError as error:  # it names a file in the cache, and says how a directory is cured
+        why = str(error).removeprefix(str(snapshot)).lstrip("/\\: ")
+        why = why.replace(COPY, f"remove {snapshot.parents[1]} and download the model again")
+        raise ArtifactError(f"{address}: {why}") from None
 
 
 def push_to_hub(artifact: Artifact, repo: str, *, private: bool = True) -> str:
@@ -114,23 +116,27 @@ def push_to_hub(artifact: Artifact, repo: str, *, private: bool = True) -> str:
         ArtifactError: no token, no right to write, no such branch, or not reachable.
         MissingExtraError: the extra `hub` is not installed.
     """
+    from memae import __version__
+
     address = Address.of(repo)
-    with _said_plainly(address), TemporaryDirectory() as folder:
-        from huggingface_hub import CommitOperationAdd, HfApi
-
-        from memae import __version__
-
+    with TemporaryDirectory() as folder:
         save_artifact(artifact, directory := Path(folder, "model"))
         files: dict[str, str | bytes] = {name: str(directory / name) for name in (SETTINGS, WEIGHTS)}
         files["README.md"] = model_card(artifact, address.repo).encode()
-        hub = HfApi(library_name="memae", library_version=__version__)
-        hub.create_repo(address.repo, private=private, exist_ok=True)
-        done = hub.create_commit(
-            address.repo,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()],
-            commit_message=f"Add a model of memae {__version__}",
-            revision=address.revision,
-        )
+        with _said_plainly(address):
+            from huggingface_hub import CommitOperationAdd, HfApi
+
+            hub = HfApi(library_name="memae", library_version=__version__)
+            hub.create_repo(address.repo, private=private, exist_ok=True)
+            done = hub.create_commit(
+                address.repo,
+                [
+                    CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
+                    for name, content in files.items()
+                ],
+                commit_message=f"Add a model of memae {__version__}",
+                revision=address.revision,
+            )
     return str(Address(address.repo, done.oid))
 
 
@@ -160,16 +166,14 @@ def model_card(artifact: Artifact, repo: str) -> str:
 
 @contextmanager
 def _said_plainly(address: Address) -> Iterator[None]:
-    """Makes one message of what the client raises, without the token."""
+    """Makes one message of what the client raises, without the token. Nothing but calls of the client stands in it."""
     try:
         from httpx2 import HTTPError
-        from huggingface_hub import errors, get_token
+        from huggingface_hub import errors
     except ImportError:
         raise MissingExtraError(f"{address}", "hub") from None
     try:
         yield
-    except MemaeError:
-        raise
     except errors.GatedRepoError:
         why = "this repository asks for consent; give it on its page, and set HF_TOKEN to a token of that account"
     except errors.RepositoryNotFoundError:
@@ -184,9 +188,18 @@ def _said_plainly(address: Address) -> Iterator[None]:
         status = error.response.status_code
         cure = "set HF_TOKEN to a token with that right" if status in (401, 403) else "try again later"
         why = f"the hub answered with status {status}; {cure}"
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        reason = first_line(error)
-        why = f"the hub was not reached ({reason.replace(token, '***') if (token := get_token()) else reason})"
+    except (HTTPError, ConnectionError) as error:
+        why = f"the hub was not reached ({_without_token(error)})"
+    except (OSError, ValueError, RuntimeError) as error:
+        # a full disk, a name that the client refuses, or a failed transfer, for which it has no type of its own
+        why = f"the client of the hub failed ({type(error).__name__}: {_without_token(error.__cause__ or error)})"
     else:
         return
     raise ArtifactError(f"{address}: {why}") from None
+
+
+def _without_token(error: BaseException) -> str:
+    from huggingface_hub import get_token
+
+    reason = first_line(error)
+    return reason.replace(token, "***") if (token := get_token()) else reason

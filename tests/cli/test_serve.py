@@ -105,6 +105,7 @@ def test_what_it_cannot_serve_is_one_message(
     (folder / "short").write_text("short")
     for words, message in (
         ((one, twin), "other/rows.model: rows.model is called rows, too; rename one of them"),
+        ((one, "hf://team/rows@v1.0"), "rows.model is called rows, too; rename one of them"),
         ((odd,), "bad name.model: its name stands in addresses; rename it to letters, digits and . _ -"),
         (
             (one, "--host", "0.0.0.0"),

@@ -26,7 +26,11 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 def serve(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL...", help="Model directories made by memae fit.", show_default=False),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Model directories made by memae fit, or hf://owner/name@revision.",
+            show_default=False,
+        ),
     ],
     port: Annotated[int, option("--port PORT", "Port to listen on; 0 takes a free one.")] = 8000,
     host: Annotated[
@@ -45,7 +49,7 @@ def serve(
     device: options.Device = "auto",
     engine: options.Engine = "auto",
 ) -> None:
-    """Serve each MODEL over HTTP, under the name of its directory without the suffix.
+    """Serve each MODEL over HTTP, under the name of its directory or repository, without .model and @revision.
 
         memae serve flows.model parts.model --port 8000
 
@@ -91,9 +95,12 @@ def serve(
 
 
 def _named(models: list[Path]) -> dict[str, Path]:
+    from memae.hub import Address, is_address
+
     named: dict[str, Path] = {}
     for model in models:
-        name = model.resolve().name.removesuffix(".model")
+        place = Path(Address.of(model).repo) if is_address(model) else model.resolve()
+        name = place.name.removesuffix(".model")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
             raise ConfigError(f"{model}: its name stands in addresses; rename it to letters, digits and . _ -")
         if name in named:
