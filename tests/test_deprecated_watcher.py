@@ -111,9 +111,13 @@ def test_several_monitors_of_before_and_a_callback_are_told_as_one() -> None:
         ("memae.events", "memae.video.events", "EventRule"),
         ("memae.data.known", "memae.datasets", "digits"),
         ("memae.data.video", "memae.video.source", "VideoSource"),
-        ("memae.report.maps", "memae.image.render", "save_map"),
         ("memae.report.watching", "memae.video.pipeline", "Outputs"),
     ],
 )
 def test_modules_under_their_old_names_have_the_classes_of_today(old: str, new: str, name: str) -> None:
     assert getattr(importlib.import_module(old), name) is getattr(importlib.import_module(new), name)
+
+
+def test_the_old_place_of_overlays_has_the_function_of_today() -> None:
+    old, new = importlib.import_module("memae.report.maps"), importlib.import_module("memae.image.render")
+    assert old.save_map is new.save_overlay

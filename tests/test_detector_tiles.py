@@ -100,7 +100,9 @@ def test_an_explanation_is_the_worst_tile_and_the_whole_map(detector: Detector, 
 
 
 def test_maps_have_the_size_of_their_images(detector: Detector, root: Path, tmp_path: Path) -> None:
-    writers = Writers(detector, source := detector.open(root), None, tmp_path / "maps", only_anomalies=False)
+    writers = Writers(
+        detector, source := detector.open(root), None, {"overlay": tmp_path / "maps"}, only_anomalies=False
+    )
     with writers:
         assert sum(map(len, writers.passed_on(detector.stream(source, explained=writers.explained)))) == 8
     assert writers.drawn == 8

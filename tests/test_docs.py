@@ -162,6 +162,7 @@ def after_readme(said: str, folder: Path) -> None:
 def after_images(said: str, folder: Path) -> None:
     assert (folder / "bad.png.map.png").exists()
     assert not (folder / "good.png.map.png").exists()
+    assert (folder / "why.png").exists()
 
 
 def after_video(said: str, folder: Path) -> None:

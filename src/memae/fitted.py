@@ -9,7 +9,9 @@ from memae.config import Config
 from memae.deprecated import renamed_attribute
 from memae.engine import Engine, EngineChoice, choose
 from memae.errors import MemaeError
+from memae.memory.usage import ItemCounts
 from memae.modality import Artifact, Modality
+from memae.notebook import facts_html
 from memae.threshold import Threshold
 from memae.threshold_moves import move_threshold, threshold_of, undo_move
 
@@ -104,6 +106,27 @@ class Fitted:
     def modality(self) -> Modality:
         """The kind of data that it is for."""
         return self._fitted.modality
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows; never an error."""
+        if self._artifact is None:
+            return facts_html("memae.Detector", {"state": "not fitted; call fit(x)"})
+        artifact, memory = self._artifact, self._artifact.model.memory
+        described, threshold = self.modality.describe(artifact), artifact.threshold
+        return facts_html(
+            "memae.Detector",
+            {
+                "kind of data": self.modality.plural,
+                "input": described.input,
+                "network": artifact.config.network,
+                "threshold": (
+                    f"{threshold.value:.6g}, for {threshold.false_alarm_rate:.3%} of normal samples flagged"
+                    if threshold
+                    else "none; trained with threshold.calibration_share = 0"
+                ),
+                "memory": "none" if memory is None else ItemCounts.of(memory, artifact.uses).line,
+            },
+        )
 
     @property
     def _fitted(self) -> Artifact:

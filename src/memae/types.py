@@ -12,6 +12,7 @@ import numpy as np
 from memae.deprecated import renamed_attribute
 from memae.drift import Drift
 from memae.errors import ArtifactError, DataError
+from memae.notebook import verdicts_html
 from memae.progress import Count
 
 if TYPE_CHECKING:
@@ -370,6 +371,9 @@ class Verdicts:
         flags = threshold.flags(found.scores)
         about = found.skipped, found.explanations, found.regions, drift
         return cls(found.keys, found.scores, p_values, flags, threshold.value, *about)
+
+    def _repr_html_(self) -> str:
+        return verdicts_html(self)
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -858,7 +858,7 @@ EVENTS = [
     case(
         "an overlay of rows",
         "score flows.model ok.csv --overlay o.mp4",
-        "--overlay is for models of video",
+        "--overlay is for models of images and videos",
         "leave",
     ),
     case(

@@ -223,7 +223,7 @@ def test_a_training_goes_on_without_its_log(
     assert "; the work goes on without this log" in done.err
 
 
-@pytest.mark.parametrize("option", ["--maps maps", "--explain why.jsonl"])
+@pytest.mark.parametrize("option", ["--overlay maps", "--explain why.jsonl"])
 def test_maps_and_reasons_that_do_not_fit_leave_the_scores(
     place: Path,
     model: Callable[..., Path],

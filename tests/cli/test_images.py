@@ -155,9 +155,9 @@ class TestMaps:
         (zeros / "mixed" / "sub").mkdir()
         Image.open(zeros / "zeros" / "000.png").resize((40, 30)).save(zeros / "mixed" / "sub" / "000.jpg")
         Image.open(zeros / "zeros" / "000.png").save(zeros / "mixed" / "sub" / "000.png")
-        done = memae("score", "model", "mixed", "--skip-bad", "--maps", "heat", "--out", "s.csv")
+        done = memae("score", "model", "mixed", "--skip-bad", "--overlay", "heat", "--out", "s.csv")
         assert done.code == 0
-        assert "; 7 maps in heat\n" in done.err
+        assert "; 7 overlays in heat\n" in done.err
         names = sorted(path.relative_to(zeros / "heat").as_posix() for path in (zeros / "heat").rglob("*.*"))
         names = [name for name in names if name != "sub"]
         assert names == [*(f"00{place}.png.png" for place in range(5)), "sub/000.jpg.png", "sub/000.png.png"]
@@ -172,7 +172,7 @@ class TestMaps:
         write_pngs: Callable[[np.ndarray, Path], None],
     ) -> None:
         write_pngs(digits(1)[:3], zeros / "ones")
-        done = memae("score", "model", "zeros", "ones", "--maps", "heat", "--maps-of", "anomalies")
+        done = memae("score", "model", "zeros", "ones", "--overlay", "heat", "--maps-of", "anomalies")
         flagged = {row["key"] for row in rows(done.out) if row["is_anomaly"] == "true"}
         drawn = {path.relative_to(zeros / "heat").as_posix() for path in (zeros / "heat").rglob("*.png")}
         assert 0 < len(flagged) < 43
@@ -182,8 +182,66 @@ class TestMaps:
         self, memae: Callable[..., Done], zeros: Path, digits: Callable[[int], np.ndarray]
     ) -> None:
         np.save("some.npy", digits(1)[:3])
-        assert memae("score", "model", "some.npy", "--maps", "heat", "--out", "s.csv").code == 0
+        assert memae("score", "model", "some.npy", "--overlay", "heat", "--out", "s.csv").code == 0
         assert sorted(path.name for path in (zeros / "heat").iterdir()) == ["0.png", "1.png", "2.png"]
+
+    def test_maps_and_masks_have_one_name_and_agree(
+        self,
+        memae: Callable[..., Done],
+        zeros: Path,
+        digits: Callable[[int], np.ndarray],
+        write_pngs: Callable[[np.ndarray, Path], None],
+    ) -> None:
+        write_pngs(digits(1)[:3], zeros / "ones")
+        words = ("--maps", "values", "--masks", "masks", "--overlay", "seen", "--out", "s.csv")
+        done = memae("score", "model", "ones", *words)
+        assert "; 3 overlays in seen; 3 maps in values; 3 masks in masks\n" in done.err
+        for name in ("000.png.png", "001.png.png", "002.png.png"):
+            with Image.open(zeros / "values" / name) as image:
+                values, scale, threshold = (
+                    np.asarray(image),
+                    *(float(image.info[n]) for n in ("scale", "threshold")),
+                )
+            mask = np.asarray(Image.open(zeros / "masks" / name))
+            clear = np.abs(values * scale - threshold) > scale
+            assert np.array_equal((mask == 255)[clear], (values * scale > threshold)[clear])
+            assert (zeros / "seen" / name).exists()
+
+    def test_two_of_them_in_one_folder_are_refused(self, memae: Callable[..., Done], zeros: Path) -> None:
+        done = memae("score", "model", "zeros", "--maps", "out", "--masks", "./out")
+        assert (done.code, done.out) == (1, "")
+        assert "--masks out: is the folder of --maps, too; name one for each" in done.err
+
+
+class TestLabelStudio:
+    def test_each_image_is_a_task(self, memae: Callable[..., Done], zeros: Path) -> None:
+        words = ("--format", "labelstudio", "--url-prefix", "http://host/", "--skip-bad", "--out", "tasks.json")
+        done = memae("score", "model", "mixed", *words)
+        assert "; tasks.json\n" in done.err
+        tasks = json.loads((zeros / "tasks.json").read_text())
+        scores = {row["key"]: row["score"] for row in rows(memae("score", "model", "mixed", "--skip-bad").out)}
+        assert [task["data"]["image"] for task in tasks] == [f"http://host/{key}" for key in scores]
+        for task, score in zip(tasks, scores.values(), strict=True):
+            assert ("predictions" in task) == bool(score)
+            if score:
+                (prediction,) = task["predictions"]
+                assert (prediction["model_version"], prediction["score"]) == ("model", pytest.approx(float(score)))
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ("--format labelstudio", "--format labelstudio: name a file with --out FILE.json"),
+            ("--format labelstudio --out a.csv", "--out a.csv: the name must end in .json"),
+            ("--format coco", "--format coco: take rows or labelstudio"),
+            ("--url-prefix x", "--url-prefix: is for --format labelstudio"),
+        ],
+    )
+    def test_what_makes_no_tasks_is_refused(
+        self, memae: Callable[..., Done], zeros: Path, words: str, message: str
+    ) -> None:
+        done = memae("score", "model", "zeros", *words.split())
+        assert (done.code, done.out) == (1, "")
+        assert message in done.err
 
 
 class TestLayout:

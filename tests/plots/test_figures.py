@@ -1,12 +1,14 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from memae.errors import DataError
 from memae.memory.shown import MemoryItems
-from memae.plots.figures import MAX_ITEMS, draw_cells, draw_items, draw_reconstructions
+from memae.plots.figures import MAX_ITEMS, draw_cells, draw_items, draw_reconstructions, explanation_figure
 from memae.types import Cell, Explanation
 
 
@@ -152,3 +154,22 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path: Path) -> No
         draw_items(items([1], np.full((1, 2, 3, 4, 5), 1.0)), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_explanation_is_a_figure_of_what_it_holds() -> None:
+    found = image_sample(SPOT, BLACK)
+    titles = [axis.get_title() for axis in explanation_figure(found).axes]
+    assert [title for title in titles if title] == ["input", "reconstruction", "squared error"]
+    features = replace(found, reconstruction=None, anomaly_map=SPOT[0], key="a$b_$.png")
+    figure = explanation_figure(features)
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == [
+        "input",
+        "squared error",
+        "anomaly map",
+    ]
+    assert figure.get_suptitle() == "a$b_$.png: score 1"
+    figure.canvas.draw()
+    (axis,) = explanation_figure(row_sample([1.0, 3.0])).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["column 1", "column 0"]
+    with pytest.raises(DataError, match="key: the explanation holds no columns and no pictures"):
+        explanation_figure(Explanation("key", 1.0, 0.5))

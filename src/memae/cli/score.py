@@ -31,9 +31,32 @@ def score(
     ] = None,
     maps: Annotated[
         Path | None,
-        option("--maps FOLDER", "Also write each image with its anomaly map drawn over it; see docs/images.md."),
+        option(
+            "--maps FOLDER",
+            "Also write the anomaly map of each image as a 16-bit PNG in score units; see docs/images.md.",
+        ),
     ] = None,
-    maps_of: Annotated[str, option("--maps-of all|anomalies", "Which images --maps draws.")] = "all",
+    masks: Annotated[
+        Path | None,
+        option("--masks FOLDER", "Also write a mask of each image: white where its map exceeds the threshold."),
+    ] = None,
+    maps_of: Annotated[
+        str, option("--maps-of all|anomalies", "Which images --overlay, --maps and --masks write.")
+    ] = "all",
+    format: Annotated[
+        str,
+        option(
+            "--format rows|labelstudio",
+            "labelstudio writes --out FILE.json as tasks for Label Studio, with a box for each region.",
+        ),
+    ] = "rows",
+    url_prefix: Annotated[
+        str,
+        option(
+            "--url-prefix URL",
+            "What Label Studio reaches the images at, put before their paths, such as /data/local-files/?d=photos/",
+        ),
+    ] = "",
     events: Annotated[
         Path | None,
         video_option(
@@ -43,9 +66,9 @@ def score(
     ] = None,
     overlay: Annotated[
         Path | None,
-        video_option(
-            "--overlay FILE.mp4|FOLDER",
-            "Write the video with its anomaly map drawn over it, and boxes around anomalies.",
+        option(
+            "--overlay FOLDER|FILE.mp4",
+            "Write each image, or the video, with its anomaly map drawn over it, and boxes around anomalies.",
         ),
     ] = None,
     per_hour: options.PerHour = None,
@@ -89,14 +112,21 @@ def score(
 
         memae score flows.model today.csv --out scores.csv
 
-        memae score parts.model today/ --out scores.csv --maps maps/
+        memae score parts.model today/ --out scores.csv --overlay seen/ --maps maps/ --masks masks/
 
     For video, each row is a frame: video, frame, time_s, score, p_value, is_anomaly.
 
         memae score camera.model clip.mp4 --out frames.csv --events events.jsonl --overlay overlay.mp4
     """
+    if format not in ("rows", "labelstudio"):
+        raise ConfigError(f"--format {format}: take rows or labelstudio")
+    as_tasks = format == "labelstudio"
+    if as_tasks and not out:
+        raise ConfigError("--format labelstudio: name a file with --out FILE.json")
+    if url_prefix and not as_tasks:
+        raise ConfigError("--url-prefix: is for --format labelstudio; add that, or leave it out")
     if out:
-        options.check_output(out, (".csv", ".parquet", ".jsonl"))
+        options.check_output(out, (".json",) if as_tasks else (".csv", ".parquet", ".jsonl"))
     if explain:
         options.check_output(explain, (".jsonl",), "--explain")
     if events:
@@ -105,6 +135,7 @@ def score(
         raise ConfigError(f"--maps-of {maps_of}: take all or anomalies")
     from memae.artifact import check_place
     from memae.detector import Detector
+    from memae.report.labelstudio import LabelStudio
     from memae.report.runs import check_options, score_to_files
 
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
@@ -117,6 +148,8 @@ def score(
     given = {
         "explain": explain,
         "maps": maps,
+        "masks": masks,
+        "format": LabelStudio(model.name, url_prefix) if as_tasks else None,
         "events": events,
         "overlay": overlay,
         "false_alarms_per_hour": per_hour,
@@ -126,11 +159,8 @@ def score(
     }
     given = {name: value for name, value in given.items() if value is not None}
     check_options(detector, model, given, "score")
-    if maps:
-        from memae.image.render import check_maps_folder
-
-        with options.named("--maps"):
-            check_maps_folder(maps, sources)
+    if "maps" in detector.modality.score_options:
+        _check_folders({"--overlay": overlay, "--maps": maps, "--masks": masks}, sources)
     opened = detector.open(
         options.x_from(sources),
         skip_bad=skip_bad,
@@ -158,3 +188,17 @@ def score(
         detector.save(adapt)
     engine, why = detector.engine_choice
     console.result(found.lines, **found.facts, engine=engine, engine_reason=why)
+
+
+def _check_folders(folders: dict[str, Path | None], sources: list[str]) -> None:
+    """Fails before the work if files of images cannot be written, or would replace those of another option."""
+    from memae.image.render import check_maps_folder
+
+    seen: dict[Path, str] = {}
+    for name, folder in folders.items():
+        if folder is None:
+            continue
+        with options.named(name):
+            check_maps_folder(folder, sources)
+            if (other := seen.setdefault(folder.resolve(), name)) != name:
+                raise ConfigError(f"{folder}: is the folder of {other}, too; name one for each")

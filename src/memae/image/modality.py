@@ -52,7 +52,7 @@ class ImageModality(Modality):
     files = f"MNIST idx3-ubyte (.gz), {', '.join(IMAGE_SUFFIXES)}, folders and lists (.txt) of images"
     Settings, Preprocess = ImageConfig, ImagePreprocess
     networks = NETWORKS
-    score_options = frozenset({"explain", "maps", "maps_of"})
+    score_options = frozenset({"explain", "overlay", "maps", "masks", "maps_of", "format"})
     evaluate_options = frozenset({"label_column", "normal", "labels", "group"})
     notes_after_fit = False
     layouts: ClassVar[tuple[Layout, ...]] = ("memae", "anomalib")

@@ -1,4 +1,7 @@
-"""Images with their anomaly maps over them, one PNG each."""
+"""Files of single images: the image with its anomaly map over it, the map as numbers, and the mask of its regions.
+
+The three functions that save take the same, so that one pass writes what is wanted.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from memae.errors import ConfigError
 from memae.files.atomic import atomic_file, check_writable
@@ -15,10 +19,14 @@ from memae.plots.anomaly_map import draw_anomaly_map
 from memae.plots.regions import draw_boxes, find_regions
 from memae.types import Explanation, Key
 
-__all__ = ["check_maps_folder", "map_path", "save_map"]
+__all__ = ["STEPS", "check_maps_folder", "map_path", "save_map", "save_mask", "save_overlay"]
+
+STEPS = 4096
+"""The number of a pixel that stands for the threshold of maps; 65,535 then is 16 times the threshold."""
+MOST = 65_535  # of 16 bits
 
 
-def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
+def save_overlay(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
     """Saves a PNG of an image with its anomaly map over it, and boxes around the regions of an anomaly.
 
     Args:
@@ -33,8 +41,35 @@ def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarr
     if found.regions:  # of an image that is drawn at its own size or as the network saw it
         regions = find_regions(found.anomaly_map, threshold, drawn.height, drawn.width)
         draw_boxes(drawn, [region.box for region in regions])
-    with atomic_file(path) as part:
-        drawn.save(part, format="png", compress_level=1)  # photographs hardly get smaller with more
+    _save(drawn, path)
+
+
+def save_map(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
+    """Saves the anomaly map as a 16-bit PNG of the size of the image, in score units.
+
+    A number times `scale` is the value of the map. All maps of a model have one scale: the threshold is 4,096. What
+    exceeds 16 times the threshold is written as 65,535, and NaN as 0. The texts of the PNG are `unit`, in words, and
+    as numbers `scale`, `threshold` and `maximum`, the highest value of the map. A px has the value of the patch that it
+    lies in. Arguments as of `save_overlay`; `picture` gives the size alone.
+    """
+    assert found.anomaly_map is not None, "only images have anomaly maps"
+    scale = (threshold if threshold > 0 else 1.0) / STEPS
+    steps = np.nan_to_num(np.round(found.anomaly_map.astype(np.float64) / scale)).clip(0, MOST).astype(np.uint16)
+    texts = PngInfo()
+    texts.add_text("unit", "score units; the value of a px times scale is the value of the anomaly map")
+    for name, value in (("scale", scale), ("threshold", threshold), ("maximum", np.nanmax(found.anomaly_map))):
+        texts.add_text(name, repr(float(value)))
+    _save(Image.fromarray(_enlarged(steps, found, picture)), path, texts)
+
+
+def save_mask(found: Explanation, threshold: float, path: Path, picture: np.ndarray | None = None) -> None:
+    """Saves an 8-bit PNG of the size of the image: 255 where the anomaly map exceeds the threshold, else 0.
+
+    Arguments as of `save_overlay`; `picture` gives the size alone.
+    """
+    assert found.anomaly_map is not None, "only images have anomaly maps"
+    above = np.where(found.anomaly_map > threshold, 255, 0).astype(np.uint8)
+    _save(Image.fromarray(_enlarged(above, found, picture)), path)
 
 
 def map_path(key: Key) -> Path:
@@ -64,6 +99,25 @@ def check_maps_folder(folder: Path, sources: Collection[str]) -> None:
                 "elsewhere"
             )
     check_writable(folder / "a.png")
+
+
+def _save(drawn: Image.Image, path: Path, texts: PngInfo | None = None) -> None:
+    with atomic_file(path) as part:
+        # photographs hardly get smaller with more
+        drawn.save(part, format="png", compress_level=1, pnginfo=texts)
+
+
+def _enlarged(values: np.ndarray, found: Explanation, picture: np.ndarray | None) -> np.ndarray:
+    """(H, W) of the image: each px has the value of the patch of a map (h, w) in which it lies, as boxes count them."""
+    if picture is not None:
+        height, width = picture.shape[:2]
+    elif found.tile_at is None and found.x is not None:
+        height, width = found.x.shape[1:]
+    else:  # x is but a tile of the image
+        height, width = values.shape
+    rows, columns = (np.arange(size) * of // size for size, of in zip((height, width), values.shape, strict=True))
+    enlarged: np.ndarray = values[rows[:, None], columns]
+    return enlarged
 
 
 def _as_seen(found: Explanation) -> np.ndarray:

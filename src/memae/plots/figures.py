@@ -1,4 +1,6 @@
-"""Pictures as PNG: input, reconstruction and error map side by side; the items of a memory; a table's row.
+"""Pictures that explain: input, reconstruction and error map side by side; the items of a memory; a table's row.
+
+Each is written as PNG; `explanation_figure` gives a figure of matplotlib.
 
 Grey and colour images are drawn in the units that the network sees; an error map is drawn from 0 to the largest
 error shown, so that samples can be compared.
@@ -14,13 +16,45 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from memae.errors import DataError, printable
 from memae.files.atomic import atomic_file
 from memae.memory.shown import MemoryItems
 from memae.types import Explanation
 
-__all__ = ["draw_cells", "draw_items", "draw_reconstructions"]
+__all__ = ["draw_cells", "draw_items", "draw_reconstructions", "explanation_figure"]
 
 MAX_ITEMS = 100  # decoded items in one picture, the most used first
+
+
+def explanation_figure(found: Explanation) -> Figure:
+    """One `memae.Explanation` as a matplotlib figure, which a notebook shows and `savefig` writes.
+
+    Of a row it has a bar for each of the columns that carry most of the score, with seen and expected value. Of an
+    image or a frame it has the input, the reconstruction, the squared error and the anomaly map, where there are these.
+
+    Raises:
+        DataError: an explanation without columns and pictures.
+    """
+    caption = f"{printable(str(found.key))}: score {found.score:.4g}"
+    if found.cells:
+        return cells_figure([found], [caption])
+    pictures = {"input": found.x, "reconstruction": found.reconstruction}
+    maps = {"squared error": found.error_map, "anomaly map": found.anomaly_map}
+    shown = {name: one for name, one in (pictures | maps).items() if one is not None}
+    if not shown:
+        raise DataError(
+            f"{found.key}: the explanation holds no columns and no pictures; take that of `Detector.explain`"
+        )
+    figure = Figure(figsize=(2.4 * len(shown) + 0.8, 2.9), layout="constrained")
+    for axis, (name, values) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        if name in pictures:
+            seen = values if found.x is None else found.x
+            _show(axis, values, float(seen.min()), float(seen.max()))
+        else:
+            figure.colorbar(axis.imshow(values, cmap="inferno", vmin=0), ax=axis, shrink=0.7)
+        axis.set(title=name, xticks=[], yticks=[])
+    figure.suptitle(caption, fontsize=10, parse_math=False)
+    return figure
 
 
 def draw_reconstructions(found: Sequence[Explanation], captions: Sequence[str], path: Path) -> None:
@@ -83,6 +117,11 @@ def draw_items(items: MemoryItems, path: Path) -> None:
 
 
 def draw_cells(found: Sequence[Explanation], captions: Sequence[str], path: Path, columns: int = 8) -> None:
+    """A PNG of `cells_figure`."""
+    _save(cells_figure(found, captions, columns), path)
+
+
+def cells_figure(found: Sequence[Explanation], captions: Sequence[str], columns: int = 8) -> Figure:
     """One panel a row of a table: the columns that carry most of its score, with seen and expected value."""
     height = 0.24 * columns + 0.75
     figure = Figure(figsize=(8.4, height * len(found)), layout="constrained")
@@ -105,7 +144,7 @@ def draw_cells(found: Sequence[Explanation], captions: Sequence[str], path: Path
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     axes[-1, 0].set_xlabel("share of the sample's score", fontsize=9)
-    _save(figure, path)
+    return figure
 
 
 def _show(axis: Any, image: np.ndarray, low: float, high: float) -> None:

@@ -12,13 +12,15 @@ from memae.detector import Detector, Verdicts
 from memae.errors import ConfigError
 from memae.modality import Summary, modalities
 from memae.progress import Progress, Warn, tell
+from memae.report.labelstudio import LabelStudio
 from memae.report.rows import write_verdicts
-from memae.report.writers import Writers
+from memae.report.writers import SAVED, Writers
 from memae.types import Source
 
 __all__ = ["check_options", "score_to_files"]
 
 
+PLURALS = {"overlay": "overlays", "maps": "maps", "masks": "masks"}
 SHOWN_COLUMNS = 5  # whose parts in the anomalies a summary names
 
 
@@ -55,7 +57,8 @@ def score_to_files(
         detector: fitted.
         source: opened by it.
         out: of the rows; None is CSV on stdout, where nothing else is written that stands for them.
-        options: files beside the rows, by the names in `Modality.score_options`.
+        options: files beside the rows, by the names in `Modality.score_options`; `format`, a `LabelStudio`, makes tasks
+            of the rows.
         adapt: the memory learns from the source; see `memae.adapt.adapting`.
         skip_bad: what cannot be read is left out of the figures, and is an error else.
         progress: told how far the work is.
@@ -66,15 +69,17 @@ def score_to_files(
         WriteError: an output that cannot be written; the rows are written all the same where they can be.
     """
 
+    tasks: LabelStudio | None = options.get("format")
+
     def write(parts: Iterator[Verdicts]) -> tuple[int, int]:
-        return write_verdicts(parts, out)
+        return tasks.write(parts, out, source, detector.modality) if tasks else write_verdicts(parts, out)
 
     before = moves(detector.artifact).inserted if adapt else 0
     own = detector.modality.score_files(detector, source, {**options, "out": out}, write, progress)
     if own is not None:
         return own
-    explain, maps = options.get("explain"), options.get("maps")
-    writers = Writers(detector, source, explain, maps, only_anomalies=options.get("maps_of") == "anomalies")
+    explain, folders = options.get("explain"), {name: options[name] for name in SAVED if options.get(name)}
+    writers = Writers(detector, source, explain, folders, only_anomalies=options.get("maps_of") == "anomalies")
     if adapt and writers.explained != "none":
         raise ConfigError(
             "`adapt` gives no explanations and maps, as the memory has moved on by then; score without it for these"
@@ -98,7 +103,7 @@ def score_to_files(
     lines.append(
         f"{total:,} samples, {flagged:,} anomalies ({share:.2%}) above score {value:.6g}"
         + (f"; {out}" if out else "")
-        + (f"; {writers.drawn:,} maps in {maps}" if maps else "")
+        + "".join(f"; {writers.drawn:,} {PLURALS[name]} in {folder}" for name, folder in folders.items())
     )
     if columns := writers.columns:
         first = ", ".join(f"{name} {part:.0%}" for name, part in list(columns.items())[:SHOWN_COLUMNS])
@@ -106,7 +111,7 @@ def score_to_files(
         lines.append(f"columns behind the anomalies: {first}" + (f" and {more:,} more" if more > 0 else ""))
     moved = moves(detector.artifact, before) if adapt else None
     lines += [moved.line] if moved else []
-    files = {"out": out, "explain": explain, "maps": maps}
+    files = {"out": out, "explain": explain, **folders}
     facts: dict[str, Any] = {
         "samples": total,
         "anomalies": flagged,
@@ -117,4 +122,4 @@ def score_to_files(
     facts |= {"inserted": moved.inserted, "ages": moved.ages.tolist()} if moved else {}
     facts |= {"columns": columns} if columns else {}
     facts |= {name: str(path) for name, path in files.items() if path}
-    return Summary(lines, facts | ({"drawn": writers.drawn} if maps else {}))
+    return Summary(lines, facts | ({"drawn": writers.drawn} if folders else {}))

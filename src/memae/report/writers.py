@@ -1,9 +1,9 @@
-"""What is written beside the rows of scores: why, one line an anomaly, and maps; in the same pass over the samples."""
+"""What is written beside the rows of scores, in the same pass: a line for each anomaly, and files of single images."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,48 +12,58 @@ from memae.detector import Detector, Verdicts
 from memae.drift import Drift
 from memae.errors import WriteError
 from memae.files.atomic import no_room
-from memae.image.render import map_path, save_map
+from memae.image.render import map_path, save_map, save_mask, save_overlay
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.report.rows import explanation_lines
 from memae.types import Explained, Explanation, Skipped, Source
 
-__all__ = ["Writers"]
+__all__ = ["SAVED", "Writers"]
+
+SAVED = {"overlay": save_overlay, "maps": save_map, "masks": save_mask}
+"""By the name of its option: what saves the file of one image."""
 
 
 class Writers:
     """Writes explanations of verdicts as these pass by; a context, within which they do.
 
-    Where there is no room for the lines or for a map, the rows go on without, being worth more; `failed` says why.
+    Where there is no room for the lines or for an image, the rows go on without, being worth more; `failed` says why.
 
     Args:
-        detector: the model; of images where there are maps.
+        detector: the model; of images where there are folders.
         source: what is scored.
         lines: a .jsonl file of a line an anomaly.
-        maps: a folder of a map each image; see `memae.image.render.map_path`.
-        only_anomalies: maps of these alone.
+        folders: of a file for each image, by their names in `SAVED`; see `memae.image.render.map_path`.
+        only_anomalies: files of these alone.
     """
 
     def __init__(
-        self, detector: Detector, source: Source, lines: Path | None, maps: Path | None, *, only_anomalies: bool
+        self,
+        detector: Detector,
+        source: Source,
+        lines: Path | None,
+        folders: Mapping[str, Path],
+        *,
+        only_anomalies: bool,
     ) -> None:
         self.failed: WriteError | None = None
         self.drawn = 0
-        """Maps."""
+        """Images that there are files of."""
         self.skipped, self.first_skipped = 0, list[Skipped]()
         """How many samples the verdicts left out, and the first of them."""
         self.drift: Drift | None = None
         """Of the last verdicts."""
         self._explained, self._parts = 0, Counter[str]()
-        self._source, self._lines, self._maps, self._only_anomalies = source, lines, maps, only_anomalies
-        self._modality, self._threshold = detector.modality, detector.map_threshold if maps else 0.0
+        self._source, self._lines, self._only_anomalies = source, lines, only_anomalies
+        self._folders = dict(folders)
+        self._modality, self._threshold = detector.modality, detector.map_threshold if folders else 0.0
         self._stack = ExitStack()
 
     @property
     def explained(self) -> Explained:
         """What the verdicts must come with."""
-        if self._maps and not self._only_anomalies:
+        if self._folders and not self._only_anomalies:
             return "all"
-        return "anomalies" if self._maps or self._lines else "none"
+        return "anomalies" if self._folders or self._lines else "none"
 
     def __enter__(self) -> Writers:
         self._write = self._stack.enter_context(explanation_lines(self._lines)) if self._lines else None
@@ -104,11 +114,12 @@ class Writers:
                 self.failed = failed
 
     def _draw(self, found: Explanation) -> None:
-        if self._maps is None:
+        if not self._folders:
             return
         picture = self._modality.original(self._source, found.key)
         try:
-            save_map(found, self._threshold, self._maps / map_path(found.key), picture)
+            for name, folder in self._folders.items():
+                SAVED[name](found, self._threshold, folder / map_path(found.key), picture)
             self.drawn += 1
         except WriteError as failed:
-            self._maps, self.failed = None, failed
+            self._folders, self.failed = {}, failed
