@@ -284,7 +284,15 @@ def test_p_values_of_few_groups_fall_as_scores_rise_and_agree_with_the_flags() -
     assert (np.diff(p_values) <= 0).all()
     assert threshold.flags(scores).tolist() == (p_values <= threshold.level).tolist()
     assert "8 held-out groups are too few" in str(threshold.caveat)
-    assert "with so few groups expect the threshold to be high" in str(threshold.caveat)
+    assert "Expect most false alarms in a few of the new groups" in str(threshold.caveat)
+
+
+def test_a_threshold_far_above_all_that_was_seen_says_that_it_rarely_flags() -> None:
+    scores, groups = grouped(2, 0.3, np.random.default_rng(1))
+    threshold = Threshold.fit(scores, 0.01, groups)
+    assert threshold.value > 2 * scores.max()
+    assert f"{threshold.value / scores.max():.0f} times the highest held-out score" in str(threshold.caveat)
+    assert "set the threshold to a score of your own" in str(threshold.caveat)
 
 
 def test_scores_below_zero_are_taken_as_they_are() -> None:

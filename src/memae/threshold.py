@@ -52,7 +52,7 @@ __all__ = [
 DEFAULT_RATE = 0.01
 FEWEST = 6  # samples of all three parts: with fewer a threshold promises nothing that one could use
 TOO_FEW = ", too few to train on, stop early on and set a threshold on; give at least 20, better 200 normal ones"
-FEW_GROUPS = 10  # below, the model of random effects rests on very little
+FAR_ABOVE = 2.0  # the highest held-out score: such a threshold rarely flags anything
 
 
 @dataclass(frozen=True)
@@ -171,16 +171,22 @@ class Threshold:
         """What to expect where there are too few groups for a promise without assumptions; None where it holds."""
         if not self._effects or self.at is not None:
             return None
-        rate, needed = self.false_alarm_rate, needed_samples(self.false_alarm_rate)
+        rate, needed, highest_seen = (
+            self.false_alarm_rate,
+            needed_samples(self.false_alarm_rate),
+            self.calibration[-1],
+        )
+        if self.value > FAR_ABOVE * highest_seen > 0:
+            expected = (
+                f"It lies at {self.value / highest_seen:.0f} times the highest held-out score, so expect few alarms or "
+                "none; give more groups, ask for a higher rate, or set the threshold to a score of your own"
+            )
+        else:
+            expected = "Expect most false alarms in a few of the new groups"
         return (
             f"{self.group_count:,} held-out groups are too few to promise a false-alarm rate of {rate:g} without "
             f"assumptions, which takes {needed:,}; the threshold assumes that the levels of groups are normally "
-            "distributed. Expect most false alarms in a few of the new groups"
-            + (
-                ""
-                if self.group_count >= FEW_GROUPS
-                else ", and with so few groups expect the threshold to be high"
-            )
+            f"distributed. {expected}"
         )
 
     @property
