@@ -1,4 +1,4 @@
-"""python -m benchmarks video, footage, training, memory-read, growth, tables, pictures, startup, load, serve."""
+"""Speed: video, footage, training, memory-read, growth, tables, pictures, startup, load, serve, exported."""
 
 from __future__ import annotations
 
@@ -162,6 +162,18 @@ def serve(
 
     command = f"serve --seconds {seconds:g} --rounds {rounds}"
     _report("serve", serve_benchmark(seconds, rounds), as_json, keep, command=command)
+
+
+@app.command()
+def exported(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[bool, typer.Option(help="Write the result to benchmarks/results/exported.json.")] = False,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+) -> None:
+    """Exported files in ONNX Runtime and OpenVINO beside torch: one sample, a batch, and the time to load."""
+    from benchmarks.exported import exported_benchmark
+
+    _report("exported", exported_benchmark(rounds), as_json, keep, command=f"exported --rounds {rounds}")
 
 
 def _report(name: str, found: dict[str, Any], as_json: bool, keep: bool, command: str | None = None) -> None:

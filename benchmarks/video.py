@@ -29,7 +29,7 @@ from memae.video.config import CLIP_LAYERS, VideoConfig
 from memae.video.scoring import FrameScorer
 from memae.video.source import VideoSource
 
-__all__ = ["clip_flop", "video_benchmark"]
+__all__ = ["clip_flop", "trained", "video_benchmark"]
 
 FRAMES = {"video": 240, "video-paper": 64}
 TRAINING_FRAMES = 40
@@ -44,7 +44,7 @@ def video_benchmark(rounds: int = 5) -> dict[str, Any]:
 
 
 def _network(preset: str, file: Path, rounds: int) -> dict[str, Any]:
-    fitted = _trained(preset)
+    fitted = trained(preset)
     by_torch, stride = scoring_form(fitted.model, "torch"), VideoConfig.of(fitted.config).stride
     clips = _clips(fitted, file)
     x = clips[:1]
@@ -126,7 +126,8 @@ def clip_flop(items: int = 2000) -> float:
     return float(total + 2 * 2 * queries * items * dim)
 
 
-def _trained(preset: str) -> Detector:
+def trained(preset: str) -> Detector:
+    """A model of one training video of Ped2, hardly trained."""
     source = VideoSource(ped2.videos("training")[:1], folder_rate=ped2.RATE)
     settings = {
         "train": {"epochs": 1, "validation_share": 0.0},

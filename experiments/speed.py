@@ -38,6 +38,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
         "load": ("load-speed", _load),
         "serve": ("serve-speed", _serve),
         "startup": ("startup-speed", _startup),
+        "exported": ("exported-speed", _exported),
     }
     found = {}
     for name, (marker, make) in makers.items():
@@ -111,6 +112,7 @@ def _load(found: Mapping[str, Any]) -> str:
     return markdown(heads, rows)
 
 
+EXPORTED = {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 SERVED = {
     "images": "one JPEG of 256 x 256 px",
     "rows_as_tensors": "256 rows as binary tensors",
@@ -137,6 +139,20 @@ def _serve(found: Mapping[str, Any]) -> str:
             rates = (f"{one[name]:,.0f}" for name in ("served_per_s", "model_alone_per_s"))
             beside = (*rates, f"{one['ratio']:.2f}", f"{one['ratio_by_processor_time']:.2f}")
         rows.append((title, *beside, f"{one['p50_ms']:,.0f}", f"{one['p99_ms']:,.0f}"))
+    return markdown(heads, rows)
+
+
+def _exported(found: Mapping[str, Any]) -> str:
+    heads = ("model", "samples at once", *(f"{name}, samples/s" for name in EXPORTED.values()))
+    heads += tuple(f"{name}, times torch" for name in EXPORTED.values() if name != "torch")
+    heads += tuple(f"{name}: import and load, s" for name in EXPORTED.values())
+    rows = []
+    for kind in found["kinds"].values():
+        start = [f"{kind['start'][way]['import_s']:.2f} + {kind['start'][way]['load_s']:.2f}" for way in EXPORTED]
+        for one in kind["sizes"]:
+            rates = [f"{one['per_s'][way]:,.0f}" for way in EXPORTED]
+            times = [f"{one['times_torch'][way]:.2f}" for way in EXPORTED if way != "torch"]
+            rows.append((kind["model"], f"{one['samples']:,}", *rates, *times, *start))
     return markdown(heads, rows)
 
 
