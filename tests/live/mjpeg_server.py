@@ -17,7 +17,7 @@ class MjpegServer:
 
     def __init__(self, frames: np.ndarray, rate: float = 25.0, port: int = 0) -> None:
         self.pictures = [_jpeg(frame) for frame in frames]
-        self.stalled = self.broken = False
+        self.stalled, self.sent = False, 0
         self._over = threading.Event()
         server = self
 
@@ -35,6 +35,7 @@ class MjpegServer:
                             self.wfile.write(head.encode() + picture + b"\r\n")
                         except OSError:
                             return
+                        server.sent += 1
                     number += 1
 
             def log_message(self, *args: Any) -> None:

@@ -142,15 +142,13 @@ class Capture:
                         return
                 if self.address.is_file:
                     break
-                why = "the stream ended"
-            except DataError as error:
-                why = str(error)
-            except Exception as error:  # of FFmpeg, whose own words may hold the address
-                why = getattr(error, "strerror", None) or type(error).__name__
+                why = f"{self.address}: the stream ended"
+            except Exception as error:
+                why = self._why(error)
             finally:
                 self._down()
             if self.address.is_file:
-                log.error("camera %s: %s cannot be read: %s", self.name, self.address, why)
+                log.error("camera %s: %s", self.name, why)
                 break
             wait_s = min(max(2 * wait_s, self._first_wait_s), LONGEST_WAIT_S)
             pause_s = wait_s * random.uniform(0.5, 1.0)
@@ -160,6 +158,14 @@ class Capture:
         self.is_over = True
         self._arrived()
 
+    def _why(self, error: Exception) -> str:
+        """Why the connection ended. FFmpeg's own words may hold the address."""
+        if isinstance(error, DataError):
+            return str(error)
+        if isinstance(error, pyav("watching cameras").ExitError):  # of a timeout
+            return f"{self.address} does not answer"
+        return f"{self.address}: {getattr(error, 'strerror', None) or type(error).__name__}"
+
     def _down(self) -> None:
         self.is_up, self._begins = False, True
         if self._ring:
@@ -168,7 +174,7 @@ class Capture:
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         av = pyav("watching cameras")
-        address, options = self.address, dict(self.address.options)
+        address, options, begun = self.address, dict(self.address.options), time.monotonic()
         try:
             container = av.open(
                 address.url,
@@ -179,6 +185,8 @@ class Capture:
                 metadata_errors="replace",
             )
         except (av.ArgumentError, av.InvalidDataError):
+            if time.monotonic() - begun >= self._timeouts[0]:  # some of FFmpeg's readers say the same of both
+                raise DataError(f"{address} does not answer") from None
             raise DataError(
                 f"{address} gives no video that is read here, or a playlist; give an RTSP or MJPEG stream"
             ) from None

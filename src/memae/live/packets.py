@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -67,7 +68,9 @@ class PacketFile:
         mp4 = path.suffix == ".mp4"
         try:
             kind, options = ("mp4", _MP4) if mp4 else ("matroska", {})
-            self._file = self._stack.enter_context(av.open(str(part), "w", format=kind, options=options))
+            self._written = self._stack.enter_context(_NotedFile(part, "wb"))
+            self._stack.callback(self._written.check)
+            self._file = self._stack.enter_context(av.open(self._written, "w", format=kind, options=options))
             self._stream = self._file.add_stream_from_template(stream)
         except (av.FFmpegError, OSError, ValueError) as error:
             self.discard(error)
@@ -98,6 +101,7 @@ class PacketFile:
         copied.duration = packet.duration
         try:
             self._file.mux(copied)
+            self._written.check()
         except (av.FFmpegError, OSError) as error:
             self.discard(error)
             raise WriteError(unwritten(self.path, error)) from None
@@ -125,6 +129,26 @@ class PacketFile:
         error = why or InterruptedError()
         with suppress(Exception):  # what is thrown away may fail to close
             self._stack.__exit__(type(error), error, error.__traceback__)
+
+
+class _NotedFile(io.FileIO):
+    """Notes an error where another file raises it: FFmpeg loses what fails in its own files when it closes them."""
+
+    _error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and not self._error:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def check(self) -> None:
+        """Raises what was noted."""
+        if self._error:
+            raise self._error
 
 
 class PacketRing:
