@@ -288,7 +288,7 @@ def test_p_values_of_few_groups_fall_as_scores_rise_and_agree_with_the_flags() -
 
 
 def test_a_threshold_far_above_all_that_was_seen_says_that_it_rarely_flags() -> None:
-    scores, groups = grouped(2, 0.3, np.random.default_rng(1))
+    scores, groups = np.append(np.linspace(0.1, 0.2, 50), np.linspace(0.4, 0.5, 50)), np.repeat([0, 1], 50)
     threshold = Threshold.fit(scores, 0.01, groups)
     assert threshold.value > 2 * scores.max()
     assert f"{threshold.value / scores.max():.0f} times the highest held-out score" in str(threshold.caveat)
