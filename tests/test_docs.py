@@ -187,6 +187,10 @@ def nothing(folder: Path) -> None:
     """The code of the page brings its own data."""
 
 
+def after_start(out: str, folder: Path) -> None:
+    assert re.match(r"row 5: (bytes|packets|seconds) is ", out)
+
+
 def after_tables(out: str, folder: Path) -> None:
     assert out == "[('flood', 1.0), ('scan', 0.6666666666666666)]\n"
 
@@ -210,6 +214,7 @@ RUN = {
     "report.md": (parts, after_report),
     "serve.md": (flows_model, after_serve),
     "sklearn.md": (nothing, after_sklearn),
+    "start.md": (flows, after_start),
     "tables-data.md": (nothing, after_tables),
     "video.md": (camera, after_video),
 }
