@@ -64,6 +64,33 @@ class MjpegServer:
         self._thread.join()
 
 
+class Answering:
+    """A server that gives every request one answer, for a block; gives its address."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        class Camera(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"http://someone:hush@127.0.0.1:{self._server.server_address[1]}/live"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
 def _jpeg(pixels: np.ndarray) -> bytes:
     file = BytesIO()
     Image.fromarray(pixels).save(file, "jpeg", quality=92)

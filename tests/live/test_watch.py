@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -18,20 +19,24 @@ from memae.errors import ConfigError, DataError
 from memae.live.address import Address
 from memae.live.capture import Capture, Pace
 from memae.live.config import CameraConfig, EventSettings, Keep, WatchConfig, read_watch_config
+from memae.live.controls import Zone
 from memae.live.message import Message, ScoreMessage
 from memae.live.record import record
 from memae.live.sinks import Outbox
 from memae.live.watch import Watch, known_rate, tidy
-from tests.live.mjpeg_server import MjpegServer
+from tests.live.mjpeg_server import Answering, MjpegServer
 from tests.live.told import Told
 from tests.live.waiting import until
-from tests.small_footage import scene
+from tests.small_footage import INTRUDER, scene
 from tests.video_files import write_video
+
+PLAYLIST = b"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\na.ts\n"
 
 
 def test_a_file_at_its_own_pace_has_the_scores_of_a_pass_over_it(
-    detector: Detector, footage: Path, tmp_path: Path
+    detector: Detector, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("memae.live.camera.MOST_WAIT_S", 60.0)  # a busy machine drops no frame here
     assert known_rate(detector.artifact) == pytest.approx(25)
     alone = detector.score(footage / "clip.mp4")
     usual = detector.event_threshold(1.0).on_threshold
@@ -60,8 +65,10 @@ def test_a_file_at_its_own_pace_has_the_scores_of_a_pass_over_it(
     assert 0.3 < end.updated_at - end.started_at < 1.5
     assert end.peak_score == pytest.approx(alone.values.max())
     assert end.still is not None and end.clip is not None
-    with Image.open(end.still) as still:
+    with Image.open(end.still) as still, Image.open(end.rebuilt or "") as rebuilt:
         assert still.width > 500
+        assert rebuilt.size == (2 * 336 + 8, 7 * 32)  # what the network saw, and what the memory made of it
+        assert np.asarray(rebuilt).std() > 5
     with av.open(str(end.clip)) as clip:
         frames = list(clip.decode(video=0))
     assert 20 < len(frames) < 62  # 0.8 s, half a second on both sides, and up to 12 frames from a keyframe on
@@ -173,6 +180,7 @@ address = "rtsp://camera.lan/main"
         ("zones = { a = [[0, 0], [1.2, 0], [1, 1]] }", "outside the picture"),
         ("zones = { a = [[0, 0], [1, 1]] }", "3 or more points"),
         ("on_threshold = -1", "0 or more"),
+        ("is_enabled = 1", "true or false"),
         ("x = '", "TOML"),
         ("[events]\nafter = 3", "did you mean 'after_s'"),
     ],
@@ -182,6 +190,115 @@ def test_a_config_that_is_wrong_is_one_clear_message(tmp_path: Path, line: str, 
     path.write_text(CONFIG.format(line))
     with pytest.raises(ConfigError, match=words):
         read_watch_config(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a b", "a_b"], "both 'a_b' in topics"),
+        (["in/out"], "letters, digits"),
+        ([".."], "letters, digits"),
+        (["a", "a"], "two cameras are called 'a'"),
+    ],
+)
+def test_a_name_that_has_no_route_folder_or_topic_of_its_own(names: list[str], words: str) -> None:
+    address = Address("rtsp://camera.lan/main")
+    with pytest.raises(ConfigError, match=words):
+        WatchConfig(Path("m"), tuple(CameraConfig(name, address) for name in names))
+
+
+def test_the_example_of_the_config_can_be_read(tmp_path: Path) -> None:
+    from memae.live import config
+    from memae.live.sinks import from_config
+
+    path = tmp_path / "watch.toml"
+    path.write_text((config.__doc__ or "").partition("\n")[2])
+    found = read_watch_config(path)
+    assert [zone.name for zone in found.cameras[0].zones] == ["path"]
+    for sink in found.sinks:
+        from_config(sink).close()
+
+
+@pytest.mark.parametrize(("status", "body", "words"), [(401, b"", "refuses"), (200, PLAYLIST, "playlist")])
+def test_a_camera_that_will_never_answer_is_given_up_and_the_others_go_on(
+    detector: Detector, footage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int, body: bytes,
+    words: str,
+) -> None:  # fmt: skip
+    with Answering(status, body) as url:
+        cameras = (
+            CameraConfig("gate", Address(str(footage / "calm.mp4")), on_threshold=1e6),
+            CameraConfig("yard", Address(url)),
+        )
+        told = Told()
+        box = Outbox(told)
+        watching = Watch(detector, WatchConfig(Path("model"), cameras, tmp_path), [box])
+        watching.run()
+        box.close()
+    assert watching.failed == ("yard",)
+    assert words in caplog.text
+    assert "hush" not in caplog.text
+    assert any(isinstance(one, ScoreMessage) and one.source == "gate" for one in told.messages)
+
+
+def test_an_event_ends_where_its_camera_stays_away(detector: Detector, footage: Path, tmp_path: Path) -> None:
+    told = Told()
+    box = Outbox(told)
+    server = MjpegServer(scene(5, INTRUDER)[0])
+    camera = CameraConfig("gate", Address(server.url), on_threshold=1e-6)
+    config = WatchConfig(Path("model"), (camera,), tmp_path, EventSettings(gone_s=0.3))
+    watching = Watch(detector, config, [box])
+    thread = threading.Thread(target=watching.run)
+    thread.start()
+    try:
+        until(lambda: told.events("new"))
+        server.close()
+        until(lambda: told.events("end"))
+    finally:
+        watching.stop()
+        thread.join()
+        box.close()
+    assert told.events("end")[0].ended_by == "source gone"
+
+
+def test_a_reload_tells_what_needs_a_new_start_and_refuses_what_cannot_be(
+    detector: Detector, footage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = CameraConfig("gate", Address(str(footage / "calm.mp4")))
+    config = WatchConfig(Path("model"), (camera,), tmp_path)
+    watching = Watch(detector, config)
+    watching.reload(replace(config, model=Path("other"), sinks=({"kind": "jsonl", "folder": "x"},)))
+    for what in ("model", "sinks"):
+        assert f"{what} has changed, which needs a new start" in caplog.text
+    assert "out has changed" not in caplog.text
+    mask = Zone("all", ((0, 0), (1, 0), (1, 1), (0, 1)), is_ignored=True)
+    with pytest.raises(ConfigError, match="nothing to watch"):
+        watching.reload(replace(config, cameras=(replace(camera, zones=(mask,)),)))
+    with pytest.raises(ConfigError, match="no such camera"):
+        watching.set_threshold("attic", 1.0)
+    with pytest.raises(ConfigError, match="finite"):
+        watching.set_threshold("gate", float("nan"))
+    assert not (tmp_path / "changes.json").exists()
+
+
+def test_what_was_changed_holds_at_the_next_start_until_its_file_is_deleted(
+    detector: Detector, footage: Path, tmp_path: Path
+) -> None:
+    camera = CameraConfig("gate", Address(str(footage / "calm.mp4")), on_threshold=2.0, off_threshold=1.5)
+    config = WatchConfig(Path("model"), (camera,), tmp_path)
+    zone = Zone("left", ((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
+    first = Watch(detector, config)
+    first.set_threshold("gate", 1.0)
+    first.set_zones("gate", (zone,))
+    first.set_enabled("gate", False)
+    for watching in (first, Watch(detector, config)):
+        (state,) = watching.cameras()
+        assert (state.threshold, state.zones, state.is_enabled) == (1.0, (zone,), False)
+    (tmp_path / "changes.json").unlink()
+    first.reload(config)
+    assert first.cameras()[0].threshold == 2.0
+    (tmp_path / "changes.json").write_text('{"gate": {"zones": [{"name": "z", "points": [[0, 9]]}]}}')
+    with pytest.raises(ConfigError, match=r"changes\.json: cannot be read"):
+        Watch(detector, config)
 
 
 def test_zones_and_masks_are_shares_of_the_picture(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from memae.cli import options
 from memae.cli.console import Console
 from memae.cli.options import option
-from memae.errors import ConfigError
+from memae.errors import ConfigError, DataError
 
 __all__ = ["watch"]
 
@@ -31,9 +31,18 @@ def watch(
     config: Annotated[
         Path | None, option("--config FILE.toml", "Model, cameras and sinks, in place of MODEL and SOURCE.")
     ] = None,
-    out: Annotated[Path, option("--out/-o FOLDER", "Stills and clips, and events.jsonl.")] = Path("watch"),
+    out: Annotated[Path, option("--out/-o FOLDER", "Stills, clips, and events as JSON lines.")] = Path("watch"),
     calibrate: Annotated[
         str | None, option("--calibrate TIME", "First take so much of the cameras as normal, such as 10m.")
+    ] = None,
+    page: Annotated[
+        str | None,
+        option(
+            "--page HOST:PORT", "Show the watch in a browser. A port alone is on 127.0.0.1; others need a token."
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, option("--token-file FILE", "Token of the page. Default: that of MEMAE_TOKEN, if set.")
     ] = None,
     on_threshold: options.OnThreshold = None,
     per_hour: options.PerHour = None,
@@ -44,14 +53,13 @@ def watch(
 
         memae watch street.model rtsp://camera.lan/main --out watch/
 
-        memae watch --config watch.toml
+        memae watch --config watch.toml --page 8090
 
     Each event has a still and a clip, which nothing encodes again. Ctrl-C ends the watch; SIGHUP reads --config again.
     """
     from memae.detector import Detector
     from memae.live.config import read_watch_config
-    from memae.live.sinks.config import outboxes
-    from memae.live.watch import Watch
+    from memae.live.service import opened_watch
 
     if (config is None) == (model is None):
         raise ConfigError("watch: give MODEL and SOURCE, or --config")
@@ -60,17 +68,25 @@ def watch(
     )
     _log_to_stderr()
     seconds = seconds_of(calibrate) if calibrate else None
+    place = _page_place(page, token_file) if page else None
     detector = Detector.load(settings.model, device=options.check_device(device), engine=engine)  # type: ignore[arg-type]
-    boxes = outboxes(settings.sinks)
-    try:
-        watching = Watch(detector, settings, boxes)
+    with opened_watch(detector, settings, place) as watching:
         _on_signals(watching, config)
         if seconds:
             watching.calibrate(seconds)
         watching.run()
-    finally:
-        for box in boxes:
-            box.close()
+    if watching.failed:
+        raise DataError(f"{', '.join(watching.failed)}: could not be read; the lines above say why")
+
+
+def _page_place(text: str, token_file: Path | None) -> Any:
+    from memae.live.service import PagePlace
+    from memae.web import read_token
+
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"--page {text}: give HOST:PORT, or a port alone, such as 8090")
+    return PagePlace(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port), read_token(token_file))
 
 
 def seconds_of(text: str) -> float:

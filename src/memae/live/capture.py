@@ -31,6 +31,10 @@ FROZEN_S, BLACK_GREY = 20.0, 20
 PICTURE_PX = 960  # a still shows no more
 
 
+class _RefusedError(DataError):
+    """A camera that will say the same to the next attempt."""
+
+
 @dataclass(frozen=True)
 class CapturedFrame:
     """A frame for the network, and when it was."""
@@ -69,7 +73,8 @@ class Pace:
 class Capture:
     """Reads one camera in a thread of its own, and holds the frames that are to be scored next.
 
-    If more wait than `most`, all but the newest are dropped: a model that is too slow sees whole stretches.
+    If more wait than `most`, all but the newest are dropped: a model that is too slow sees whole stretches. A file that
+    cannot be read, and a camera that at first refuses the password or gives a playlist, is given up (`failed`).
 
     Args:
         name: of the camera; nothing else of it is shown but its host.
@@ -97,7 +102,9 @@ class Capture:
     ) -> None:
         self.name, self.address = name, address
         self.drops: Counter[str] = Counter()
-        self.is_up = self.is_over = False
+        self.is_up = self.is_over = self._was_up = False
+        self.failed: str | None = None
+        self._down_at = time.monotonic()
         self.note, self.fps, self.reconnects = "", 0.0, 0
         self._rate, self._size, self._most, self._ring, self._arrived = rate, size, most, ring, arrived
         self._timeouts, self._first_wait_s = (connect_s, read_s), first_wait_s
@@ -122,8 +129,18 @@ class Capture:
         self._thread.join(timeout_s)
 
     def begin_anew(self) -> None:
-        """Lets the next frame begin a stretch."""
+        """Drops what waits, and lets the next frame begin a stretch."""
         self._begins = True
+        self.take()
+
+    def is_away(self, seconds: float) -> bool:
+        """Whether no frame will come, or it has had no connection for so long."""
+        return self.is_over or (not self.is_up and time.monotonic() - self._down_at >= seconds)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether frames wait."""
+        return bool(self._waiting)
 
     def take(self) -> list[CapturedFrame]:
         """The frames that wait."""
@@ -135,6 +152,7 @@ class Capture:
     def _run(self) -> None:
         wait_s = 0.0
         while not self._stop.is_set():
+            is_final = self.address.is_file
             try:
                 for _ in self._read():
                     wait_s = 0.0
@@ -145,10 +163,12 @@ class Capture:
                 why = f"{self.address}: the stream ended"
             except Exception as error:
                 why = self._why(error)
+                is_final = is_final or (isinstance(error, _RefusedError) and not self._was_up)
             finally:
                 self._down()
-            if self.address.is_file:
-                log.error("camera %s: %s", self.name, why)
+            if is_final:
+                self.failed, self.note = why, "given up"
+                log.error("camera %s: is given up: %s", self.name, why)
                 break
             wait_s = min(max(2 * wait_s, self._first_wait_s), LONGEST_WAIT_S)
             pause_s = wait_s * random.uniform(0.5, 1.0)
@@ -167,6 +187,8 @@ class Capture:
         return f"{self.address}: {getattr(error, 'strerror', None) or type(error).__name__}"
 
     def _down(self) -> None:
+        if self.is_up:
+            self._down_at = time.monotonic()
         self.is_up, self._begins = False, True
         if self._ring:
             self._ring.end()
@@ -184,10 +206,15 @@ class Capture:
                 timeout=self._timeouts,
                 metadata_errors="replace",
             )
-        except (av.ArgumentError, av.InvalidDataError):
+        except (av.HTTPUnauthorizedError, av.HTTPForbiddenError):
+            raise _RefusedError(
+                f"{address} refuses the user name or password; check these in its address"
+            ) from None
+        except (av.ArgumentError, av.InvalidDataError) as error:
             if time.monotonic() - begun >= self._timeouts[0]:  # some of FFmpeg's readers say the same of both
                 raise DataError(f"{address} does not answer") from None
-            raise DataError(
+            kind = _RefusedError if isinstance(error, av.ArgumentError) and not address.is_device else DataError
+            raise kind(
                 f"{address} gives no video that is read here, or a playlist; give an RTSP or MJPEG stream"
             ) from None
         with container:
@@ -241,7 +268,7 @@ class Capture:
         gap_s = time_s - self._last_s
         if not self.is_up:
             log.info("camera %s: up, %d x %d px", self.name, decoded.width, decoded.height)
-            self.is_up = True
+            self.is_up = self._was_up = True
         changed = self._look.resized((decoded.height, decoded.width))
         if changed:
             log.warning("camera %s: the picture is now %d x %d px", self.name, decoded.width, decoded.height)

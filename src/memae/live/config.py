@@ -14,15 +14,16 @@ greatest_s = 300
 
 [[sinks]]
 kind = "jsonl"
-path = "watch/events.jsonl"
+folder = "watch"
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +32,12 @@ import numpy as np
 from memae.errors import ConfigError
 from memae.files.settings import read_toml
 from memae.live.address import Address
+from memae.live.controls import Zone
+from memae.live.sinks.home_assistant import plain_name
 from memae.video.events import EventRule
 from memae.video.masks import watched_polygons
 
-__all__ = ["CameraConfig", "EventSettings", "Keep", "Polygons", "WatchConfig", "read_watch_config"]
-
-Polygons = Mapping[str, Sequence[tuple[float, float]]]
+__all__ = ["CameraConfig", "EventSettings", "Keep", "WatchConfig", "read_watch_config"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class CameraConfig:
     on_threshold: float | None = None
     """The score that begins an event; None: calibrated, or the model's own."""
     off_threshold: float | None = None
-    zones: Polygons = field(default_factory=dict)
-    """Polygons to watch, in shares of width and height; none watches all."""
-    masks: Polygons = field(default_factory=dict)
-    """Polygons to leave out."""
+    zones: tuple[Zone, ...] = ()
+    """Parts of the picture to watch or to leave out; none watches all."""
+    is_enabled: bool = True
+    """False scores nothing of it until someone turns it on."""
 
     def watched(self, height: int, width: int) -> np.ndarray | None:
         """(height, width) bool: what zones and masks leave; None if they leave all.
@@ -62,9 +63,12 @@ class CameraConfig:
         Raises:
             ConfigError: they leave nothing.
         """
-        if not self.zones and not self.masks:
+        if not self.zones:
             return None
-        watched = watched_polygons(list(self.zones.values()), list(self.masks.values()), height, width)
+        zones, masks = (
+            [one.points for one in self.zones if one.is_ignored is ignored] for ignored in (False, True)
+        )
+        watched = watched_polygons(zones, masks, height, width)
         if not watched.any():
             raise ConfigError(f"camera {self.name}: its zones and masks leave nothing to watch")
         return watched
@@ -81,6 +85,8 @@ class EventSettings:
     before_s: float = 5.0
     after_s: float = 5.0
     greatest_s: float = 300.0
+    gone_s: float = 10.0
+    """A camera that has been away for so long ends its event."""
 
     def rule(self, on_threshold: float, off_threshold: float | None = None) -> EventRule:
         """The rule for a threshold."""
@@ -102,7 +108,7 @@ class WatchConfig:
     model: Path
     cameras: tuple[CameraConfig, ...]
     out: Path = Path("watch")
-    """Folder of stills and clips."""
+    """Folder of stills, clips and `changes.json`."""
     events: EventSettings = EventSettings()
     keep: Keep = Keep()
     sinks: tuple[Mapping[str, Any], ...] = ()
@@ -111,11 +117,25 @@ class WatchConfig:
     def __post_init__(self) -> None:
         if not self.cameras:
             raise ConfigError("no camera to watch; name one, or write a table [cameras.NAME] with its address")
-        names = [camera.name for camera in self.cameras]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ConfigError(
-                f"two cameras are called {min(twice)!r}; give each a name of its own in a config file"
-            )
+        for camera in self.cameras:
+            _check_name(camera.name)
+        names = Counter(camera.name for camera in self.cameras)
+        if names.most_common(1)[0][1] > 1:
+            twice = names.most_common(1)[0][0]
+            raise ConfigError(f"two cameras are called {twice!r}; give each a name of its own in a config file")
+        topics: dict[str, str] = {}
+        for name in names:
+            if (other := topics.setdefault(plain_name(name), name)) != name:
+                raise ConfigError(
+                    f"the cameras {other!r} and {name!r} are both {plain_name(name)!r} in topics of MQTT; rename one"
+                )
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or name.startswith(".") or not name.isprintable() or set(name) & set("/\\"):
+        raise ConfigError(
+            f"camera {name!r}: its name stands in addresses, topics and folders; take letters, digits, spaces, - and _"
+        )
 
 
 T = TypeVar("T")
@@ -146,33 +166,37 @@ def read_watch_config(path: Path) -> WatchConfig:
 def _camera(name: str, table: Any, origin: str) -> CameraConfig:
     if not isinstance(table, dict):
         raise ConfigError(f"{origin}: write it as a table with an address")
-    _check_keys(table, CameraConfig, origin)
+    _check_keys(table, CameraConfig, origin, "masks")
     if "name" in table or not isinstance(table.get("address"), str):
         raise ConfigError(f"{origin}: give its address as text; its name is that of the table")
     numbers: dict[str, Any] = {
         key: _number(table[key], f"{origin}.{key}") for key in ("on_threshold", "off_threshold") if key in table
     }
-    places: dict[str, Any] = {
-        key: _polygons(table[key], f"{origin}.{key}") for key in ("zones", "masks") if key in table
-    }
+    zones = tuple(
+        zone
+        for key, is_ignored in (("zones", False), ("masks", True))
+        for zone in _zones(table.get(key, {}), is_ignored, f"{origin}.{key}")
+    )
+    is_enabled = table.get("is_enabled", True)
+    if not isinstance(is_enabled, bool):
+        raise ConfigError(f"{origin}.is_enabled: give true or false")
     detect = Address(table["detect"]) if "detect" in table else None
-    return replace(CameraConfig(name, Address(table["address"]), detect), **numbers, **places)
+    camera = CameraConfig(name, Address(table["address"]), detect, zones=zones, is_enabled=is_enabled)
+    return replace(camera, **numbers)
 
 
-def _polygons(table: Any, origin: str) -> Polygons:
+def _zones(table: Any, is_ignored: bool, origin: str) -> Iterator[Zone]:
     if not isinstance(table, dict):
         raise ConfigError(f"{origin}: name each polygon, such as {{ path = [[0, 0.5], [1, 0.5], [1, 1]] }}")
     for name, points in table.items():
         pairs = isinstance(points, list) and all(isinstance(one, list) and len(one) == 2 for one in points)
-        if not pairs or len(points) < 3:
+        numbers = pairs and all(type(value) in (int, float) for one in points for value in one)
+        if not numbers:
             raise ConfigError(f"{origin}.{name}: a polygon is a list of 3 or more points [x, y]")
-        for x, y in points:
-            if not all(isinstance(value, int | float) and 0 <= value <= 1 for value in (x, y)):
-                raise ConfigError(
-                    f"{origin}.{name}: the point [{x}, {y}] lies outside the picture; give shares of its width and "
-                    "height, from 0 to 1"
-                )
-    return table
+        try:
+            yield Zone(name, tuple((float(x), float(y)) for x, y in points), is_ignored)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
 
 
 def _numbers(kind: type[T], table: Any, origin: str) -> T:
@@ -188,8 +212,8 @@ def _number(value: Any, origin: str) -> float:
     return float(value)
 
 
-def _check_keys(table: Mapping[str, Any], kind: type[Any], origin: str) -> None:
-    known = [one.name for one in fields(kind)]
+def _check_keys(table: Mapping[str, Any], kind: type[Any], origin: str, *more: str) -> None:
+    known = [*(one.name for one in fields(kind)), *more]
     for key in table:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)

@@ -6,11 +6,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from memae.errors import WriteError
 from memae.live.capture import CapturedFrame
 from memae.live.message import EndedBy, EventMessage, RelativeBox, new_event_id
 from memae.live.packets import PacketRing, Taking
+from memae.live.pictures import save_rebuilt
 from memae.plots.regions import find_regions
 from memae.types import Box
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail
@@ -24,6 +28,16 @@ __all__ = ["CameraEvents", "MediaRule"]
 log = logging.getLogger("memae")
 
 UPDATE_S = 5.0  # between two updates of an event
+
+
+class _Shown(NamedTuple):
+    """What is drawn of the frame of an event with the highest score."""
+
+    peak: Peak
+    seen: np.ndarray
+    """(H, W) as the network saw it."""
+    rebuilt: np.ndarray
+    """(H, W)"""
 
 
 @dataclass(frozen=True)
@@ -64,13 +78,21 @@ class CameraEvents:
         self._finished = _Finished(tell)
         self._told_at = self._begun_at = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """An event goes on."""
+        return self._open is not None or self._finder.open_event is not None
+
     def add(self, frame: ScoredFrame, captured: CapturedFrame) -> None:
         """Adds the next scored frame."""
         frame = replace(frame, picture=captured.picture)
         size = captured.picture.turn.of_size((captured.picture.frame.height, captured.picture.frame.width))
 
         def detail() -> PeakDetail:
-            return peak_detail(frame, find_regions(frame.anomaly_map, self._levels.off, *size), size)
+            found = peak_detail(frame, find_regions(frame.anomaly_map, self._levels.off, *size), size)
+            # copies, as they are views of the whole clip
+            seen, rebuilt = (part[frame.index_in_clip].cpu().numpy().copy() for part in frame.clip[:2])
+            return replace(found, payload=_Shown(found.payload, seen, rebuilt))
 
         final = self._finder.push(frame.key, frame.score, detail)
         if self._open and self._finder.open_event is None:
@@ -111,7 +133,7 @@ class CameraEvents:
         if began or captured.at - self._told_at >= UPDATE_S:
             self._told_at = captured.at
             if new_peak:
-                self._open = replace(self._open, still=self._still(self._open, event))
+                self._open = self._with_pictures(self._open, event)
             self._tell(replace(self._open, type="new" if began else "update"))
 
     def _begin_clip(self, message: EventMessage) -> None:
@@ -127,26 +149,27 @@ class CameraEvents:
         assert message is not None and event is not None
         self._open = self._event = None
         last = replace(message, type="end", ended_at=message.updated_at, ended_by=why)
-        last = replace(last, still=self._still(last, event))
+        last = self._with_pictures(last, event)
         self._finished.end(last, has_clip=self._taking is not None)
         if self._taking is not None:
             self._ring.extend(self._taking, message.updated_at + self._media.after_s, ends=True)
 
-    def _still(self, message: EventMessage, event: Event) -> Path | None:
-        peak: Peak | None = event.payload
-        if peak is None:
-            return message.still
-        path = self._path(message, "png")
-        caption = (
-            f"{message.source}   {frame_caption(event.peak_s, event.peak, self._rule.on_threshold, event.part)}"
-        )
+    def _with_pictures(self, message: EventMessage, event: Event) -> EventMessage:
+        """The message with pictures of the peak so far; those that cannot be written stay as they were."""
+        shown: _Shown | None = event.payload
+        if shown is None:
+            return message
+        path, rebuilt = self._path(message, "png"), self._path(message, "rebuilt.png")
+        facts = frame_caption(event.peak_s, event.peak, self._rule.on_threshold, event.part)
         boxes = [event.region] if event.region else []
         try:
-            save_still(path, peak.picture.rgb(), peak.anomaly_map, self._levels.on, boxes, caption)
+            frame, anomaly_map = shown.peak.picture.rgb(), shown.peak.anomaly_map
+            save_still(path, frame, anomaly_map, self._levels.on, boxes, f"{message.source}   {facts}")
+            save_rebuilt(rebuilt, shown.seen, shown.rebuilt)
         except (WriteError, OSError) as error:
             log.error("camera %s: no still of an event: %s", message.source, error)
-            return message.still
-        return path
+            return message
+        return replace(message, still=path, rebuilt=rebuilt)
 
     def _path(self, message: EventMessage, suffix: str) -> Path:
         return self._media.folder / message.source / f"{message.id}.{suffix}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-__all__ = ["EventMessage", "Message", "RelativeBox", "ScoreMessage", "StatusMessage", "new_event_id"]
+__all__ = ["EventMessage", "Listener", "Message", "RelativeBox", "ScoreMessage", "StatusMessage", "new_event_id"]
 
 EndedBy = Literal["quiet", "greatest length", "source gone", "stopped"]
 
@@ -96,6 +96,13 @@ class ScoreMessage:
 
 
 Message = EventMessage | StatusMessage | ScoreMessage
+
+
+class Listener(Protocol):
+    """Whatever takes the messages of a watch: the outbox of a sink, the metrics, the page."""
+
+    def put(self, message: Message) -> None:
+        """Takes a message; never waits, and any thread may call it."""
 
 
 def new_event_id(at: float) -> str:

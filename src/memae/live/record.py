@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from memae.errors import WriteError
+from memae.errors import DataError, WriteError
 from memae.live.address import Address
 from memae.live.capture import Capture
 from memae.live.packets import PacketRing
@@ -29,6 +29,7 @@ def record(
         stop: ends the recording early.
 
     Raises:
+        DataError: the camera refuses, or gives no video.
         WriteError: a segment cannot be written.
     """
     stop, name = stop or threading.Event(), address.name
@@ -57,4 +58,6 @@ def record(
         ring.end()
     if failed:
         raise WriteError(failed[0])
+    if capture.failed and not written:
+        raise DataError(f"{name}: {capture.failed}")
     return written

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice, repeat
 
 import numpy as np
@@ -28,18 +29,40 @@ class StreamScorer:
     Args:
         artifact: of video.
         watched: (H, W) bool at the size of the network, by the name of a video: False leaves a place out of its scores.
+        passed: told how long each pass of the network took, s.
 
     Raises:
         ConfigError: a mask of another size, or one that leaves nothing to score.
     """
 
-    def __init__(self, artifact: Artifact, watched: Mapping[str, np.ndarray | None] | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        watched: Mapping[str, np.ndarray | None] | None = None,
+        passed: Callable[[float], None] = lambda took_s: None,
+    ) -> None:
+        self._passed = passed
         self._motion = motion_scorer(artifact)
         self._appearance: Appearance | None = artifact.reference.appearance
         self._place_px = VideoConfig.of(artifact.config).place_px
-        self._watched = dict(watched or {})
-        self._scorers = {name: self._motion.watching(mask) for name, mask in self._watched.items()}
+        self._watched: dict[str, np.ndarray | None] = {}
+        self._scorers: dict[str, FrameScorer] = {}
         self._streams: dict[str, _Stream] = {}
+        for name, mask in (watched or {}).items():
+            self.watch(name, mask)
+
+    def watch(self, video: str, watched: np.ndarray | None) -> None:
+        """Gives a video another mask (H, W) bool, or none, from its next beginning on.
+
+        Raises:
+            ConfigError: a mask of another size, or one that leaves nothing to score.
+        """
+        self._scorers[video] = self._motion.watching(watched)
+        self._watched[video] = watched
+
+    def check(self, watched: np.ndarray | None) -> None:
+        """Raises what `watch` would, and changes nothing; any thread may call it."""
+        self._motion.watching(watched)
 
     def push(self, frames: Iterable[Frames]) -> Iterator[ScoredFrame]:
         """The frames that can be scored now, those of each video in order.
@@ -70,7 +93,10 @@ class StreamScorer:
         while batch := list(islice(clips, self._motion.clips_at_once)):
             owners = [self._streams[clip.keys[0].video] for clip in batch]
             pairs = [(owner.motion, clip) for owner, clip in zip(owners, batch, strict=True)]
-            for frame in score_clips(pairs):
+            begun = time.perf_counter()
+            frames = list(score_clips(pairs))
+            self._passed(time.perf_counter() - begun)
+            for frame in frames:
                 for scored, still in self._streams[frame.key.video].order.give(frame):
                     yield (
                         scored if still is None or not self._appearance else self._appearance.worse(scored, still)

@@ -26,11 +26,10 @@ from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel, ConfigDict, Field
 
 from memae.errors import MemaeError
-from memae.live.controls import Zone
+from memae.live.controls import Watched, Zone
 from memae.live.metrics import Metrics
 from memae.live.page.feed import Feed
 from memae.live.page.login import COOKIE, CookieToken, is_right, same_origin
-from memae.live.page.watched import Watched
 from memae.live.sinks.history import History
 from memae.web import Gate, Limits, RefusedError
 
