@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any, Self
@@ -64,31 +66,30 @@ class MjpegServer:
         self._thread.join()
 
 
-class Answering:
-    """A server that gives every request one answer, for a block; gives its address."""
+@contextmanager
+def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
+    """The address of a server that gives one answer to all."""
 
-    def __init__(self, status: int, body: bytes) -> None:
-        class Camera(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
-            def log_message(self, *args: Any) -> None:
-                pass
+        def log_message(self, *args: Any) -> None:
+            pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"http://someone:hush@127.0.0.1:{self._server.server_address[1]}/live"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://someone:hush@127.0.0.1:{server.server_address[1]}/video?token=hush"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

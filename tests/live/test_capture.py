@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +14,7 @@ import pytest
 from memae.errors import DataError
 from memae.live.address import Address
 from memae.live.capture import Capture
-from tests.live.mjpeg_server import MjpegServer
+from tests.live.mjpeg_server import MjpegServer, answering
 from tests.live.waiting import until
 from tests.small_footage import scene
 from tests.video_files import moving_digits, write_video
@@ -33,32 +30,6 @@ def capturing(address: Address, most: int = 1000) -> Iterator[Capture]:
         yield capture
     finally:
         capture.stop()
-
-
-@contextmanager
-def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
-    """The address of a server that gives one answer to all."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://someone:hush@127.0.0.1:{server.server_address[1]}/video?token=hush"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_the_switch_to_infrared_and_back_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,7 +68,7 @@ def test_corrupt_pictures_are_dropped_and_counted(caplog: pytest.LogCaptureFixtu
     ("status", "kind", "body", "word"),
     [
         (404, "text/plain", b"none", "404"),
-        (401, "text/plain", b"none", "401"),
+        (503, "text/plain", b"none", "5XX"),
         (200, "text/html", b"<html><body>Log in</body></html>" * 50, "gives no video"),
         (200, "application/vnd.apple.mpegurl", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "a playlist"),
         (200, "application/octet-stream", b"#EXTM3U\n#EXTINF:1,\nhttp://a.lan/1.ts\n", "a playlist"),

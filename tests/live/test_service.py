@@ -46,7 +46,7 @@ class Running(NamedTuple):
     def events(self) -> list[dict[str, Any]]:
         return History(self.folder / "history.sqlite").events()
 
-    def count(self, name: str) -> float:
+    def total(self, name: str) -> float:
         text = self.ask("GET", "/metrics").decode()
         return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name}{{")), 0.0)
 
@@ -80,10 +80,10 @@ def test_an_event_reaches_every_place_and_what_is_changed_takes_effect(running: 
     assert (lines[0]["type"], lines[0]["source"], shown["ended_by"]) == ("new", "gate", "quiet")
     for kind in ("still", "rebuilt"):
         assert Image.open(io.BytesIO(running.ask("GET", f"/api/events/{shown['id']}/{kind}"))).width > 300
-    assert running.count("memae_events_total") >= 1
-    assert running.count("memae_frames_total") > 60
-    assert running.count("memae_source_up") == 1
-    assert running.count("memae_lag_seconds_count") > 60
+    assert running.total("memae_events_total") >= 1
+    assert running.total("memae_frames_total") > 60
+    assert running.total("memae_source_up") == 1
+    assert running.total("memae_lag_seconds_count") > 60
     assert b"memae_inference_seconds_count" in running.ask("GET", "/metrics")
     picture = Image.open(io.BytesIO(running.ask("GET", "/api/cameras/gate/picture")))
     assert picture.size == (72, 48)
@@ -92,7 +92,7 @@ def test_an_event_reaches_every_place_and_what_is_changed_takes_effect(running: 
     state = running.change(threshold=1e6)
     assert state["threshold"] == 1e6
     wait_for(lambda: all(one["ended_at"] for one in running.events))
-    assert running.count("memae_threshold") == 1e6 or running.count("memae_score") > 0
+    assert running.total("memae_threshold") == 1e6 or running.total("memae_score") > 0
     running.change(threshold=1e-9)
     wait_for(lambda: any(one["threshold"] == 1e-9 for one in running.events))
 
@@ -100,11 +100,11 @@ def test_an_event_reaches_every_place_and_what_is_changed_takes_effect(running: 
     state = running.change(is_enabled=False)
     assert not state["is_enabled"]
     wait_for(lambda: {one["ended_by"] for one in running.events if one["threshold"] == 1e-9} == {"stopped"})
-    scored = running.count("memae_lag_seconds_count")
+    scored = running.total("memae_lag_seconds_count")
     running.change(zones=[{"name": "left", "points": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}])
-    assert running.count("memae_lag_seconds_count") == scored
+    assert running.total("memae_lag_seconds_count") == scored
     running.change(is_enabled=True)
-    wait_for(lambda: running.count("memae_lag_seconds_count") > scored)
+    wait_for(lambda: running.total("memae_lag_seconds_count") > scored)
     kept = json.loads((running.folder / "changes.json").read_text())["gate"]
     assert (kept["threshold"], kept["is_enabled"], kept["zones"][0]["name"]) == (1e-9, True, "left")
 

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -24,7 +25,7 @@ from memae.live.message import Message, ScoreMessage
 from memae.live.record import record
 from memae.live.sinks import Outbox
 from memae.live.watch import Watch, known_rate, tidy
-from tests.live.mjpeg_server import Answering, MjpegServer
+from tests.live.mjpeg_server import MjpegServer, answering
 from tests.live.told import Told
 from tests.live.waiting import until
 from tests.small_footage import INTRUDER, scene
@@ -219,12 +220,19 @@ def test_the_example_of_the_config_can_be_read(tmp_path: Path) -> None:
         from_config(sink).close()
 
 
-@pytest.mark.parametrize(("status", "body", "words"), [(401, b"", "refuses"), (200, PLAYLIST, "playlist")])
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, b"", "refuses"),
+        (403, b"", "refuses"),
+        (200, PLAYLIST, "gives no video that is read here, or a playlist"),
+    ],
+)
 def test_a_camera_that_will_never_answer_is_given_up_and_the_others_go_on(
     detector: Detector, footage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int, body: bytes,
     words: str,
 ) -> None:  # fmt: skip
-    with Answering(status, body) as url:
+    with answering(status, "text/plain", body) as url:
         cameras = (
             CameraConfig("gate", Address(str(footage / "calm.mp4")), on_threshold=1e6),
             CameraConfig("yard", Address(url)),
@@ -235,7 +243,7 @@ def test_a_camera_that_will_never_answer_is_given_up_and_the_others_go_on(
         watching.run()
         box.close()
     assert watching.failed == ("yard",)
-    assert words in caplog.text
+    assert f"camera yard: http://127.0.0.1:{urlsplit(url).port} {words}" in caplog.text
     assert "hush" not in caplog.text
     assert any(isinstance(one, ScoreMessage) and one.source == "gate" for one in told.messages)
 

@@ -168,7 +168,7 @@ class Capture:
                 self._down()
             if is_final:
                 self.failed, self.note = why, "given up"
-                log.error("camera %s: is given up: %s", self.name, why)
+                log.error("camera %s: %s; it is given up", self.name, why)
                 break
             wait_s = min(max(2 * wait_s, self._first_wait_s), LONGEST_WAIT_S)
             pause_s = wait_s * random.uniform(0.5, 1.0)
@@ -208,7 +208,7 @@ class Capture:
             )
         except (av.HTTPUnauthorizedError, av.HTTPForbiddenError):
             raise _RefusedError(
-                f"{address} refuses the user name or password; check these in its address"
+                f"{address} refuses the user name or password (401 or 403); check these in its address"
             ) from None
         except (av.ArgumentError, av.InvalidDataError) as error:
             if time.monotonic() - begun >= self._timeouts[0]:  # some of FFmpeg's readers say the same of both
