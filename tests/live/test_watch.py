@@ -232,7 +232,7 @@ def test_a_camera_that_will_never_answer_is_given_up_and_the_others_go_on(
     detector: Detector, footage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int, body: bytes,
     words: str,
 ) -> None:  # fmt: skip
-    with answering(status, "text/plain", body) as url:
+    with answering(status, "application/vnd.apple.mpegurl", body) as url:
         cameras = (
             CameraConfig("gate", Address(str(footage / "calm.mp4")), on_threshold=1e6),
             CameraConfig("yard", Address(url)),
