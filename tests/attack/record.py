@@ -15,7 +15,6 @@ __all__ = ["PAGE", "RESULT", "tables", "with_tables", "write_record"]
 RESULT = Path(__file__).with_name("result.json")
 PAGE = Path(__file__).parents[2] / "docs" / "attack.md"
 GOALS = {"inputs": 1_000_000, "videos": 2_000, "kills": 500, "findings": 0}
-COMMANDS = ("inputs", "kills", "disks")
 
 
 def write_record(place: Path) -> Path:
@@ -30,7 +29,10 @@ def write_record(place: Path) -> Path:
         "findings": len(found),
     }
     result: dict[str, Any] = {
-        "commands": [f"python -m tests.attack {name} --place {place}" for name in COMMANDS],
+        "commands": [
+            f"python -m tests.attack inputs --first {campaign.first_seed} --place {place}",
+            *(f"python -m tests.attack {name} --place {place}" for name in ("kills", "disks")),
+        ],
         "commits": list(dict.fromkeys((*campaign.commits, *kills.get("commits", []), *disks.get("commits", [])))),
         "written_at": commit(),
         "machine": {
