@@ -171,7 +171,7 @@ class Capture:
                 log.error("camera %s: %s; it is given up", self.name, why)
                 break
             wait_s = min(max(2 * wait_s, self._first_wait_s), LONGEST_WAIT_S)
-            pause_s = wait_s * random.uniform(0.5, 1.0)
+            pause_s = wait_s * random.uniform(0.5, 1.0)  # nosec B311
             log.warning("camera %s: %s; connecting again in %.1f s", self.name, why, pause_s)
             self.reconnects += 1
             self._stop.wait(pause_s)

@@ -38,8 +38,8 @@ COLUMNS = (
     *("id", "source", "started_at", "updated_at", "ended_at", "score", "peak_score", "peak_at", "threshold"),
     *("boxes", "still", "clip", "rebuilt", "ended_by"),
 )
-PUT_EVENT = (
-    f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "
+PUT_EVENT = (  # of the names above only
+    f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "  # nosec B608
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[3:])}"
 )
 PUT_SCORE = (
@@ -143,13 +143,11 @@ class History:
 
         Each also has `is_normal`: whether it was marked as normal.
         """
-        where, given = "started_at >= ? AND started_at <= ?", [since, until]
-        sources = [] if source is None else [source]
         with self._open() as file:
             rows = file.execute(
-                f"SELECT * FROM events WHERE {where}{' AND source = ?' if sources else ''} "
-                "ORDER BY started_at DESC LIMIT ?",
-                (*given, *sources, most),
+                "SELECT * FROM events WHERE started_at >= :since AND started_at <= :until "
+                "AND (:source IS NULL OR source = :source) ORDER BY started_at DESC LIMIT :most",
+                {"since": since, "until": until, "source": source, "most": most},
             )
             return [_event(row) for row in rows]
 

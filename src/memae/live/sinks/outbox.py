@@ -122,7 +122,7 @@ class Outbox:
         """The message to send, after a wait; None at the end."""
         with self._changed:
             if wait_s:
-                self._wait_until(time.monotonic() + wait_s * random.uniform(0.5, 1.0))
+                self._wait_until(time.monotonic() + wait_s * random.uniform(0.5, 1.0))  # nosec B311
             while self._sending is None and not self._events and not self._states and self._ends_at is None:
                 self._changed.wait()
             if self._sending is None:
