@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install services demo test test-lowest test-slow test-real coverage sanitize attack load check docs tables figures cells sbom packages clean
+.PHONY: install services demo test test-lowest test-slow test-real coverage sanitize attack load soak check docs tables figures cells sbom packages clean
 
 install: $(STAMP)
 
@@ -59,6 +59,10 @@ attack: $(STAMP)
 # rows, images and video without pause, a quarter of an hour each; wants a machine that does nothing else
 load: $(STAMP)
 	$(BIN)/python -m benchmarks load --minutes 15 --keep
+
+# eight cameras watched for half an hour, then how many are carried; wants a machine that does nothing else
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks soak --minutes 30 --keep
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -176,6 +176,29 @@ def exported(
     _report("exported", exported_benchmark(rounds), as_json, keep, command=f"exported --rounds {rounds}")
 
 
+@app.command()
+def soak(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    keep: Annotated[
+        bool, typer.Option(help="Write the result to benchmarks/results/soak.json, and docs/images/soak.png.")
+    ] = False,
+    minutes: Annotated[float, typer.Option(help="Of the long watch.", min=0.05)] = 30.0,
+    cameras: Annotated[int, typer.Option(help="Of the long watch, of 10 frames a second each.", min=1)] = 8,
+    step_s: Annotated[
+        float, typer.Option(help="Seconds of each number of cameras that is tried; 0 tries none.", min=0)
+    ] = 60.0,
+) -> None:
+    """A watch of MJPEG cameras: lag from frame to score, drops and memory over time, and how many are carried."""
+    from benchmarks.soak import STEPS, soak_benchmark
+    from benchmarks.soak_drawing import draw_soak
+
+    found = soak_benchmark(minutes, cameras, STEPS if step_s else (), step_s)
+    if keep:
+        draw_soak(found, RESULTS.parents[1] / "docs" / "images" / "soak.png")
+    command = f"soak --minutes {minutes:g} --cameras {cameras} --step-s {step_s:g}"
+    _report("soak", found, as_json, keep, command=command)
+
+
 def _report(name: str, found: dict[str, Any], as_json: bool, keep: bool, command: str | None = None) -> None:
     if keep:
         from experiments.records import provenance, write_result

@@ -37,6 +37,7 @@ def speed_tables(root: Path = BENCHMARKS) -> dict[str, str]:
         "growth": ("growth-speed", _growth),
         "load": ("load-speed", _load),
         "serve": ("serve-speed", _serve),
+        "soak": ("soak-speed", _soak),
         "startup": ("startup-speed", _startup),
         "exported": ("exported-speed", _exported),
     }
@@ -153,6 +154,35 @@ def _exported(found: Mapping[str, Any]) -> str:
             rates = [f"{one['per_s'][way]:,.0f}" for way in EXPORTED]
             times = [f"{one['times_torch'][way]:.2f}" for way in EXPORTED if way != "torch"]
             rows.append((kind["model"], f"{one['samples']:,}", *rates, *times, *start))
+    return markdown(heads, rows)
+
+
+def _soak(found: Mapping[str, Any]) -> str:
+    heads = (
+        "cameras",
+        "seconds",
+        "frames scored",
+        "of those sent",
+        "dropped",
+        "lag, median",
+        "lag, 99 %",
+        "core s a frame",
+    )
+    runs = [(60 * found["minutes"], found), *((found["step_s"], one) for one in found["tried"])]
+    rows = [
+        (
+            f"{one['cameras']}",
+            f"{seconds:,.0f}",
+            f"{one['frames']:,}",
+            f"{one['scored_share']:.1%}",
+            f"{one['dropped']:,}",
+            f"{one['lag_p50_s']:.2f} s",
+            f"{one['lag_p99_s']:.2f} s",
+            f"{one['core_s_a_frame']:.4f}",
+        )
+        for seconds, one in runs
+        if one["frames"]
+    ]
     return markdown(heads, rows)
 
 
