@@ -109,7 +109,7 @@ def test_a_watch_reads_its_config_again_and_ends_with_its_events(
         one.until(" begins, score ")
         one.send(signal.SIGTERM)
         assert one.end() == 0
-    assert one.said.count("camera gate: up") == 1  # it was left alone
+    assert one.said.count("camera gate: up, 72 x 48 px") == 1  # it was left alone
     assert "Traceback" not in one.said
     assert "hush" not in one.said
     (log,) = (camera / "out").glob("*.jsonl")
