@@ -22,6 +22,8 @@ from memae.video.frames import FrameKey, Frames
 
 __all__ = ["Capture", "CapturedFrame", "Pace"]
 
+_jitter = random.Random()  # nosec B311: of its own, as the caller's random state is not ours
+
 log = logging.getLogger("memae")
 
 CONNECT_S, READ_S = 10.0, 10.0
@@ -171,7 +173,7 @@ class Capture:
                 log.error("camera %s: %s; it is given up", self.name, why)
                 break
             wait_s = min(max(2 * wait_s, self._first_wait_s), LONGEST_WAIT_S)
-            pause_s = wait_s * random.uniform(0.5, 1.0)  # nosec B311
+            pause_s = wait_s * _jitter.uniform(0.5, 1.0)
             log.warning("camera %s: %s; connecting again in %.1f s", self.name, why, pause_s)
             self.reconnects += 1
             self._stop.wait(pause_s)

@@ -15,6 +15,8 @@ from memae.live.sinks.sink import Commanding, RejectedError, Sink, SinkError
 
 __all__ = ["Outbox", "OutboxFacts"]
 
+_jitter = random.Random()  # nosec B311: of its own, as the caller's random state is not ours
+
 log = logging.getLogger("memae")
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
@@ -122,7 +124,7 @@ class Outbox:
         """The message to send, after a wait; None at the end."""
         with self._changed:
             if wait_s:
-                self._wait_until(time.monotonic() + wait_s * random.uniform(0.5, 1.0))  # nosec B311
+                self._wait_until(time.monotonic() + wait_s * _jitter.uniform(0.5, 1.0))
             while self._sending is None and not self._events and not self._states and self._ends_at is None:
                 self._changed.wait()
             if self._sending is None:
