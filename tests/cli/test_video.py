@@ -528,7 +528,7 @@ class TestInspect:
             f"from score {detector.event_threshold(1).on_threshold:.4g} on, just above all of 0.2 minutes" in text
         )
         assert "too short to promise 1 false alarm an hour" in text
-        assert "memory: 12 items" in text
+        assert "of 12 items used" in text
 
     def test_json_and_the_picture_of_the_items(self, memae: Callable[..., Done], camera: Path) -> None:
         done = memae("inspect", "camera.model", "--json", "--out", "items.png")
