@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ne
 # what a command imports and starts is not what the limit is about: so much more than that it may take
 LIMITED = """
 import resource, sys
-import accelerate, safetensors.torch, torch
+import accelerate, safetensors.torch, sklearn.metrics, torch
 import memae.detector, memae.engine.scoring, memae.cli.fit, memae.cli.score
 from memae.cli import main
 from memae.modality import modalities
