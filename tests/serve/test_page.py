@@ -153,7 +153,7 @@ def test_a_drop_and_the_keyboard_reach_the_same(page: Any, tmp_path: Path) -> No
     assert page.evaluate("document.activeElement.id") == "files"
     (tmp_path / "one.csv").write_text(MALIGNANT.iloc[:1].to_csv(index=False), encoding="utf-8")
     with page.expect_file_chooser() as chosen:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chosen.value.set_files(tmp_path / "one.csv")
     page.locator("#samples > li").nth(1).wait_for(state="detached")
     page.locator("#samples > li").wait_for()
