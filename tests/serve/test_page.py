@@ -139,6 +139,9 @@ def test_it_asks_for_the_token_and_says_what_is_wrong(page: Any) -> None:
 
 @needs_browser
 def test_a_drop_and_the_keyboard_reach_the_same(page: Any, tmp_path: Path) -> None:
+    page.on(
+        "filechooser", lambda _: None
+    )  # playwright catches choosers from the first listener on, and takes a while
     enter(page)
     page.get_by_label("Model").select_option("rows")
     page.evaluate(
@@ -153,7 +156,7 @@ def test_a_drop_and_the_keyboard_reach_the_same(page: Any, tmp_path: Path) -> No
     assert page.evaluate("document.activeElement.id") == "files"
     (tmp_path / "one.csv").write_text(MALIGNANT.iloc[:1].to_csv(index=False), encoding="utf-8")
     with page.expect_file_chooser() as chosen:
-        page.keyboard.press("Space")
+        page.keyboard.press("Enter")
     chosen.value.set_files(tmp_path / "one.csv")
     page.locator("#samples > li").nth(1).wait_for(state="detached")
     page.locator("#samples > li").wait_for()

@@ -205,11 +205,6 @@ byId("files").addEventListener("change", () => {
   take(byId("files").files);
   byId("files").value = ""; // so that the same file can be taken again
 });
-byId("files").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter") return;
-  event.preventDefault();
-  byId("files").click(); // as the space bar does by itself
-});
 byId("model").addEventListener("change", () => {
   tellModel();
   if (last.length) take(last);
