@@ -1,9 +1,13 @@
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from tests.browser import BROWSER
 
 pytest.register_assert_rewrite("tests.contract")
 
@@ -12,6 +16,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The networks here are tiny: a second thread gains nothing, and on a busy machine it costs ten times the time.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

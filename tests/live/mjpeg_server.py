@@ -8,19 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tests.live.camera_server import CameraServer
 
-class MjpegServer:
-    """Serves frames (S, H, W, 3) in a loop at a rate; `stalled` holds them back, and `close` cuts all connections."""
+
+class MjpegServer(CameraServer):
+    """Serves frames (S, H, W, 3) in a loop at a rate."""
 
     def __init__(self, frames: np.ndarray, rate: float = 25.0, port: int = 0) -> None:
         self.pictures = [_jpeg(frame) for frame in frames]
-        self.stalled, self.sent = False, 0
-        self._over = threading.Event()
+        super().__init__()
+        self.sent = 0
         server = self
 
         class Camera(BaseHTTPRequestHandler):
@@ -29,7 +31,7 @@ class MjpegServer:
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
                 number, begun = 0, time.monotonic()
-                while not server._over.wait(max(0.0, begun + number / rate - time.monotonic())):
+                while server.wait_until(begun + number / rate):
                     if not server.stalled:
                         picture = server.pictures[number % len(server.pictures)]
                         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
@@ -43,27 +45,13 @@ class MjpegServer:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Camera)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        made = ThreadingHTTPServer(("127.0.0.1", port), Camera)
+        made.daemon_threads = True
+        self.serve(made)
 
     @property
     def url(self) -> str:
         return f"http://someone:hush@127.0.0.1:{self.port}/video?token=hush"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @contextmanager

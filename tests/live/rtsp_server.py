@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 import socketserver
 import struct
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
+
+from tests.live.camera_server import CameraServer
 
 USER, PASSWORD = "someone", "hush"
 CLOCK_HZ, PAYLOAD, MOST_BYTES = 90_000, 96, 1200
@@ -34,20 +35,19 @@ a=control:video
 """.replace("\n", "\r\n")
 
 
-class RtspServer:
-    """Serves frames (S, H, W, 3) in a loop at a rate; `stalled` holds them back, and `close` cuts all connections."""
+class RtspServer(CameraServer):
+    """Serves frames (S, H, W, 3) in a loop at a rate."""
 
     def __init__(self, frames: np.ndarray, rate: int = 25, port: int = 0) -> None:
         self.pictures = _encoded(frames, rate)
-        self.stalled = False
+        super().__init__()
         self.asked: list[str] = []
         """The transports that clients asked for."""
-        self._over = threading.Event()
         server = self
 
         class Camera(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                while (asked := self._asked()) and not server._over.is_set():
+                while (asked := self._asked()) and not server.is_over:
                     method, heads = asked
                     if f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}" != heads.get("authorization"):
                         self._answer("401 Unauthorized", heads, 'WWW-Authenticate: Basic realm="camera"')
@@ -78,7 +78,7 @@ class RtspServer:
 
             def _play(self) -> None:
                 sequence, number, begun = 0, 0, time.monotonic()
-                while not server._over.wait(max(0.0, begun + number / rate - time.monotonic())):
+                while server.wait_until(begun + number / rate):
                     if not server.stalled:
                         units = server.pictures[number % len(server.pictures)]
                         payloads = [part for unit in units for part in _fragments(unit)]
@@ -100,26 +100,11 @@ class RtspServer:
             def handle_error(self, *_: Any) -> None:
                 pass  # a client that left
 
-        self._server = Server(("127.0.0.1", port), Camera)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        self.serve(Server(("127.0.0.1", port), Camera))
 
     @property
     def url(self) -> str:
         return f"rtsp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/main?token={PASSWORD}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def _encoded(frames: np.ndarray, rate: int) -> list[list[bytes]]:

@@ -1,6 +1,5 @@
 """The report in a real browser: sorting, filtering, zoom, keyboard, and that no name runs as a script."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,21 +7,11 @@ from typing import Any
 import pytest
 
 from memae.report.page import scan, write_report
+from tests.browser import needs_browser
 from tests.report.small_report import TABLE_ROWS, image_detector, table_detector
 from tests.small_detectors import OTHERS
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; install it: make services")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")

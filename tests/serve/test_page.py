@@ -1,7 +1,6 @@
 """The page at / in a real browser: files, token, keyboard, and that no name runs as a script."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ import numpy as np
 import pytest
 
 from memae import Detector
+from tests.browser import needs_browser
 from tests.serve.served import TOKEN, Client, png, serving
 from tests.small_detectors import MALIGNANT, OTHERS, ROWS, fit
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; install it: make services")
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -28,15 +26,6 @@ def maps() -> Detector:
 def served() -> Iterator[Client]:
     with serving({"parts": maps(), "rows": fit(ROWS)}, token=TOKEN) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

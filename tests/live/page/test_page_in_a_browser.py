@@ -1,6 +1,5 @@
 """The page in a real browser: cameras, the chart, zones by mouse, changes by keyboard, at two widths."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +8,11 @@ from typing import Any
 import pytest
 
 from memae.live.message import ScoreMessage, StatusMessage
+from tests.browser import needs_browser
 from tests.live.page.small_watch import Served, served
 from tests.live.sinks.small_messages import event, wait_for
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; install it: make services")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+pytestmark = needs_browser
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ def event(
     return EventMessage(kind, name, source, at, at + 1, ended_at, score, score, at, 1.0, **facts)  # type: ignore[arg-type]
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_for(
+    condition: Callable[[], bool], timeout_s: float = 30.0
+) -> None:  # longer than a sink waits for an answer
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "it did not come to pass in time"
