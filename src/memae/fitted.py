@@ -15,7 +15,30 @@ from memae.notebook import facts_html
 from memae.threshold import Threshold
 from memae.threshold_moves import move_threshold, threshold_of, undo_move
 
-__all__ = ["Fitted"]
+__all__ = ["Fitted", "model_facts"]
+
+
+def model_facts(artifact: Artifact) -> dict[str, str]:
+    """What a model is, for people: its network, input, training and threshold. The path of its data is not in it."""
+    facts, threshold = artifact.facts, artifact.threshold
+    modality, samples = artifact.modality, artifact.facts["samples"]
+    described = modality.describe(artifact)
+    told = {
+        "network": f"{artifact.config.network}, {facts['parameters']:,} parameters",
+        "input": described.input,
+        **described.facts,
+        "trained on": f"{samples['training']:,} {modality.sample}s",
+        "epochs": f"kept {facts['kept_epoch']}; {facts['seconds']:.1f} s; seed {facts['seed']}",
+    }
+    if threshold:
+        how = "set by hand, for" if threshold.at is not None else "for"
+        each = f" a {modality.sample}" * (modality.sample != "sample")
+        of = f", from {threshold.group_count:,} groups" if threshold.groups is not None else ""
+        told["threshold"] = (
+            f"score {threshold.value:.6g} {how} a false-alarm rate of {threshold.false_alarm_rate:.3g}{each}{of}"
+        )
+        told |= {"note": threshold.caveat} if threshold.caveat else {}
+    return told
 
 
 class Fitted:
@@ -112,18 +135,12 @@ class Fitted:
         if self._artifact is None:
             return facts_html("memae.Detector", {"state": "not fitted; call fit(x)"})
         artifact, memory = self._artifact, self._artifact.model.memory
-        described, threshold = self.modality.describe(artifact), artifact.threshold
         return facts_html(
             "memae.Detector",
             {
                 "kind of data": self.modality.plural,
-                "input": described.input,
-                "network": artifact.config.network,
-                "threshold": (
-                    f"{threshold.value:.6g}, for {threshold.false_alarm_rate:.3%} of normal samples flagged"
-                    if threshold
-                    else "none; trained with threshold.calibration_share = 0"
-                ),
+                "threshold": "none; trained with threshold.calibration_share = 0",
+                **model_facts(artifact),
                 "memory": "none" if memory is None else ItemCounts.of(memory, artifact.uses).line,
             },
         )

@@ -18,7 +18,7 @@ from typing import Self
 
 from memae.artifact import COPY, SETTINGS, WEIGHTS, Artifact, load_artifact, save_artifact
 from memae.errors import ArtifactError, ConfigError, MissingExtraError, first_line, printable
-from memae.modality import modality_of
+from memae.fitted import model_facts
 
 __all__ = ["Address", "is_address", "load_from_hub", "model_card", "push_to_hub"]
 
@@ -142,22 +142,8 @@ def push_to_hub(artifact: Artifact, repo: str, *, private: bool = True) -> str:
 
 def model_card(artifact: Artifact, repo: str) -> str:
     """The README.md of a model: what it was trained on, and what its threshold promises. Markdown."""
-    facts, threshold = artifact.facts, artifact.threshold
-    modality = modality_of(artifact.config.network)
-    described, samples = modality.describe(artifact), facts["samples"]
-    told = {
-        "network": f"{artifact.config.network}, {facts['parameters']:,} parameters",
-        "input": described.input,
-        **described.facts,
-        "trained on": f"{samples['training']:,} {modality.unit}",
-        "epochs": f"{facts['kept_epoch']} kept; {facts['seconds']:.1f} s; seed {facts['seed']}",
-    }
-    if threshold:
-        told["threshold"] = (
-            f"score {threshold.value:.6g} for a false-alarm rate of {threshold.false_alarm_rate:.3g}, from "
-            f"{samples['calibration']:,} held-out normal {modality.unit}"
-        )
-        told |= {"note": threshold.caveat} if threshold.caveat else {}
+    facts, modality = artifact.facts, artifact.modality
+    told = model_facts(artifact) | {"trained on": f"{facts['samples']['training']:,} {modality.unit}"}
     told |= {f"note {n}": note for n, note in enumerate(facts.get("notes", ()), 1)}
     told["memae"] = facts.get("versions", {}).get("memae", "unknown")
     lines = "\n".join(f"- {name}: {escape(printable(str(fact)), quote=False)}" for name, fact in told.items())

@@ -47,9 +47,7 @@ __all__ = ["Limits", "teach", "teachings", "undo_teaching"]
 
 PLACES_EACH = 8  # items of one step, where a sample asks at many places
 STEPS_EACH = 4  # of one such sample
-READ_ALONE = (
-    0.5  # share of the new items in the read of a taught sample, from which on they can carry its difference
-)
+READ_ALONE = 0.5  # of the read of a taught sample: from this share of new items on they can carry its difference
 RIDGE = 1e-4  # beside squares of shares
 
 
@@ -226,7 +224,7 @@ class _Lesson:
         """Learns from samples (S, ...) until none scores above the limit, or no more can be done.
 
         Returns:
-            (B,) the samples that became no item and are below the limit now, and how many of the items were widened.
+            (K,) the numbers of the samples that became no item and are below the limit; how many items were widened.
         """
         steps, became = np.zeros(len(x), dtype=int), np.zeros(len(x), dtype=bool)
         while self._added < self._most:

@@ -96,27 +96,14 @@ def _print(detector: Any, items: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from memae.fitted import model_facts
+
     console = Console(markup=False, emoji=False)  # a column may be called "weight [kg]"
-    report = _report(detector, items)
-    facts, threshold = report["facts"], report["threshold"]
+    facts, description = detector.facts, detector.modality.describe(detector.artifact)
     about = Table(show_header=False, box=None, pad_edge=False)
-    about.add_row("network", f"{report['config']['network']}, {facts['parameters']:,} parameters")
-    description, unit = detector.modality.describe(detector.artifact), detector.modality.sample
-    about.add_row("input", printable(description.input))
-    for name, fact in description.facts.items():
-        about.add_row(name, printable(fact))
-    about.add_row("trained on", f"{facts['samples']['training']:,} {unit}s of {printable(facts['origin'])}")
-    about.add_row("epochs", f"kept {facts['kept_epoch']}; {facts['seconds']:.1f} s; seed {facts['seed']}")
-    if threshold:
-        rate = threshold["false_alarm_rate"]
-        each = f" a {unit}" * (unit != "sample")
-        of = f", from {threshold['groups']:,} groups" if threshold["groups"] else ""
-        how = "set by hand, for" if threshold["set_by_hand"] else "for"
-        about.add_row(
-            "threshold", f"score {threshold['value']:.6g} {how} a false-alarm rate of {rate:.3g}{each}{of}"
-        )
-        if threshold["caveat"]:
-            about.add_row("note", threshold["caveat"])
+    for name, fact in model_facts(detector.artifact).items():
+        of = f" of {facts['origin']}" if name == "trained on" else ""
+        about.add_row(name, printable(fact + of))
     if groups := facts.get("groups"):
         folds = f"; the threshold comes from {facts['folds']} folds" if "folds" in facts else ""
         about.add_row("groups", f"{groups['all']:,}, of which {groups['training']:,} trained the model{folds}")

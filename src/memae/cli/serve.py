@@ -75,7 +75,7 @@ def serve(
     from memae.detector import Detector
 
     loaded = {
-        name: Detector.load(model, device=options.check_device(device), engine=engine)  # type: ignore[arg-type]
+        name: Detector.load(model, device=options.check_device(device), engine=engine)  # type: ignore[arg-type]  # load checks it
         for name, model in named.items()
     }
     bounds = Limits(

@@ -69,7 +69,7 @@ def watch(
     _log_to_stderr()
     seconds = seconds_of(calibrate) if calibrate else None
     place = _page_place(page, token_file) if page else None
-    detector = Detector.load(settings.model, device=options.check_device(device), engine=engine)  # type: ignore[arg-type]
+    detector = Detector.load(settings.model, device=options.check_device(device), engine=engine)  # type: ignore[arg-type]  # load checks it
     with opened_watch(detector, settings, place) as watching:
         _on_signals(watching, config)
         if seconds:

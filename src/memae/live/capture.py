@@ -163,7 +163,7 @@ class Capture:
                 if self.address.is_file:
                     break
                 why = f"{self.address}: the stream ended"
-            except Exception as error:
+            except Exception as error:  # of whatever kind: a fault must not end the watch of a camera for ever
                 why = self._why(error)
                 is_final = is_final or (isinstance(error, _RefusedError) and not self._was_up)
             finally:

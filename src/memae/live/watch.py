@@ -109,7 +109,7 @@ class Watch:
                 wanted = self._with_changes(given)
                 for camera in wanted.cameras:
                     self._check(camera, wanted.events)
-            except Exception:
+            except Exception:  # of whatever kind: nothing has changed then
                 self._changes = before
                 raise
             self._given, self._wanted = given, wanted

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from memae.detector import Detector
+from memae.fitted import model_facts
 from memae.memory.shown import MemoryItems
 from memae.metrics import ResultTable
 from memae.report.page.charts import Axis, Line, Mark, histogram, lines
@@ -160,17 +161,11 @@ def training_section(detector: Detector) -> Section | None:
 def about_section(findings: Findings, detector: Detector) -> Section:
     """The data and the model."""
     facts, described = detector.facts, detector.modality.describe(detector.artifact)
-    told: list[tuple[str, object]] = [
-        ("data", name(findings.origin)),
-        ("network", f"{detector.config.network}, {facts['parameters']:,} parameters"),
-        ("input", shortened(described.input, 500)),
-        *((key, shortened(value, 500)) for key, value in described.facts.items()),
-        (
-            "trained on",
-            [f"{facts['samples']['training']:,} {detector.modality.sample}s of ", name(facts["origin"])],
-        ),
+    told: list[tuple[str, object]] = [("data", name(findings.origin))]
+    for key, fact in model_facts(detector.artifact).items():
+        told.append((key, [f"{fact} of ", name(facts["origin"])] if key == "trained on" else shortened(fact, 500)))
+    told += [
         ("threshold from", f"{facts['samples']['calibration']:,} held-out normal {detector.modality.sample}s"),
-        ("epochs", f"{facts['kept_epoch']} kept; {facts['seconds']:.1f} s; seed {facts['seed']}"),
         ("memae", facts.get("versions", {}).get("memae", "unknown")),
     ]
     told += [("note of the training", shortened(note, 1000)) for note in facts.get("notes", ())]
