@@ -10,12 +10,15 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+X264 = {"x264-params": "no-mbtree=1", "crf": "8", "preset": "veryfast"}
+"""Options of x264; with its macroblock tree, equal frames give other pictures now and then."""
+
 CODECS = {
-    "h264.mp4": ("libx264", "yuv420p", {"crf": "8", "g": "12", "preset": "veryfast", "bf": "2"}),
-    "fullrange.mp4": ("libx264", "yuvj420p", {"crf": "8", "preset": "veryfast"}),
+    "h264.mp4": ("libx264", "yuv420p", {**X264, "g": "12", "bf": "2"}),
+    "fullrange.mp4": ("libx264", "yuvj420p", X264),
     "mpeg4.mp4": ("mpeg4", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
     "mpeg4.avi": ("mpeg4", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
-    "reordered.avi": ("libx264", "yuv420p", {"crf": "8", "preset": "veryfast", "bf": "2"}),
+    "reordered.avi": ("libx264", "yuv420p", {**X264, "bf": "2"}),
     "mjpeg.avi": ("mjpeg", "yuvj420p", {"qmin": "1", "qmax": "2"}),
     "vp9.mkv": (
         "libvpx-vp9",
@@ -24,10 +27,10 @@ CODECS = {
     ),
     "ffv1.mkv": ("ffv1", "bgr0", {"g": "1"}),
     "vp8.webm": ("libvpx", "yuv420p", {"b": "2M", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "12"}),
-    "h264.ts": ("libx264", "yuv420p", {"crf": "8", "g": "12", "preset": "veryfast", "bf": "2"}),
+    "h264.ts": ("libx264", "yuv420p", {**X264, "g": "12", "bf": "2"}),
     "mpeg2.mpg": ("mpeg2video", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
     "mpeg1.mpg": ("mpeg1video", "yuv420p", {"qmin": "1", "qmax": "2", "g": "12"}),
-    "reordered.wmv": ("libx264", "yuv420p", {"crf": "8", "preset": "veryfast", "bf": "2"}),
+    "reordered.wmv": ("libx264", "yuv420p", {**X264, "bf": "2"}),
     "wmv2.wmv": ("wmv2", "yuv420p", {"qmin": "1", "qmax": "2"}),
 }
 """By a file name: a codec that goes into that container, with pixel format and options for a faithful encode."""
