@@ -132,7 +132,8 @@ def bad_files(
     return path
 
 
-def case(name: str, words: str, *message: str, code: int = 1) -> pytest.ParameterSet:
+# the type is in quotes, as pytest before 9.2 does not name it
+def case(name: str, words: str, *message: str, code: int = 1) -> "pytest.ParameterSet":
     return pytest.param(words.split(), message, code, id=name)
 
 
