@@ -1,5 +1,5 @@
-"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | teaching | still |
-tiles.
+"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | teaching | streaming |
+still | tiles.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from experiments.contamination import TRAININGS, measure
 from experiments.drawings import draw_figures
 from experiments.figures import compute_figures
 from experiments.magnetic_tiles import METHODS, measure_tiles
+from experiments.memstream_kdd import measure_published
 from experiments.promise import DATA as PROMISED
 from experiments.promise import compute_promises
 from experiments.protocols.contaminated import PROBLEMS
@@ -24,6 +25,7 @@ from experiments.records import RESULTS, CellError
 from experiments.render import ROOT, rendered
 from experiments.runner import plan, run_all, seconds_of
 from experiments.still import PARTS, measure_still
+from experiments.streaming import STREAMS, measure_streaming
 from experiments.summary import as_json, as_text, summarise
 from experiments.teaching import LESSONS, measure_teaching
 from experiments.tune import tune
@@ -161,6 +163,17 @@ def teaching(data: Annotated[str, typer.Option(help=f"{', '.join(LESSONS)}; left
     with _told():
         for name in [data] if data else list(LESSONS):
             for fit, metrics in measure_teaching(name):
+                _say(f"{fit}: {metrics}")
+
+
+@app.command()
+def streaming(
+    data: Annotated[str, typer.Option(help=f"kddcup99 (as published), {', '.join(STREAMS)}; left out, all.")] = "",
+) -> None:
+    """Measure MemStream's memory under a shift, frozen and learning, and repeat its published figure."""
+    with _told():
+        for name in [data] if data else ["kddcup99", *STREAMS]:
+            for fit, metrics in measure_published() if name == "kddcup99" else measure_streaming(name):
                 _say(f"{fit}: {metrics}")
 
 

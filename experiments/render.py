@@ -13,11 +13,13 @@ from experiments.contamination import contamination_table
 from experiments.data import DATA, WHOLE
 from experiments.magnetic_tiles import tiles_table
 from experiments.markdown import markdown
+from experiments.memstream_kdd import published_table
 from experiments.promise_tables import promise_tables
 from experiments.protocols.contaminated import PROBLEMS
 from experiments.records import RESULTS
 from experiments.speed import speed_tables
 from experiments.still import still_table
+from experiments.streaming import STREAMS, streaming_table
 from experiments.summary import DataTree, Summary, Tree, summarise
 from experiments.tables import Block, Column, Reported, Row, all_tables
 from experiments.teaching import LESSONS, teaching_table
@@ -198,6 +200,7 @@ def rendered() -> dict[Path, str]:
                 "promises.md",
                 "contamination.md",
                 "teach.md",
+                "memories.md",
             )
         ),
         *sorted((ROOT / "docs" / "trials").glob("*.md")),
@@ -223,6 +226,8 @@ def _blocks(tree: Tree) -> dict[str, str]:
     blocks |= {f"tune-{data}": log_table(data) for data in VARIANTS}
     blocks |= {f"contamination-{data}": contamination_table(data) for data in PROBLEMS}
     blocks |= {f"teaching-{data}": teaching_table(data) for data in LESSONS}
+    blocks |= {f"streaming-{data}": streaming_table(data) for data in STREAMS}
+    blocks["streaming-kddcup99"] = published_table()
     blocks["still"] = still_table()
     blocks["magnetic-tile"] = tiles_table()
     for name, table in all_tables().items():

@@ -110,13 +110,18 @@ class MemStream(StoredItems):
             start += int(offered.any(dim=1).int().argmax())
             for query, allowed, row in zip(queries[start], free[start], apart[start], strict=True):
                 if allowed and self._learns(self._distance(row), row, least):
-                    oldest = int(ages.argmax())
-                    items[oldest], ages[oldest] = query, -start - 1
-                    apart[start:, :, oldest] = torch.cdist(queries[start:], query[None], p=1)[..., 0]
                     self.inserted += 1
+                    if (place := self.replaced(ages)) is None:
+                        continue
+                    items[place], ages[place] = query, -start - 1
+                    apart[start:, :, place] = torch.cdist(queries[start:], query[None], p=1)[..., 0]
             start, ahead = start + 1, 1
         self.items, self.ages = items, ages + groups
         return scores
+
+    def replaced(self, ages: Tensor) -> int | None:
+        """The place of the item that a learnt query takes, the oldest; a subclass may turn the query away by None."""
+        return int(ages.argmax())
 
     def _learns(self, distance: Tensor, apart: Tensor, least: float) -> Tensor:
         return (distance <= self.beta) & (apart.amin(dim=-1) > least)
