@@ -1,5 +1,5 @@
-"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | teaching | streaming |
-still | tiles.
+"""python -m experiments run | summary | render | demo | tune | figures | promise | contamination | teaching |
+streaming | still | tiles.
 """
 
 from __future__ import annotations

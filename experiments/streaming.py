@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,17 +127,24 @@ class Reservoir(MemStream):
         return place if place < len(ages) else None
 
 
+def _memory(model: Detector) -> MemStream:
+    memory = model.artifact.model.memory
+    assert isinstance(memory, MemStream)
+    return memory
+
+
 def _frozen(model: Detector, stream: Stream, _: int) -> np.ndarray:
     return model.score(stream.samples).values
 
 
 def _oldest(model: Detector, stream: Stream, _: int) -> np.ndarray:
-    return cast(np.ndarray, model.adapt(stream.samples).verdicts.scores)
+    return model.adapt(stream.samples).verdicts.scores
 
 
 def _reservoir(model: Detector, stream: Stream, seed: int) -> np.ndarray:
-    memory = model.artifact.model.memory
+    memory = _memory(model)
     memory.__class__ = Reservoir
+    assert isinstance(memory, Reservoir)
     memory.rng = np.random.default_rng(seed)
     return _oldest(model, stream, seed)
 
@@ -172,7 +179,7 @@ def _measured(stream: Stream, seed: int) -> Iterator[tuple[str, dict[str, Any]]]
             for way, scored in WAYS.items():
                 model, started = Detector.load(path, device="cpu", engine="torch"), time.process_time()
                 scores = scored(model, stream, seed)
-                memory = model.artifact.model.memory
+                memory = _memory(model)
                 yield (
                     way,
                     {
