@@ -509,6 +509,17 @@ class TestEvaluate:
         assert done.err.count("\n") == 2  # and how few groups there are
 
 
+def test_video_of_another_frame_rate_is_told_before_its_scores(
+    memae: Callable[..., Done], camera: Path, tmp_path: Path
+) -> None:
+    frames, _ = scene(2)
+    write_video(camera / "slow.mp4", frames[:20], "h264.mp4", rate=10)
+    said = " ".join(memae("score", "camera.model", "slow.mp4", "--out", "slow.csv").err.split())
+    assert "slow.mp4: 10 frames/s, and the model was trained at 25: motion looks faster to it than it is" in said
+    assert "fps=25" in said
+    assert "frames/s, and the model" not in memae("score", "camera.model", "clip.mp4", "--out", "clip.csv").err
+
+
 class TestInspect:
     def test_text_tells_how_frames_are_seen_scored_and_judged(
         self, memae: Callable[..., Done], camera: Path
@@ -517,7 +528,10 @@ class TestInspect:
         assert (done.code, done.err) == (0, "")
         detector = Detector.load("camera.model", device="cpu")
         text = " ".join(done.out.split())
-        assert "video in clips of 16 grey frames of 32 x 48 px (height x width)" in text
+        assert "video of 25 frames/s in clips of 16 grey frames of 32 x 48 px (height x width)" in text
+        assert json.loads(memae("inspect", "camera.model", "--json").out)["input"][
+            "frames_per_s"
+        ] == pytest.approx(25)
         assert f"{detector.facts['samples']['training']} frames of normal" in text
         assert (
             "root mean squared error of the 0.05 of the places of 8 px that are rebuilt worst; a clip every 8 frames"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memae import Detector
+from memae.engine.openvino import OpenVinoAutoencoder
 from memae.video.frames import Frames
 from memae.video.predict import scored_frames
 from memae.video.scoring import ScoredFrame
@@ -93,6 +94,22 @@ def test_a_frame_is_scored_as_soon_as_its_clip_is_there(detector: Detector) -> N
         if number > preprocess.clip_length
     ]
     assert max(late) == (preprocess.clip_length + stride) // 2
+
+
+def test_what_a_first_pass_takes_long_for_is_done_before(detector: Detector) -> None:
+    model = detector.model
+    assert isinstance(model, OpenVinoAutoencoder)
+    scorer = StreamScorer(detector.artifact)
+    scorer.prepare()
+    assert (
+        model._converted[detector.preprocess.shape] is not None
+    )  # though the choice "auto" leaves short passes to torch
+    found, video = in_turns(scorer, street(2, 4))["street"], street(2, 4)
+    np.testing.assert_allclose(
+        [frame.score for frame in found],
+        [frame.score for frame in scored_frames(detector.artifact, Footage(video))],
+        rtol=1e-4,
+    )
 
 
 def test_after_its_end_a_video_begins_anew(detector: Detector) -> None:

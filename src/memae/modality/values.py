@@ -243,3 +243,5 @@ class Description(NamedTuple):
     """Further lines, by what they are about."""
     columns: Sequence[Mapping[str, Any]] = ()
     """What is done with each column of a table: name, kind, missing (share), rule."""
+    known: Mapping[str, Any] = {}
+    """Figures of the input that the preprocessing does not hold, such as the frame rate of video."""

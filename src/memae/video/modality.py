@@ -162,10 +162,12 @@ class VideoModality(Modality):
             "mean": "mean squared error of the frame",
             "place": f"root mean squared error of the {_places(settings)} rebuilt worst",
         }[settings.score]
+        rate = artifact.reference.frames_per_s
         return Description(
-            f"video in clips of {preprocess.clip_length} grey frames of {preprocess.height} x {preprocess.width} px "
-            f"(height x width); the network sees their {preprocess.input}",
+            f"video{f' of {rate:.3g} frames/s' if rate else ''} in clips of {preprocess.clip_length} grey frames of "
+            f"{preprocess.height} x {preprocess.width} px (height x width); the network sees their {preprocess.input}",
             {"score": f"{score}; a clip every {settings.stride} frames{_and_still(artifact)}"},
+            known={"frames_per_s": rate},
         )
 
     def score_files(
@@ -173,6 +175,9 @@ class VideoModality(Modality):
     ) -> Summary:
         """Rows of frames, events with stills and clips, and an overlay, in one pass."""
         rule, caveat = _event_rule(detector, options)
+        known = detector.artifact.reference.frames_per_s
+        if known and (note := source.other_rate(known)):
+            tell(progress, Warn(note))
         out, events, overlay = (options.get(name) for name in ("out", "events", "overlay"))
         around = {name: options[name] for name in ("before_s", "after_s") if name in options}
         for name, seconds in around.items():

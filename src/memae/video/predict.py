@@ -69,6 +69,12 @@ class VideoReference:
         """(n,) of all frames, end to end."""
         return np.concatenate([np.empty(0), *(series.scores for series in self.series)])
 
+    @property
+    def frames_per_s(self) -> float | None:
+        """The median rate of these videos, which is the one that the network knows; None without any."""
+        steps = [np.diff(one.times_s) for one in self.series if len(one.times_s) > 1]
+        return float(1 / np.median(np.concatenate(steps))) if steps else None
+
     def with_appearance(self, appearance: Appearance | None) -> VideoReference:
         """Scores and maxima of motion, raised to those of an appearance part that is brought to their scale."""
         if appearance is None or len(self.still) != len(self.scores):

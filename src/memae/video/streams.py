@@ -60,6 +60,10 @@ class StreamScorer:
         self._scorers[video] = self._motion.watching(watched)
         self._watched[video] = watched
 
+    def prepare(self) -> None:
+        """Lets the engine do what its first pass takes seconds for, before the first frame comes."""
+        self._motion.prepare()
+
     def check(self, watched: np.ndarray | None) -> None:
         """Raises what `watch` would, and changes nothing; any thread may call it."""
         self._motion.watching(watched)
