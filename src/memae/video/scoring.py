@@ -208,7 +208,8 @@ class FrameScorer:
     ) -> None:
         self._rebuilder, self._preprocess, self._video = Rebuilder(rebuild), preprocess, video
         self._device = device or torch.device("cpu")
-        self.windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
+        stride = min(video.stride, preprocess.clip_length)
+        self.windows = Windows(preprocess.clip_length, stride, video.dilation, video.latest)
         self._watched = self._watch(watched)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:

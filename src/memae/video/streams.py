@@ -23,7 +23,8 @@ __all__ = ["StreamScorer"]
 class StreamScorer:
     """Scores videos whose frames come in turns. Each has the scores that a pass over it alone would give.
 
-    A frame is scored as soon as the frame after its clip is there, (clip length + stride) / 2 frames later at most.
+    A frame is scored as soon as the frame after its clip is there: (clip length + stride) / 2 frames later at most, or
+    `stride` with `video.latest`.
     Clips of several videos that are complete at the same time go through the network together.
 
     Args:
