@@ -16,7 +16,7 @@ from memae.errors import DataError
 from memae.live.address import Address
 from memae.live.notices import Look, SentRate
 from memae.live.packets import PacketRing, StoredPacket
-from memae.video.decode import DecodedPicture, is_cover, pyav, turn_of
+from memae.video.decode import DecodedPicture, Turn, is_cover, pyav, turn_of
 from memae.video.frames import FrameKey, Frames
 
 __all__ = ["Capture", "CapturedFrame", "Pace"]
@@ -119,6 +119,7 @@ class Capture:
         # each keeps its tables between frames; the last one is for another thread, which draws
         self._scaler, self._painter, self._drawer = (VideoReformatter() for _ in range(3))
         self._look, self._sent_rate = Look(), SentRate(rate)
+        self._turn: Turn | None = None
         self._begins, self._number, self._origin_s, self._last_s = True, 0, 0.0, 0.0
         self._thread = threading.Thread(target=self._run, name=f"memae camera {name}", daemon=True)
 
@@ -238,6 +239,7 @@ class Capture:
                 self._ring.begin(stream)
             pace, self._look = Pace(self._rate), Look(self._look.has_colour)
             self._sent_rate.begin()
+            self._turn = None
             try:
                 for packet in container.demux(stream):
                     time_s = clock.time_s(packet)
@@ -297,7 +299,11 @@ class Capture:
         elif gap_s > 0:
             self.fps = 0.9 * self.fps + 0.1 / gap_s if self.fps else 1 / gap_s
         self._last_s = time_s
-        turn = turn_of(decoded)
+        if (
+            self._turn is None or changed
+        ):  # not of each frame: PyAV's side data make a cycle, which holds its picture
+            self._turn = turn_of(decoded)
+        turn = self._turn
         height, width = turn.of_size(self._size)
         grey = self._scaler.reformat(decoded, width, height, "gray", interpolation="AREA")
         pixels = turn(grey.to_ndarray())
