@@ -596,25 +596,6 @@ class TestFit:
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_python_of_the_page_runs(camera: Path) -> None:
-    page = (DOCS / "video.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 2
-    shutil.rmtree("camera.model")
-    shutil.move("normal", "normal_videos")
-    shutil.copy("clip.mp4", "today.mp4")
-    Path("test_videos").mkdir()
-    shutil.move("clip.mp4", "test_videos")
-    Path("labels.csv").write_text("video,start,end\nclip,40,59\n")
-    Image.new("L", (72, 48), "white").save("mask.png")
-    Path("camera.toml").write_text("[train]\nepochs = 0\n[memory]\nnum_items = 12\n")
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, names)
-    assert Path("overlay.mp4").exists() and Path("events.jsonl").exists()
-    assert names["scored"].frames == FRAMES
-
-
 def test_the_page_names_every_option_for_video_and_no_other(memae: Callable[..., Done], folder: Path) -> None:
     page = (DOCS / "video.md").read_text(encoding="utf-8")
     helped = " ".join(memae(verb, "--help").out for verb in ("fit", "score", "evaluate"))
