@@ -114,6 +114,11 @@ class VideoModality(Modality):
         """See `memae.video.prepare.prepare`."""
         if options.categorical:
             raise DataError(f"{source.origin}: videos have no column {options.categorical[0]!r}")
+        if options.category is not None:
+            raise DataError(
+                f"{source.origin}: `category` is for images and tables, as a model of video learns the background of "
+                "one view; train one model for each view"
+            )
         if isinstance(source, VideoSource):
             settings = VideoConfig.of(config)
             source = source.resized(settings.height, settings.width)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
+from memae.categories import HeldOutCategories
 from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, count_uses, p_value
@@ -208,14 +209,19 @@ def normal_scores(artifact: Artifact, calibration: Sequence[Frames], progress: P
     return replace(found, still=appearance.maxima(segments, VideoConfig.of(artifact.config).place_px))
 
 
-def calibrate(artifact: Artifact, normal: Sequence[VideoReference], groups: np.ndarray | None = None) -> Artifact:
+def calibrate(
+    artifact: Artifact,
+    normal: Sequence[VideoReference],
+    groups: np.ndarray | None = None,
+    categories: HeldOutCategories | None = None,
+) -> Artifact:
     """The artifact with the scores of normal video and its threshold."""
     reference = VideoReference(
         series=tuple(one for part in normal for one in part.series),
         maxima=np.concatenate([part.maxima for part in normal]),
         still=np.concatenate([part.still for part in normal]),
     ).with_appearance(artifact.reference.appearance)
-    threshold = Threshold.by(artifact.config.threshold, reference.scores, groups)
+    threshold = Threshold.by(artifact.config.threshold, reference.scores, groups, categories)
     return replace(artifact, threshold=threshold, reference=reference.capped(threshold.calibration))
 
 
