@@ -91,7 +91,7 @@ def measure_categories(data: str, seed: int, epochs: int) -> dict[str, Any]:
         {"train": {"epochs": epochs}, "threshold": {"false_alarm_rate": RATE}},
     )
     started = time.perf_counter()
-    together = Detector(seed=seed, settings=settings).fit(problem.training, category=problem.categories)
+    together = Detector(seed=seed, settings=settings).fit(problem.training, category=problem.categories.tolist())
     seconds = time.perf_counter() - started
     normal, anomalies = together.detect(problem.normal), together.detect(problem.anomalies)
     assert normal.categories is not None

@@ -1,6 +1,7 @@
 """Several kinds of normal in one model: a threshold for each, and which one a sample is taken for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,16 @@ def test_a_plain_autoencoder_tells_categories_by_its_encoding() -> None:
     found = Detector(settings=settings).fit(rows, category="machine").detect(rows.drop(columns="machine"))
     assert found.categories is not None
     assert (np.array(found.categories.texts) == rows.machine).mean() > 0.99
+
+
+def test_categories_may_come_as_an_array() -> None:
+    rows = presses(100, 7)
+    values: Any = rows.machine.to_numpy()
+    detector = Detector(settings={"train": {"epochs": 1}}).fit(rows.drop(columns="machine"), category=values)
+    found = detector.detect(rows).categories
+    assert found is not None
+    assert found.names == ("01", "02")
+    assert not found.given.any()
 
 
 def test_a_saved_model_knows_its_categories(of_presses: Detector, tmp_path: Path) -> None:

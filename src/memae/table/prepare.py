@@ -157,9 +157,10 @@ def _groups(source: Any, options: FitOptions) -> _RowGroups:
 
 def _categories(source: Any, options: FitOptions) -> np.ndarray:
     """(S,) text or value: the category of each row, bad ones among them."""
+    assert options.category is not None, "the caller has looked"
     if not isinstance(options.category, str):
         samples = sum(len(table) for table in source.chunks(CHUNK_ROWS))
-        return one_for_each(options.category or (), samples, source.origin)
+        return one_for_each(options.category, samples, source.origin)
     if options.category in options.categorical:
         raise ConfigError(
             f"{source.origin}: column {options.category!r} is the category, and so no feature; name it once"
