@@ -209,6 +209,7 @@ class Watch:
         return dict(self._calibrated)
 
     def _start(self) -> None:
+        log.info("the network is made ready; then %d cameras are opened", len(self._cameras))
         self._scorer.prepare()
         for camera in self._cameras.values():
             camera.start()
