@@ -31,7 +31,7 @@ from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Progress, Warn, tell
 from memae.types import Skipped, Source
 from memae.video.config import NETWORKS, NORMS, NUM_ITEMS, PATCH_PX, VideoConfig, check_sides, layers_of, preset
-from memae.video.evaluate import evaluate_videos
+from memae.video.evaluate import judge_videos
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
 from memae.video.graph import scoring_graph
 from memae.video.networks import clip_decoder, clip_encoder, encoded_clip
@@ -231,8 +231,9 @@ class VideoModality(Modality):
             )
         rule, caveat = _event_rule(detector, options)
         mask = options.get("mask")
-        result = evaluate_videos(detector, source, options["labels"], rule, mask=mask, progress=progress)
-        return Judged(result, notes=[note for note in (detector.threshold.caveat, caveat) if note])
+        result, ranking = judge_videos(detector, source, options["labels"], rule, mask=mask, progress=progress)
+        notes = [note for note in (detector.threshold.caveat, caveat) if note]
+        return Judged(result, notes=notes, ranking=ranking)
 
     def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
         """Lines for a summary: how many videos were bad, and what happened to the first ones."""
