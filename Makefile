@@ -4,6 +4,7 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests compiles memae and its tests anew
 
 .PHONY: install services demo test test-lowest test-slow test-real coverage sanitize attack load soak check docs tables figures cells sbom packages clean
 

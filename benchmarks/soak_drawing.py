@@ -1,4 +1,4 @@
-"""The picture of the soak: lag and memory of a watch over time."""
+"""The picture of the soak: lag, drops and memory of a watch over time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["draw_soak"]
 
 
 def draw_soak(found: Mapping[str, Any], path: Path) -> None:
-    """Draws what `soak_benchmark` gives as a PNG: the lag above, frames a second and memory below."""
+    """Draws what `soak_benchmark` gives as a PNG: the lag above, scored and dropped frames, and memory."""
     tenths = found["over_time"]
     minutes = [one["minute"] for one in tenths]
     length_s = 60 * found["minutes"] / len(tenths)
@@ -27,7 +27,8 @@ def draw_soak(found: Mapping[str, Any], path: Path) -> None:
     lag.legend(fontsize=8, frameon=False)
     frames.plot(minutes, [one["frames"] / length_s for one in tenths], color="#2e6fc4", marker="o", ms=4)
     frames.axhline(found["cameras"] * found["rate"], color="#909090", lw=1, ls="--")
-    frames.set_ylabel("scored frames/s")
+    frames.plot(minutes, [one["dropped"] / length_s for one in tenths], color="#c4502e", marker="o", ms=4)
+    frames.set_ylabel("frames/s, scored and dropped")
     memory.plot(minutes, [one["resident_mb"] for one in tenths], color="#2e6fc4", marker="o", ms=4)
     memory.set_ylabel("memory, MB")
     memory.set_xlabel("minutes")

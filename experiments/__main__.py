@@ -1,5 +1,5 @@
 """python -m experiments run | summary | render | demo | tune | figures | promise | contamination | teaching |
-streaming | still | tiles.
+streaming | still | tiles | categories.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from experiments.bundled_demo import demo_path, run_bundled_demo
+from experiments.categories import PROBLEMS as CATEGORISED
+from experiments.categories import measure_categories
 from experiments.contamination import TRAININGS, measure
 from experiments.drawings import draw_figures
 from experiments.figures import compute_figures
@@ -175,6 +177,17 @@ def streaming(
         for name in [data] if data else ["kddcup99", *STREAMS]:
             for fit, metrics in measure_published() if name == "kddcup99" else measure_streaming(name):
                 _say(f"{fit}: {metrics}")
+
+
+@app.command()
+def categories(
+    data: Annotated[str, typer.Argument(help=f"{' or '.join(CATEGORISED)}.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of data and training.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 10,
+) -> None:
+    """Compare one model of several kinds of normal with one model for each."""
+    with _told():
+        _say(str(measure_categories(data, seed, epochs)))
 
 
 @app.command()

@@ -167,6 +167,8 @@ def _soak(found: Mapping[str, Any]) -> str:
         "lag, median",
         "lag, 99 %",
         "core s a frame",
+        "MB after a quarter",
+        "MB at the end",
     )
     runs = [(60 * found["minutes"], found), *((found["step_s"], one) for one in found["tried"])]
     rows = [
@@ -179,6 +181,8 @@ def _soak(found: Mapping[str, Any]) -> str:
             f"{one['lag_p50_s']:.2f} s",
             f"{one['lag_p99_s']:.2f} s",
             f"{one['core_s_a_frame']:.4f}",
+            f"{one['resident_mb_settled']:,.0f}",
+            f"{one['resident_mb_end']:,.0f}",
         )
         for seconds, one in runs
         if one["frames"]

@@ -1,3 +1,4 @@
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The networks here are tiny: a second thread gains nothing, and on a busy machine it costs ten times the time.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 
 @pytest.fixture(scope="module")

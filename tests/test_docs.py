@@ -17,7 +17,7 @@ from memae import Detector
 from memae.cli import app
 from memae.config import ThresholdConfig, TrainConfig, memory_sections
 from memae.modality import modalities
-from tests.small_footage import BRIEF, INTRUDER, write_footage
+from tests.small_footage import BRIEF, FRAMES, INTRUDER, write_footage
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -170,6 +170,7 @@ def after_video(said: str, folder: Path) -> None:
     assert 0.5 < float(said.splitlines()[-1]) <= 1
     for name in ("frames.csv", "events.jsonl", "overlay.mp4", "camera.model"):
         assert (folder / name).exists()
+    assert len((folder / "frames.csv").read_text(encoding="utf-8").splitlines()) == 1 + FRAMES
 
 
 def flows_model(folder: Path) -> None:

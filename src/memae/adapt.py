@@ -128,6 +128,11 @@ class _Follower:
 
 def _streaming(artifact: Artifact) -> Streaming:
     memory = artifact.model.memory
+    if artifact.recogniser:
+        raise ConfigError(
+            "a model of several categories tells them apart by its items, and does not learn from a stream; train one "
+            "model for each category"
+        )
     if not isinstance(memory, Streaming):
         kind = f"memory.kind = {artifact.config.memory.kind!r}" if memory is not None else "a plain autoencoder"
         raise ConfigError(

@@ -22,6 +22,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memae.categories import HeldOutCategories
 from memae.config import upgraded, validated
 from memae.drift import LEAST_BLOCKS
 from memae.errors import ArtifactError, ConfigError, DataError, WriteError, first_line
@@ -30,6 +31,7 @@ from memae.files.parts import recover
 from memae.memory.item_samples import ItemSamples
 from memae.modality import Artifact, modalities, modality_of
 from memae.modality.held_out import HeldOut
+from memae.recogniser import Recogniser
 from memae.teachings import Teaching
 from memae.threshold import Threshold
 from memae.threshold_moves import Move, Rule
@@ -49,8 +51,8 @@ __all__ = [
 # 5 no network `scene`, 6 no error relative to the mean training error, 7 had another `scene`, 8 no patches of maps,
 # 9 had the settings of all kinds of data in each file, 10 no groups of calibration scores, 11 no threshold that was set
 # by hand, 12 no images that keep their shape, 13 no memory but MemAE's, 14 no samples of items but patches of
-# images, and no teaching; all but that `scene` still load
-FORMAT = 15
+# images, and no teaching, 15 no categories; all but that `scene` still load
+FORMAT = 16
 FIRST_WITH_SECTIONS = 10
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 COPY = "copy the model again"
@@ -72,6 +74,7 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
     tensors = {f"model.{name}": t.detach().cpu().contiguous() for name, t in artifact.model.state_dict().items()}
     tensors["uses"] = torch.from_numpy(artifact.uses)
     tensors |= calibrated_tensors(artifact)
+    tensors |= artifact.recogniser.tensors() if artifact.recogniser else {}
     for kept in (artifact.item_samples, artifact.held_out):
         tensors |= {} if kept is None else kept.tensors()
     for number, replaced in enumerate(artifact.replaced):
@@ -85,6 +88,7 @@ def save_artifact(artifact: Artifact, path: Path) -> None:
                 "preprocess": artifact.preprocess.model_dump(),
                 "threshold": artifact.threshold and Rule.of(artifact.threshold).model_dump(exclude_none=True),
                 "facts": artifact.facts,
+                "categories": artifact.recogniser and artifact.recogniser.settings,
                 "sample_keys": list(artifact.item_samples.keys) if artifact.item_samples else [],
                 "model_sha256": hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest(),
             }
@@ -104,6 +108,8 @@ def calibrated_tensors(artifact: Artifact) -> dict[str, Tensor]:
         tensors["calibration"] = torch.from_numpy(artifact.threshold.calibration)
         if artifact.threshold.groups is not None:
             tensors["calibration_groups"] = torch.from_numpy(artifact.threshold.groups)
+        if (of := artifact.threshold.categories) is not None:
+            tensors["calibration_categories"] = torch.from_numpy(np.stack([of.given, of.taken], axis=1))
     if artifact.item_use is not None:
         tensors["normal_item_use"] = torch.from_numpy(artifact.item_use)
     return tensors if artifact.reference is None else tensors | artifact.reference.tensors()
@@ -113,7 +119,7 @@ def with_calibrated(artifact: Artifact, tensors: Mapping[str, Tensor], rule: Rul
     """The artifact with what `calibrated_tensors` gave of another calibration of it."""
     return replace(
         artifact,
-        threshold=_threshold(rule.model_dump(), tensors),
+        threshold=_threshold(rule.model_dump(), tensors, artifact.recogniser),
         reference=artifact.modality.load_reference(tensors, artifact.config, artifact.preprocess.shape),
         item_use=_item_use(tensors, len(artifact.uses)),
     )
@@ -196,11 +202,13 @@ def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) ->
     _check_finite(model.state_dict())  # a float64 may be too large for float32
     if len(uses) != (model.memory.num_items if model.memory else 0) or (uses < 0).any():
         raise ValueError("'uses' are no counts of the items")
+    kinds = settings.get("categories")  # before format 16 none
+    recogniser = None if kinds is None else Recogniser.load(kinds, tensors, model)
     return Artifact(
         config,
         preprocess,
         model.eval(),
-        _threshold(settings["threshold"], tensors),
+        _threshold(settings["threshold"], tensors, recogniser),
         uses,
         settings["facts"],
         modality.load_reference(tensors, config, preprocess.shape),
@@ -208,6 +216,7 @@ def _loaded(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) ->
         ItemSamples.load(tensors, _sample_keys(settings), len(uses)),
         HeldOut.load(tensors, preprocess.shape),
         _replaced(tensors, settings["facts"]),
+        recogniser,
     )
 
 
@@ -255,7 +264,7 @@ class _Facts(BaseModel, extra="allow", strict=True):
     teachings: list[Teaching] = []
 
 
-def _threshold(decision: Any, tensors: Mapping[str, Tensor]) -> Threshold | None:
+def _threshold(decision: Any, tensors: Mapping[str, Tensor], recogniser: Recogniser | None) -> Threshold | None:
     if decision is None:
         return None
     rule, scores = Rule.model_validate(decision), _axis(tensors, "calibration", np.float64)
@@ -264,7 +273,15 @@ def _threshold(decision: Any, tensors: Mapping[str, Tensor]) -> Threshold | None
         raise ValueError("'calibration' holds no scores in order")
     if groups is not None and len(np.unique(groups)) < 2:
         raise ValueError("'calibration_groups' holds a single group")
-    return Threshold(rule.false_alarm_rate, scores, groups, rule.confidence, rule.at)
+    categories = None if recogniser is None else _categories(tensors, recogniser.names, len(scores))
+    return Threshold(rule.false_alarm_rate, scores, groups, rule.confidence, rule.at, categories)
+
+
+def _categories(tensors: Mapping[str, Tensor], names: tuple[str, ...], scores: int) -> HeldOutCategories:
+    found = tensors["calibration_categories"].numpy()
+    if found.shape != (scores, 2) or found.dtype != np.int64 or found.min() < 0 or found.max() >= len(names):
+        raise ValueError("'calibration_categories' are no places of categories")
+    return HeldOutCategories(names, found[:, 0], found[:, 1])
 
 
 def _item_use(tensors: Mapping[str, Tensor], items: int) -> np.ndarray | None:

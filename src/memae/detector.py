@@ -18,7 +18,6 @@ from memae.errors import ConfigError, DataError
 from memae.fit import fit_artifact
 from memae.fitted import Fitted
 from memae.hub import is_address, load_from_hub
-from memae.memory.shown import MemoryItems
 from memae.modality import (
     Artifact,
     ChosenSettings,
@@ -28,7 +27,7 @@ from memae.modality import (
     open_source,
 )
 from memae.modality.groups import groups_of, without_group
-from memae.predict import decoded_items, explanations, scores, verdicts
+from memae.predict import explanations, scores, verdicts
 from memae.progress import Progress
 from memae.teach import Limits, teach, undo_teaching
 from memae.teachings import Teaching
@@ -94,6 +93,7 @@ class Detector(Fitted):
         drop: Sequence[str] = (),
         categorical: Sequence[str] = (),
         group: str | Sequence[Hashable] | None = None,
+        category: str | Sequence[Hashable] | None = None,
         skip_bad: bool = False,
         frame_rate: float | None = None,
         stream: bool | None = None,
@@ -110,6 +110,8 @@ class Detector(Fitted):
             drop: columns to leave out, here and when scoring.
             categorical: columns of numbers that are names of categories, such as codes and ports.
             group: what belongs together and is never divided; see `memae.modality.FitOptions.group`.
+            category: which of several kinds of normal a sample is of; see `memae.modality.FitOptions.category`. Each
+                gets a threshold of its own.
             skip_bad: leave out samples that cannot be read and count them in `facts["skipped"]`; else an error.
             frame_rate: frames per second of folders of frames; with it, a folder of images is read as video.
             stream: True encodes the rows of a table into a temporary file, False holds them in memory, None decides by
@@ -134,7 +136,7 @@ class Detector(Fitted):
             source,
             self._settings.config(source.modality, source),
             self.seed,
-            FitOptions(dropped=drop, categorical=categorical, stream=stream, group=group),
+            FitOptions(dropped=drop, categorical=categorical, stream=stream, group=group, category=category),
             device=self.device,
             engine=self.engine,
             checkpoint=checkpoint,
@@ -350,18 +352,6 @@ class Detector(Fitted):
             )
         read: Source = modality.as_trained(source, self.preprocess)
         return read
-
-    @property
-    def memory(self) -> MemoryItems | None:
-        """The memory items: use, duplicates, each item decoded, and the training samples nearest to it.
-
-        None for a plain autoencoder. All is computed each time; hold the result rather than asking again.
-        """
-        return decoded_items(self._fitted)
-
-    def items(self) -> MemoryItems | None:
-        """The same as `memory`."""
-        return self.memory
 
     def save(self, path: str | Path) -> None:
         """Writes the model directory atomically, and then removes the checkpoint of its training.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from memae.autoencoder import Autoencoder
+from memae.categories import HeldOutCategories
 from memae.config import Config
 from memae.drift import item_use
 from memae.engine import Engine, check_convertible, choose, scoring_form
@@ -25,6 +26,7 @@ from memae.modality import Artifact, FitOptions, Modality, NormalScores, Prepare
 from memae.modality.held_out import HeldOut
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Plan, Progress, fold_name, tell, within
+from memae.recogniser import Recogniser
 from memae.threshold import highest
 from memae.training.history import History
 from memae.training.loop import Device, local_seed
@@ -103,6 +105,7 @@ class _Run:
         first: tuple[Artifact, History] | None = None
         normal: list[NormalScores] = []
         groups: list[np.ndarray] = []
+        categories: list[HeldOutCategories] = []
         for number, prepare in enumerate(prepared.folds, 1):
             run, interrupted = self._fold(number, folds), False
             try:
@@ -114,20 +117,22 @@ class _Run:
                 if first is None or not interrupted:
                     normal.append(self.modality.normal_scores(artifact, fold.calibration, run.progress))
                     groups += [] if fold.calibration_groups is None else [fold.calibration_groups]
+                    categories += _held_out_categories(artifact, fold)
             except KeyboardInterrupt:
                 if first is None:
                     raise
                 interrupted = True
             first = first or (artifact, history)
             if interrupted:
-                return self._kept(*first, normal, groups, seed, fold_name(number, folds))
+                return self._kept(*first, normal, groups, categories, seed, fold_name(number, folds))
         assert first is not None, "a cross-fit has folds"
         try:
             artifact, history = replace(self, resume=self._resumes(self.checkpoint))._trained(prepared, seed)
         except KeyboardInterrupt:
-            return self._kept(*first, normal, groups, seed, "the last training")
+            return self._kept(*first, normal, groups, categories, seed, "the last training")
         artifact.facts.update(seconds=round(time.perf_counter() - started, 3), folds=folds)
-        return self._with_threshold(artifact, normal, np.concatenate(groups) if groups else None), history
+        held_out = np.concatenate(groups) if groups else None
+        return self._with_threshold(artifact, normal, held_out, categories), history
 
     def _kept(
         self,
@@ -135,12 +140,13 @@ class _Run:
         history: History,
         normal: Sequence[NormalScores],
         groups: Sequence[np.ndarray],
+        categories: Sequence[HeldOutCategories],
         seed: int,
         place: str,
     ) -> tuple[Artifact, History]:
         """The model of the first fold, where a cross-fit was interrupted at this place."""
         artifact.facts.update(seed=seed, interrupted=True, interrupted_in=place)
-        artifact = self._with_threshold(artifact, normal[:1], groups[0] if groups else None)
+        artifact = self._with_threshold(artifact, normal[:1], groups[0] if groups else None, categories[:1])
         return artifact, replace(history, interrupted=True)
 
     def _fold(self, number: int, folds: int) -> _Run:
@@ -161,6 +167,9 @@ class _Run:
         started, samples, key_of = time.perf_counter(), len(prepared.training), prepared.key_of
         prepared, suspect = self._trimmed(prepared, seed)
         artifact, history = self._optimised(prepared, seed)
+        if given := prepared.categories:
+            recogniser = Recogniser.fit(artifact.model, prepared.training, given)
+            artifact = replace(artifact, recogniser=recogniser)
         artifact.facts["seconds"] = round(time.perf_counter() - started, 3)
         if self.config.train.contamination:
             artifact.facts["left_out"] = {"training": left_out(suspect, samples, key_of)}
@@ -215,6 +224,8 @@ class _Run:
         suspect = suspects(scores, share)
         kept = np.setdiff1d(np.arange(len(samples)), suspect)
         training = chosen(samples, torch.from_numpy(kept))
+        if prepared.categories:
+            prepared = replace(prepared, categories=prepared.categories.take(kept))
         if prepared.whole is not samples:
             return replace(prepared, training=training), suspect
         key_of = prepared.key_of
@@ -226,7 +237,8 @@ class _Run:
         if not len(prepared.calibration):
             return artifact
         normal = self.modality.normal_scores(artifact, prepared.calibration, self.progress)
-        found = self._with_threshold(artifact, [normal], prepared.calibration_groups)
+        categories = _held_out_categories(artifact, prepared)
+        found = self._with_threshold(artifact, [normal], prepared.calibration_groups, categories)
         if measured := memory_help(found, prepared.calibration):
             found.facts["memory_help"] = measured.facts
         if self.config.memory.keep_samples and isinstance(found.model.memory, Editable):
@@ -234,13 +246,18 @@ class _Run:
         return replace(found, item_use=item_use(len(normal.scores), normal.item_shares))
 
     def _with_threshold(
-        self, artifact: Artifact, normal: Sequence[NormalScores], groups: np.ndarray | None
+        self,
+        artifact: Artifact,
+        normal: Sequence[NormalScores],
+        groups: np.ndarray | None,
+        categories: Sequence[HeldOutCategories],
     ) -> Artifact:
         if share := self.config.threshold.contamination:
             scores = sum(len(part.scores) for part in normal)
             counts = {"count": highest(scores, share), "samples": scores}
             artifact.facts["left_out"] = {**artifact.facts.get("left_out", {}), "calibration": counts}
-        artifact, memory = self.modality.calibrate(artifact, normal, groups), artifact.model.memory
+        held_out = HeldOutCategories.joined(categories)
+        artifact, memory = self.modality.calibrate(artifact, normal, groups, held_out), artifact.model.memory
         if isinstance(memory, Streaming) and artifact.threshold:  # its scores are its distances
             memory.calibrate(torch.from_numpy(artifact.threshold.calibration))
         return artifact
@@ -261,6 +278,13 @@ class _Run:
         like_whole = len(prepared.whole) * counts["calibration"] / counts["training"]
         plan = fit_plan(model, config, prepared.training, prepared.whole, like_whole, self.device)
         return trimmed_plan(plan) if config.train.contamination else plan
+
+
+def _held_out_categories(artifact: Artifact, prepared: Prepared) -> list[HeldOutCategories]:
+    """Of the held-out part; empty without categories."""
+    if artifact.recogniser is None or prepared.calibration_categories is None:
+        return []
+    return [artifact.recogniser.held_out(artifact.model, prepared.calibration, prepared.calibration_categories)]
 
 
 def _facts(prepared: Prepared, seed: int, seconds: float, history: History, model: Autoencoder) -> dict[str, Any]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from memae.autoencoder import Autoencoder
+from memae.categories import FOLDERS
 from memae.config import Config
 from memae.deprecated import renamed_attribute
 from memae.engine import Engine, EngineChoice, choose
 from memae.errors import MemaeError
+from memae.memory.shown import MemoryItems
 from memae.memory.usage import ItemCounts
 from memae.modality import Artifact, Modality
 from memae.notebook import facts_html
+from memae.predict import decoded_items
 from memae.threshold import Threshold
 from memae.threshold_moves import move_threshold, threshold_of, undo_move
 
-__all__ = ["Fitted", "model_facts"]
+__all__ = ["Fitted", "category_lines", "model_facts"]
 
 
 def model_facts(artifact: Artifact) -> dict[str, str]:
@@ -38,7 +41,24 @@ def model_facts(artifact: Artifact) -> dict[str, str]:
             f"score {threshold.value:.6g} {how} a false-alarm rate of {threshold.false_alarm_rate:.3g}{each}{of}"
         )
         told |= {"note": threshold.caveat} if threshold.caveat else {}
+        told |= {"categories": "\n".join(category_lines(artifact))} if threshold.categories else {}
     return told
+
+
+def category_lines(artifact: Artifact) -> list[str]:
+    """How the categories are told apart, and the threshold of each; empty where a model knows one kind of normal."""
+    recogniser, threshold = artifact.recogniser, artifact.threshold
+    if recogniser is None or threshold is None:
+        return []
+    said = {None: "taken by the model", FOLDERS: "said by the first folder below what is opened"}
+    how = said.get(recogniser.column, f"said by the column {recogniser.column!r}")
+    also = "" if recogniser.column is None else ", else taken by the model"
+    found = threshold.of_categories
+    return [
+        f"{len(recogniser.names):,} kinds of normal, {how}{also}",
+        *(one.line for one in found),
+        *(one.caveat for one in found if one.caveat),
+    ]
 
 
 class Fitted:
@@ -115,6 +135,18 @@ class Fitted:
             MemaeError: not a model of video, or as `threshold`.
         """
         return self._fitted.modality.map_level(self._fitted, score)
+
+    @property
+    def memory(self) -> MemoryItems | None:
+        """The memory items: use, duplicates, each item decoded, and the training samples nearest to it.
+
+        None for a plain autoencoder. All is computed each time; hold the result rather than asking again.
+        """
+        return decoded_items(self._fitted)
+
+    def items(self) -> MemoryItems | None:
+        """The same as `memory`."""
+        return self.memory
 
     def push_to_hub(self, repo: str, *, private: bool = True) -> str:
         """Commits the model and a card to the Hugging Face Hub; see `memae.hub.push_to_hub`."""

@@ -38,7 +38,7 @@ def verdicts_html(verdicts: Any) -> str:
         f"{len(scores):,} samples, {int(verdicts.is_anomaly.sum()):,} anomalies above score {verdicts.threshold:.6g}"
         + (f", {skipped:,} skipped" if skipped else "")
     )
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             verdicts.keys[row],
             f"{scores[row]:.6g}",
@@ -47,7 +47,11 @@ def verdicts_html(verdicts: Any) -> str:
         )
         for row in worst.tolist()
     ]
-    table = table_html(("key", "score", "p-value", "anomaly"), rows) if rows else ""
+    head = ["key", "score", "p-value", "anomaly"]
+    if (of := verdicts.categories) is not None:
+        head.append("category")
+        rows = [(*line, of.names[of.numbers[row]]) for line, row in zip(rows, worst.tolist(), strict=True)]
+    table = table_html(head, rows) if rows else ""
     more = f"<p>the {len(rows)} highest scores of {len(scores):,}</p>" if len(rows) < len(scores) - skipped else ""
     return f"<div><strong>{_text(title)}</strong>{table}{more}</div>"
 

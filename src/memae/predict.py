@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from memae.categories import SampleCategories
 from memae.errors import DataError
 from memae.memory.base import Fillable
 from memae.memory.shown import MemoryItems, NearestSample
@@ -52,7 +53,8 @@ def scores(artifact: Artifact, source: Source, request: Request, progress: Progr
     parts = list(predict(artifact, source, request, progress))
     keys: list[Key] = [key for part in parts for key in part.keys]
     skipped = tuple(bad for part in parts for bad in part.skipped)
-    return Scores(np.concatenate([part.scores for part in parts]), keys, skipped)
+    categories = SampleCategories.joined([part.categories for part in parts])
+    return Scores(np.concatenate([part.scores for part in parts]), keys, skipped, categories)
 
 
 def verdicts(

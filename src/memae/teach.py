@@ -317,6 +317,11 @@ def _farthest(queries: Tensor, memory: Any, count: int) -> Tensor:
 
 def _check(artifact: Artifact) -> None:
     memory = artifact.model.memory
+    if artifact.recogniser:
+        raise ConfigError(
+            "a model of several categories tells them apart by its items, and cannot be taught; train it again with "
+            "the new normal samples"
+        )
     if not isinstance(memory, Editable):
         kind = "a plain autoencoder" if memory is None else f"memory.kind = {artifact.config.memory.kind!r}"
         raise ConfigError(

@@ -34,6 +34,8 @@ from typing import Any
 
 import numpy as np
 
+from memae.categories import HeldOutCategories, SampleCategories
+from memae.category_threshold import CategoryThreshold
 from memae.config import Config, ThresholdConfig
 from memae.errors import ConfigError, DataError
 from memae.random_effects import RandomEffects
@@ -68,6 +70,8 @@ class Threshold:
     """Probability that the rate is held, over the draw of the calibration scores; None: it is held on average."""
     at: float | None = None
     """The threshold where somebody set it by hand; the rate is then what the calibration scores say of it."""
+    categories: HeldOutCategories | None = None
+    """The category of each of these scores, where the model knows several kinds of normal; see `of_category`."""
 
     @classmethod
     def fit(
@@ -76,6 +80,7 @@ class Threshold:
         false_alarm_rate: float | None = None,
         groups: np.ndarray | None = None,
         confidence: float | None = None,
+        categories: HeldOutCategories | None = None,
     ) -> Threshold:
         """The threshold behind scores of held-out normal samples.
 
@@ -85,6 +90,7 @@ class Threshold:
                 lowest rate that n samples can promise.
             groups: (n,) the number of the group of each sample; None: each is its own.
             confidence: see the attribute.
+            categories: of each sample; None: all are of one.
 
         Raises:
             ConfigError: there is no score; all are of one group; without groups, n samples cannot promise the wanted
@@ -97,23 +103,30 @@ class Threshold:
                 f"{bad:,} of {len(scores):,} held-out normal samples have no finite score, as the training went "
                 "astray; lower train.learning_rate"
             )
-        if groups is None or not len(scores):
-            return cls(
-                reachable_rate(len(scores), false_alarm_rate, confidence), np.sort(scores), None, confidence
-            )
-        check_group_count(len(np.unique(groups)))
         order = np.argsort(scores, kind="stable")
+        kept = None if categories is None else categories.take(order)
+        if groups is None or not len(scores):
+            rate = reachable_rate(len(scores), false_alarm_rate, confidence)
+            return cls(rate, scores[order], None, confidence, categories=kept)
+        check_group_count(len(np.unique(groups)))
         rate = DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
-        return cls(rate, scores[order], np.asarray(groups, dtype=np.int64)[order], confidence)
+        return cls(rate, scores[order], np.asarray(groups, dtype=np.int64)[order], confidence, categories=kept)
 
     @classmethod
-    def by(cls, settings: ThresholdConfig, scores: np.ndarray, groups: np.ndarray | None = None) -> Threshold:
+    def by(
+        cls,
+        settings: ThresholdConfig,
+        scores: np.ndarray,
+        groups: np.ndarray | None = None,
+        categories: HeldOutCategories | None = None,
+    ) -> Threshold:
         """`fit` with the settings of a section [threshold], without the highest scores that these leave out."""
         kept = len(scores) - highest(len(scores), settings.contamination)
         if kept < len(scores) and np.isfinite(scores).all():
             order = np.argsort(scores, kind="stable")[:kept]
             scores, groups = scores[order], None if groups is None else groups[order]
-        return cls.fit(scores, settings.false_alarm_rate, groups, settings.confidence or None)
+            categories = None if categories is None else categories.take(order)
+        return cls.fit(scores, settings.false_alarm_rate, groups, settings.confidence or None, categories)
 
     def moved(self, *, false_alarm_rate: float | None = None, at: float | None = None) -> Threshold:
         """The threshold of the same calibration scores for another rate, or at a score that is set by hand.
@@ -191,8 +204,12 @@ class Threshold:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For a machine: value, rate, whether it was set by hand, number of groups where there are such, and caveat."""
+        """For a machine: value, rate, whether it was set by hand, number of groups where there are such, and caveat.
+
+        With several categories those of each, too.
+        """
         return {
+            **({"categories": [one.facts for one in self.of_categories]} if self.categories else {}),
             "value": self.value,
             "false_alarm_rate": self.false_alarm_rate,
             "set_by_hand": self.at is not None,
@@ -200,15 +217,51 @@ class Threshold:
             "caveat": self.caveat,
         }
 
-    def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """(S,) p-values of scores (S,): small where a normal sample rarely scores so high."""
+    @property
+    def of_categories(self) -> list[CategoryThreshold]:
+        """The threshold of each category that is given; empty where the model knows one kind of normal."""
+        if self.categories is None:
+            return []
+        return [self.of_category(number, given=True) for number in range(len(self.categories.names))]
+
+    def of_category(self, number: int, *, given: bool) -> CategoryThreshold:
+        """The threshold for samples of a category that was given, or that the model takes for it."""
+        assert self.categories is not None, "who knows the number of a category has looked"
+        if (number, given) not in self._of_categories:
+            of = self.categories.given if given else self.categories.taken
+            rows = of == number
+            groups = None if self.groups is None else self.groups[rows]
+            own = replace(self, calibration=self.calibration[rows], groups=groups, categories=None)
+            needed = needed_samples(self.false_alarm_rate)
+            self._of_categories[number, given] = CategoryThreshold(number, self, own, needed)
+        return self._of_categories[number, given]
+
+    @cached_property
+    def _of_categories(self) -> dict[tuple[int, bool], CategoryThreshold]:
+        return {}
+
+    def p_values(self, scores: np.ndarray, categories: SampleCategories | None = None) -> np.ndarray:
+        """(S,) p-values of scores (S,): small where a normal sample, of the same category, rarely scores so high."""
+        if categories is not None and self.categories is not None:
+            found = np.empty(len(scores))
+            for number, given, rows in categories.alike():
+                found[rows] = self.of_category(number, given=given).p_values(scores[rows])
+            return found
         if self._effects:
             return self._effects.p_values(np.asarray(scores, dtype=np.float64))
         return self._conformal(np.searchsorted(self.calibration, scores, side="left"))
 
-    def flags(self, scores: np.ndarray) -> np.ndarray:
+    def values(self, samples: int, categories: SampleCategories | None = None) -> np.ndarray:
+        """(S,) the threshold of each of so many samples."""
+        found = np.full(samples, self.value)
+        if categories is not None and self.categories is not None:
+            for number, given, rows in categories.alike():
+                found[rows] = self.of_category(number, given=given).value
+        return found
+
+    def flags(self, scores: np.ndarray, categories: SampleCategories | None = None) -> np.ndarray:
         """(S,) bool: the anomalies, which are the scores above `value`, where the p-value is at most `level`."""
-        return np.asarray(scores) > self.value
+        return np.asarray(scores) > (self.value if categories is None else self.values(len(scores), categories))
 
     def _conformal(self, places: np.ndarray) -> np.ndarray:
         """(S,) p-values of scores that lie before these places (S,) of the calibration scores."""

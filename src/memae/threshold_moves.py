@@ -110,6 +110,11 @@ def calibrated_on(
         MemaeError: a model without a threshold.
     """
     before = threshold_of(artifact)
+    if before.categories is not None:
+        raise ConfigError(
+            "a model of several categories has a threshold for each, which comes from its training; train it again "
+            "with these samples, or move it to another rate"
+        )
     rate = before.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     after = Threshold.fit(scores, rate, groups, before.confidence)
     kept = Calibration(

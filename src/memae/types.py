@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, Type
 
 import numpy as np
 
+from memae.categories import SampleCategories
 from memae.deprecated import renamed_attribute
 from memae.drift import Drift
 from memae.errors import ArtifactError, DataError
@@ -252,6 +253,8 @@ class Explanation:
     part: str | None = None
     """Video: "motion" or "appearance", whichever part of the model set the score. x, reconstruction and error_map are
     those of motion."""
+    category: str | None = None
+    """See `Verdict.category`."""
 
     heat = renamed_attribute("anomaly_map")
 
@@ -267,6 +270,8 @@ class Scores:
     """(S,) the path, row number or index label of each sample."""
     skipped: tuple[Skipped, ...] = ()
     """Bad samples, if the caller asked to skip them; their score is NaN."""
+    categories: SampleCategories | None = None
+    """Of each sample, where the model knows several kinds of normal."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -286,6 +291,7 @@ class Prediction(NamedTuple):
     explanations: tuple[Explanation, ...] = ()
     regions: Mapping[Key, tuple[Region, ...]] | None = None
     """Of the anomalies, see `Explanation.regions`; None where scores are not of places."""
+    categories: SampleCategories | None = None
 
 
 def check_scores(
@@ -324,6 +330,8 @@ class Verdict(NamedTuple):
     p_value: float
     """Conformal p-value: the share of normal samples that score at least as high."""
     is_anomaly: bool
+    category: str | None = None
+    """The kind of normal that the sample was given or taken for, where the model knows several."""
 
 
 @dataclass(frozen=True)
@@ -347,6 +355,9 @@ class Verdicts:
     places."""
     drift: Drift | None = None
     """How all samples of the pass so far compare with the held-out normal ones; None while there are too few."""
+    categories: SampleCategories | None = None
+    """Of each sample, where the model knows several kinds of normal; each is then decided by the threshold of its own,
+    and `threshold` is that of all together."""
 
     @classmethod
     def joined(cls, parts: Sequence[Verdicts]) -> Self:
@@ -361,15 +372,16 @@ class Verdicts:
             explanations=tuple(one for part in parts for one in part.explanations),
             regions=None if parts[0].regions is None else merged(part.regions for part in parts),
             drift=parts[-1].drift,
+            categories=SampleCategories.joined([part.categories for part in parts]),
         )
 
     @classmethod
     def of(cls, found: Prediction, threshold: Any, drift: Drift | None = None) -> Self:
         """The decisions on predicted samples at a threshold."""
-        p_values = threshold.p_values(found.scores)
+        p_values = threshold.p_values(found.scores, found.categories)
         p_values[np.isnan(found.scores)] = np.nan
-        flags = threshold.flags(found.scores)
-        about = found.skipped, found.explanations, found.regions, drift
+        flags = threshold.flags(found.scores, found.categories)
+        about = found.skipped, found.explanations, found.regions, drift, found.categories
         return cls(found.keys, found.scores, p_values, flags, threshold.value, *about)
 
     def _repr_html_(self) -> str:
@@ -379,7 +391,7 @@ class Verdicts:
         return len(self.scores)
 
     def __iter__(self) -> Iterator[Verdict]:
-        for key, score, p_value, flag in zip(
-            self.keys, self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), strict=True
-        ):
-            yield Verdict(key, score, p_value, flag)
+        named = [None] * len(self) if self.categories is None else self.categories.texts
+        columns = self.scores.tolist(), self.p_values.tolist(), self.is_anomaly.tolist(), named
+        for row in zip(self.keys, *columns, strict=True):
+            yield Verdict(*row)

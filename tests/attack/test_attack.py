@@ -1,4 +1,4 @@
-"""A minute of the attack: some seeds of each kind of input, what was found before, kills and bad disks."""
+"""A little of the attack: some seeds of each kind of input, what was found before, kills and bad disks."""
 
 import json
 import shutil
@@ -38,12 +38,16 @@ def state(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_hostile_inputs_are_read_or_refused_and_nothing_else(place: Path) -> None:
-    done = attack(place, "inputs", "--most", 1000)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("most", [400, pytest.param(1000, marks=SLOW)])
+def test_hostile_inputs_are_read_or_refused_and_nothing_else(place: Path, most: int) -> None:
+    done = attack(place, "inputs", "--most", most)
     assert done.returncode == 0, done.stderr
     found = state(place / "state.json")
     assert found["findings"] == []
-    assert sum(sum(row.values()) for row in found["counts"].values()) == 1000
+    assert sum(sum(row.values()) for row in found["counts"].values()) == most
     for kind in ("csv", "parquet", "arrow", "npy", "npz", "idx", "image"):
         assert min(found["counts"][kind][outcome] for outcome in OUTCOMES[:2]) > 0, (kind, found["counts"])
     assert found["counts"]["video"]["read"] + found["counts"]["video"]["refused"] > 0
@@ -66,12 +70,13 @@ def test_what_was_found_once_is_not_found_again(place: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-def test_a_kill_leaves_the_old_or_the_new_and_a_training_goes_on(place: Path) -> None:
-    done = attack(place, "kills", "--most", 24)
+@pytest.mark.parametrize("most", [8, pytest.param(24, marks=SLOW)])
+def test_a_kill_leaves_the_old_or_the_new_and_a_training_goes_on(place: Path, most: int) -> None:
+    done = attack(place, "kills", "--most", most)
     assert done.returncode == 0, done.stderr
     found = state(place / "kills.json")
     assert found["findings"] == []
-    assert sum(found["done"].values()) == 24
+    assert sum(found["done"].values()) == most
     assert any(way.startswith("fit") for way in found["done"])
     assert min(found["points"].values()) >= 3  # at least: write, flush, put in place
 

@@ -36,9 +36,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("MEMAE_DATA", raising=False)
-    monkeypatch.setenv(
-        "OMP_NUM_THREADS", "1"
-    )  # for real processes; the tests of this one are set in ../conftest.py
     return tmp_path
 
 

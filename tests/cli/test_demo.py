@@ -39,13 +39,19 @@ def check(found: dict[str, Any], kinds: tuple[str, str]) -> None:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20
 
 
-def test_one_json_object_with_the_figures_of_images_and_table(
+def test_one_json_object_with_the_figures_of_images_and_table_and_each_task_is_told(
     folder: Path, real_memae: Callable[..., Done]
 ) -> None:
-    done = real_memae("demo", "--json")
+    done = real_memae("demo", "--json", "--log-json")
     assert done.code == 0
-    assert "Traceback" not in done.err
+    told = [json.loads(line) for line in done.err.splitlines()]
+    assert [line["name"].split(": ")[-1] for line in told if line["event"] == "task"] == 2 * [
+        "MemAE",
+        "plain autoencoder",
+        "untrained network",
+    ]
     found = json.loads(done.out)  # nothing else stands on stdout
+    assert told[-1]["images"] == found["images"]
     assert done.out.count("\n") == 1
     check(found, ("images", "table"))
     assert Path(found["folder"]) == (folder / "memae-demo").resolve()

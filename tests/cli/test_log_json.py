@@ -68,18 +68,6 @@ def test_evaluate_tells_the_figures_that_json_prints(memae: Callable[..., Done],
     assert [line["stage"] for line in events(done) if line["event"] == "stage"] == ["scoring", "bootstrap"]
 
 
-def test_demo_tells_its_tasks(memae: Callable[..., Done], folder: Path) -> None:
-    done = memae("demo", "--log-json", "--json")
-    assert done.code == 0
-    told = events(done)
-    assert [line["name"].split(": ")[-1] for line in told if line["event"] == "task"] == 2 * [
-        "MemAE",
-        "plain autoencoder",
-        "untrained network",
-    ]
-    assert told[-1]["images"] == json.loads(done.out)["images"]
-
-
 def test_video_tells_where_it_is_and_what_it_found(
     memae: Callable[..., Done], camera: Path, enter: tuple[str, str]
 ) -> None:

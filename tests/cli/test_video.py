@@ -509,6 +509,17 @@ class TestEvaluate:
         assert done.err.count("\n") == 2  # and how few groups there are
 
 
+def test_video_of_another_frame_rate_is_told_before_its_scores(
+    memae: Callable[..., Done], camera: Path, tmp_path: Path
+) -> None:
+    frames, _ = scene(2)
+    write_video(camera / "slow.mp4", frames[:20], "h264.mp4", rate=10)
+    said = " ".join(memae("score", "camera.model", "slow.mp4", "--out", "slow.csv").err.split())
+    assert "slow.mp4: 10 frames/s, and the model was trained at 25: motion looks faster to it than it is" in said
+    assert "fps=25" in said
+    assert "frames/s, and the model" not in memae("score", "camera.model", "clip.mp4", "--out", "clip.csv").err
+
+
 class TestInspect:
     def test_text_tells_how_frames_are_seen_scored_and_judged(
         self, memae: Callable[..., Done], camera: Path
@@ -517,7 +528,10 @@ class TestInspect:
         assert (done.code, done.err) == (0, "")
         detector = Detector.load("camera.model", device="cpu")
         text = " ".join(done.out.split())
-        assert "video in clips of 16 grey frames of 32 x 48 px (height x width)" in text
+        assert "video of 25 frames/s in clips of 16 grey frames of 32 x 48 px (height x width)" in text
+        assert json.loads(memae("inspect", "camera.model", "--json").out)["input"][
+            "frames_per_s"
+        ] == pytest.approx(25)
         assert f"{detector.facts['samples']['training']} frames of normal" in text
         assert (
             "root mean squared error of the 0.05 of the places of 8 px that are rebuilt worst; a clip every 8 frames"
@@ -580,25 +594,6 @@ class TestFit:
 
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def test_the_python_of_the_page_runs(camera: Path) -> None:
-    page = (DOCS / "video.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 2
-    shutil.rmtree("camera.model")
-    shutil.move("normal", "normal_videos")
-    shutil.copy("clip.mp4", "today.mp4")
-    Path("test_videos").mkdir()
-    shutil.move("clip.mp4", "test_videos")
-    Path("labels.csv").write_text("video,start,end\nclip,40,59\n")
-    Image.new("L", (72, 48), "white").save("mask.png")
-    Path("camera.toml").write_text("[train]\nepochs = 0\n[memory]\nnum_items = 12\n")
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, names)
-    assert Path("overlay.mp4").exists() and Path("events.jsonl").exists()
-    assert names["scored"].frames == FRAMES
 
 
 def test_the_page_names_every_option_for_video_and_no_other(memae: Callable[..., Done], folder: Path) -> None:

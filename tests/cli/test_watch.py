@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +25,7 @@ from tests.live.mjpeg_server import MjpegServer
 from tests.live.waiting import until
 from tests.small_footage import INTRUDER, scene
 
+TOKEN = "a-token-of-this-test"
 CONFIG = """
 model = "camera.model"
 out = "out"
@@ -86,6 +90,15 @@ def server() -> Iterator[MjpegServer]:
         yield one
 
 
+def status(port: int, token: str | None) -> int:
+    """What the page answers to someone with this token."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/api/cameras", headers={"Authorization": f"Bearer {token}"} if token else {})
+    found = connection.getresponse().status
+    connection.close()
+    return found
+
+
 def events(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -119,6 +132,37 @@ def test_a_watch_reads_its_config_again_and_ends_with_its_events(
         event["id"] for event in told if event["type"] == "end"
     ]
     assert "hush" not in log.read_text()
+
+
+def test_a_page_on_this_machine_asks_for_the_token_of_its_file(camera: Path, server: MjpegServer) -> None:
+    (camera / "token").write_text(f"{TOKEN}\n")
+    place = ("--page", "127.0.0.1:0", "--token-file", "token")
+    with process("watch", "camera.model", server.url, "--engine", "torch", "--device", "cpu", *place) as one:
+        one.until("the page is on http://127.0.0.1:")
+        port = int(re.findall(r"the page is on http://127\.0\.0\.1:(\d+)", one.said)[0])
+        assert [status(port, token) for token in (None, "another-token-of-it", TOKEN)] == [401, 401, 200]
+        with pytest.raises(OSError, match="refused"):  # no address but 127.0.0.1
+            socket.create_connection(("127.0.0.2", port), 5).close()
+        one.send(signal.SIGTERM)
+        assert one.end() == 0
+    assert TOKEN not in one.said
+
+
+def test_the_first_seconds_set_the_threshold_for_a_wanted_rate(camera: Path, server: MjpegServer) -> None:
+    words = ("--calibrate", "1s", "--false-alarms-per-hour", "30", "--engine", "torch", "--device", "cpu")
+    with process("watch", "camera.model", server.url, "--out", "seen", *words) as one:
+        one.until("camera 127-0-0-1: events begin at score")
+        one.send(signal.SIGTERM)
+        assert one.end() == 0
+    assert "30 false alarms an hour" in one.said
+
+
+def test_a_recording_has_a_file_for_each_part(folder: Path, server: MjpegServer) -> None:
+    with process("record", server.url, "--for", "3s", "--segment", "1s", "--out", "normal") as one:
+        assert one.end() == 0
+    files = sorted(folder.glob("normal/*.mp4"))
+    assert f"{len(files)} files in normal" in one.said
+    assert len(files) >= 2
 
 
 def test_a_recording_that_is_ended_early_is_whole(folder: Path, server: MjpegServer) -> None:
@@ -166,6 +210,7 @@ def test_what_cannot_be_watched_is_one_message(
     monkeypatch.setattr(Watch, "run", lambda self: pytest.fail("it began"))
     table = CONFIG.replace("camera.model", str(models / "table")).format('[cameras.gate]\naddress = "clip.mp4"')
     (camera / "table.toml").write_text(table)
+    (camera / "short").write_text("hush")
     (camera / "key.toml").write_text(CONFIG.format('[cameras.gate]\nadress = "clip.mp4"'))
     (camera / "file.toml").write_text(CONFIG.format('[cameras.gate]\naddress = "none.mp4"'))
     (camera / "sink.toml").write_text(
@@ -182,6 +227,14 @@ def test_what_cannot_be_watched_is_one_message(
         (("camera.model", "ftp://me:hush@a.lan/x"), "ftp://a.lan: addresses of the scheme ftp:// are not opened"),
         (("camera.model", "clip.mp4", "clip.mp4"), "two cameras are called 'clip'"),
         (("camera.model", "clip.mp4", "--calibrate", "soon"), "soon: give a time such as 90s, 10m or 1h"),
+        (("camera.model", "clip.mp4", "--page", "0.0.0.0:0"), "others can reach 0.0.0.0, so give a token"),
+        (("camera.model", "clip.mp4", "--page", "here"), "--page here: give HOST:PORT, or a port alone"),
+        (("camera.model", "clip.mp4", "--page", "127.0.0.1:65536"), "give HOST:PORT, or a port alone"),
+        (("camera.model", "clip.mp4", "--page", "0", "--token-file", "none"), "none: holds no token"),
+        (("camera.model", "clip.mp4", "--page", "0", "--token-file", "short"), "short: a token has 16 or more"),
+        (("camera.model", "clip.mp4", "--token-file", "short"), "--token-file: is for the page"),
+        (("--config", "key.toml", "--on-threshold", "3"), "--on-threshold: stands in the file of --config"),
+        (("--config", "key.toml", "--out", "there"), "--out: stands in the file of --config"),
         (("none.model", "clip.mp4"), "none.model"),
         ((models / "table", "clip.mp4"), "cameras are watched by a model of video"),
         (("--config", "none.toml"), "none.toml"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -22,6 +23,7 @@ from memae.live.capture import Capture, Pace
 from memae.live.config import CameraConfig, EventSettings, Keep, WatchConfig, read_watch_config
 from memae.live.controls import Zone
 from memae.live.message import Message, ScoreMessage
+from memae.live.packets import PacketRing, StoredPacket
 from memae.live.record import record
 from memae.live.sinks import Outbox
 from memae.live.watch import Watch, known_rate, tidy
@@ -123,7 +125,7 @@ def test_a_stream_of_a_faster_rate_is_thinned_evenly() -> None:
 
 
 def test_frozen_and_black_pictures_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memae.live.capture.FROZEN_S", 0.3)
+    monkeypatch.setattr("memae.live.notices.FROZEN_S", 0.3)
     still = np.repeat(scene(0)[0][:1], 15, axis=0)
     black = np.zeros_like(still)
     for pixels, note in ((still, "picture frozen"), (black, "picture black")):
@@ -132,6 +134,35 @@ def test_frozen_and_black_pictures_are_noticed(tmp_path: Path, monkeypatch: pyte
         capture.start()
         until(lambda capture=capture: capture.is_over)  # type: ignore[misc]
         assert capture.note == note
+
+
+def test_a_stream_that_clips_alone_are_cut_from_is_not_decoded(
+    footage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Capture, "_frame", lambda *_: pytest.fail("a frame was decoded"))
+    ring = PacketRing(60.0)
+    added: list[StoredPacket] = []
+    monkeypatch.setattr(ring, "add", added.append)
+    capture = Capture("gate", Address(str(footage / "clip.mp4")), 25, (32, 48), 100, ring, copies_only=True)
+    capture.start()
+    until(lambda: capture.is_up)
+    until(lambda: capture.is_over)
+    assert len(added) == 100
+    assert not capture.has_waiting and capture.failed is None
+
+
+def test_pictures_that_nobody_holds_are_gone_at_once(footage: Path) -> None:
+    capture = Capture("gate", Address(str(footage / "clip.mp4")), 25, (32, 48), 1000)
+    gc.collect()
+    gc.disable()  # which frees what stands in a cycle, sooner or later: a watch holds thousands of frames until then
+    try:
+        capture.start()
+        until(lambda: capture.is_over)
+        assert len(capture.take()) == 100
+        held = [one for one in gc.get_objects() if type(one) is av.VideoFrame]
+        assert len(held) <= 2  # the first one, whose turn was asked for, and one that the decoder has
+    finally:
+        gc.enable()
 
 
 def test_a_recording_copies_packets(tmp_path: Path) -> None:

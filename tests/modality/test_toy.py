@@ -143,7 +143,7 @@ class SeriesModality(Modality):
             *self._scorer(artifact).scored(calibration, looked_at=looked_at(len(calibration), len(artifact.uses)))
         )
 
-    def calibrate(self, artifact: Artifact, normal: Sequence[Any], groups: Any = None) -> Artifact:
+    def calibrate(self, artifact: Artifact, normal: Sequence[Any], groups: Any = None, *others: Any) -> Artifact:
         scores, rate = np.concatenate([part.scores for part in normal]), artifact.config.threshold.false_alarm_rate
         return replace(artifact, threshold=Threshold.fit(scores, rate, groups))
 

@@ -29,7 +29,7 @@ NAMED = [chunk(NAMES[:4], [0.1, 0.7, 0.2, 0.9]), chunk(NAMES[4:], [0.3, 0.6])]
 
 
 def rows_of(chunks: list[Verdicts]) -> list[tuple[Any, ...]]:
-    return [tuple(verdict) for part in chunks for verdict in part]
+    return [(one.key, one.score, one.p_value, one.is_anomaly) for part in chunks for one in part]
 
 
 def read(path: Path) -> list[tuple[int | str, float, float, bool]]:

@@ -99,6 +99,13 @@ def test_clips_of_four_frames_two_apart(count: int, expected: list[Any]) -> None
     assert [key for *_, keys in found for key in keys] == frames_of(numbered(count), "0").keys
 
 
+def test_the_latest_frames_of_a_clip_wait_for_one_stride() -> None:
+    found = clips_of(Windows(16, 4, latest=True), numbered(42))
+    assert [int(clip.pixels[0, 0, 0]) for clip in found] == [0, 4, 8, 12, 16, 20, 24, 26]
+    assert [list(clip.owned) for clip in found] == [list(range(16)), *[[12, 13, 14, 15]] * 6, [14, 15]]
+    assert [key for clip in found for key in clip.keys] == frames_of(numbered(42), "0").keys
+
+
 def test_a_stride_of_one_scores_each_frame_in_the_middle() -> None:
     clips = clips_of(Windows(16, 1), numbered(40))
     assert len(clips) == 25

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from memae import Detector
+from memae.engine.openvino import OpenVinoAutoencoder
 from memae.video.frames import Frames
-from memae.video.predict import scored_frames
+from memae.video.predict import normal_scores, scored_frames
 from memae.video.scoring import ScoredFrame
 from memae.video.streams import StreamScorer
 from tests.small_street import HEIGHT, WIDTH, street
@@ -93,6 +96,44 @@ def test_a_frame_is_scored_as_soon_as_its_clip_is_there(detector: Detector) -> N
         if number > preprocess.clip_length
     ]
     assert max(late) == (preprocess.clip_length + stride) // 2
+
+
+def test_the_latest_frames_are_scored_one_stride_later_and_calibrated_so(tmp_path: Path) -> None:
+    from tests.video_files import write_frames
+
+    for seed in range(3):
+        write_frames(tmp_path / str(seed), street(7, seed).pixels)
+    settings = {**SETTINGS, "video": {**SETTINGS["video"], "stride": 4, "latest": True, "appearance": False}}
+    detector = Detector("video", settings=settings, device="cpu").fit(tmp_path, frame_rate=10)
+    scorer, video = StreamScorer(detector.artifact), street(8, 4)
+    late = [
+        number - frame.key.frame
+        for number in range(len(video))
+        for frame in scorer.push([Frames(video.pixels[number : number + 1], video.keys[number : number + 1], "s")])
+        if number > detector.preprocess.clip_length
+    ]
+    assert max(late) == 4
+    # normal video, whose scores set the threshold, is scored by the same rule
+    (series,) = normal_scores(detector.artifact, [video], None).series
+    assert [frame.score for frame in in_turns(StreamScorer(detector.artifact), video)["street"]] == list(
+        series.scores
+    )
+
+
+def test_what_a_first_pass_takes_long_for_is_done_before(detector: Detector) -> None:
+    model = detector.model
+    assert isinstance(model, OpenVinoAutoencoder)
+    scorer = StreamScorer(detector.artifact)
+    scorer.prepare()
+    assert (
+        model._converted[detector.preprocess.shape] is not None
+    )  # though the choice "auto" leaves short passes to torch
+    found, video = in_turns(scorer, street(2, 4))["street"], street(2, 4)
+    np.testing.assert_allclose(
+        [frame.score for frame in found],
+        [frame.score for frame in scored_frames(detector.artifact, Footage(video))],
+        rtol=1e-4,
+    )
 
 
 def test_after_its_end_a_video_begins_anew(detector: Detector) -> None:

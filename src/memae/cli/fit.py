@@ -52,6 +52,14 @@ def fit(
             "file,group. The false-alarm rate then holds for new groups.",
         ),
     ] = None,
+    category: Annotated[
+        str | None,
+        option(
+            "--category COLUMN|folders",
+            "Which of several kinds of normal a sample is of, each of which gets a threshold of its own: a column of a "
+            "table, or folders, the first folder of each image below SOURCE. The column is no feature.",
+        ),
+    ] = None,
     false_alarm_rate: Annotated[
         float | None,
         option(
@@ -137,6 +145,8 @@ def fit(
 
         memae fit flows.csv --drop timestamp --out flows.model --false-alarm-rate 0.001
 
+        memae fit presses.csv --category machine --out presses.model
+
         memae fit labelled.csv --label-column label --normal benign --out flows.model
     """
     from memae.artifact import check_place
@@ -164,6 +174,7 @@ def fit(
             drop=[*(drop or ()), *([label_column] if label_column else [])],
             categorical=categorical or (),
             group=group,
+            category=category,
             skip_bad=skip_bad,
             frame_rate=options.check_rate(frame_rate),
             checkpoint=checkpoint,
@@ -280,6 +291,7 @@ def _decision(detector: Any) -> dict[str, Any]:
 
 
 def _summary(detector: Any, out: Path) -> list[str]:
+    from memae.fitted import category_lines
     from memae.types import Skipped
 
     facts, samples = detector.facts, detector.facts["samples"]
@@ -299,6 +311,7 @@ def _summary(detector: Any, out: Path) -> list[str]:
     lines += _memory_lines(detector)
     if samples["calibration"]:
         lines += _threshold_lines(detector.threshold, unit)
+        lines += [f"category {line}" for line in category_lines(detector.artifact)[1:]]
     if events := detector.modality.summary_of_events(detector):
         lines.append(f"events: {events[0]}")
     if (skipped := facts["skipped"])["count"]:

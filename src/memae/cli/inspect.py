@@ -84,8 +84,10 @@ def _report(detector: Any, items: Any) -> dict[str, Any]:
             and [[{"key": one.key, "row": one.row} for one in found] for found in items.samples],
         },
     }
-    if columns := detector.modality.describe(detector.artifact).columns:
-        report["input"]["columns"] = list(columns)
+    described = detector.modality.describe(detector.artifact)
+    report["input"] |= described.known
+    if described.columns:
+        report["input"]["columns"] = list(described.columns)
     if detector.modality.has_events:
         events = detector.modality.summary_of_events(detector)
         report["events"] = events[1] if events else None

@@ -108,7 +108,8 @@ def score(
 
     Columns: key, score (higher = more anomalous), p_value (the share of normal samples that score at least as high),
     is_anomaly. A sample that --skip-bad left out has its key only. Images above 64 px have a column more: regions, the
-    boxes of an anomaly with area and score.
+    boxes of an anomaly with area and score. A model of several kinds of normal has one, too: category, as the column or
+    folder of the training says it, or else as the model takes the sample.
 
         memae score flows.model today.csv --out scores.csv
 

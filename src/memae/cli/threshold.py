@@ -140,6 +140,8 @@ def _facts(detector: Any, before: float | None) -> dict[str, Any]:
 
 def _lines(detector: Any, before: float | None) -> list[str]:
     """The threshold in words, and what it can promise."""
+    from memae.fitted import category_lines
+
     found, unit = detector.threshold, detector.modality.sample
     was = "" if before is None else f", was {before:.6g}"
     lines = [f"threshold: score {found.value:.6g}{was}"]
@@ -157,4 +159,4 @@ def _lines(detector: Any, before: float | None) -> list[str]:
         )
     if found.caveat:
         lines.append(f"note: {found.caveat}")
-    return lines
+    return lines + [f"category {line}" for line in category_lines(detector.artifact)[1:]]

@@ -31,7 +31,9 @@ def watch(
     config: Annotated[
         Path | None, option("--config FILE.toml", "Model, cameras and sinks, in place of MODEL and SOURCE.")
     ] = None,
-    out: Annotated[Path, option("--out/-o FOLDER", "Stills, clips, and events as JSON lines.")] = Path("watch"),
+    out: Annotated[
+        Path | None, option("--out/-o FOLDER", "Stills, clips, and events as JSON lines. Default: watch.")
+    ] = None,
     calibrate: Annotated[
         str | None, option("--calibrate TIME", "First take so much of the cameras as normal, such as 10m.")
     ] = None,
@@ -63,8 +65,15 @@ def watch(
 
     if (config is None) == (model is None):
         raise ConfigError("watch: give MODEL and SOURCE, or --config")
+    given = {"--out": out, "--on-threshold": on_threshold, "--false-alarms-per-hour": per_hour}
+    if config and (also := [name for name, value in given.items() if value is not None]):
+        raise ConfigError(f"{also[0]}: stands in the file of --config; leave it out here")
+    if token_file and not page:
+        raise ConfigError("--token-file: is for the page; add --page, or leave it out")
     settings = (
-        read_watch_config(config) if config else _settings(model, sources or [], out, on_threshold, per_hour)
+        read_watch_config(config)
+        if config
+        else _settings(model, sources or [], out or Path("watch"), on_threshold, per_hour)
     )
     _log_to_stderr()
     seconds = seconds_of(calibrate) if calibrate else None

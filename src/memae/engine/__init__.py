@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from math import inf
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
@@ -134,6 +135,10 @@ class Rebuilder:
 
     def __init__(self, model: Rebuild) -> None:
         self._model, self._flop = model, 0.0
+
+    def never_ends(self) -> None:
+        """The pass has no end, as that over a camera: converting pays from the first sample on."""
+        self._flop = inf
 
     def __call__(self, shape: Sequence[int], callers: int = 1) -> Rebuild:
         """The model, or OpenVINO in its place.

@@ -6,6 +6,7 @@ them. The scorer knows no label, and of the threshold only who asks for explanat
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder, Reconstruction, mean_shares
+from memae.categories import SampleCategories
 from memae.engine import Rebuild, Rebuilder, available_threads, one_thread, yielding_threads
 from memae.engine.batch_limit import BatchLimit
 from memae.errors import DataError
@@ -200,9 +202,13 @@ class SamplePredictor(ABC, Generic[M]):
         """Whether scores are of places, so that anomalies have regions."""
         return False
 
-    def regions(self, key: Key, measured: M, row: int) -> tuple[Region, ...]:
-        """See `Explanation.regions`."""
+    def regions(self, key: Key, measured: M, row: int, threshold: float) -> tuple[Region, ...]:
+        """See `Explanation.regions`; of places above the threshold of the sample."""
         return ()
+
+    def said(self, samples: Any, column: str) -> Sequence[str] | None:
+        """(S,) the category that the column, or the folders, say of each sample; None where they are not there."""
+        return None
 
     def predictions(self, source: Any) -> Iterator[Prediction]:
         """The samples of a source, part by part.
@@ -212,6 +218,7 @@ class SamplePredictor(ABC, Generic[M]):
         """
         for samples, encoded, bad in self._encoded(source):
             skipped = tuple(Skipped(samples.keys[row], why) for row, why in bad.items())
+            categories = self._categories(samples, encoded)
             if self.request.explained == "none":
                 watch, shares = self.request.watch, None
                 looked_at = watch.places(len(samples)) if watch else NONE
@@ -220,21 +227,31 @@ class SamplePredictor(ABC, Generic[M]):
                     scores = self.request.follow(encoded, ~np.isin(np.arange(len(samples)), list(bad)))
                     self.done(len(scores))
                 else:
-                    see = partial(self._add_regions, samples, bad, found) if self.has_regions else None
+                    see = partial(self._add_regions, samples, bad, found, categories) if self.has_regions else None
                     scores, shares = self.scorer.scored(encoded, self.done, looked_at, see)
                 scores[list(bad)] = np.nan
                 if watch:
                     watch.add(scores, looked_at, shares)
-                yield Prediction(samples.keys, scores, skipped, regions=found if self.has_regions else None)
+                regions = found if self.has_regions else None
+                yield Prediction(samples.keys, scores, skipped, regions=regions, categories=categories)
             elif self.request.keys is None and not bad:
-                for part in self._explaining(samples, encoded):
+                for part in self._explaining(samples, encoded, categories):
                     self.done(len(part.keys))
                     yield part
             else:
                 keys = self.request.keys
                 kept = (row for row, key in enumerate(samples.keys) if keys is None or key in keys)
-                yield self._together(samples, encoded, np.array([row for row in kept if row not in bad]), skipped)
+                good = np.array([row for row in kept if row not in bad])
+                yield self._together(samples, encoded, good, skipped, categories)
                 self.done(len(samples))
+
+    def _categories(self, samples: Any, encoded: Encoded) -> SampleCategories | None:
+        """Of the samples; None where the model knows one kind of normal."""
+        recogniser = self.artifact.recogniser
+        if recogniser is None:
+            return None
+        said = None if recogniser.column is None else self.said(samples, recogniser.column)
+        return recogniser.of(self.scorer.model, encoded, said)
 
     def _encoded(self, source: Any) -> Iterator[tuple[Samples, Encoded, Mapping[int, str]]]:
         """Samples, encoded, and the bad ones among them and why, which is an error unless they may be skipped."""
@@ -259,19 +276,27 @@ class SamplePredictor(ABC, Generic[M]):
             raise DataError(f"{source.origin}: {why}")
 
     def _together(
-        self, samples: Samples, encoded: Encoded, good: np.ndarray, skipped: tuple[Skipped, ...]
+        self,
+        samples: Samples,
+        encoded: Encoded,
+        good: np.ndarray,
+        skipped: tuple[Skipped, ...],
+        categories: SampleCategories | None,
     ) -> Prediction:
         """All samples as one part; only those of the index `good` can be scored or are to be."""
         keys, scores, why = samples.keys, np.full(len(samples), np.nan), list[Explanation]()
         if len(good):
             if len(good) < len(samples):
                 samples, encoded = samples.take(good), encoded[torch.from_numpy(good)]
-            parts = list(self._explaining(samples, encoded))
+            of = categories.take(good) if categories else None
+            parts = list(self._explaining(samples, encoded, of))
             scores[good] = np.concatenate([part.scores for part in parts])
             why = [one for part in parts for one in part.explanations]
-        return Prediction(keys, scores, skipped, tuple(why), self._regions_of(why))
+        return Prediction(keys, scores, skipped, tuple(why), self._regions_of(why), categories)
 
-    def _explaining(self, samples: Samples, encoded: Encoded) -> Iterator[Prediction]:
+    def _explaining(
+        self, samples: Samples, encoded: Encoded, categories: SampleCategories | None
+    ) -> Iterator[Prediction]:
         start, batches = 0, self.scorer.batches(encoded)
         while start < len(samples):
             # steps of rows are short
@@ -279,11 +304,12 @@ class SamplePredictor(ABC, Generic[M]):
                 measured = next(batches)
                 scores = measured.scores
                 keys = samples.keys[start : start + len(scores)]
-                rows = self.request.wanted(keys, scores, self.artifact.threshold)
-                why = tuple(self._explanation(samples, encoded, start, measured, scores, row) for row in rows)
+                of = categories.take(slice(start, start + len(scores))) if categories else None
+                rows = self.request.wanted(keys, scores, self.artifact.threshold, of)
+                why = tuple(self._explanation(samples, encoded, start, measured, scores, of, row) for row in rows)
                 if self.request.watch:
                     self.request.watch.look(scores, measured.item_shares)
-            yield Prediction(keys, scores, explanations=why, regions=self._regions_of(why))
+            yield Prediction(keys, scores, explanations=why, regions=self._regions_of(why), categories=of)
             start += len(scores)
 
     def _add_regions(
@@ -291,37 +317,51 @@ class SamplePredictor(ABC, Generic[M]):
         samples: Samples,
         bad: Mapping[int, str],
         found: dict[Key, tuple[Region, ...]],
+        categories: SampleCategories | None,
         measured: M,
         scores: np.ndarray,
         start: int,
     ) -> None:
         """Adds the regions of the anomalies in a batch of samples, from number `start` on."""
         assert self.artifact.threshold is not None, "regions are of anomalies"
-        for row in np.flatnonzero(self.artifact.threshold.flags(scores)).tolist():
+        of = categories.take(slice(start, start + len(scores))) if categories else None
+        values = self.artifact.threshold.values(len(scores), of)
+        for row in np.flatnonzero(scores > values).tolist():
             if start + row not in bad:
                 key = samples.keys[start + row]
-                found[key] = self.regions(key, measured, row)
+                found[key] = self.regions(key, measured, row, values[row])
 
     def _regions_of(self, why: Sequence[Explanation]) -> dict[Key, tuple[Region, ...]] | None:
         return {one.key: one.regions for one in why if one.regions} if self.has_regions else None
 
     def _explanation(
-        self, samples: Samples, encoded: Encoded, start: int, measured: M, scores: np.ndarray, row: int
+        self,
+        samples: Samples,
+        encoded: Encoded,
+        start: int,
+        measured: M,
+        scores: np.ndarray,
+        categories: SampleCategories | None,
+        row: int,
     ) -> Explanation:
-        read, score = measured.read, float(scores[row])
+        read, key, threshold = measured.read, samples.keys[start + row], self.artifact.threshold
+        of = categories.take(slice(row, row + 1)) if categories else None
+        value = threshold.values(1, of)[0] if threshold else math.inf
         return Explanation(
-            key=samples.keys[start + row],
-            score=score,
-            p_value=p_value(self.artifact, score),
+            key=key,
+            score=float(scores[row]),
+            p_value=p_value(self.artifact, float(scores[row]), of),
             items=items_used(read, row, measured.rebuilt.asked) if read else (),
-            regions=self.regions(samples.keys[start + row], measured, row) if self.has_regions else (),
+            regions=self.regions(key, measured, row, value) if self.has_regions else (),
+            category=of.texts[0] if of else None,
             **self.explained(samples, encoded, start + row, measured, row),
         )
 
 
-def p_value(artifact: Artifact, score: float) -> float | None:
-    """The conformal p-value of one score; None for a model without a threshold."""
-    return float(artifact.threshold.p_values(np.array([score]))[0]) if artifact.threshold else None
+def p_value(artifact: Artifact, score: float, category: SampleCategories | None = None) -> float | None:
+    """The conformal p-value of one score, of a sample of a category; None for a model without a threshold."""
+    threshold = artifact.threshold
+    return float(threshold.p_values(np.array([score]), category)[0]) if threshold else None
 
 
 def count_uses(scorer: Scorer[M], x: Encoded, done: Done, see: Callable[[M], None] | None = None) -> np.ndarray:

@@ -63,6 +63,11 @@ def export_model(artifact: Artifact, out: str | Path, to: Target, *, layout: Lay
         raise ConfigError(
             f"`layout={layout!r}`: a model of {modality.plural} has {' and '.join(map(repr, modality.layouts))}"
         )
+    if artifact.recogniser:
+        raise ConfigError(
+            "a model of several categories has a threshold for each, which an exported file does not know; load it "
+            "with memae, or export one model for each category"
+        )
     _check_place(out)
     runtime.check_installed()
     graph = modality.scoring_graph(_on_cpu(artifact), layout)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from memae.categories import HeldOutCategories, folder_of
 from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import BATCH_BYTES, SamplePredictor, Scorer, count_uses, items_used, p_value
@@ -63,10 +64,15 @@ def normal_scores(artifact: Artifact, calibration: Any, progress: Progress | Non
     return NormalImages(*_scores(artifact, calibration, progress))
 
 
-def calibrate(artifact: Artifact, normal: Sequence[NormalImages], groups: np.ndarray | None = None) -> Artifact:
+def calibrate(
+    artifact: Artifact,
+    normal: Sequence[NormalImages],
+    groups: np.ndarray | None = None,
+    categories: HeldOutCategories | None = None,
+) -> Artifact:
     """The artifact with its threshold and the scale of its maps."""
     scores, maxima = (np.concatenate([getattr(part, name) for part in normal]) for name in ("scores", "maxima"))
-    threshold = Threshold.by(artifact.config.threshold, scores, groups)
+    threshold = Threshold.by(artifact.config.threshold, scores, groups, categories)
     kept = np.argsort(scores, kind="stable")[: len(threshold.calibration)]  # beside the groups of the threshold
     return replace(artifact, threshold=threshold, reference=replace(artifact.reference, maxima=maxima[kept]))
 
@@ -181,10 +187,13 @@ class _ImagePredictor(SamplePredictor[ErrorMap]):
     def has_regions(self) -> bool:
         return _has_regions(self.artifact)
 
-    def regions(self, key: Key, measured: ErrorMap, row: int) -> tuple[Region, ...]:
+    def regions(self, key: Key, measured: ErrorMap, row: int, threshold: float) -> tuple[Region, ...]:
         found = _present(anomaly_map(measured.patches[row].cpu().numpy()))
         height, width = self.size_of(key) if self.size_of else measured.errors.shape[1:]
-        return _regions(self.artifact, found, height, width)
+        return find_regions(found, threshold, height, width)
+
+    def said(self, samples: Images, column: str) -> Sequence[str]:
+        return [folder_of(key) for key in samples.keys]
 
     def encode(self, samples: Images) -> tuple[Encoded, Mapping[int, str]]:
         return StoredImages(samples, None, self.artifact.preprocess), samples.unreadable

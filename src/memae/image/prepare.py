@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memae.categories import GivenCategories, one_for_each
 from memae.config import Config
 from memae.errors import ConfigError, DataError
 from memae.image.arrays import Images
@@ -53,6 +54,11 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         for note in source.notes:
             tell(progress, Warn(note))  # such as another size: before a long training, and not behind it alone
     groups = None if options.group is None else _groups(source, options.group)
+    if options.category is not None and settings.tile_px:
+        raise ConfigError(
+            f"{source.origin}: `category` needs whole images, and image.tile_px cuts them; leave the tiles out, or "
+            "train one model for each category"
+        )
     on_disk = isinstance(source, ImageSource) and not settings.tile_px and source.bytes > MEMORY_BYTES
     images: Any
     if settings.tile_px:
@@ -62,6 +68,7 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     else:
         images, skipped = readable(collect(source, progress))
     groups = groups if groups is None else groups[_kept(source, skipped, len(groups))]
+    categories = None if options.category is None else _categories(source, options.category, skipped)
     dealt = splits(len(images), config, seed, images.origin, groups)
     alike = near_duplicate_note(images, dealt, progress, grouped=groups is not None)
     dealt = replace(dealt, notes=(*dealt.notes, *((alike,) if alike else ())))
@@ -98,6 +105,8 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             key_of=_key_of(images, training, found.whole.train),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
+            categories=categories and categories.take(found.whole.train.numpy()),
+            calibration_categories=categories and categories.numbers[found.whole.calibration.numpy()],
             folds=tuple(
                 partial(prepared, Splits(fold), within(progress, fold_name(number, len(found.folds))))
                 for number, fold in enumerate(found.folds, 1)
@@ -137,9 +146,25 @@ def _key_of(images: Any, training: Encoded, train: Tensor) -> Callable[[int], Ke
 
 def _groups(source: Any, group: Any) -> np.ndarray:
     """The groups of all images, also of those that cannot be read."""
+    paths = source.paths if isinstance(source, ImageSource) else None
+    return groups_of_files(group, _names(source), source.origin, paths)
+
+
+def _names(source: Any) -> Sequence[Key]:
+    """(S,) the keys of all images."""
     if isinstance(source, ImageSource):
-        return groups_of_files(group, source.keys, source.origin, source.paths)
-    return groups_of_files(group, [key for part in source.chunks(EVERYTHING) for key in part.keys], source.origin)
+        return source.keys
+    return [key for part in source.chunks(EVERYTHING) for key in part.keys]
+
+
+def _categories(source: Any, category: Any, skipped: Sequence[Skipped]) -> GivenCategories:
+    """Those of all images that could be read."""
+    names = _names(source)
+    if not isinstance(category, str):
+        category = one_for_each(category, len(names), source.origin)
+    kept = np.flatnonzero(_kept(source, skipped, len(names)))
+    chosen = category if isinstance(category, str) else category[kept]
+    return GivenCategories.of_files(chosen, [names[row] for row in kept.tolist()], source.origin)
 
 
 def _kept(source: Any, skipped: Sequence[Skipped], images: int) -> np.ndarray:

@@ -65,7 +65,7 @@ class Camera:
         self.capture = Capture(name, scored, rate, size, most, ring, arrived)
         self._captures = [self.capture]
         if config.detect:
-            self._captures.append(Capture(name, config.address, rate, size, 1, self._ring))
+            self._captures.append(Capture(name, config.address, rate, size, 1, self._ring, copies_only=True))
         self.sent: deque[CapturedFrame] = deque()
         self.learning: list[tuple[float, float]] | None = None
         self.on_threshold = self.lag_s = 0.0

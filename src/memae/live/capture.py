@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from memae.errors import DataError
 from memae.live.address import Address
+from memae.live.notices import Look, SentRate
 from memae.live.packets import PacketRing, StoredPacket
-from memae.video.decode import DecodedPicture, is_cover, pyav, turn_of
+from memae.video.decode import DecodedPicture, Turn, is_cover, pyav, turn_of
 from memae.video.frames import FrameKey, Frames
 
 __all__ = ["Capture", "CapturedFrame", "Pace"]
@@ -29,7 +28,6 @@ log = logging.getLogger("memae")
 CONNECT_S, READ_S = 10.0, 10.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 GAP_FRAMES = 5  # a longer hole begins a stretch of its own: the network knows frames at one distance
-FROZEN_S, BLACK_GREY = 20.0, 20
 PICTURE_PX = 960  # a still shows no more
 
 
@@ -85,6 +83,7 @@ class Capture:
         size: (height, width) px that it knows.
         most: frames that may wait.
         ring: takes the packets; None keeps none.
+        copies_only: packets go to the ring, and no frame is decoded.
         arrived: called when a frame waits.
     """
 
@@ -98,6 +97,7 @@ class Capture:
         ring: PacketRing | None = None,
         arrived: Callable[[], None] = lambda: None,
         *,
+        copies_only: bool = False,
         connect_s: float = CONNECT_S,
         read_s: float = READ_S,
         first_wait_s: float = FIRST_WAIT_S,
@@ -110,6 +110,7 @@ class Capture:
         self.note, self.fps, self.reconnects = "", 0.0, 0
         self._rate, self._size, self._most, self._ring, self._arrived = rate, size, most, ring, arrived
         self._timeouts, self._first_wait_s = (connect_s, read_s), first_wait_s
+        self._copies_only = copies_only
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._waiting: deque[CapturedFrame] = deque()
         pyav("watching cameras")
@@ -117,7 +118,8 @@ class Capture:
 
         # each keeps its tables between frames; the last one is for another thread, which draws
         self._scaler, self._painter, self._drawer = (VideoReformatter() for _ in range(3))
-        self._look = _Look()
+        self._look, self._sent_rate = Look(), SentRate(rate)
+        self._turn: Turn | None = None
         self._begins, self._number, self._origin_s, self._last_s = True, 0, 0.0, 0.0
         self._thread = threading.Thread(target=self._run, name=f"memae camera {name}", daemon=True)
 
@@ -235,13 +237,19 @@ class Capture:
             clock = _Clock(untimed)
             if self._ring:
                 self._ring.begin(stream)
-            pace, self._look = Pace(self._rate), _Look(self._look.has_colour)
+            pace, self._look = Pace(self._rate), Look(self._look.has_colour)
+            self._sent_rate.begin()
+            self._turn = None
             try:
                 for packet in container.demux(stream):
                     time_s = clock.time_s(packet)
                     if paced and time_s is not None and self._stop.wait(max(0.0, clock.ahead_s(time_s))):
                         return
                     self._keep(packet, clock, untimed)
+                    if self._copies_only:
+                        self._up(stream.width, stream.height)
+                        yield
+                        continue
                     try:
                         decoded = packet.decode()
                     except av.FFmpegError:
@@ -253,6 +261,13 @@ class Capture:
             finally:
                 if self._ring:
                     self._ring.end()
+
+    def _up(self, width: int, height: int) -> None:
+        if self.is_up:
+            return
+        what = "only copied" if self._copies_only else f"scored at {self._size[1]} x {self._size[0]} px"
+        log.info("camera %s: up, %d x %d px, %s", self.name, width, height, what)
+        self.is_up = self._was_up = True
 
     def _keep(self, packet: Any, clock: _Clock, untimed: bool) -> None:
         if not self._ring:
@@ -268,12 +283,12 @@ class Capture:
         time_s = clock.time_s(decoded)
         time_s = clock.now_s() if time_s is None else time_s
         gap_s = time_s - self._last_s
-        if not self.is_up:
-            log.info("camera %s: up, %d x %d px", self.name, decoded.width, decoded.height)
-            self.is_up = self._was_up = True
+        self._up(decoded.width, decoded.height)
         changed = self._look.resized((decoded.height, decoded.width))
         if changed:
             log.warning("camera %s: the picture is now %d x %d px", self.name, decoded.width, decoded.height)
+        if rate := self._sent_rate.note(time_s):
+            log.warning("camera %s: %s", self.name, rate)
         begins = self._begins or changed or not 0 <= gap_s <= GAP_FRAMES / self._rate
         if not begins and not pace.takes(time_s):
             return
@@ -284,19 +299,29 @@ class Capture:
         elif gap_s > 0:
             self.fps = 0.9 * self.fps + 0.1 / gap_s if self.fps else 1 / gap_s
         self._last_s = time_s
-        turn = turn_of(decoded)
+        if (
+            self._turn is None or changed
+        ):  # not of each frame: PyAV's side data make a cycle, which holds its picture
+            self._turn = turn_of(decoded)
+        turn = self._turn
         height, width = turn.of_size(self._size)
         grey = self._scaler.reformat(decoded, width, height, "gray", interpolation="AREA")
         pixels = turn(grey.to_ndarray())
-        small = min(1.0, PICTURE_PX / decoded.width)
-        across, down = (2 * max(1, round(side * small / 2)) for side in (decoded.width, decoded.height))
-        shown = self._painter.reformat(decoded, across, down, "yuv420p", interpolation="AREA")
-        self._tell(self._look.at(pixels, shown, time_s))
+        self._tell(self._look.at(pixels, decoded, time_s))
         key = FrameKey(self.name, self._number, time_s - self._origin_s)
         self._number += 1
         frames = Frames(pixels[None], [key], str(self.address))
-        picture = DecodedPicture(shown, self._drawer, turn)
+        picture = DecodedPicture(self._shown(decoded), self._drawer, turn)
         self._put(CapturedFrame(frames, picture, clock.at(time_s), time.monotonic(), begins))
+
+    def _shown(self, decoded: Any) -> Any:
+        """A frame that a still may be made of: many wait for their score, so large ones are made smaller first."""
+        if decoded.width <= PICTURE_PX:
+            return decoded
+        across, down = (
+            2 * max(1, round(side * PICTURE_PX / decoded.width / 2)) for side in (decoded.width, decoded.height)
+        )
+        return self._painter.reformat(decoded, across, down, "yuv420p", interpolation="AREA")
 
     def _tell(self, note: str) -> None:
         if note != self.note:
@@ -350,31 +375,3 @@ class _Clock:
         if abs(late_s - self._offset) > 2.0:  # a clock that was set, or runs at another pace
             self._offset = late_s
         return time.time() - late_s + self._offset
-
-
-class _Look:
-    """Notices a picture that stands, is black, or has lost its colours."""
-
-    def __init__(self, has_colour: bool = False) -> None:
-        self.has_colour = has_colour
-        self._last: np.ndarray | None = None
-        self._changed_s = 0.0
-        self._size: tuple[int, int] | None = None
-
-    def resized(self, size: tuple[int, int]) -> bool:
-        """Whether a frame is of another size (height, width) than the one before."""
-        before, self._size = self._size, size
-        return before is not None and before != size
-
-    def at(self, pixels: np.ndarray, shown: Any, time_s: float) -> str:
-        """A note on the frame (H, W) at a time; empty if nothing is odd."""
-        if self._last is None or not np.array_equal(pixels, self._last):
-            self._last, self._changed_s = pixels, time_s
-        chroma = np.concatenate([np.frombuffer(plane, np.uint8)[::16] for plane in shown.planes[1:3]])
-        colour = float(np.abs(chroma.astype(np.int16) - 128).mean())
-        self.has_colour = self.has_colour or colour > 4
-        if float(np.percentile(pixels, 99.5)) < BLACK_GREY:
-            return "picture black"
-        if time_s - self._changed_s > FROZEN_S:
-            return "picture frozen"
-        return "night mode" if self.has_colour and colour < 1 else ""

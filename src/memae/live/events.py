@@ -19,7 +19,7 @@ from memae.plots.regions import find_regions
 from memae.types import Box
 from memae.video.events import Event, EventFinder, EventRule, PeakDetail
 from memae.video.media import Peak
-from memae.video.pipeline import MapLevels, peak_detail
+from memae.video.pipeline import MapLevels
 from memae.video.render import frame_caption, save_still
 from memae.video.scoring import ScoredFrame
 
@@ -85,14 +85,14 @@ class CameraEvents:
 
     def add(self, frame: ScoredFrame, captured: CapturedFrame) -> None:
         """Adds the next scored frame."""
-        frame = replace(frame, picture=captured.picture)
         size = captured.picture.turn.of_size((captured.picture.frame.height, captured.picture.frame.width))
 
         def detail() -> PeakDetail:
-            found = peak_detail(frame, find_regions(frame.anomaly_map, self._levels.off, *size), size)
+            regions = find_regions(frame.anomaly_map, self._levels.off, *size)
             # copies, as they are views of the whole clip
             seen, rebuilt = (part[frame.index_in_clip].cpu().numpy().copy() for part in frame.clip[:2])
-            return replace(found, payload=_Shown(found.payload, seen, rebuilt))
+            shown = _Shown(Peak(captured.picture, frame.anomaly_map.copy()), seen, rebuilt)
+            return PeakDetail(regions[0].box if regions else None, (), shown, frame.part)
 
         final = self._finder.push(frame.key, frame.score, detail)
         if self._open and self._finder.open_event is None:

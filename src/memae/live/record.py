@@ -41,7 +41,7 @@ def record(
         failed.extend([why] if why else [])
         ended.set()
 
-    capture = Capture(name, address, 1.0, (16, 16), 1, ring)
+    capture = Capture(name, address, 1.0, (1, 1), 1, ring, copies_only=True)
     capture.start()
     ends_at, taking, taking_until = time.monotonic() + seconds, None, 0.0
     try:

@@ -42,14 +42,13 @@ def known_rate(artifact: Any) -> float:
     Raises:
         ConfigError: not a model of video, or one without held-out video.
     """
-    series = getattr(artifact.reference, "series", ())
-    steps = [np.diff(one.times_s) for one in series if len(one.times_s) > 1]
-    if not steps:
+    known: float | None = getattr(artifact.reference, "frames_per_s", None)
+    if known is None:
         raise ConfigError(
             "cameras are watched by a model of video that holds scores of normal video; train one with "
             "threshold.calibration_share above 0"
         )
-    return float(1 / np.median(np.concatenate(steps)))
+    return known
 
 
 class Watch:
@@ -173,8 +172,7 @@ class Watch:
 
     def run(self) -> None:
         """Watches."""
-        for camera in self._cameras.values():
-            camera.start()
+        self._start()
         for name in self._changes.keys() & self._cameras.keys():
             log.info(
                 "camera %s: %s as it was changed on the page, whatever the config says", name, self._changes[name]
@@ -200,8 +198,8 @@ class Watch:
 
         Returns what it set, by camera, with what it promises. Call it before `run`.
         """
+        self._start()
         for camera in self._cameras.values():
-            camera.start()
             camera.learning = []
         ends_at = time.monotonic() + seconds
         while self._goes_on() and time.monotonic() < ends_at:
@@ -209,6 +207,12 @@ class Watch:
         for camera in self._cameras.values():
             self._learn(camera)
         return dict(self._calibrated)
+
+    def _start(self) -> None:
+        log.info("the network is made ready; then %d cameras are opened", len(self._cameras))
+        self._scorer.prepare()
+        for camera in self._cameras.values():
+            camera.start()
 
     def _learn(self, camera: Camera) -> None:
         seen, camera.learning = camera.learning or [], None

@@ -33,10 +33,14 @@ class RateEvaluation:
 def thresholds_of(threshold: Any) -> dict[float, float]:
     """The score for each common rate, and the model's own, that the calibration scores of a model can promise.
 
+    None where each of several categories has a threshold of its own: no single score is that of a rate.
+
     Args:
         threshold: a `memae.Threshold`.
     """
-    found = {}
+    found: dict[float, float] = {}
+    if threshold.categories is not None:
+        return found
     for rate in RATES:
         with suppress(ConfigError):  # too few calibration scores for so low a rate
             found[rate] = threshold.moved(false_alarm_rate=rate).value

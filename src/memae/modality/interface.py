@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder
+from memae.categories import HeldOutCategories
 from memae.config import Config, KindSettings
 from memae.errors import DataError
 from memae.modality.graph import Layout, ScoringGraph
@@ -182,13 +183,20 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def calibrate(self, artifact: Artifact, normal: Sequence[Any], groups: np.ndarray | None = None) -> Artifact:
+    def calibrate(
+        self,
+        artifact: Artifact,
+        normal: Sequence[Any],
+        groups: np.ndarray | None = None,
+        categories: HeldOutCategories | None = None,
+    ) -> Artifact:
         """The examined artifact with its threshold and its reference.
 
         Args:
             artifact: examined.
             normal: the `normal_scores` of the held-out part, or of each fold.
             groups: (n,) the number of the group of each score, end to end; None: each is its own.
+            categories: of the samples behind the scores; None: all are of one kind of normal.
         """
 
     # a fitted model

@@ -10,11 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from memae.autoencoder import Autoencoder
+from memae.categories import GivenCategories, SampleCategories
 from memae.config import Config
 from memae.drift import DriftWatch
 from memae.memory.base import Streaming
 from memae.memory.item_samples import ItemSamples
 from memae.modality.held_out import HeldOut
+from memae.recogniser import Recogniser
 from memae.threshold import Threshold
 from memae.types import Encoded, Explained, Key, Skipped, Verdicts
 
@@ -98,6 +100,10 @@ class Prepared:
     """The same of `whole`; None: as `key_of`."""
     calibration_groups: np.ndarray | None = None
     """(n,) int: the number of the group of each calibration sample; None: each sample is its own group."""
+    categories: GivenCategories | None = None
+    """Of the samples of `training`, where these are of several kinds of normal."""
+    calibration_categories: np.ndarray | None = None
+    """(n,) int: the category of each calibration sample, as a place in the names of `categories`."""
     folds: tuple[Callable[[], Prepared], ...] = ()
     """Cross-fitting: each gives a smaller one, with preprocessing of its own, that trains on the groups of the other
     folds and has its own groups for calibration. Then `training` is everything, and `calibration` is empty."""
@@ -120,6 +126,9 @@ class FitOptions:
     group: str | Sequence[Hashable] | None = None
     """What belongs together, and is never divided: the name of a column, "folder", a regular expression with one group,
     a CSV file with the columns file and group, or one value for each sample. See `memae.modality.groups`."""
+    category: str | Sequence[Hashable] | None = None
+    """Which of several kinds of normal a sample is of: the name of a column, "folders", or one value for each sample.
+    See `memae.categories`."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,8 @@ class Artifact:
     """Held-out normal samples for a later teaching, where they are small enough and the fit was to keep samples."""
     replaced: tuple[Mapping[str, Tensor], ...] = ()
     """Of each teaching that stands, the tensors of the model file that it replaced, by name; see `memae.teach`."""
+    recogniser: Recogniser | None = None
+    """Tells the category of a sample, where the model knows several kinds of normal."""
 
     @property
     def modality(self) -> Modality:
@@ -199,13 +210,19 @@ class Request:
         """Whether the sample of a key was asked for."""
         return self.keys is None or key in self.keys
 
-    def wanted(self, keys: Sequence[Key], scores: np.ndarray, threshold: Threshold | None) -> list[int]:
-        """The rows among samples of these keys and scores (S,) that are to be explained."""
+    def wanted(
+        self,
+        keys: Sequence[Key],
+        scores: np.ndarray,
+        threshold: Threshold | None,
+        categories: SampleCategories | None = None,
+    ) -> list[int]:
+        """The rows among samples of these keys, scores (S,) and categories that are to be explained."""
         if self.explained == "none":
             return []
         if self.explained == "anomalies":
             assert threshold is not None, "who asks for anomalies has looked for a threshold"
-            return np.flatnonzero(threshold.flags(scores)).tolist()
+            return np.flatnonzero(threshold.flags(scores, categories)).tolist()
         return [row for row, key in enumerate(keys) if self.keys is None or key in self.keys]
 
 
@@ -243,3 +260,5 @@ class Description(NamedTuple):
     """Further lines, by what they are about."""
     columns: Sequence[Mapping[str, Any]] = ()
     """What is done with each column of a table: name, kind, missing (share), rule."""
+    known: Mapping[str, Any] = {}
+    """Figures of the input that the preprocessing does not hold, such as the frame rate of video."""

@@ -92,7 +92,7 @@ def draw_items(items: MemoryItems, path: Path) -> None:
     rows = -(-len(order) // columns)
     width, height = 0.95 * columns * len(views), 1.1 * rows + 0.5
     figure = Figure(figsize=(width, height))  # a constrained layout takes seconds for a hundred axes
-    axes = figure.subplots(rows, columns * len(views), squeeze=False)
+    axes = figure.subplots(rows, columns * len(views), squeeze=False, subplot_kw={"xticks": (), "yticks": ()})
     figure.subplots_adjust(0.05 / width, 0.05 / height, 1 - 0.05 / width, 1 - 0.5 / height, 0.08, 0.25)
     total = max(1, int(items.usage_counts.sum()))
     ranges = {name: np.quantile(pictures[order], [0.005, 0.995]) for name, pictures in views.items()}

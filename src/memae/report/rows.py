@@ -39,7 +39,7 @@ def write_verdicts(parts: Iterator[Verdicts], out: Path | None) -> tuple[int, in
 
     The row of a sample that was skipped holds nothing but its key. Of video, three columns stand for the key: video,
     frame, time_s. Where scores are of places, a column `regions` has the places of an anomaly: a list, which in CSV is
-    written as JSON, and is empty for other samples.
+    written as JSON, and is empty for other samples. A model of several kinds of normal adds a column `category`.
 
     Args:
         parts: chunks of verdicts, in order.
@@ -67,6 +67,8 @@ def explanation_lines(out: Path) -> Iterator[Callable[[Explanation], None]]:
                 "items": [asdict(use) for use in sample.items],
                 "columns": [asdict(cell) for cell in sample.cells],
             }
+            if sample.category is not None:
+                row["category"] = sample.category
             if sample.regions:
                 row["regions"] = _plain_regions(sample.regions)
             file.write(_json_line(row))
@@ -146,6 +148,8 @@ def _table(verdicts: Verdicts, schema: pa.Schema | None = None) -> pa.Table:
             "is_anomaly": pa.array(verdicts.is_anomaly, mask=skipped),
         }
     )
+    if verdicts.categories is not None:
+        table = table.append_column("category", pa.array(verdicts.categories.texts, pa.string(), mask=skipped))
     if verdicts.regions is not None:
         plain = [_plain_regions(verdicts.regions.get(key, ())) for key in verdicts.keys]
         table = table.append_column("regions", pa.array(plain, REGIONS))

@@ -121,5 +121,8 @@ def score_to_files(
     }
     facts |= {"inserted": moved.inserted, "ages": moved.ages.tolist()} if moved else {}
     facts |= {"columns": columns} if columns else {}
+    if counted := writers.categories:
+        lines.append(counted.line)
+        facts["categories"] = counted.facts
     facts |= {name: str(path) for name, path in files.items() if path}
     return Summary(lines, facts | ({"drawn": writers.drawn} if folders else {}))

@@ -14,6 +14,7 @@ from memae.errors import WriteError
 from memae.files.atomic import no_room
 from memae.image.render import map_path, save_map, save_mask, save_overlay
 from memae.modality.interface import SHOWN_SKIPPED
+from memae.report.category_counts import CategoryCounts
 from memae.report.rows import explanation_lines
 from memae.types import Explained, Explanation, Skipped, Source
 
@@ -52,6 +53,7 @@ class Writers:
         """How many samples the verdicts left out, and the first of them."""
         self.drift: Drift | None = None
         """Of the last verdicts."""
+        self.categories = CategoryCounts()
         self._explained, self._parts = 0, Counter[str]()
         self._source, self._lines, self._only_anomalies = source, lines, only_anomalies
         self._folders = dict(folders)
@@ -77,6 +79,7 @@ class Writers:
         for part in parts:
             self.skipped += len(part.skipped)
             self.drift = part.drift
+            self.categories.add(part)
             self.first_skipped += part.skipped[: max(0, SHOWN_SKIPPED - len(self.first_skipped))]
             anomalies = {part.keys[row] for row in part.is_anomaly.nonzero()[0].tolist()}
             for found in part.explanations:

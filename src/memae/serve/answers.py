@@ -77,6 +77,7 @@ class Sample(BaseModel):
     score: float = Field(description="Higher is more anomalous.")
     p_value: float = Field(description="Share of normal samples that score at least as high.")
     is_anomaly: bool
+    category: str | None = Field(None, description="Kind of normal, of a model that knows several.")
     regions: list[Place] | None = Field(None, description="Of an anomaly, where scores are of places.")
     columns: list[ColumnError] | None = Field(None, description="Largest error first; of rows that are explained.")
     map: list[list[float | None]] | None = Field(
@@ -119,6 +120,7 @@ def _sample(key: int | str, verdict: Verdict, why: Explanation | None, found: Se
         score=verdict.score,
         p_value=verdict.p_value,
         is_anomaly=verdict.is_anomaly,
+        category=verdict.category,
         regions=[_place(region) for region in found] if found is not None else None,
         columns=[_column(cell) for cell in why.cells] if why and why.cells else None,
         map=np.round(why.anomaly_map, MAP_DIGITS).tolist() if why and why.anomaly_map is not None else None,

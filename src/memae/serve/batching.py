@@ -212,4 +212,5 @@ def _part(verdicts: Verdicts, start: int, stop: int) -> Verdicts:
         explanations=tuple(one for one in verdicts.explanations if one.key in own),
         regions=verdicts.regions and {key: found for key, found in verdicts.regions.items() if key in own},
         drift=None,
+        categories=verdicts.categories and verdicts.categories.take(slice(start, stop)),
     )

@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from memae.categories import GivenCategories, one_for_each
 from memae.config import Config
 from memae.errors import ConfigError, DataError
 from memae.modality import FitOptions, Prepared
@@ -52,11 +53,12 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
         ConfigError: a false-alarm rate that so few rows cannot promise, or equal rows are to be dropped from a stream.
     """
     settings, categorical = TableConfig.of(config), options.categorical
-    grouped = isinstance(options.group, str)
-    dropped = (*options.dropped, str(options.group)) if grouped else options.dropped
+    beside = {str(name) for name in (options.group, options.category) if isinstance(name, str)}
+    dropped = (*options.dropped, *sorted(beside))
     numbered = None if options.group is None else _groups(source, options)
-    if grouped:
-        source = source.without([str(options.group)])
+    values = None if options.category is None else _categories(source, options)
+    if beside:
+        source = source.without(sorted(beside))
     if isinstance(source, ColumnSource):
         source = source.as_text(categorical)
     streamed = _is_large(source) if options.stream is None else options.stream
@@ -71,6 +73,10 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
     written = {name: found.found for name, found in found_in_all.written.items() if found.found}
     readable = rows.readable()
     groups = None if numbered is None else numbered.checked(readable.numpy(), source.origin)
+    categories = None
+    if values is not None:
+        column = options.category if isinstance(options.category, str) else None
+        categories = GivenCategories.of(values[readable.numpy()], len(readable), source.origin, column)
     dealt = splits(len(readable), config, seed, source.origin, groups)
 
     def prepared(found: Splits, rows: _Rows) -> Prepared:
@@ -100,6 +106,8 @@ def prepare(source: Any, config: Config, seed: int, options: FitOptions, progres
             key_of=lambda place: rows.key(int(train[place])),
             calibration_groups=None if groups is None else groups[found.whole.calibration.numpy()],
             groups=found.group_counts(groups),
+            categories=categories and categories.take(np.searchsorted(readable.numpy(), train.numpy())),
+            calibration_categories=categories and categories.numbers[found.whole.calibration.numpy()],
             folds=tuple(
                 partial(prepared, Splits(fold), rows.within(fold_name(number, len(found.folds))))
                 for number, fold in enumerate(found.folds, 1)
@@ -145,6 +153,22 @@ def _groups(source: Any, options: FitOptions) -> _RowGroups:
     else:
         texts, numbers = np.unique(source.labels(column), return_inverse=True)
     return _RowGroups(np.where(texts[numbers] == "", -1, numbers), column)
+
+
+def _categories(source: Any, options: FitOptions) -> np.ndarray:
+    """(S,) text or value: the category of each row, bad ones among them."""
+    assert options.category is not None, "the caller has looked"
+    if not isinstance(options.category, str):
+        samples = sum(len(table) for table in source.chunks(CHUNK_ROWS))
+        return one_for_each(options.category, samples, source.origin)
+    if options.category in options.categorical:
+        raise ConfigError(
+            f"{source.origin}: column {options.category!r} is the category, and so no feature; name it once"
+        )
+    if isinstance(source, ColumnSource):
+        numbers, texts = source.numbered(options.category)
+        return np.asarray(texts[numbers])
+    return np.asarray(source.labels(options.category))
 
 
 def _near_duplicates(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
+from memae.categories import HeldOutCategories
 from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, SamplePredictor, Scorer, count_uses
@@ -23,7 +24,7 @@ from memae.memory.item_samples import NearestQueries
 from memae.modality import Artifact, Request
 from memae.progress import Done, Progress, stage
 from memae.table.schema import TablePreprocess, check_none_bad
-from memae.table.source import ColumnSource, Table, shown
+from memae.table.source import ColumnSource, Table, shown, texts_of
 from memae.threshold import Threshold
 from memae.types import Encoded, Prediction
 
@@ -104,10 +105,15 @@ def normal_scores(artifact: Artifact, calibration: Encoded, progress: Progress |
         return NormalRows(*scorer.scored(calibration, done, looked_at(len(calibration), len(artifact.uses))))
 
 
-def calibrate(artifact: Artifact, normal: Sequence[NormalRows], groups: np.ndarray | None = None) -> Artifact:
+def calibrate(
+    artifact: Artifact,
+    normal: Sequence[NormalRows],
+    groups: np.ndarray | None = None,
+    categories: HeldOutCategories | None = None,
+) -> Artifact:
     """The artifact with its threshold."""
     scores = np.concatenate([part.scores for part in normal])
-    return replace(artifact, threshold=Threshold.by(artifact.config.threshold, scores, groups))
+    return replace(artifact, threshold=Threshold.by(artifact.config.threshold, scores, groups, categories))
 
 
 def predict(
@@ -116,6 +122,9 @@ def predict(
     """Scores and explanations of the rows of a source; see `memae.modality.Modality.predict`."""
     if isinstance(source, ColumnSource):
         _tell_of_unknown(artifact.preprocess, source)
+        column = artifact.recogniser and artifact.recogniser.column
+        if column and column in source.names:
+            source = source.as_text([column])  # as it was read in training
     scorer = scorer_of(artifact, request.action, progress)
     predictor = _RowPredictor(artifact, scorer, request, done, progress)
     yield from predictor.predictions(source)
@@ -161,6 +170,9 @@ class _RowPredictor(SamplePredictor[RowErrors]):
             check_none_bad(samples, encoded.bad)
         self.filled.update(encoded.filled)
         return encoded.x, encoded.bad
+
+    def said(self, samples: Table, column: str) -> Sequence[str] | None:
+        return texts_of(samples.columns[column]).tolist() if column in samples.columns.column_names else None
 
     def explained(
         self, samples: Table, encoded: Encoded, place: int, measured: RowErrors, row: int

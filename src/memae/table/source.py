@@ -31,6 +31,7 @@ __all__ = [
     "is_csv",
     "is_frame",
     "shown",
+    "texts_of",
 ]
 
 READ_BYTES = 1 << 20  # of a column read ahead
@@ -116,7 +117,7 @@ class ColumnSource(ABC):
         """
         self._check([name])
         blocks = self._of_kept((columns, {}) for columns in self._read([name], BATCH_ROWS))
-        parts = [_as_text(columns[name]) for columns, _ in blocks]
+        parts = [texts_of(columns[name]) for columns, _ in blocks]
         return np.concatenate([np.empty(0, dtype=str), *parts])
 
     def numbered(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +130,7 @@ class ColumnSource(ABC):
         known: dict[str, int] = {}
         parts = [np.empty(0, dtype=np.int64)]
         for columns, _ in self._of_kept((columns, {}) for columns in self._read([name], BATCH_ROWS)):
-            texts, places = np.unique(_as_text(columns[name]), return_inverse=True)
+            texts, places = np.unique(texts_of(columns[name]), return_inverse=True)
             numbers = np.array([known.setdefault(text, len(known)) for text in texts.tolist()], dtype=np.int64)
             parts.append(numbers[places])
         return np.concatenate(parts), np.array(list(known), dtype=str)
@@ -308,7 +309,7 @@ def check_names_differ(origin: str, names: Sequence[str]) -> None:
         raise DataError(f"{origin}: column names must differ; given twice: {', '.join(twice)}")
 
 
-def _as_text(column: pa.ChunkedArray) -> np.ndarray:
+def texts_of(column: pa.ChunkedArray) -> np.ndarray:
     """(S,) text; missing values are ""."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)

@@ -16,12 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
+from memae.engine import one_thread
 from memae.errors import DataError
 from memae.video.frames import Frames
 from memae.video.scoring import patch_errors
@@ -83,12 +85,16 @@ class Background:
 
     def errors(self, view: np.ndarray) -> np.ndarray:
         """(H, W) float32 squared distances from the nearest prototypes, in units of the variance."""
-        variance = _cells(self.variance)
-        apart = _cells(self.prototypes.astype(np.float32)) - _cells(view)
-        squared = apart**2 / variance
+        prototypes, variance = self._in_cells
+        squared = (prototypes - _cells(view)) ** 2 / variance
         nearest = squared.sum(axis=-1).argmin(axis=0)
         chosen = squared[nearest, np.arange(len(nearest))]
         return _frames(chosen, view.shape).astype(np.float32)
+
+    @cached_property
+    def _in_cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K, C, D) prototypes and (C, D) variance."""
+        return _cells(self.prototypes.astype(np.float32)), _cells(self.variance)
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the memory, by their names in a model file."""
@@ -191,7 +197,8 @@ class StillScorer:
 
     def _patch_means(self, values: np.ndarray) -> np.ndarray:
         """(h, w) of (H, W)."""
-        found: np.ndarray = patch_errors(torch.from_numpy(values)[None, None], self._place_px)[0, 0].numpy()
+        with one_thread():  # the others would spin for longer than this takes
+            found: np.ndarray = patch_errors(torch.from_numpy(values)[None, None], self._place_px)[0, 0].numpy()
         return found
 
 

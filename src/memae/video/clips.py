@@ -6,6 +6,9 @@ what is left at the end belongs to a last clip that ends with the video. So a st
 middle of a clip of its own (exact, slowest), `length` cuts the video into clips end to end (fastest), and half of it
 uses the central half of each clip. A video that is shorter than one clip is mirrored at its end until it fills one.
 
+With `latest` a clip owns its last `stride` frames in place of those in its middle. The frame of a camera is then scored
+`stride` frames later at most, and else (`length` + `stride`) / 2.
+
 With a dilation of d, the frames 0, d, 2d, ... and 1, d + 1, ... are so many videos, each cut by the same rule.
 
 The released code aligns otherwise: one error for a whole clip, given to its frame 8 (from 0), and 15 frames of every
@@ -46,6 +49,7 @@ class Windows:
         length: frames in a clip.
         stride: frames from the start of a clip to that of the next, from 1 to `length`.
         dilation: frames from one frame of a clip to the next.
+        latest: a clip owns its last frames, and not those in its middle.
 
     Raises:
         ConfigError: a number out of its range.
@@ -54,6 +58,7 @@ class Windows:
     length: int
     stride: int
     dilation: int = 1
+    latest: bool = False
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.dilation < 1 or not 1 <= self.stride <= self.length:
@@ -65,7 +70,8 @@ class Windows:
     @property
     def first_owned(self) -> int:
         """Index in a clip of the first frame that it owns, for clips that touch neither end of the video."""
-        return (self.length - self.stride) // 2
+        behind = self.length - self.stride
+        return behind if self.latest else behind // 2
 
     def training_clips(self, spans: Iterable[tuple[int, int]]) -> np.ndarray:
         """(S, length) frame numbers of the training clips; each clip lies within one span of video.

@@ -76,6 +76,11 @@ class VideoConfig(KindSettings):
         description="frames from clip to clip while scoring: 1 scores each frame in the middle of a clip of its own, "
         "clip_length is fastest",
     )
+    latest: bool = Field(
+        False,
+        description="a clip gives the scores of its last `stride` frames, not of those in its middle, so that a "
+        "camera's frame is scored `stride` frames later at most",
+    )
     input: ClipInput = Field(
         "frames", description="what is reconstructed: 'frames', or 'differences' of consecutive frames"
     )

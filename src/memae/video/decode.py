@@ -51,6 +51,8 @@ class Video(Protocol):
     path: Path
     size: tuple[int, int]
     """(height, width) in px of a frame as it is shown, upright."""
+    rate: float
+    """Frames per second, on average."""
     about: int
     """Frames, as far as is known without decoding them; 0 where nothing tells."""
 
@@ -98,9 +100,10 @@ class VideoFile:
             self._container = container.format.name
             self._first_pts = None if untimed else first.pts
             self._tick = first.time_base or Fraction(1, 90_000)
-            self._rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            self._mean_rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             states_length = container.format.name in _STATES_LENGTH
-            self.about = round((container.duration or 0) / time_base * self._rate) if states_length else 0
+            self.about = round((container.duration or 0) / time_base * self._mean_rate) if states_length else 0
+        self.rate = float(self._mean_rate)
         self._turn = turn_of(first)
         self.size = self._turn.of_size((first.height, first.width))
 
@@ -132,11 +135,11 @@ class VideoFile:
         origin, last_s = self._first_pts, -math.inf
         for number, decoded in enumerate(frames):
             if origin is None:
-                yield decoded, float(number / self._rate)
+                yield decoded, float(number / self._mean_rate)
                 continue
             time_s = last_s if decoded.pts is None else float((decoded.pts - origin) * self._tick)
             if time_s <= last_s:
-                time_s = last_s + float(1 / self._rate)
+                time_s = last_s + float(1 / self._mean_rate)
                 if decoded.pts is not None:  # a recording joined of several: the clock goes on from here
                     origin = decoded.pts - round(time_s / self._tick)
             last_s = time_s

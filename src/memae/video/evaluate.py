@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from memae.errors import DataError
+from memae.metrics.ranking import Ranking
 from memae.plots.regions import find_regions
 from memae.progress import Progress, stage
 from memae.threshold import Threshold
@@ -29,7 +30,7 @@ from memae.video.ground_truth import VideoTruth, listed_videos, read_truth
 from memae.video.pipeline import videos_of
 from memae.video.source import VideoSource
 
-__all__ = ["VideoEvaluation", "VideoMeter", "evaluate_videos", "per_video_min_max"]
+__all__ = ["VideoEvaluation", "VideoMeter", "evaluate_videos", "judge_videos", "per_video_min_max"]
 
 COUNTED = 512  # frames counted at a time
 
@@ -56,6 +57,19 @@ def evaluate_videos(
     Raises:
         DataError: a video, mask or labels that cannot be used.
     """
+    return judge_videos(detector, x, labels, rule, mask=mask, progress=progress)[0]
+
+
+def judge_videos(
+    detector: Any,
+    x: Any,
+    labels: Path,
+    rule: EventRule,
+    *,
+    mask: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[VideoEvaluation, Ranking | None]:
+    """As `evaluate_videos`, with the frames in one ranking, from which curves are drawn."""
     source, watched = videos_of(detector, x, mask)
     meter = VideoMeter(_labels_of(source, labels, progress), rule=rule, threshold=detector.threshold)
     # the median of held-out normal frames: at a lower level, regions join into one
@@ -67,7 +81,7 @@ def evaluate_videos(
             meter.add(frame.key, frame.score, frame.anomaly_map, boxes)
             done(1, frame.key)
     with stage(progress, "figures and intervals", "figures"):
-        return meter.result()
+        return meter.result(), meter.ranking()
 
 
 def _labels_of(source: VideoSource, labels: Path, progress: Progress | None) -> VideoTruth:
@@ -225,6 +239,21 @@ class VideoMeter:
             **pixel_figures(videos, masked, self._seed),
             **self._alarm_figures(),
         )
+
+    def ranking(self) -> Ranking | None:
+        """All scored frames, in groups by their video; None unless there are normal and anomalous ones."""
+        keys, scores, anomalous, groups = [], [], [], []
+        for number, (name, video) in enumerate(self._videos.items()):
+            keys += [
+                FrameKey(name, frame, time_s) for frame, time_s in zip(video.frames, video.times_s, strict=True)
+            ]
+            scores.append(np.array(video.scores))
+            anomalous.append(self._truth.labels[name][np.array(video.frames)].astype(bool))
+            groups.append(np.full(len(video.frames), number))
+        labels = np.concatenate(anomalous)
+        if labels.all() or not labels.any():
+            return None
+        return Ranking(keys, np.concatenate(scores), labels, np.concatenate(groups))
 
     def _alarm_figures(self) -> dict[str, Any]:
         events = self._all_events()

@@ -33,7 +33,7 @@ class FrameFolder:
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        self.path, self._rate = path, rate
+        self.path, self.rate = path, rate
         self._files = images_in(path.iterdir())
         self.about = len(self._files)
         _check_numbers(path, [file.name for file in self._files])
@@ -53,7 +53,7 @@ class FrameFolder:
         """All images, each decoded when it is asked for; see `memae.video.decode.Video`."""
         for number, file in enumerate(self._files):
             grey, picture = _read(file, size, pictures)
-            yield DecodedFrame(FrameKey(name, number, number / self._rate), grey, picture)
+            yield DecodedFrame(FrameKey(name, number, number / self.rate), grey, picture)
 
 
 class _FilePicture(NamedTuple):

@@ -43,7 +43,7 @@ def scoring_graph(artifact: Artifact, layout: Layout) -> ScoringGraph:
     preprocess, settings = artifact.preprocess, VideoConfig.of(artifact.config)
     length, *size = preprocess.shape[1:]
     clips, stride = _golden_clips(length, *size), min(settings.stride, length)
-    windows = Windows(length, stride, settings.dilation)
+    windows = Windows(length, stride, settings.dilation, settings.latest)
     found = [_scored_alone(artifact, clip, settings.dilation) for clip in clips]
     looks_back = artifact.reference is not None and artifact.reference.appearance is not None
     return ScoringGraph(

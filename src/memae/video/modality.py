@@ -31,7 +31,7 @@ from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Progress, Warn, tell
 from memae.types import Skipped, Source
 from memae.video.config import NETWORKS, NORMS, NUM_ITEMS, PATCH_PX, VideoConfig, check_sides, layers_of, preset
-from memae.video.evaluate import evaluate_videos
+from memae.video.evaluate import judge_videos
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
 from memae.video.graph import scoring_graph
 from memae.video.networks import clip_decoder, clip_encoder, encoded_clip
@@ -114,6 +114,11 @@ class VideoModality(Modality):
         """See `memae.video.prepare.prepare`."""
         if options.categorical:
             raise DataError(f"{source.origin}: videos have no column {options.categorical[0]!r}")
+        if options.category is not None:
+            raise DataError(
+                f"{source.origin}: `category` is for images and tables, as a model of video learns the background of "
+                "one view; train one model for each view"
+            )
         if isinstance(source, VideoSource):
             settings = VideoConfig.of(config)
             source = source.resized(settings.height, settings.width)
@@ -162,10 +167,12 @@ class VideoModality(Modality):
             "mean": "mean squared error of the frame",
             "place": f"root mean squared error of the {_places(settings)} rebuilt worst",
         }[settings.score]
+        rate = artifact.reference.frames_per_s
         return Description(
-            f"video in clips of {preprocess.clip_length} grey frames of {preprocess.height} x {preprocess.width} px "
-            f"(height x width); the network sees their {preprocess.input}",
+            f"video{f' of {rate:.3g} frames/s' if rate else ''} in clips of {preprocess.clip_length} grey frames of "
+            f"{preprocess.height} x {preprocess.width} px (height x width); the network sees their {preprocess.input}",
             {"score": f"{score}; a clip every {settings.stride} frames{_and_still(artifact)}"},
+            known={"frames_per_s": rate},
         )
 
     def score_files(
@@ -173,6 +180,9 @@ class VideoModality(Modality):
     ) -> Summary:
         """Rows of frames, events with stills and clips, and an overlay, in one pass."""
         rule, caveat = _event_rule(detector, options)
+        known = detector.artifact.reference.frames_per_s
+        if known and (note := source.other_rate(known)):
+            tell(progress, Warn(note))
         out, events, overlay = (options.get(name) for name in ("out", "events", "overlay"))
         around = {name: options[name] for name in ("before_s", "after_s") if name in options}
         for name, seconds in around.items():
@@ -221,8 +231,9 @@ class VideoModality(Modality):
             )
         rule, caveat = _event_rule(detector, options)
         mask = options.get("mask")
-        result = evaluate_videos(detector, source, options["labels"], rule, mask=mask, progress=progress)
-        return Judged(result, notes=[note for note in (detector.threshold.caveat, caveat) if note])
+        result, ranking = judge_videos(detector, source, options["labels"], rule, mask=mask, progress=progress)
+        notes = [note for note in (detector.threshold.caveat, caveat) if note]
+        return Judged(result, notes=notes, ranking=ranking)
 
     def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
         """Lines for a summary: how many videos were bad, and what happened to the first ones."""

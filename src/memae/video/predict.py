@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memae.autoencoder import Reconstruction
+from memae.categories import HeldOutCategories
 from memae.drift import looked_at
 from memae.engine.batch_limit import BatchLimit
 from memae.engine.scoring import Measured, count_uses, p_value
@@ -68,6 +69,12 @@ class VideoReference:
     def scores(self) -> np.ndarray:
         """(n,) of all frames, end to end."""
         return np.concatenate([np.empty(0), *(series.scores for series in self.series)])
+
+    @property
+    def frames_per_s(self) -> float | None:
+        """The median rate of these videos, which is the one that the network knows; None without any."""
+        steps = [np.diff(one.times_s) for one in self.series if len(one.times_s) > 1]
+        return float(1 / np.median(np.concatenate(steps))) if steps else None
 
     def with_appearance(self, appearance: Appearance | None) -> VideoReference:
         """Scores and maxima of motion, raised to those of an appearance part that is brought to their scale."""
@@ -202,14 +209,19 @@ def normal_scores(artifact: Artifact, calibration: Sequence[Frames], progress: P
     return replace(found, still=appearance.maxima(segments, VideoConfig.of(artifact.config).place_px))
 
 
-def calibrate(artifact: Artifact, normal: Sequence[VideoReference], groups: np.ndarray | None = None) -> Artifact:
+def calibrate(
+    artifact: Artifact,
+    normal: Sequence[VideoReference],
+    groups: np.ndarray | None = None,
+    categories: HeldOutCategories | None = None,
+) -> Artifact:
     """The artifact with the scores of normal video and its threshold."""
     reference = VideoReference(
         series=tuple(one for part in normal for one in part.series),
         maxima=np.concatenate([part.maxima for part in normal]),
         still=np.concatenate([part.still for part in normal]),
     ).with_appearance(artifact.reference.appearance)
-    threshold = Threshold.by(artifact.config.threshold, reference.scores, groups)
+    threshold = Threshold.by(artifact.config.threshold, reference.scores, groups, categories)
     return replace(artifact, threshold=threshold, reference=reference.capped(threshold.calibration))
 
 

@@ -208,7 +208,8 @@ class FrameScorer:
     ) -> None:
         self._rebuilder, self._preprocess, self._video = Rebuilder(rebuild), preprocess, video
         self._device = device or torch.device("cpu")
-        self.windows = Windows(preprocess.clip_length, min(video.stride, preprocess.clip_length), video.dilation)
+        stride = min(video.stride, preprocess.clip_length)
+        self.windows = Windows(preprocess.clip_length, stride, video.dilation, video.latest)
         self._watched = self._watch(watched)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
@@ -245,22 +246,29 @@ class FrameScorer:
             return GPU_CLIPS
         return max(1, min(CPU_CLIPS, CPU_BYTES // (4 * math.prod(self._preprocess.shape))))
 
-    def rebuilt(self, clips: Sequence[Clip]) -> tuple[Tensor, Reconstruction]:
-        """Clips (B, 1, T, H, W) as the network sees them, and what it makes of them; B may exceed their number."""
+    def prepare(self) -> None:
+        """Lets the engine do now what its first pass would take seconds for: a camera does not wait for it."""
+        self._rebuilder.never_ends()
+        length, *size = self._preprocess.shape[1:]
+        list(score_clips([(self, Clip(np.zeros((length, *size), dtype=np.uint8), range(0), []))]))
+
+    def batch(self, clips: Sequence[Clip]) -> tuple[Rebuild, Tensor]:
+        """What is to rebuild clips, and their pixels (B, T, H, W) uint8; B may exceed their number."""
         rebuild = self._rebuilder((len(clips), *self._preprocess.shape))
         filled = [clip.pixels for clip in clips]
         if self._device.type == "cpu" and isinstance(rebuild, nn.Module):
             # a lone clip beside itself is faster than alone, and scores to the last bit as it does beside others
             filled += filled[-1:] * (self.clips_at_once - len(filled))
-        pixels = torch.from_numpy(np.stack(filled)).to(self._device)
-        with yielding_threads(rebuild):
-            x = self._preprocess.encode_clips(pixels, self._video.steady)
-            return x, rebuild(x)
+        return rebuild, torch.from_numpy(np.stack(filled)).to(self._device)
+
+    def rebuilt(self, pixels: Tensor, rebuild: Rebuild) -> tuple[Tensor, Reconstruction]:
+        """Clips (B, T, H, W) uint8 as the network sees them, (B, 1, T, H, W), and what it makes of them."""
+        x = self._preprocess.encode_clips(pixels, self._video.steady)
+        return x, rebuild(x)
 
     def measured(self, pixels: Tensor, rebuild: Rebuild) -> MeasuredClips:
         """What becomes of clips (B, T, H, W) uint8; an exported model computes it by this, too."""
-        x = self._preprocess.encode_clips(pixels, self._video.steady)
-        rebuilt = rebuild(x)
+        x, rebuilt = self.rebuilt(pixels, rebuild)
         return MeasuredClips(x, rebuilt, *self.maps_and_scores(x, rebuilt.x))
 
     def maps_and_scores(self, x: Tensor, rebuilt: Tensor) -> tuple[Tensor, Tensor]:
@@ -302,18 +310,29 @@ def score_clips(clips: Sequence[tuple[FrameScorer, Clip]]) -> Iterator[ScoredFra
     Args:
         clips: with the scorers that look at them, which differ in their masks alone; not more than `clips_at_once`.
     """
-    x, rebuilt = clips[0][0].rebuilt([clip for _, clip in clips])
+    rebuild, pixels = clips[0][0].batch([clip for _, clip in clips])
+    with yielding_threads(
+        rebuild
+    ):  # also after the network: threads of torch that have worked once spin for a while
+        x, rebuilt = clips[0][0].rebuilt(pixels, rebuild)
+        found = list(_maps_and_scores([scorer for scorer, _ in clips], x, rebuilt.x))
+    for row, ((_, clip), (maps, scores)) in enumerate(zip(clips, found, strict=True)):
+        evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
+        for index, key in zip(clip.owned, clip.keys, strict=True):
+            yield ScoredFrame(key, float(scores[index]), maps[index], evidence, index)
+
+
+def _maps_and_scores(
+    scorers: Sequence[FrameScorer], x: Tensor, rebuilt: Tensor
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Maps (T, h, w) and scores (T,) of each clip by its scorer; neighbours with the same one are taken together."""
     first = 0
-    for scorer, own in groupby(clips, key=lambda pair: pair[0]):
+    for scorer, own in groupby(scorers):
         count = sum(1 for _ in own)
-        part = slice(first, first + count if first + count < len(clips) else None)
-        maps, scores = scorer.maps_and_scores(x[part], rebuilt.x[part])
-        maps, scores = maps.float().cpu().numpy(), scores.double().cpu().numpy()
-        for place, (_, clip) in enumerate(clips[first : first + count]):
-            row = first + place
-            evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
-            for index, key in zip(clip.owned, clip.keys, strict=True):
-                yield ScoredFrame(key, float(scores[place, index]), maps[place, index], evidence, index)
+        part = slice(first, first + count if first + count < len(scorers) else None)
+        maps, scores = scorer.maps_and_scores(x[part], rebuilt[part])
+        own_maps, own_scores = maps.float().cpu().numpy()[:count], scores.double().cpu().numpy()[:count]
+        yield from zip(own_maps, own_scores, strict=True)
         first += count
 
 

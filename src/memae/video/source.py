@@ -24,6 +24,7 @@ __all__ = ["VideoSource"]
 
 CHUNK_BYTES = 16 << 20  # pixels in one chunk
 AHEAD_BYTES, AHEAD_FRAMES = 16 << 20, 128  # at most, decoded ahead of the reader
+ALIKE = 1.25  # times as many frames a second, either way
 PICTURE_BYTES = 2  # of a pixel of a picture as most files hold it: 1.5 in H.264, 4 at most
 
 T = TypeVar("T")
@@ -79,6 +80,8 @@ class VideoSource:
         self.videos = tuple(self._videos)
         self.sizes = {name: video.size for name, video in self._videos.items()}
         """(height, width) in px of each video as it is shown, upright."""
+        self.rates = {name: video.rate for name, video in self._videos.items()}
+        """Frames per second of each video, on average."""
         self.size = size or self.sizes[self.videos[0]]
         """(height, width) in px that frames are given at."""
 
@@ -117,6 +120,18 @@ class VideoSource:
         """The approximate number of frames, from what the files state."""
         about = [video.about for video in self._videos.values()]
         return Count(sum(about), exact=False) if all(about) else None
+
+    def other_rate(self, known: float) -> str | None:
+        """What to tell of videos that are of another rate than the one that a model knows, frames per second."""
+        others = [name for name, rate in self.rates.items() if not 1 / ALIKE <= rate / known <= ALIKE]
+        if not others:
+            return None
+        more, rate = f" (and {len(others) - 1} more)" if len(others) > 1 else "", self.rates[others[0]]
+        return (
+            f"{others[0]}{more}: {rate:.3g} frames/s, and the model was trained at {known:.3g}: motion looks "
+            f"{'slower' if rate > known else 'faster'} to it than it is, and the threshold may not hold; convert it "
+            f"first:  ffmpeg -i IN -vf fps={known:.3g} OUT.mp4"
+        )
 
     def chunks(self, size: int) -> Iterator[Frames]:
         """Consecutive frames of one video; at most `size`, and 16 MiB of pixels unless `size` is unlimited.

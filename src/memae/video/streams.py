@@ -23,7 +23,8 @@ __all__ = ["StreamScorer"]
 class StreamScorer:
     """Scores videos whose frames come in turns. Each has the scores that a pass over it alone would give.
 
-    A frame is scored as soon as the frame after its clip is there, (clip length + stride) / 2 frames later at most.
+    A frame is scored as soon as the frame after its clip is there: (clip length + stride) / 2 frames later at most, or
+    `stride` with `video.latest`.
     Clips of several videos that are complete at the same time go through the network together.
 
     Args:
@@ -59,6 +60,10 @@ class StreamScorer:
         """
         self._scorers[video] = self._motion.watching(watched)
         self._watched[video] = watched
+
+    def prepare(self) -> None:
+        """Lets the engine do what its first pass takes seconds for, before the first frame comes."""
+        self._motion.prepare()
 
     def check(self, watched: np.ndarray | None) -> None:
         """Raises what `watch` would, and changes nothing; any thread may call it."""

@@ -9,6 +9,7 @@ import numpy as np
 from memae.detector import Detector
 from memae.memory.shown import MemoryItems
 from memae.progress import Progress
+from memae.report.page.columns import ColumnShares
 from memae.report.page.markup import Markup, Section, name, shortened, tag
 from memae.report.page.pictures import item_picture, pictures_of, sample_picture
 from memae.report.page.scan import Findings, ShownEvent
@@ -34,13 +35,14 @@ def anomalies_section(
     progress: Progress | None = None,
 ) -> Section:
     """The list of samples, or of events where the kind of data has these."""
+    shares = ColumnShares()
     if findings.events is not None:
         what, total, columns = "events", f"{findings.event_count:,} in all", EVENT_COLUMNS
         entries = _events(findings.events, items)
     else:
         what, total = "samples", f"{int(findings.flags.sum()):,} are flagged"
         columns = SAMPLE_COLUMNS[:-1] + (("label",) if findings.anomalous else ()) + SAMPLE_COLUMNS[-1:]
-        entries = _samples(findings, detector, source, items, skip_bad, progress)
+        entries = _samples(findings, detector, source, items, shares, skip_bad, progress)
     if not entries:
         return Section("anomalies", TITLE, [tag("p", f"There are no {what} to show.")])
     head = [
@@ -60,7 +62,9 @@ def anomalies_section(
     left = sum(why is None for _, why in entries)
     note = f"{left:,} of these come without details, as the file would become too large." if left else None
     wide = tag("div", made, class_="wide", tabindex=0, role="region", aria_label=TITLE)
-    return Section("anomalies", TITLE, [form, tag("p", note, class_="note") if note else None, wide])
+    return Section(
+        "anomalies", TITLE, [form, tag("p", note, class_="note") if note else None, wide, shares.table()]
+    )
 
 
 Entry = tuple[list[tuple[object, Markup]], Markup | None]
@@ -91,24 +95,31 @@ def _samples(
     detector: Detector,
     source: Source,
     items: MemoryItems | None,
+    shares: ColumnShares,
     skip_bad: bool,
     progress: Progress | None,
 ) -> list[Entry]:
     details, keys = _Details(), [findings.keys[row] for row in findings.shown]
     rank = {key: place for place, key in enumerate(keys, 1)}
+    flagged = {findings.keys[row] for row in findings.shown if findings.flags[row]}
     for found in detector.explanations(source, keys, skip_bad=skip_bad, progress=progress) if keys else ():
         original = detector.modality.original(source, found.key) if found.x is not None else None
         details.add(rank[found.key], _why(found, detector, original, items))
+        if found.key in flagged:
+            shares.add(found.cells)
     entries: list[Entry] = []
     for place, row in enumerate(findings.shown, 1):
         key, score, p_value = findings.keys[row], float(findings.scores[row]), float(findings.p_values[row])
-        flagged = bool(findings.flags[row])
+        is_flagged = key in flagged
         cells: list[tuple[object, Markup]] = [
             (place, tag("b", place)),
             (_order(key), name(key)),
             (score, tag("span", f"{score:.6g}")),
             (p_value, tag("span", f"{p_value:.3g}")),
-            (int(flagged), tag("span", "anomaly" if flagged else "normal", class_="alarm" if flagged else None)),
+            (
+                int(is_flagged),
+                tag("span", "anomaly" if is_flagged else "normal", class_="alarm" if is_flagged else None),
+            ),
         ]
         if findings.anomalous:
             said = {True: "anomalous", False: "normal", None: "none"}[findings.anomalous.get(key)]

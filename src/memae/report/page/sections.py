@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memae.detector import Detector
-from memae.fitted import model_facts
+from memae.fitted import category_lines, model_facts
 from memae.memory.shown import MemoryItems
 from memae.metrics import ResultTable
 from memae.report.page.charts import Axis, Line, Mark, histogram, lines
@@ -33,11 +33,13 @@ def scores_section(findings: Findings, detector: Detector) -> Section:
         ("threshold", f"score {threshold.value:.6g}"),
         ("wanted false-alarm rate", f"{threshold.false_alarm_rate:.3g}"),
     ]
-    if findings.judged is not None and (ranking := findings.judged.ranking) is not None:
+    alone = threshold.categories is None  # else each category has a rate of its own
+    if alone and findings.judged is not None and (ranking := findings.judged.ranking) is not None:
         normal = ranking.scores[~ranking.anomalous]
         facts.append(("measured false-alarm rate", f"{float((normal > threshold.value).mean()):.4g}"))
     notes = [*findings.notes, *([findings.drift.note] if findings.drift and findings.drift.note else [])]
     notes += [threshold.caveat] if threshold.caveat else []
+    notes += category_lines(detector.artifact)
     return _section(
         "scores", "Scores", facts_list(facts), [tag("p", note, class_="note") for note in notes],
         _distribution(findings, detector), _in_order(findings, detector), _skipped(findings),
@@ -52,7 +54,8 @@ def _distribution(findings: Findings, detector: Detector) -> Markup:
         normal, anomalous = ranking.scores[~ranking.anomalous], ranking.scores[ranking.anomalous]
         parts = [("labelled normal", "main", normal), ("labelled anomalous", "alarm", anomalous)]
     else:
-        parts = [("not flagged", "main", finite[finite <= value]), ("flagged", "alarm", finite[finite > value])]
+        flagged = findings.flags[np.isfinite(scores)]
+        parts = [("not flagged", "main", finite[~flagged]), ("flagged", "alarm", finite[flagged])]
     parts = [part for part in parts if len(part[2])]
     marks = [Mark("threshold", value)] if np.isfinite(value) else []
     about = (

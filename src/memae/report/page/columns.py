@@ -1,0 +1,48 @@
+"""Which columns carry the scores of the flagged rows that a report shows, taken together."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from memae.report.page.markup import Markup, name, tag
+from memae.report.page.sections import table
+from memae.types import Cell
+
+__all__ = ["ColumnShares"]
+
+MOST = 20  # columns of the table
+
+
+class ColumnShares:
+    """The share of each column in the score, as a mean over rows that are added one by one."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._shares: dict[str, float] = defaultdict(float)
+        self._largest: Counter[str] = Counter()
+
+    def add(self, cells: Sequence[Cell]) -> None:
+        """Adds a row by its cells, the largest error first; a row without an error says nothing of columns."""
+        total = sum(cell.error for cell in cells)
+        if not total > 0:
+            return
+        self._rows += 1
+        self._largest[cells[0].column] += 1
+        for cell in cells:
+            self._shares[cell.column] += cell.error / total
+
+    def table(self) -> Markup | None:
+        """The columns by their mean share; None if no row was added."""
+        if not self._rows:
+            return None
+        order = sorted(self._shares, key=lambda column: -self._shares[column])
+        rows = [
+            (name(column), f"{self._shares[column] / self._rows:.1%}", f"{self._largest[column]:,}")
+            for column in order[:MOST]
+        ]
+        heads = ("column", "mean share of the score", "rows in which it has the largest share")
+        made = table(f"columns of the {self._rows:,} flagged rows that are shown", heads, rows)
+        left = len(order) - len(rows)
+        more = tag("p", f"{left:,} more columns have smaller shares.") if left else None
+        return tag("div", made, more)
