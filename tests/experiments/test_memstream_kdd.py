@@ -19,7 +19,7 @@ def test_rows_in_blocks_are_scored_and_learnt_as_one_by_one() -> None:
     rows = rng.normal(size=(700, 3)).astype(np.float32)
     first, encode = rows[:256], torch.nn.Linear(3, 6)
     scores, inserted, _ = _streamed(rows, first, encode, 0.3)
-    raw, expected, learnt = torch.from_numpy(first.copy()), [], []
+    raw, expected, learnt = torch.from_numpy(first.copy()), list[float](), list[int]()
     with torch.no_grad():
         items = encode((raw - raw.mean(0)) / raw.std(0))
         for number, row in enumerate(torch.from_numpy(rows)):

@@ -105,13 +105,24 @@ def as_binary(values: np.ndarray) -> bytes:
 
 def _from_list(tensor: Tensor) -> np.ndarray:
     values = list(_flat(tensor.data or [], MOST_AXES))
-    kind = {BYTES: str, "BOOL": bool}.get(tensor.datatype)
     for value in values:
-        if not isinstance(value, kind or int | float | None) or (kind is None and isinstance(value, bool)):
+        if not _is_of(tensor.datatype, value):
             raise ValueError(f"such as {shortened(repr(value))}")
     if tensor.datatype.startswith("FP"):
         return np.array([np.nan if value is None else value for value in values], dtype=NUMPY[tensor.datatype])
     return np.array(values, dtype=NUMPY[tensor.datatype])
+
+
+def _is_of(datatype: Datatype, value: Any) -> bool:
+    """Whether a value of JSON is one of a datatype; numpy 1 wraps what is too large, and all cut 1.5 to 1."""
+    if datatype in (BYTES, "BOOL"):
+        return isinstance(value, str if datatype == BYTES else bool)
+    if isinstance(value, bool):
+        return False
+    if datatype.startswith("FP"):
+        return isinstance(value, int | float | None)
+    span = np.iinfo(NUMPY[datatype])
+    return isinstance(value, int) and int(span.min) <= value <= int(span.max)
 
 
 def _flat(values: Sequence[Any], axes: int) -> Any:
