@@ -74,7 +74,7 @@ class VideoConfig(KindSettings):
     )
     task: Task = Field(
         "reconstruct",
-        description="'reconstruct' a clip, or 'predict' its last frame from those before it (network 'unet'), with skips",
+        description="'reconstruct' a clip, or 'predict' its last frame from those before it (network 'unet')",
     )
     clip_length: int = Field(16, ge=1, description="frames in a clip, with the one that is predicted")
     dilation: int = Field(1, ge=1, description="frames from one frame of a clip to the next")

@@ -70,14 +70,14 @@ class UNet:
         """From clips to an encoding, with skips where there are any and the decoder expands."""
         contraction = Contraction(self.seen, self.channels, self.skips, self.norm)
         if self.late:
-            return _channels_last(WholeBody(contraction, self._expansion(1)))
-        return _channels_last(FrameEncoder(contraction))
+            return WholeBody(contraction, self._expansion(1))
+        return FrameEncoder(contraction)
 
     def decoder(self, widening: int = 1) -> nn.Module:
         """From an encoding to frames in [-1, 1]; `widening`: see `memae.memory.base.widening`."""
         wide = self.last_map * (widening if self.late else 1)
         head = _Head(wide, self.channels[0], self.made, self.norm)
-        return _channels_last(FrameDecoder(None if self.late else self._expansion(widening), head))
+        return FrameDecoder(None if self.late else self._expansion(widening), head)
 
     def _expansion(self, widening: int) -> Expansion:
         return Expansion(self.channels, self.skips, self.norm, widening)
@@ -124,7 +124,8 @@ class Expansion(nn.Module):
 
     def forward(self, values: Tensor, skips: tuple[Tensor, ...] = ()) -> Tensor:
         """The map before the head; `skips` are those of `Contraction`."""
-        x, beside = self.first(values), list(skips)
+        x: Tensor = self.first(values)
+        beside = list(skips)
         for up, block in zip(self.ups, self.blocks, strict=True):
             x = up(x)
             x = block(torch.cat([x, beside.pop()], dim=1) if beside else x)
@@ -195,8 +196,3 @@ def _up(channels: int, out: int, norm: bool) -> nn.Sequential:
 
 def _activation(channels: int, norm: bool) -> list[nn.Module]:
     return [*([nn.BatchNorm2d(channels)] if norm else []), nn.ReLU(inplace=True)]
-
-
-def _channels_last(part: nn.Module) -> nn.Module:
-    """The weights in the layout that CPU and GPU convolutions are fastest on."""
-    return part.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # no annotation
