@@ -207,6 +207,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "mpn": _mpn(),
     "mnad-small": _mnad("paper", **_SMALL),
     "mpn-small": _mpn(**_SMALL),
+    "unet-late": {**_mpn(), "memory": DEFAULT["memory"]},
 }
 """Published methods of video with their own network; -small has a quarter of the channels and half of the sides."""
 
@@ -215,6 +216,9 @@ def preset(network: str, variant: str) -> dict[str, Any]:
     """The nested settings of a network in a variant: "default", "paper" or "released"."""
     if variant in PUBLISHED:
         published = PUBLISHED[variant]
+        if network in UNETS:  # another paper's network with the memory of MemAE
+            train = {**TRAINING[network], "decay_share": 0.0, **published["train"]}
+            return {"network": network, "train": train, "memory": published["memory"], "video": FRAMES[network]}
         train = {**TRAINING["video-paper"], **published["train"]}
         return {
             "network": "video-paper",
