@@ -60,10 +60,10 @@ def test_there_is_no_distance_without_a_memory() -> None:
 
 
 def test_a_clip_owns_the_frame_that_is_predicted_and_the_first_one_those_before() -> None:
-    windows = Windows(5, 1, predicts=True)
+    windows = Windows(5, 1, latest=True)
     owned = [list(clip.owned) for clip in windows.clips([frames_of(squares(8))])]
     assert owned == [[0, 1, 2, 3, 4], [4], [4], [4]]
-    assert Windows(5, 2, predicts=True).first_owned == 3
+    assert Windows(5, 2, latest=True).first_owned == 3
 
 
 def test_a_scale_is_read_as_it_was_written() -> None:
