@@ -29,6 +29,15 @@ class Reconstruction(NamedTuple):
     target: Tensor | None = None
     """What x is compared with, where that is not the input: the encoding."""
 
+    def against(self, batch: Tensor) -> Tensor:
+        """What `x` is compared with, of the batch that it was made from: all of it, unless there is a `target`.
+
+        A prediction has fewer frames than its clips (B, C, T, ...): it is compared with the last ones.
+        """
+        if self.target is not None:
+            return self.target
+        return batch if self.x.shape[2:] == batch.shape[2:] else batch[:, :, -self.x.shape[2] :]
+
     def item_shares(self, rows: Sequence[int] | slice) -> Tensor | None:
         """(P, N) the share of each item in the reads of some samples, together 1; None for a plain autoencoder.
 

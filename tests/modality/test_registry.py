@@ -19,12 +19,12 @@ from memae.video.config import VideoConfig
 
 IMAGES = ("mnist", "cifar10", "image", "scene", "small", "features")
 TABLES = ("kddcup", "table", "wide")
-VIDEOS = ("video", "video-paper")
+VIDEOS = ("video", "video-paper", "unet", "unet-late")
 NETWORKS = [network for modality in modalities() for network in modality.networks]
 LEARNING = [
     network for network in NETWORKS if network != "features"
 ]  # which is frozen: tests/image/test_features.py
-NAMED = [network for network in NETWORKS if network != "video-paper"]  # which is a network and a variant in one
+NAMED = [network for network in NETWORKS if "-" not in network]  # others read as a network and a variant
 MODALITY = {name: "image" if name in IMAGES else "table" if name in TABLES else "video" for name in NETWORKS}
 SHAPE = {"image": (1, 12, 12), "table": (9,), "video": (1, 4, 16, 16)}
 
@@ -201,7 +201,9 @@ def test_a_memory_that_is_not_enabled_leaves_the_plain_autoencoder(network: str)
     x = torch.rand(2, *shape)
     made = model(x)
     assert made.read is None
-    assert torch.equal(made.x, model.decoder(model.encoder(x)))
+    encoded = model.encoder(x)
+    parts = encoded if isinstance(encoded, tuple) else (encoded,)  # with skips
+    assert torch.equal(made.x, model.decoder(*parts))
 
 
 def test_the_memory_takes_its_numbers_from_the_config() -> None:

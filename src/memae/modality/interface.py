@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -52,6 +53,8 @@ class Modality(ABC):
     """The class of its fitted preprocessing, a pydantic model; see `memae.modality.Preprocess`."""
     networks: ClassVar[tuple[str, ...]]
     """The networks that are for it; the one named like the kind is its default."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Nested settings of further presets, by name, which are of no network and variant; they hide those of a memory."""
     open_options: ClassVar[frozenset[str]] = frozenset()
     """Further arguments of `open`."""
     notes_after_fit: ClassVar[bool] = True

@@ -88,7 +88,8 @@ def preset_config(name: str | None, kind: str) -> Config:
     """The settings of a preset for a kind of data; None is our default for it.
 
     A preset is a network and a variant: "mnist-paper", "table", and "released" (network by the data) all name one. A
-    preset of a memory, such as "mnad-paper", stands in the place of the variant.
+    preset of a memory, such as "mnad-paper", stands in the place of the variant. A kind of data may have presets of its
+    own (`Modality.presets`): for video "mnad-paper" is the published method with its network.
 
     Raises:
         ConfigError: an unknown name, or a network for another kind of data.
@@ -96,32 +97,40 @@ def preset_config(name: str | None, kind: str) -> Config:
     modality = modality_named(kind)
     networks = [network for other in modalities() for network in other.networks]
     name = current_preset(name)
+    origin = f"preset {name!r}"
+    if name is not None and name in modality.presets:
+        return validated(modality.presets[name], origin)
     words = [] if name is None else name.split("-")
     network = words.pop(0) if words and words[0] in networks else kind
     variant, of_memories = "-".join(words) if words else "default", memory_presets()
     if variant not in VARIANTS and variant not in of_memories:
-        raise ConfigError(_unknown_preset(name or "", networks))
+        other = next((other for other in modalities() if name in other.presets), None)
+        raise ConfigError(_of_others(name, other, modality) if other else _unknown_preset(name or "", networks))
     if network not in modality.networks:
-        raise ConfigError(
-            f"preset {name!r} is for {modality_of(network).plural}, and the data is a set of {modality.plural}; "
-            f"leave the preset out, or use {kind!r}"
-        )
-    origin = f"preset {name!r}"
+        raise ConfigError(_of_others(name, modality_of(network), modality))
     if variant in of_memories:
         return override(validated(modality.preset(network, "default"), origin), of_memories[variant], origin)
     return validated(modality.preset(network, variant), origin)
 
 
+def _of_others(name: str | None, owner: Modality, modality: Modality) -> str:
+    return (
+        f"preset {name!r} is for {owner.plural}, and the data is a set of {modality.plural}; leave the preset out, or "
+        f"use {modality.name!r}"
+    )
+
+
 def _unknown_preset(name: str, networks: Sequence[str]) -> str:
     plain = [network for network in networks if "-" not in network]
     published = [*(variant for variant in VARIANTS if variant != "default"), *memory_presets()]
-    known = [*plain, *(f"{network}-{variant}" for network in plain for variant in published), *published]
+    own = [preset for modality in modalities() for preset in modality.presets if preset not in published]
+    known = [*plain, *(f"{network}-{variant}" for network in plain for variant in published), *published, *own]
     close = difflib.get_close_matches(name, known, n=1)
     return (
         f"preset {name!r} is unknown; "
         + (f"did you mean {close[0]!r}? " if close else "")
         + f"networks: {', '.join(plain)}; each also with -paper or -released, or with the name of a memory "
-        f"({', '.join(memory_presets())}), behind it."
+        f"({', '.join(memory_presets())}), behind it" + "".join(f"; {preset}" for preset in own) + "."
     )
 
 

@@ -49,7 +49,7 @@ class ChosenSettings:
         if isinstance(named, str):
             preset_config(named, kind)  # the changes may name a network for another kind of data
         config = override(preset_config(self._preset, kind), self._changes, self._origin)
-        of_memory = self._preset in memory_presets()
+        of_memory = self._preset in memory_presets() and self._preset not in modality_named(kind).presets
         if source is None or named is not None or not (of_memory or self._preset is None):
             return config
         network = modality_named(kind).default_preset(source, config)

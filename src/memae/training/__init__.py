@@ -2,17 +2,15 @@
 
 from memae.training.history import EpochRecord, History
 from memae.training.loop import Device, local_seed, train
-from memae.training.objective import Batch, BatchLoss, Objective, ReconstructionObjective, Task
+from memae.training.objective import BatchLoss, Objective, ReconstructionObjective
 
 __all__ = [
-    "Batch",
     "BatchLoss",
     "Device",
     "EpochRecord",
     "History",
     "Objective",
     "ReconstructionObjective",
-    "Task",
     "local_seed",
     "train",
 ]

@@ -12,25 +12,7 @@ from torch import Tensor, nn
 from memae.losses import Reduction, squared_error, total_loss
 from memae.memory.base import LossTerm, Memory, MemoryRead
 
-__all__ = ["Batch", "BatchLoss", "Objective", "ReconstructionObjective", "Task", "reconstruction"]
-
-
-class Batch(NamedTuple):
-    """What a step shows a model, and what the model is to make of it."""
-
-    x: Tensor
-    """(B, ...)"""
-    target: Tensor
-    """(B, ...) what the reconstruction is compared with: x, unless the task says otherwise."""
-
-
-Task: TypeAlias = Callable[[Tensor], Batch]
-"""From samples (B, ...) to a batch; a prediction would show all frames of a clip but the last, which is the target."""
-
-
-def reconstruction(samples: Tensor) -> Batch:
-    """The task of an autoencoder: to rebuild what it sees."""
-    return Batch(samples, samples)
+__all__ = ["BatchLoss", "Objective", "ReconstructionObjective"]
 
 
 class BatchLoss(NamedTuple):
@@ -56,16 +38,13 @@ class ReconstructionObjective:
     """Of the error of one sample."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise on the input while training; the target stays clean."""
-    task: Task = reconstruction
-    """What the model sees of the samples, and what it is to make of it."""
 
     def __call__(self, model: nn.Module, samples: Tensor) -> BatchLoss:
         """Loss and read of samples (B, ...)."""
-        x, target = self.task(samples)
-        seen = x + self.noise * torch.randn_like(x) if self.noise and model.training else x
-        made = model(seen)
+        noisy = self.noise and model.training
+        made = model(samples + self.noise * torch.randn_like(samples) if noisy else samples)
         terms = () if made.read is None else _memory(model).loss_terms(made.read)
-        loss = total_loss(squared_error(target, made.x), terms, reduction=self.reduction)
+        loss = total_loss(squared_error(made.against(samples), made.x), terms, reduction=self.reduction)
         return BatchLoss(loss, made.read, terms)
 
 

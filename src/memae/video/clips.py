@@ -7,7 +7,8 @@ middle of a clip of its own (exact, slowest), `length` cuts the video into clips
 uses the central half of each clip. A video that is shorter than one clip is mirrored at its end until it fills one.
 
 With `latest` a clip owns its last `stride` frames in place of those in its middle. The frame of a camera is then scored
-`stride` frames later at most, and else (`length` + `stride`) / 2.
+`stride` frames later at most, and else (`length` + `stride`) / 2. A network that predicts the last frame of a clip
+takes this rule. The first frames of a video, too few to predict from, belong to its first clip.
 
 With a dilation of d, the frames 0, d, 2d, ... and 1, d + 1, ... are so many videos, each cut by the same rule.
 

@@ -1,7 +1,8 @@
 """The settings of video and every number of its networks and presets.
 
 Networks: `video-paper` is the paper's; `video` trains on a CPU too, and is our default. The variants "paper" and
-"released" take the paper's network.
+"released" take the paper's network. `unet` and `unet-late` are those of MNAD and MPN, which predict
+(`memae.video.unet`); the presets `mnad-paper`, `mnad-released`, `mpn`, `mnad-small` and `mpn-small` take them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from memae.errors import ConfigError
 from memae.memory.published import PUBLISHED
 from memae.video.networks import ClipLayer
 from memae.video.preprocess import ClipInput
+from memae.video.unet import UNet
 
 __all__ = [
     "CLIP_LAYERS",
@@ -25,15 +27,22 @@ __all__ = [
     "NORMS",
     "NUM_ITEMS",
     "PATCH_PX",
+    "PRESETS",
+    "UNETS",
+    "DistanceForm",
     "VideoConfig",
     "check_sides",
     "layers_of",
     "preset",
+    "unet_of",
 ]
 
-FrameScore = Literal["mean", "place"]
-NETWORKS = ("video", "video-paper")
-NUM_ITEMS = {"video": 500, "video-paper": 2000}
+FrameScore = Literal["mean", "place", "psnr"]
+Task = Literal["reconstruct", "predict"]
+DistanceForm = Literal["mean", "square", "decibel"]
+UNETS = ("unet", "unet-late")
+NETWORKS = ("video", "video-paper", *UNETS)
+NUM_ITEMS = {"video": 500, "video-paper": 2000, "unet": 500, "unet-late": 500}
 """N of each network where memory.num_items is left open."""
 CLIP_LAYERS = {
     "video-paper": (
@@ -47,7 +56,9 @@ CLIP_LAYERS = {
 PATCH_PX = {"video-paper": 1, "video": 4}
 """Side of the patches, px, that become channels before the first layer."""
 # BatchNorm learns the still background, which is most of a clip, and drowns what moves: see docs/trials
-NORMS = {"video-paper": True, "video": False}
+NORMS = {"video-paper": True, "video": False, "unet": True, "unet-late": False}
+UNET_CHANNELS = (64, 128, 256, 512)
+SMALL_CHANNELS = (16, 32, 64, 128)
 
 
 class VideoConfig(KindSettings):
@@ -61,7 +72,11 @@ class VideoConfig(KindSettings):
     channels: list[PositiveInt] | None = Field(
         None, description="of each layer of the encoder, mirrored by the decoder; unset: the network's own"
     )
-    clip_length: int = Field(16, ge=2, description="frames in a clip")
+    task: Task = Field(
+        "reconstruct",
+        description="'reconstruct' a clip, or 'predict' its last frame from those before it (network 'unet')",
+    )
+    clip_length: int = Field(16, ge=1, description="frames in a clip, with the one that is predicted")
     dilation: int = Field(1, ge=1, description="frames from one frame of a clip to the next")
     training_stride: int = Field(
         1, ge=1, description="frames from the start of a training clip to that of the next"
@@ -89,8 +104,16 @@ class VideoConfig(KindSettings):
     )
     score: FrameScore = Field(
         "mean",
-        description="score of a frame: 'mean' of its squared error (paper), or 'place', the root mean squared error "
-        "of the worst place",
+        description="score of a frame: 'mean' of its squared error (paper), 'place', the root mean squared error "
+        "of the worst place, or 'psnr', the PSNR beside the distance of its queries to the nearest items (MNAD, MPN)",
+    )
+    psnr_weight: float = Field(
+        0.6, ge=0, le=1, description="share of the PSNR in the score 'psnr'; the distance has the rest"
+    )
+    distance: DistanceForm = Field(
+        "mean",
+        description="in the score 'psnr': the 'mean' distance (MNAD), the mean 'square' (its released code), or the "
+        "mean in 'decibel' (MPN)",
     )
     place_px: int = Field(8, ge=1, description="side of a place, px of the resized frame")
     appearance: bool = Field(
@@ -129,6 +152,17 @@ TRAINING: Mapping[str, Mapping[str, Any]] = {
     },
     # the released code: 100 epochs, batches of 10 to 14, no schedule
     "video-paper": {"epochs": 100, "batch_size": 14, "learning_rate": 1e-4, "precision": "bf16"},
+    # MNAD's rate falls by a cosine, ours in a line
+    "unet": {"epochs": 60, "batch_size": 4, "learning_rate": 2e-4, "decay_share": 1.0, "reduction": "mean"},
+    "unet-late": {"epochs": 60, "batch_size": 4, "learning_rate": 1e-4, "reduction": "mean"},
+}
+_PREDICTED: Mapping[str, Any] = {
+    "height": 256,
+    "width": 256,
+    "task": "predict",
+    "clip_length": 5,
+    "stride": 1,
+    "score": "psnr",
 }
 FRAMES: Mapping[str, Mapping[str, Any]] = {
     "video": {
@@ -141,13 +175,50 @@ FRAMES: Mapping[str, Mapping[str, Any]] = {
         "stride": 8,
     },
     "video-paper": {"height": 256, "width": 256, "training_stride": 1, "stride": 16},
+    "unet": _PREDICTED,
+    "unet-late": {**_PREDICTED, "psnr_weight": 0.5, "distance": "decibel"},
 }
+
+
+def _mnad(variant: str, **video: Any) -> dict[str, Any]:
+    """MNAD's prediction; the weights of its penalties are ten times those of its reconstruction."""
+    released = variant == "released"
+    return {
+        "network": "unet",
+        "train": {**TRAINING["unet"], "reduction": "mean" if released else "sum"},
+        "memory": {"kind": "mnad", "variant": variant, "compactness_weight": 0.1, "separateness_weight": 0.1},
+        "video": {**FRAMES["unet"], "distance": "square" if released else "mean", **video},
+    }
+
+
+def _mpn(**video: Any) -> dict[str, Any]:
+    return {
+        "network": "unet-late",
+        "train": TRAINING["unet-late"],
+        "memory": {"kind": "mpn"},
+        "video": {**FRAMES["unet-late"], **video},
+    }
+
+
+_SMALL: Mapping[str, Any] = {"height": 128, "width": 128, "channels": list(SMALL_CHANNELS)}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "mnad-paper": _mnad("paper"),
+    "mnad-released": _mnad("released"),
+    "mpn": _mpn(),
+    "mnad-small": _mnad("paper", **_SMALL),
+    "mpn-small": _mpn(**_SMALL),
+    "unet-late": {**_mpn(), "memory": DEFAULT["memory"]},
+}
+"""Published methods of video with their own network; -small has a quarter of the channels and half of the sides."""
 
 
 def preset(network: str, variant: str) -> dict[str, Any]:
     """The nested settings of a network in a variant: "default", "paper" or "released"."""
     if variant in PUBLISHED:
         published = PUBLISHED[variant]
+        if network in UNETS:  # another paper's network with the memory of MemAE
+            train = {**TRAINING[network], "decay_share": 0.0, **published["train"]}
+            return {"network": network, "train": train, "memory": published["memory"], "video": FRAMES[network]}
         train = {**TRAINING["video-paper"], **published["train"]}
         return {
             "network": "video-paper",
@@ -156,6 +227,8 @@ def preset(network: str, variant: str) -> dict[str, Any]:
             "video": FRAMES["video-paper"],
         }
     settings = {"network": network, "train": TRAINING[network], "video": FRAMES[network]}
+    if network in UNETS:
+        settings |= {"memory": DEFAULT["memory"]}
     if network == "video":
         settings |= {"memory": DEFAULT["memory"], "video": {**FRAMES[network], **DEFAULT["video"]}}
     return settings
@@ -199,3 +272,45 @@ def check_sides(config: Config, clip: tuple[int, ...], layers: tuple[ClipLayer, 
     for name, size in sides.items():
         if size % step:
             raise ConfigError(f"video.{name} = {size}: network {network!r} takes multiples of {step} here")
+
+
+def unet_of(config: Config, clip: tuple[int, ...]) -> UNet:
+    """The U-Net for clips (T, H, W).
+
+    Raises:
+        ConfigError: settings that do not go together.
+    """
+    settings, network = VideoConfig.of(config), config.network
+    predicts, frames = settings.task == "predict", clip[0]
+    if settings.input != "frames":
+        raise ConfigError(f"video.input = {settings.input!r}: network {network!r} makes grey levels; use 'frames'")
+    if predicts and frames < 2:
+        raise ConfigError("video.clip_length = 1: a prediction needs a frame before the last one; give at least 2")
+    if network == "unet-late" and not predicts:
+        raise ConfigError(
+            "video.task = 'reconstruct': network 'unet-late' has skips, which would copy the input; use 'predict'"
+        )
+    channels = tuple(settings.channels or UNET_CHANNELS)
+    if len(channels) < 2:
+        raise ConfigError(f"video.channels = {list(channels)}: network {network!r} has at least two levels")
+    plan = UNet(
+        channels,
+        seen=frames - 1 if predicts else frames,
+        made=1 if predicts else frames,
+        skips=predicts,
+        norm=NORMS[network],
+        late=network == "unet-late",
+    )
+    crop = settings.crop_px and min(settings.crop_px, *clip[1:])
+    if crop and clip[1:] != (crop, crop) and config.memory.query == "whole":
+        raise ConfigError(
+            "memory.query = 'whole': items of whole frames cannot be learnt from crops (video.crop_px); use 'position'"
+        )
+    sides = {"height": clip[1], "width": clip[2], **({"crop_px": crop} if crop else {})}
+    for name, size in sides.items():
+        if size % plan.shrinking:
+            raise ConfigError(
+                f"video.{name} = {size}: network {network!r} takes multiples of {plan.shrinking} with "
+                f"{len(channels)} levels"
+            )
+    return plan

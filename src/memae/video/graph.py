@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from memae.modality import Artifact, Layout, Port, ScoringGraph, above
-from memae.video.clips import Windows
 from memae.video.config import VideoConfig
 from memae.video.frames import FrameKey, Frames
 from memae.video.predict import motion_scorer
@@ -42,8 +41,7 @@ def scoring_graph(artifact: Artifact, layout: Layout) -> ScoringGraph:
     """The scoring of a model of video; see `memae.modality.Modality.scoring_graph`."""
     preprocess, settings = artifact.preprocess, VideoConfig.of(artifact.config)
     length, *size = preprocess.shape[1:]
-    clips, stride = _golden_clips(length, *size), min(settings.stride, length)
-    windows = Windows(length, stride, settings.dilation, settings.latest)
+    clips, windows = _golden_clips(length, *size), motion_scorer(artifact).windows
     found = [_scored_alone(artifact, clip, settings.dilation) for clip in clips]
     looks_back = artifact.reference is not None and artifact.reference.appearance is not None
     return ScoringGraph(
@@ -61,7 +59,7 @@ def scoring_graph(artifact: Artifact, layout: Layout) -> ScoringGraph:
                 "frames": length,
                 "height": size[0],
                 "width": size[1],
-                "stride": stride,
+                "stride": windows.stride,
                 "dilation": settings.dilation,
                 "first_owned": windows.first_owned,
                 "place_px": settings.place_px,

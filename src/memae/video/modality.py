@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memae.autoencoder import Autoencoder
 from memae.config import Config
 from memae.errors import ConfigError, DataError, MemaeError
-from memae.memory.base import widening
-from memae.memory.build import memory_of
 from memae.modality import (
     Artifact,
     Description,
@@ -30,11 +26,11 @@ from memae.modality import (
 from memae.modality.interface import SHOWN_SKIPPED
 from memae.progress import Progress, Warn, tell
 from memae.types import Skipped, Source
-from memae.video.config import NETWORKS, NORMS, NUM_ITEMS, PATCH_PX, VideoConfig, check_sides, layers_of, preset
+from memae.video.build import build
+from memae.video.config import NETWORKS, PRESETS, VideoConfig, preset
 from memae.video.evaluate import judge_videos
 from memae.video.events import EventRule, EventThreshold, fit_event_threshold
 from memae.video.graph import scoring_graph
-from memae.video.networks import clip_decoder, clip_encoder, encoded_clip
 from memae.video.paths import VIDEO_SUFFIXES, holds_videos
 from memae.video.pipeline import Outputs, score_videos
 from memae.video.predict import (
@@ -73,7 +69,7 @@ class VideoModality(Modality):
     this = "this is video"
     files = f"video: {', '.join(VIDEO_SUFFIXES)}"
     Settings, Preprocess = VideoConfig, VideoPreprocess
-    networks = NETWORKS
+    networks, presets = NETWORKS, PRESETS
     open_options = frozenset({"frame_rate"})
     score_options = EVENT_OPTIONS | {"events", "overlay", "before_s", "after_s"}
     in_place_of = {"explain": "of video `events` says why", "maps": "video has `overlay`"}  # noqa: RUF012  constant
@@ -82,7 +78,7 @@ class VideoModality(Modality):
     initial_batch = 16
 
     # each is explained where it is written
-    preset = staticmethod(preset)
+    preset, build = staticmethod(preset), staticmethod(build)
     examine = staticmethod(examine)
     training_scores = staticmethod(training_scores)
     normal_scores = staticmethod(normal_scores)
@@ -124,20 +120,6 @@ class VideoModality(Modality):
             source = source.resized(settings.height, settings.width)
         return prepare_clips(source, config, seed, progress, options.group)
 
-    def build(self, config: Config, shape: tuple[int, ...], samples: int | None = None) -> Autoencoder:
-        """A fresh model for encoded clips (1, T, H, W)."""
-        if config.memory.score == "distance":
-            raise ConfigError(
-                "memory.score = 'distance' is for images and tables; leave it out, or take another memory.kind"
-            )
-        network, clip, query = config.network, shape[1:], config.memory.query or "position"
-        layers, patch, norm = layers_of(network, VideoConfig.of(config)), PATCH_PX[network], NORMS[network]
-        check_sides(config, clip, layers, query)
-        code = encoded_clip(layers, patch, clip)
-        memory = memory_of(config, prod(code) if query == "whole" else code[0], NUM_ITEMS[network], samples)
-        decoder = clip_decoder(layers, patch, clip, norm, widening(memory))
-        return Autoencoder(clip_encoder(layers, patch, norm), memory, decoder, query)
-
     def load_reference(
         self, tensors: Mapping[str, Tensor], config: Config, shape: tuple[int, ...]
     ) -> VideoReference:
@@ -147,9 +129,14 @@ class VideoModality(Modality):
             raise ValueError(f"the background is not of {shape[-2]} x {shape[-1]} px")
         return found
 
-    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray, None]:
-        """(N, 1, H, W) middle frame of each decoded item; an item of one position fills a few positions a side."""
+    def decode_items(self, artifact: Artifact) -> tuple[np.ndarray | None, None]:
+        """(N, 1, H, W) middle frame of each decoded item; an item of one position fills a few positions a side.
+
+        None for a network that predicts: its decoder needs the skips of a clip.
+        """
         model = artifact.model
+        if VideoConfig.of(artifact.config).task == "predict":
+            return None, None
         items = model.items_alone(artifact.preprocess.shape)
         if model.query == "position":
             items = items[..., :ITEM_POSITIONS, :ITEM_POSITIONS]
@@ -166,11 +153,13 @@ class VideoModality(Modality):
         score = {
             "mean": "mean squared error of the frame",
             "place": f"root mean squared error of the {_places(settings)} rebuilt worst",
+            "psnr": f"{settings.psnr_weight:g} of the PSNR and the rest of the distance of the queries to their items",
         }[settings.score]
         rate = artifact.reference.frames_per_s
         return Description(
             f"video{f' of {rate:.3g} frames/s' if rate else ''} in clips of {preprocess.clip_length} grey frames of "
-            f"{preprocess.height} x {preprocess.width} px (height x width); the network sees their {preprocess.input}",
+            f"{preprocess.height} x {preprocess.width} px (height x width); the network sees their {preprocess.input}"
+            f"{_predicts(settings)}",
             {"score": f"{score}; a clip every {settings.stride} frames{_and_still(artifact)}"},
             known={"frames_per_s": rate},
         )
@@ -277,6 +266,10 @@ class VideoModality(Modality):
                 "video with threshold.calibration_share above 0"
             )
         return fit_event_threshold(normal, false_alarms_per_hour, rule or EventRule)
+
+
+def _predicts(settings: VideoConfig) -> str:
+    return " and predicts the last one" if settings.task == "predict" else ""
 
 
 def _and_still(artifact: Artifact) -> str:

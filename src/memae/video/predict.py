@@ -34,6 +34,7 @@ from memae.video.events import ScoreSeries
 from memae.video.frames import FrameKey, Frames
 from memae.video.item_samples import footage_around
 from memae.video.pipeline import Scorer, score_frames
+from memae.video.psnr import Scale, fit_scale
 from memae.video.scoring import CHUNK_FRAMES, FrameScorer, ScoredFrame, item_shares_of
 
 __all__ = [
@@ -60,6 +61,8 @@ class VideoReference:
     """(n,) the maximum of the anomaly map of each of their frames; empty in old models."""
     appearance: Appearance | None = None
     """The appearance part, if the model has one."""
+    scale: Scale | None = None
+    """Of the two terms of the score "psnr"; None for another score."""
     still: np.ndarray = field(default_factory=lambda: np.empty(0))
     """(n,) the maximum of the appearance map of each of the frames, until the threshold is set; not stored."""
     item_shares: np.ndarray | None = None
@@ -86,7 +89,8 @@ class VideoReference:
             ScoreSeries(one.times_s, np.maximum(one.scores, scaled.of_score * still))
             for one, still in zip(self.series, stills, strict=True)
         )
-        return VideoReference(series, np.maximum(self.maxima, scaled.of_map * self.still), scaled)
+        maxima = np.maximum(self.maxima, scaled.of_map * self.still)
+        return VideoReference(series, maxima, scaled, self.scale)
 
     def capped(self, kept: np.ndarray) -> VideoReference:
         """Itself, with no score and no maximum above those of the scores (k,) that the threshold kept.
@@ -101,6 +105,7 @@ class VideoReference:
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the reference, by their names in a model file."""
         found = self.appearance.tensors() if self.appearance else {}
+        found |= self.scale.tensors() if self.scale else {}
         if len(self.maxima):
             found["calibration_peaks"] = torch.from_numpy(self.maxima)
         for number, series in enumerate(self.series):
@@ -129,7 +134,7 @@ class VideoReference:
             if numbers.ndim != 1 or numbers.dtype.kind != "f":
                 of = f"of shape {numbers.shape} and type {numbers.dtype}"
                 raise ValueError(f"'normal' or 'calibration_peaks' is {of}")
-        return cls(series, maxima, Appearance.load(tensors))
+        return cls(series, maxima, Appearance.load(tensors), Scale.load(tensors))
 
 
 @dataclass(frozen=True)
@@ -142,8 +147,10 @@ class _Read(Measured):
 
 
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
-    """The artifact with the use counts of its items, and its background memory where it wants one."""
-    artifact = replace(artifact, reference=VideoReference(appearance=_appearance(artifact, training, progress)))
+    """The artifact with the use counts of its items, and what its score needs: a background memory, a scale."""
+    appearance = _appearance(artifact, training, progress)
+    scale = fit_scale(artifact, training, progress) if VideoConfig.of(artifact.config).score == "psnr" else None
+    artifact = replace(artifact, reference=VideoReference(appearance=appearance, scale=scale))
     model = artifact.model
     if model.memory is None:
         return artifact
@@ -191,7 +198,7 @@ def training_scores(artifact: Artifact, samples: Encoded, progress: Progress | N
     place_px = min(VideoConfig.of(artifact.config).place_px, *samples.shape[3:])
 
     def worst_place(x: Tensor, rebuilt: Reconstruction) -> _WorstPlace:
-        errors = squared_error(x, rebuilt.x).mean(dim=(1, 2))
+        errors = squared_error(rebuilt.against(x), rebuilt.x).mean(dim=(1, 2))
         return _WorstPlace(rebuilt, F.avg_pool2d(errors, place_px, ceil_mode=True).flatten(1).amax(dim=1))
 
     with stage(progress, "scoring", "clips", len(samples)) as done:
@@ -219,6 +226,7 @@ def calibrate(
     reference = VideoReference(
         series=tuple(one for part in normal for one in part.series),
         maxima=np.concatenate([part.maxima for part in normal]),
+        scale=artifact.reference.scale,
         still=np.concatenate([part.still for part in normal]),
     ).with_appearance(artifact.reference.appearance)
     threshold = Threshold.by(artifact.config.threshold, reference.scores, groups, categories)
@@ -260,7 +268,8 @@ def _scorer(artifact: Artifact, watched: np.ndarray | None = None) -> Scorer:
 def motion_scorer(artifact: Artifact, watched: np.ndarray | None = None) -> FrameScorer:
     """Scores by motion alone."""
     model, settings = artifact.model.eval(), VideoConfig.of(artifact.config)
-    return FrameScorer(model, artifact.preprocess, settings, watched, next(model.parameters()).device)
+    scale = artifact.reference.scale if artifact.reference else None
+    return FrameScorer(model, artifact.preprocess, settings, watched, next(model.parameters()).device, scale)
 
 
 def scored_frames(artifact: Artifact, source: Any, watched: np.ndarray | None = None) -> Iterator[ScoredFrame]:

@@ -40,6 +40,8 @@ class VideoPreprocess(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.input == "differences" and self.clip_length < 2:
+            raise DataError("video.clip_length = 1: a clip of 'differences' has at least two frames; use 'frames'")
         if self.clip_length * self.height * self.width > MOST_CLIP_PX:
             raise DataError(
                 f"a network for clips of {self.clip_length} frames of {self.width} x {self.height} px takes more "

@@ -1,12 +1,15 @@
 """Computes one finite score and one anomaly map for each frame of a video; higher = more anomalous.
 
 A score depends on the clip that owns the frame (`memae.video.clips`) and on nothing else: no other clip, and no
-normalisation over the video. Two scores exist:
+normalisation over the video. Three scores exist:
 
 - "mean": the mean squared error of the frame, as in the paper.
 - "place": the root mean squared error of the patch with the largest error, where a patch is a square of the frame over
   nine frames. An event is small, and the mean over a whole frame hides it. With `video.worst_share` it is the mean
   over that share of the patches, those with the largest errors.
+- "psnr": the PSNR of the frame beside the distance of the queries to their items (`memae.video.psnr`).
+
+A network that predicts makes the last frame of a clip only; all frames that the clip owns have its score.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from memae.video.clips import Clip, Windows
 from memae.video.config import VideoConfig
 from memae.video.frames import FrameKey, Frames, Picture
 from memae.video.preprocess import VideoPreprocess
+from memae.video.psnr import Scale, distances, psnr_score
 
 __all__ = [
     "ClipEvidence",
@@ -61,7 +65,7 @@ class ClipEvidence(NamedTuple):
     """One clip and its reconstruction."""
 
     x: Tensor
-    """(T, H, W) as the network saw it."""
+    """(T, H, W) what each frame is compared with: the clip as the network saw it, or T times the predicted frame."""
     reconstruction: Tensor
     """(T, H, W)"""
     find_weights: Callable[[], Tensor | None] = lambda: None
@@ -81,7 +85,7 @@ class ScoredFrame:
     key: FrameKey
     score: float
     anomaly_map: np.ndarray
-    """(h, w) float32: the error of each patch, in units of the score."""
+    """(h, w) float32: the error of each patch, in units of the score; with the score "psnr" the mean squared one."""
     clip: ClipEvidence
     index_in_clip: int
     picture: Picture | None = None
@@ -148,10 +152,8 @@ class _Watched(NamedTuple):
 
 
 class MeasuredClips(NamedTuple):
-    """A batch of B clips, their reconstruction, and the errors of their frames."""
+    """The reconstruction of a batch of B clips, and the errors of their frames."""
 
-    x: Tensor
-    """(B, 1, T, H, W) as the network saw them."""
     rebuilt: Reconstruction
     maps: Tensor
     """(B, T, h, w) the error of each patch, in units of the score."""
@@ -193,6 +195,7 @@ class FrameScorer:
         video: stride, dilation and which score.
         watched: (H, W) bool at the size of the network: False leaves a pixel out of every score. None scores all.
         device: of the network.
+        scale: of the score "psnr"; None leaves its terms as they are.
 
     Raises:
         ConfigError: a mask of another size, or one that leaves nothing to score.
@@ -205,11 +208,12 @@ class FrameScorer:
         video: VideoConfig,
         watched: np.ndarray | None = None,
         device: torch.device | None = None,
+        scale: Scale | None = None,
     ) -> None:
         self._rebuilder, self._preprocess, self._video = Rebuilder(rebuild), preprocess, video
-        self._device = device or torch.device("cpu")
-        stride = min(video.stride, preprocess.clip_length)
-        self.windows = Windows(preprocess.clip_length, stride, video.dilation, video.latest)
+        self._device, self._scale = device or torch.device("cpu"), scale or Scale()
+        stride, latest = min(video.stride, preprocess.clip_length), video.latest or video.task == "predict"
+        self.windows = Windows(preprocess.clip_length, stride, video.dilation, latest)
         self._watched = self._watch(watched)
 
     def scored(self, chunks: Iterable[Frames]) -> Iterator[ScoredFrame]:
@@ -269,18 +273,25 @@ class FrameScorer:
     def measured(self, pixels: Tensor, rebuild: Rebuild) -> MeasuredClips:
         """What becomes of clips (B, T, H, W) uint8; an exported model computes it by this, too."""
         x, rebuilt = self.rebuilt(pixels, rebuild)
-        return MeasuredClips(x, rebuilt, *self.maps_and_scores(x, rebuilt.x))
+        return MeasuredClips(rebuilt, *self.maps_and_scores(x, rebuilt))
 
-    def maps_and_scores(self, x: Tensor, rebuilt: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, T, h, w) and scores (B, T) of clips and their reconstructions, both (B, 1, T, H, W)."""
-        watched, mean = self._watched, self._video.score == "mean"
-        errors = squared_error(x, rebuilt)[:, 0] * watched.pixels
+    def maps_and_scores(
+        self, x: Tensor, rebuilt: Reconstruction, part: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (B, T, h, w) and scores (B, T) of those clips (B, 1, T, H, W), with their reconstruction, in `part`."""
+        watched, mean = self._watched, self._video.score != "place"
+        errors = squared_error(rebuilt.against(x)[part], rebuilt.x[part])[:, 0] * watched.pixels
         maps = patch_errors(errors, self._video.place_px, 1 if mean else FRAMES_AVERAGED) / watched.shares
         maps = maps if mean else maps.sqrt()
         lowest = maps.masked_fill(~watched.patches, math.inf).amin(dim=(2, 3), keepdim=True)
         maps = torch.where(watched.patches, maps, lowest)
         scores = errors.sum(dim=(2, 3)) / watched.pixels.sum() if mean else self._worst(maps)
-        return maps, scores
+        if self._video.score == "psnr":
+            apart = distances(rebuilt, self._video.distance, watched.pixels)
+            scores = psnr_score(
+                scores, apart if apart is None else apart[part], self._video.psnr_weight, self._scale
+            )
+        return _for_each(maps, x.shape[2], axis=1), _for_each(scores, x.shape[2], axis=1)
 
     def _worst(self, maps: Tensor) -> Tensor:
         """(B, T) means over the largest values of maps (B, T, h, w)."""
@@ -315,25 +326,35 @@ def score_clips(clips: Sequence[tuple[FrameScorer, Clip]]) -> Iterator[ScoredFra
         rebuild
     ):  # also after the network: threads of torch that have worked once spin for a while
         x, rebuilt = clips[0][0].rebuilt(pixels, rebuild)
-        found = list(_maps_and_scores([scorer for scorer, _ in clips], x, rebuilt.x))
+        found = list(_maps_and_scores([scorer for scorer, _ in clips], x, rebuilt))
+    seen, made = (_for_each(one, x.shape[2], axis=2) for one in (rebuilt.against(x), rebuilt.x))
     for row, ((_, clip), (maps, scores)) in enumerate(zip(clips, found, strict=True)):
-        evidence = ClipEvidence(x[row, 0], rebuilt.x[row, 0], partial(_weights, rebuilt, row))
+        evidence = ClipEvidence(seen[row, 0], made[row, 0], partial(_weights, rebuilt, row))
         for index, key in zip(clip.owned, clip.keys, strict=True):
             yield ScoredFrame(key, float(scores[index]), maps[index], evidence, index)
 
 
 def _maps_and_scores(
-    scorers: Sequence[FrameScorer], x: Tensor, rebuilt: Tensor
+    scorers: Sequence[FrameScorer], x: Tensor, rebuilt: Reconstruction
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Maps (T, h, w) and scores (T,) of each clip by its scorer; neighbours with the same one are taken together."""
     first = 0
     for scorer, own in groupby(scorers):
         count = sum(1 for _ in own)
         part = slice(first, first + count if first + count < len(scorers) else None)
-        maps, scores = scorer.maps_and_scores(x[part], rebuilt[part])
+        maps, scores = scorer.maps_and_scores(x, rebuilt, part)
         own_maps, own_scores = maps.float().cpu().numpy()[:count], scores.double().cpu().numpy()[:count]
         yield from zip(own_maps, own_scores, strict=True)
         first += count
+
+
+def _for_each(values: Tensor, frames: int, axis: int) -> Tensor:
+    """Values of the frames of clips; that of a single predicted one is repeated."""
+    return (
+        values
+        if values.shape[axis] == frames
+        else values.expand(*values.shape[:axis], frames, *values.shape[axis + 1 :])
+    )
 
 
 def _weights(rebuilt: Reconstruction, row: int) -> Tensor | None:

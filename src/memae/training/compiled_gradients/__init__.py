@@ -13,7 +13,7 @@ from memae.training.compiled_gradients.adam import compiled_adam
 from memae.training.compiled_gradients.library import available
 from memae.training.compiled_gradients.network import CompiledNetwork
 from memae.training.compiled_gradients.recognise import Known, recognise
-from memae.training.objective import ReconstructionObjective, reconstruction
+from memae.training.objective import ReconstructionObjective
 
 __all__ = ["CompiledGradients", "available", "compiled_adam", "compiled_gradients"]
 
@@ -25,8 +25,8 @@ def compiled_gradients(
 ) -> CompiledGradients | None:
     """The gradients of an objective for a model; None where autograd must find them.
 
-    That is so for networks that `recognise` does not know, for any objective but `ReconstructionObjective` with
-    its own task, and wherever the compiled code is not `available`.
+    That is so for networks that `recognise` does not know, for any objective but `ReconstructionObjective`, and
+    wherever the compiled code is not `available`.
 
     Args:
         model: the network.
@@ -36,7 +36,7 @@ def compiled_gradients(
     """
     if not isinstance(objective, ReconstructionObjective) or not available():
         return None
-    known = recognise(model, shape) if objective.task is reconstruction else None
+    known = recognise(model, shape)
     return None if known is None else CompiledGradients(known, objective, threads)
 
 
