@@ -134,8 +134,16 @@ def changed(**changes: Any) -> bytes:
         (changed(data=[1.0]), 400, "tensor 'mean radius': the shape [2] is of 2 values, and there are 1"),
         (changed(data=["a", "b"]), 400, "tensor 'mean radius': its data is not FP64 (such as 'a')"),
         (changed(data=[True, False]), 400, "tensor 'mean radius': its data is not FP64"),
-        (changed(datatype="INT8", data=[1, 1000]), 400, "tensor 'mean radius': its data is not INT8 (such as 1000)"),
-        (changed(datatype="INT64", data=[1, 1.5]), 400, "tensor 'mean radius': its data is not INT64 (such as 1.5)"),
+        (
+            changed(datatype="INT8", data=[1, 1000]),
+            400,
+            "tensor 'mean radius': its data is not INT8 (such as 1000)",
+        ),
+        (
+            changed(datatype="INT64", data=[1, 1.5]),
+            400,
+            "tensor 'mean radius': its data is not INT64 (such as 1.5)",
+        ),
         (changed(datatype="BYTES", data=["a", "b"]), 422, "the body: column 'mean radius' holds"),
         (changed(shape=[-2]), 400, "tensor 'mean radius': the shape [-2] has a negative size"),
         (changed(shape=[1], data=[1.0]), 400, "the first axis of each input is the number of samples"),
