@@ -181,13 +181,13 @@ def streaming(
 
 @app.command()
 def categories(
-    data: Annotated[str, typer.Argument(help=f"{' or '.join(CATEGORISED)}.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of data and training.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 10,
+    data: Annotated[str, typer.Option(help=f"{' or '.join(CATEGORISED)}; left out, both.")] = "",
 ) -> None:
-    """Compare one model of several kinds of normal with one model for each."""
+    """Measure one model of several kinds of normal against one model for each kind."""
     with _told():
-        _say(str(measure_categories(data, seed, epochs)))
+        for name in [data] if data else list(CATEGORISED):
+            for fit, found in measure_categories(name):
+                _say(f"{fit}: {found}")
 
 
 @app.command()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from experiments.categories import PROBLEMS as CATEGORISED
+from experiments.categories import categories_table
 from experiments.contamination import contamination_table
 from experiments.data import DATA, WHOLE
 from experiments.magnetic_tiles import tiles_table
@@ -201,6 +203,7 @@ def rendered() -> dict[Path, str]:
                 "contamination.md",
                 "teach.md",
                 "memories.md",
+                "categories.md",
             )
         ),
         *sorted((ROOT / "docs" / "trials").glob("*.md")),
@@ -226,6 +229,7 @@ def _blocks(tree: Tree) -> dict[str, str]:
     blocks |= {f"tune-{data}": log_table(data) for data in VARIANTS}
     blocks |= {f"contamination-{data}": contamination_table(data) for data in PROBLEMS}
     blocks |= {f"teaching-{data}": teaching_table(data) for data in LESSONS}
+    blocks |= {f"categories-{data}": categories_table(data) for data in CATEGORISED}
     blocks |= {f"streaming-{data}": streaming_table(data) for data in STREAMS}
     blocks["streaming-kddcup99"] = published_table()
     blocks["still"] = still_table()
