@@ -128,9 +128,9 @@ def test_an_unknown_key_names_the_close_one_or_all(settings: dict[str, Any], mes
         ),
         ({"memory": 3}, r"memory = 3: should be a valid dictionary"),
         (
-            {"network": "resnet"},
-            r"network = 'resnet' is unknown; known: video, video-paper, mnist, cifar10, image, scene, small, features, "
-            "kddcup, table, wide",
+            {"network": "capsules"},
+            r"network = 'capsules' is unknown; known: video, video-paper, unet, unet-late, mnist, cifar10, image, "
+            "scene, small, features, kddcup, table, wide",
         ),
     ],
 )

@@ -32,6 +32,8 @@ def test_one_model_and_one_for_each_are_measured_once_a_seed(
 
     monkeypatch.setattr(categories, "PROBLEMS", {"mnist": problem})
     monkeypatch.setattr(categories, "SEEDS", (0,))
+    brief = {"train": {"epochs": 2}, "threshold": {"false_alarm_rate": 0.1}}
+    monkeypatch.setattr(categories, "SETTINGS", brief)
     ((_, found),) = categories.measure_categories("mnist", tmp_path)
     assert {*found} == {"near", "far"}
     assert all(one["named_right"] > 0.95 and one["auroc_each"] > 0.9 for one in found.values())
