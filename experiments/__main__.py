@@ -44,7 +44,7 @@ def _say(text: str) -> None:
 
 @app.command()
 def run(
-    table: Annotated[str, typer.Argument(help="table1 to table5, or others.", show_default=False)],
+    table: Annotated[str, typer.Argument(help="table1 to table6, or others.", show_default=False)],
     data: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     method: Annotated[
         str, typer.Option(help="Only these, such as memae,autoencoder; slow ones run only when named.")

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.methods.method import Fitted, Method
 from memae import Detector
 
-__all__ = ["DETECTORS", "TABLE_DETECTORS", "detector", "network_of"]
+__all__ = ["DETECTORS", "MAP_DETECTORS", "TABLE_DETECTORS", "detector", "network_of"]
 
 # The protocols split train and validation 2:1 and judge a ranking, so nothing is held out for a threshold.
 VALIDATION: Mapping[str, Any] = {"train": {"validation_share": 1 / 3}, "threshold": {"calibration_share": 0.0}}
@@ -46,7 +46,25 @@ _PLAIN = {"memory": {"enabled": False}}
 _NOT_SPARSE = {"memory": {"shrinkage": 0.0}}
 _UNTRAINED = {"train": {"epochs": 0, "patience": 0}}
 
+# MNAD's items stay as they were drawn where its rule keeps all of an old item
+_MNAD: dict[str, Mapping[str, Any]] = {"mnad": {}, "mnad-decay": {"decay": 0.9}, "mnad-frozen": {"decay": 1.0}}
+
+
+def _memories(network: Callable[[str], str], validation: Mapping[str, Any] = VALIDATION) -> dict[str, Method]:
+    """The published memories behind our settings for a network."""
+
+    def behind(variant: str, **settings: Mapping[str, Any]) -> Method:
+        return detector(lambda one: f"{network(one)}-{variant}", validation, **settings)
+
+    return {
+        **{name: behind("mnad-paper", memory=changes) for name, changes in _MNAD.items()},
+        "mnad-released": behind("mnad-released"),
+        "memto": behind("memto"),
+    }
+
+
 DETECTORS: dict[str, Method] = {
+    **_memories(lambda network: network),
     "memae": detector(lambda network: network),
     "memae-nonspar": detector(lambda network: network, **_NOT_SPARSE),
     "autoencoder": detector(lambda network: network, **_PLAIN),
@@ -58,8 +76,12 @@ DETECTORS: dict[str, Method] = {
     "untrained": detector(lambda network: network, **_UNTRAINED),
 }
 
+# what makes its items of the positions of a sample, and so needs a map
+MAP_DETECTORS: dict[str, Method] = {"mpn": detector(lambda network: f"{network}-mpn")}
+
 # as a user gets it: a fifth of the rows sets the threshold, which no ranking needs and other methods train on
 TABLE_DETECTORS: dict[str, Method] = {
+    **_memories(lambda _: "table", {}),
     "memae": detector(lambda _: "table", {}),
     "memae-nonspar": detector(lambda _: "table", {}, **_NOT_SPARSE),
     "autoencoder": detector(lambda _: "table", {}, **_PLAIN),
