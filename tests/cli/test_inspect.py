@@ -28,7 +28,8 @@ def test_text_tells_what_a_table_model_is_and_what_its_items_are(
     shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
     columns, shown = shown[:5], shown[5:]
     assert [line[:3] for line in columns[::4]] == [["mean radius", "number", "-"], ["shape", "category", "-"]]
-    assert columns[4][3] == "one-hot: 2 categories and unseen"
+    assert columns[4][4] == "one-hot: 2 categories and unseen"
+    assert 99 < sum(float(line[3].rstrip("%")) for line in columns if line[3].endswith("%")) < 101
     order = np.argsort(-items.usage_counts, kind="stable")
     assert [int(line[0]) for line in shown] == order.tolist()
     first = order[0]

@@ -171,10 +171,12 @@ def _print_columns(console: Any, columns: Sequence[dict[str, Any]]) -> None:
     for heading in ("column", "kind"):
         table.add_column(heading, overflow="fold")
     table.add_column("missing", justify="right")
+    table.add_column("in normal errors", justify="right")
     table.add_column("what the network sees", overflow="fold")
     for column in shown:
         missing = f"{column['missing']:.1%}" if column["missing"] else "-"
-        table.add_row(printable(column["name"]), column["kind"], missing, printable(column["rule"]))
+        share = "-" if column["share"] is None else f"{column['share']:.1%}"
+        table.add_row(printable(column["name"]), column["kind"], missing, share, printable(column["rule"]))
     console.print()
     console.print(table)
     if len(shown) < len(columns):

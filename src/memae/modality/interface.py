@@ -324,6 +324,16 @@ class Modality(ABC):
         """
         self._refuse("an evaluation takes labels")
 
+    def column_shares(
+        self, artifact: Artifact, source: Any, *, skip_bad: bool = False, progress: Progress | None = None
+    ) -> Mapping[str, float] | None:
+        """The share of each column in the error of all samples together; None where samples have no columns.
+
+        Raises:
+            DataError: samples that do not fit, or cannot be read.
+        """
+        return None
+
     def skipped_lines(self, count: int, first: Sequence[Skipped]) -> list[str]:
         """Lines on how many samples were left out of a training, and what was wrong with the first of them."""
         shown = "; ".join(

@@ -259,6 +259,6 @@ class Description(NamedTuple):
     facts: Mapping[str, str] = {}
     """Further lines, by what they are about."""
     columns: Sequence[Mapping[str, Any]] = ()
-    """What is done with each column of a table: name, kind, missing (share), rule."""
+    """What is done with each column of a table: name, kind, missing (share), rule, share (in errors of normal rows)."""
     known: Mapping[str, Any] = {}
     """Figures of the input that the preprocessing does not hold, such as the frame rate of video."""

@@ -22,6 +22,7 @@ from memae.table.csv import CsvSource
 from memae.table.evaluate import evaluate
 from memae.table.files import ArrowSource, FileSource, ParquetSource
 from memae.table.graph import scoring_graph
+from memae.table.importance import column_shares
 from memae.table.item_source import ItemRows
 from memae.table.networks import fully_connected
 from memae.table.piped import Spooled, is_stream
@@ -67,6 +68,7 @@ class TableModality(Modality):
     examine = staticmethod(examine)
     normal_scores = staticmethod(normal_scores)
     calibrate = staticmethod(calibrate)
+    column_shares = staticmethod(column_shares)
     predict = staticmethod(predict)
     evaluate = staticmethod(evaluate)
     made_up = staticmethod(made_up)
@@ -153,7 +155,11 @@ class TableModality(Modality):
             f"{kinds.count(kind)} {kind}" for kind in ("number", "category", "boolean") if kind in kinds
         )
         dropped = f"; dropped: {', '.join(preprocess.dropped)}" if preprocess.dropped else ""
-        columns = [{**column.model_dump(), "rule": column.rule} for column in preprocess.columns]
+        shares = artifact.facts.get("column_shares", {})  # models of earlier versions have none
+        columns = [
+            {**column.model_dump(), "rule": column.rule, "share": shares.get(column.name)}
+            for column in preprocess.columns
+        ]
         return Description(f"tables of {len(kinds)} columns ({counts}){dropped}", columns=columns)
 
 

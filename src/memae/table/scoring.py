@@ -47,6 +47,16 @@ class RowErrors(Measured):
         """(B,): the mean squared error of each row, or its distance to the nearest item."""
         return self.distances if self.by_distance else self.errors.mean(dim=1)
 
+    def by_column(self, preprocess: TablePreprocess) -> Tensor:
+        """(columns,) float64: the errors of all B rows, summed."""
+        return preprocess.sum_columns(self.errors.double().sum(dim=0, keepdim=True).cpu())[0]
+
+
+def shares_of(preprocess: TablePreprocess, errors: Tensor) -> dict[str, float]:
+    """The share of each column in summed errors (columns,)."""
+    total = float(errors.sum()) or 1.0
+    return {column.name: float(error) / total for column, error in zip(preprocess.columns, errors, strict=True)}
+
 
 def row_errors(x: Tensor, rebuilt: Reconstruction, *, by_distance: bool = False) -> RowErrors:
     """The errors of encoded rows (B, features)."""
@@ -69,6 +79,8 @@ class NormalRows:
     """(n,) of each row."""
     item_shares: np.ndarray | None
     """See `memae.modality.NormalScores`."""
+    errors: Tensor
+    """(columns,) float64: the errors of all rows, summed."""
 
 
 def examine(artifact: Artifact, training: Encoded, progress: Progress | None) -> Artifact:
@@ -101,8 +113,15 @@ def made_up(artifact: Artifact, calibration: Encoded, generator: np.random.Gener
 def normal_scores(artifact: Artifact, calibration: Encoded, progress: Progress | None) -> NormalRows:
     """The scores of held-out normal rows."""
     with stage(progress, "setting the threshold", "samples", len(calibration)) as done:
-        scorer = scorer_of(artifact, "setting the threshold from", progress)
-        return NormalRows(*scorer.scored(calibration, done, looked_at(len(calibration), len(artifact.uses))))
+        scorer, preprocess = scorer_of(artifact, "setting the threshold from", progress), artifact.preprocess
+        errors = [torch.zeros(len(preprocess.columns), dtype=torch.float64)]
+
+        def see(part: RowErrors, scores: np.ndarray, start: int) -> None:
+            errors.append(part.by_column(preprocess))
+
+        looked = looked_at(len(calibration), len(artifact.uses))
+        scores, item_shares = scorer.scored(calibration, done, looked, see)
+        return NormalRows(scores, item_shares, torch.stack(errors).sum(dim=0))
 
 
 def calibrate(
@@ -111,9 +130,11 @@ def calibrate(
     groups: np.ndarray | None = None,
     categories: HeldOutCategories | None = None,
 ) -> Artifact:
-    """The artifact with its threshold."""
+    """The artifact with its threshold, and the share of each column in the errors of normal rows."""
     scores = np.concatenate([part.scores for part in normal])
-    return replace(artifact, threshold=Threshold.by(artifact.config.threshold, scores, groups, categories))
+    shares = shares_of(artifact.preprocess, torch.stack([part.errors for part in normal]).sum(dim=0))
+    threshold = Threshold.by(artifact.config.threshold, scores, groups, categories)
+    return replace(artifact, threshold=threshold, facts={**artifact.facts, "column_shares": shares})
 
 
 def predict(

@@ -62,9 +62,19 @@ def anomalies_section(
     left = sum(why is None for _, why in entries)
     note = f"{left:,} of these come without details, as the file would become too large." if left else None
     wide = tag("div", made, class_="wide", tabindex=0, role="region", aria_label=TITLE)
-    return Section(
-        "anomalies", TITLE, [form, tag("p", note, class_="note") if note else None, wide, shares.table()]
-    )
+    parts = [form, tag("p", note, class_="note") if note else None, wide]
+    return Section("anomalies", TITLE, [*parts, _columns(detector, source, shares, skip_bad, progress)])
+
+
+def _columns(
+    detector: Detector, source: Source, shares: ColumnShares, skip_bad: bool, progress: Progress | None
+) -> Markup | None:
+    """The table of the columns, where there are flagged rows."""
+    if not shares:
+        return None
+    modality, artifact = detector.modality, detector.artifact
+    all_rows = modality.column_shares(artifact, source, skip_bad=skip_bad, progress=progress)
+    return shares.table(all_rows, artifact.facts.get("column_shares"))
 
 
 Entry = tuple[list[tuple[object, Markup]], Markup | None]

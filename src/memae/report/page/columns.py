@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from memae.report.page.markup import Markup, name, tag
 from memae.report.page.sections import table
@@ -22,6 +22,10 @@ class ColumnShares:
         self._shares: dict[str, float] = defaultdict(float)
         self._largest: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        """How many rows were added."""
+        return self._rows
+
     def add(self, cells: Sequence[Cell]) -> None:
         """Adds a row by its cells, the largest error first; a row without an error says nothing of columns."""
         total = sum(cell.error for cell in cells)
@@ -32,16 +36,38 @@ class ColumnShares:
         for cell in cells:
             self._shares[cell.column] += cell.error / total
 
-    def table(self) -> Markup | None:
-        """The columns by their mean share; None if no row was added."""
+    def table(
+        self, all_rows: Mapping[str, float] | None = None, normal: Mapping[str, float] | None = None
+    ) -> Markup | None:
+        """The columns by their mean share in the flagged rows; None if no row was added.
+
+        Args:
+            all_rows: their shares in the error of all rows of the source together.
+            normal: the same of the held-out normal rows of the training.
+        """
         if not self._rows:
             return None
         order = sorted(self._shares, key=lambda column: -self._shares[column])
+        others = [
+            (title, known)
+            for title, known in (("of all rows together", all_rows), ("of normal rows", normal))
+            if known
+        ]
         rows = [
-            (name(column), f"{self._shares[column] / self._rows:.1%}", f"{self._largest[column]:,}")
+            (
+                name(column),
+                f"{self._shares[column] / self._rows:.1%}",
+                f"{self._largest[column]:,}",
+                *(f"{known[column]:.1%}" if column in known else "-" for _, known in others),
+            )
             for column in order[:MOST]
         ]
-        heads = ("column", "mean share of the score", "rows in which it has the largest share")
+        heads = (
+            "column",
+            "mean share of the score",
+            "rows in which it has the largest share",
+            *(f"share in the error {title}" for title, _ in others),
+        )
         made = table(f"columns of the {self._rows:,} flagged rows that are shown", heads, rows)
         left = len(order) - len(rows)
         more = tag("p", f"{left:,} more columns have smaller shares.") if left else None
