@@ -29,7 +29,7 @@ from experiments.markdown import markdown
 from experiments.protocols import ped2, small_tables
 from experiments.records import RESULTS, Cell
 from memae import Detector, datasets
-from memae.memory.memstream import MemStream
+from memae.memory import MemStream
 from memae.metrics import auroc
 
 __all__ = ["STREAMS", "WAYS", "measure_streaming", "streaming_table"]
