@@ -19,7 +19,7 @@ def test_shares_are_means_over_the_rows_and_the_largest_is_counted() -> None:
     shares.add(cells(b=20.0, a=0.0))
     shares.add(cells(a=0.0, b=0.0))  # says nothing
     made = str(shares.table())
-    assert "columns of the 2 flagged rows" in made
+    assert "mean over the 2 flagged rows" in made
     # b: (25 % + 100 %) / 2; a: (75 % + 0 %) / 2
     assert made.index("62.5%") < made.index("37.5%")
     assert made.count("<td>1</td>") == 2

@@ -171,7 +171,7 @@ def _cells(found: Explanation, items: MemoryItems | None) -> Markup | None:
             )
         )  # fmt: skip
     more = len(found.cells) - len(rows)
-    left = tag("p", f"{more:,} more columns have smaller shares.") if more else None
+    left = tag("p", f"{more:,} more column{' has' if more == 1 else 's have'} smaller shares.") if more else None
     head = tag("tr", [tag("th", column, scope="col") for column in heads])
     return tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="cells"), left)
 
@@ -203,7 +203,8 @@ def _nearest(item: int, items: MemoryItems | None) -> Markup | None:
         )
         for one in samples
     ]
-    return tag("div", "nearest training samples ", shown, class_="nearest") if shown else None
+    apart = [part for one in shown for part in (" ", one)]
+    return tag("div", "nearest training samples", apart, class_="nearest") if shown else None
 
 
 def _events(events: Sequence[ShownEvent], items: MemoryItems | None) -> list[Entry]:

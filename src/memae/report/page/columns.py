@@ -48,11 +48,7 @@ class ColumnShares:
         if not self._rows:
             return None
         order = sorted(self._shares, key=lambda column: -self._shares[column])
-        others = [
-            (title, known)
-            for title, known in (("of all rows together", all_rows), ("of normal rows", normal))
-            if known
-        ]
+        others = [(title, known) for title, known in (("all rows", all_rows), ("normal rows", normal)) if known]
         rows = [
             (
                 name(column),
@@ -64,11 +60,13 @@ class ColumnShares:
         ]
         heads = (
             "column",
-            "mean share of the score",
-            "rows in which it has the largest share",
-            *(f"share in the error {title}" for title, _ in others),
+            "flagged rows",
+            "largest in",
+            *(title for title, _ in others),
         )
-        made = table(f"columns of the {self._rows:,} flagged rows that are shown", heads, rows)
+        of = f"share of each column in the error: mean over the {self._rows:,} flagged rows that are shown"
+        sums = ", and of the errors together of " + " and of ".join(title for title, _ in others) if others else ""
+        made = table(of + sums, heads, rows)
         left = len(order) - len(rows)
         more = tag("p", f"{left:,} more columns have smaller shares.") if left else None
         return tag("div", made, more)
