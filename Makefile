@@ -13,7 +13,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml $(CONSTRAINTS) setup.py $(wildcard src/memae/training/compiled_gradients/*.cpp src/memae/training/compiled_gradients/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memae needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,export,features,onnx,hub,pyod,serve,live,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tensorboard,video,openvino,export,features,onnx,hub,pyod,ray,serve,live,dev]'
 	touch $@
 
 demo: $(STAMP)

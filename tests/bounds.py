@@ -24,7 +24,8 @@ def _lowest() -> list[str]:
         *project["dependencies"],
         *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
-    return [re.sub(">=", "==", line) for line in wanted if not line.startswith("torch>=")]
+    without_extras = (re.sub(r"\[.*\]", "", line) for line in wanted)  # which pip does not take in constraints
+    return [re.sub(">=", "==", line) for line in without_extras if not line.startswith("torch>=")]
 
 
 if __name__ == "__main__":

@@ -111,6 +111,19 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Divisible(Protocol):
+    """A source of files, which can be scored in parts, each in another process or on another machine."""
+
+    def parts(self) -> Sequence[Source]:
+        """The same samples under the same keys as several sources, in order; each can be pickled.
+
+        A machine that one is sent to needs the same files at the same paths. A part may hold bad samples alone, which
+        in a whole source is an error, or none at all.
+        """
+        ...
+
+
+@runtime_checkable
 class _Counted(Protocol):
     def count(self) -> Count | None: ...
 

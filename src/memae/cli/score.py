@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from memae.cli import options
 from memae.cli.console import Console
 from memae.cli.options import option, video_option
 from memae.errors import ConfigError
+
+if TYPE_CHECKING:
+    from memae.modality import Summary
 
 __all__ = ["score"]
 
@@ -19,7 +22,11 @@ def score(
     sources: options.Sources,
     out: Annotated[
         Path | None,
-        option("--out/-o FILE", "Write the rows here: .csv, .parquet or .jsonl. Default: CSV on stdout."),
+        option(
+            "--out/-o FILE",
+            "Write the rows here: .csv, .parquet or .jsonl. Default: CSV on stdout. With --engine ray a new folder of "
+            "Parquet files.",
+        ),
     ] = None,
     explain: Annotated[
         Path | None,
@@ -100,7 +107,14 @@ def score(
     false_alarm_rate: options.Rate = None,
     skip_bad: options.SkipBad = False,
     device: options.Device = "auto",
-    engine: options.Engine = "auto",
+    engine: Annotated[
+        str,
+        option(
+            "--engine auto|torch|openvino|ray",
+            "auto, torch and openvino: as for fit. ray scores rows and images on all machines of a Ray cluster; see "
+            "docs/clusters.md.",
+        ),
+    ] = "auto",
     quiet: options.Quiet = False,
     log_json: options.LogJson = False,
 ) -> None:
@@ -126,7 +140,8 @@ def score(
         raise ConfigError("--format labelstudio: name a file with --out FILE.json")
     if url_prefix and not as_tasks:
         raise ConfigError("--url-prefix: is for --format labelstudio; add that, or leave it out")
-    if out:
+    on_ray = engine == "ray"
+    if out and not on_ray:
         options.check_output(out, (".json",) if as_tasks else (".csv", ".parquet", ".jsonl"))
     if explain:
         options.check_output(explain, (".jsonl",), "--explain")
@@ -141,6 +156,12 @@ def score(
 
     rows_on_screen = not (out or events or overlay) and sys.stdout.isatty()
     console = Console(quiet=quiet, log_json=log_json, rows_on_screen=rows_on_screen)
+    if on_ray:
+        files = {"--explain": explain, "--maps": maps, "--masks": masks, "--events": events, "--overlay": overlay}
+        other = {**files, "--adapt": adapt, "--format": as_tasks, "--mask": mask, "--frame-rate": frame_rate}
+        found = _score_on_ray(model, sources, out, other, drop, columns, false_alarm_rate, skip_bad, console)
+        console.result(found.lines, **found.facts, engine="ray", engine_reason="asked for")
+        return
     if adapt:
         check_place(adapt)
     detector = Detector.load(model, device=options.check_device(device), engine=cast("Any", engine))
@@ -189,6 +210,40 @@ def score(
         detector.save(adapt)
     engine, why = detector.engine_choice
     console.result(found.lines, **found.facts, engine=engine, engine_reason=why)
+
+
+def _score_on_ray(
+    model: Path,
+    sources: list[str],
+    out: Path | None,
+    other: dict[str, Any],
+    drop: list[str] | None,
+    columns: str | None,
+    false_alarm_rate: float | None,
+    skip_bad: bool,
+    console: Console,
+) -> Summary:
+    """A run on a Ray cluster, which writes rows and no `other` files."""
+    if given := [name for name, value in other.items() if value]:
+        raise ConfigError(
+            f"{given[0]}: --engine ray writes rows alone; leave it out, or score with another engine"
+        )
+    if out is None:
+        raise ConfigError("--engine ray: name a new folder with --out FOLDER")
+    if "-" in sources:
+        raise ConfigError("-: standard input cannot be read by several machines; name files")
+    from memae.ray import score_on_ray
+
+    return score_on_ray(
+        model,
+        options.x_from(sources),
+        out,
+        drop=drop or (),
+        columns=options.names_of(columns),
+        false_alarm_rate=false_alarm_rate,
+        skip_bad=skip_bad,
+        progress=console.progress,
+    )
 
 
 def _check_folders(folders: dict[str, Path | None], sources: list[str]) -> None:

@@ -272,7 +272,7 @@ class SamplePredictor(ABC, Generic[M]):
                     why = f"holds no sample that is not bad; the first: {next(iter(bad.values()))}"
                 yield part, encoded, bad
                 start += size
-        if not good:
+        if not good and not getattr(source, "is_part", False):
             raise DataError(f"{source.origin}: {why}")
 
     def _together(

@@ -31,6 +31,7 @@ CHUNK_BYTES = 64 << 20  # decoded pixels given at a time while scoring
 LONGEST_SIDE = 256  # px; larger images are shrunk to it unless another size is asked for
 COMMON = 0.1  # share of the images with a size that is the usual one
 OWN_SIZE_AHEAD = 2  # images decoded before they are asked for, at their own size, which may be large
+PART_IMAGES = 256
 THREADS = min(8, os.cpu_count() or 1)  # that decode
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class ImageSource:
     """
 
     modality: str = "image"
+    is_part: bool = False
+    """Whether it is one of several sources of `parts`."""
 
     def __init__(
         self,
@@ -104,6 +107,12 @@ class ImageSource:
             f"{self.origin}: {count:,} {are} far from the training images in size or shape, and such scores mean less; "
             f"the first is {first}"
         )
+
+    def parts(self) -> list[ImageSource]:
+        """The images in parts of up to 256; see `memae.types.Divisible`."""
+        files = [file._replace(path=file.path.absolute()) for file in self._files]
+        starts = range(0, len(files), PART_IMAGES)
+        return [self._like(_files=files[start : start + PART_IMAGES], is_part=True) for start in starts]
 
     def skipping(self) -> ImageSource:
         """The same images; unreadable ones are black and named in the chunks, and raise no error."""
@@ -267,7 +276,7 @@ class ImageSource:
             else:
                 first_bad = first_bad or f"{file.where} ({found})"
             yield file, found
-        if not good:
+        if not good and not self.is_part:
             raise DataError(
                 f"{self.origin}: none of its {len(self._files)} images can be read; the first is {first_bad}; check "
                 "how they were written"
@@ -276,7 +285,8 @@ class ImageSource:
     def _like(self, **changes: Any) -> ImageSource:
         other = copy.copy(self)
         vars(other).update(changes)
-        vars(other).pop("_plan", None)  # which may be another for them
+        for found in ("_plan", "_by_key"):  # which may be another for them
+            vars(other).pop(found, None)
         return other
 
     def _images(self, part: list[tuple[ImageFile, np.ndarray | UnreadableError]]) -> Images:

@@ -118,6 +118,16 @@ class CsvSource(ColumnSource):
         """Keeps what holds the file, for as long as this source or one made from it is there."""
         self._spooled = spooled
 
+    def parts(self) -> list[CsvSource]:
+        """The file; see `memae.types.Divisible`.
+
+        Raises:
+            DataError: it was read from a pipe.
+        """
+        if self._spooled is not None:
+            raise DataError(f"{self.origin}: a pipe cannot be read by several machines; write it to a file")
+        return [self._like(_path=self._path.absolute(), is_part=True)]
+
     def as_text(self, names: Sequence[str]) -> CsvSource:
         """The file with these columns read as text, so that a code keeps its leading zeros."""
         return self._like(_texts=self._texts.union(names), _inferred=None)

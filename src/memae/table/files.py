@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,7 @@ from memae.table.source import READ_BYTES, ColumnSource
 
 __all__ = ["ArrowSource", "FileSource", "ParquetSource"]
 
+PART_ROWS = 100_000  # that a part of a file holds at least, in whole row groups
 WHOLE_BYTES = 64 << 20  # files up to this size may have the columns of a row group in memory as a whole
 
 
@@ -41,6 +42,10 @@ class FileSource(ColumnSource):
             # a pandas index says which row it is, so a model must not learn it as a column
             index = _index_columns(schema)
             self._names = [name for name in schema.names if name not in index]
+
+    def parts(self) -> list[Self]:
+        """The file; see `memae.types.Divisible`."""
+        return [self._like(_path=self._path.absolute(), is_part=True)]
 
     def _read(self, names: Sequence[str], size: int) -> Iterator[pa.Table]:
         with self._readable():
@@ -71,11 +76,27 @@ class ParquetSource(FileSource):
     """
 
     _format = "Parquet"
+    _groups: Sequence[int] | None = None
+    """The row groups of a part; None: all."""
 
     def count(self) -> Count:
         """How many rows."""
         with self._readable(), self._file() as file:
-            return Count(file.metadata.num_rows)
+            groups = range(file.num_row_groups) if self._groups is None else self._groups
+            return Count(sum(file.metadata.row_group(group).num_rows for group in groups))
+
+    def parts(self) -> list[Self]:
+        """The file in parts of whole row groups; see `memae.types.Divisible`."""
+        (whole,) = super().parts()
+        parts, start, groups, rows = list[Self](), 0, list[int](), 0
+        with self._readable(), self._file() as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        for group, size in enumerate(sizes):
+            groups, rows = [*groups, group], rows + size
+            if rows >= PART_ROWS or (rows and group == len(sizes) - 1):
+                parts.append(whole._like(_groups=groups, _keys=range(start, start + rows)))
+                start, groups, rows = start + rows, [], 0
+        return parts
 
     def _schema(self) -> pa.Schema:
         with self._file() as file:
@@ -83,7 +104,7 @@ class ParquetSource(FileSource):
 
     def _batches(self, names: list[str], size: int) -> Iterable[pa.RecordBatch]:
         with self._file() as file:
-            yield from file.iter_batches(batch_size=size, columns=names)
+            yield from file.iter_batches(batch_size=size, row_groups=self._groups, columns=names)
 
     def _file(self) -> pq.ParquetFile:
         # pre-buffered, Arrow would keep every row group that it has passed, and memory would grow with the file;

@@ -83,6 +83,7 @@ class FilesSource(ColumnSource):
         self.origin, self._files, self._names = origin, files, files[0].names
         self._starts: list[int] = []
         """The number of the first row of each file that was begun: it is known once those before it were read."""
+        self._file_keys = keys
         self._keys: Sequence[Key] = _FileRows(keys, self._starts)
         for file in files[1:]:
             _check_alike(files[0], file)
@@ -106,6 +107,18 @@ class FilesSource(ColumnSource):
         known = [count for count in counts if count is not None]
         exact = all(count.exact for count in known)
         return Count(sum(count.samples for count in known), exact) if len(known) == len(counts) else None
+
+    def parts(self) -> list[Self]:
+        """The files one by one, and large ones in parts; see `memae.types.Divisible`."""
+        parts = list[Self]()
+        for file, key in zip(self._files, self._file_keys, strict=True):
+            for part in file.parts():
+                first = part.key(0)
+                assert isinstance(first, int), "the key of a row of one file is its number"
+                starts = [-first]  # where row 0 of the file would be
+                keys = _FileRows([key], starts)
+                parts.append(self._like(_files=[part], _starts=starts, _file_keys=[key], _keys=keys, is_part=True))
+        return parts
 
     def skipping(self) -> Self:
         """The same files; bad rows are named in the chunks and have no values there."""

@@ -73,6 +73,8 @@ class ColumnSource(ABC):
     _names: Sequence[str]
     _keys: Sequence[Key] = range(1 << 62)
     _kept: np.ndarray | None = None
+    is_part: bool = False
+    """Whether it is one of several sources of `parts`."""
 
     named: ClassVar[bool] = True
     """Whether somebody named the columns; those of an array are numbered."""
