@@ -25,15 +25,20 @@ def draw_soak(found: Mapping[str, Any], path: Path) -> None:
         lag.plot(minutes, [one[name] for one in tenths], color=colour, marker="o", ms=4, label=label)
     lag.set_ylabel("frame to score, s")
     lag.legend(fontsize=8, frameon=False)
-    frames.plot(minutes, [one["frames"] / length_s for one in tenths], color="#2e6fc4", marker="o", ms=4)
+    frames.plot(
+        minutes, [one["frames"] / length_s for one in tenths], color="#2e6fc4", marker="o", ms=4, label="scored"
+    )
     frames.axhline(found["cameras"] * found["rate"], color="#909090", lw=1, ls="--")
-    frames.plot(minutes, [one["dropped"] / length_s for one in tenths], color="#c4502e", marker="o", ms=4)
-    frames.set_ylabel("frames/s, scored and dropped")
+    frames.plot(
+        minutes, [one["dropped"] / length_s for one in tenths], color="#c4502e", marker="o", ms=4, label="dropped"
+    )
+    frames.set_ylabel("frames/s")
+    frames.legend(fontsize=8, frameon=False)
     memory.plot(minutes, [one["resident_mb"] for one in tenths], color="#2e6fc4", marker="o", ms=4)
     memory.set_ylabel("memory, MB")
     memory.set_xlabel("minutes")
     for panel in (lag, frames, memory):
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.15 * panel.get_ylim()[1])
         panel.grid(alpha=0.2)
     FigureCanvasAgg(figure)
     with atomic_file(path) as part:
