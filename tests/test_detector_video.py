@@ -621,11 +621,17 @@ def test_what_cannot_be_honoured_is_refused_before_any_training(
         Detector(settings=settings(**changes)).fit(tapes / "normal")
 
 
-@pytest.mark.parametrize("section", [{"hieght": 32}, {"score": "median"}, {"clip_length": 1}, {"stride": 0}])
+@pytest.mark.parametrize("section", [{"hieght": 32}, {"score": "median"}, {"clip_length": 0}, {"stride": 0}])
 def test_a_bad_setting_of_video_fails_at_once(section: dict[str, Any]) -> None:
     for preset in (None, "video", "video-paper"):
         with pytest.raises(ConfigError, match=r"settings: video\.(hieght: .*did you mean video\.height|\w+ = )"):
             Detector(preset, settings={"video": section})
+
+
+def test_a_clip_of_one_frame_is_refused_before_any_training(tapes: Path) -> None:
+    one = settings(video={"clip_length": 1, "input": "frames"})
+    with pytest.raises(ConfigError, match=r"video\.clip_length = 1: network 'video' takes at least two"):
+        Detector(settings=one).fit(tapes / "normal")
 
 
 def test_too_little_footage_is_refused(tmp_path: Path) -> None:

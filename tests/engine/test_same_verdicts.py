@@ -71,9 +71,12 @@ def test_torch_and_openvino_say_the_same_of_a_saved_model(kind: str, preset: str
     for anomalous in (False, True):
         x = samples(kind, preset, 2, anomalous)
         wanted, found = by_torch.detect(x), by_openvino.detect(x)
-        np.testing.assert_allclose(found.scores, wanted.scores, rtol=CLOSE)
+        # a score of PSNR lies on both sides of 0, so it is held against the spread of the scores
+        by_psnr = by_torch.config.model_dump().get("video", {}).get("score") == "psnr"
+        near_zero = CLOSE * float(np.ptp(wanted.scores)) if by_psnr else 0.0
+        np.testing.assert_allclose(found.scores, wanted.scores, rtol=CLOSE, atol=near_zero)
         other = found.is_anomaly != wanted.is_anomaly
-        np.testing.assert_allclose(wanted.scores[other], threshold, rtol=CLOSE)
+        np.testing.assert_allclose(wanted.scores[other], threshold, rtol=CLOSE, atol=near_zero)
         np.testing.assert_allclose(found.p_values[~other], wanted.p_values[~other], atol=0.2)
         flagged += int(wanted.is_anomaly.sum())
     assert flagged

@@ -52,7 +52,8 @@ def test_a_whole_file_is_whole_and_one_cut_anywhere_is_not(
     assert not check(tmp_path, content, container)
     places = np.random.default_rng(0).integers(len(content) // 10, len(content), 200)
     found = [check(tmp_path, content[:place], container) for place in places.tolist()]
-    assert np.mean(found) > 0.97  # a cut between two packets of 188 bytes leaves a whole file
+    # a cut between two packets leaves a whole file, and so does one in the 4 bytes before a packet of camera.ts
+    assert np.mean(found) > 0.96
 
 
 def test_a_recording_that_starts_within_a_packet_may_be_whole(files: dict[str, bytes], tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ def _clip_network(config: Config, clip: tuple[int, ...], query: str) -> _Parts:
         raise ConfigError(
             f"video.task = 'predict': network {network!r} rebuilds whole clips; take network 'unet', or 'reconstruct'"
         )
+    if clip[0] < 2:
+        raise ConfigError(
+            f"video.clip_length = {clip[0]}: network {network!r} takes at least two frames; take network 'unet'"
+        )
     layers, patch, norm = layers_of(network, settings), PATCH_PX[network], NORMS[network]
     check_sides(config, clip, layers, query)
     return _Parts(
