@@ -132,12 +132,8 @@ class VideoData:
 CLASSES = tuple(map(str, images.CLASSES))
 
 DATA: dict[str, DataSet] = {
-    "mnist": ArrayData(
-        lambda part, seed: images.mnist(int(part), seed), images.judge, CLASSES, methods.IMAGE_METHODS
-    ),
-    "cifar10": ArrayData(
-        lambda part, seed: images.cifar10(int(part), seed), images.judge, CLASSES, methods.IMAGE_METHODS
-    ),
+    "mnist": ArrayData(lambda part, seed: images.mnist(int(part), seed), images.judge, CLASSES),
+    "cifar10": ArrayData(lambda part, seed: images.cifar10(int(part), seed), images.judge, CLASSES),
     "kddcup99": ArrayData(lambda part, seed: kddcup.paper(seed), kddcup.judge),
     "kddcup99-attacks": ArrayData(lambda part, seed: kddcup.attacks(seed), kddcup.judge_attacks),
     "ped2": VideoData(),

@@ -338,7 +338,6 @@ TABLE6 = Table(
         Row("MNAD, the paper's rule", "mnad"),
         Row("MNAD, the paper's rule with decay .9", "mnad-decay"),
         Row("MNAD, the released rule", "mnad-released"),
-        Row("MPN's unit", "mpn"),
         Row("MEMTO's gate", "memto"),
         Row("untrained network", "untrained"),
         Row("1-NN look-up, L2", "1-nn-l2"),

@@ -2,7 +2,7 @@
 
 from experiments.methods.dagmm import dagmm
 from experiments.methods.dcn import dcn
-from experiments.methods.detectors import DETECTORS, MAP_DETECTORS, TABLE_DETECTORS
+from experiments.methods.detectors import DETECTORS, TABLE_DETECTORS
 from experiments.methods.dsebm import dsebm
 from experiments.methods.isolation_forest import isolation_forest
 from experiments.methods.kde import kde
@@ -15,7 +15,7 @@ from experiments.methods.pyod import pyod
 from experiments.methods.sparse_code import sparse_code
 from experiments.methods.vae import vae
 
-__all__ = ["IMAGE_METHODS", "METHODS", "TABLE_METHODS", "Fitted", "Method"]
+__all__ = ["METHODS", "TABLE_METHODS", "Fitted", "Method"]
 
 METHODS: dict[str, Method] = {
     **DETECTORS,
@@ -37,8 +37,6 @@ METHODS: dict[str, Method] = {
     "dagmm": dagmm(),
     "sparse-code": sparse_code(),
 }
-
-IMAGE_METHODS: dict[str, Method] = {**METHODS, **MAP_DETECTORS}
 
 # of the ten small tables, with what users of PyOD would take
 TABLE_METHODS: dict[str, Method] = {

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.methods.method import Fitted, Method
 from memae import Detector
 
-__all__ = ["DETECTORS", "MAP_DETECTORS", "TABLE_DETECTORS", "detector", "network_of"]
+__all__ = ["DETECTORS", "TABLE_DETECTORS", "detector", "network_of"]
 
 # The protocols split train and validation 2:1 and judge a ranking, so nothing is held out for a threshold.
 VALIDATION: Mapping[str, Any] = {"train": {"validation_share": 1 / 3}, "threshold": {"calibration_share": 0.0}}
@@ -75,9 +75,6 @@ DETECTORS: dict[str, Method] = {
     "memae-no-entropy": detector(lambda network: network, memory={"entropy_weight": 0.0}),
     "untrained": detector(lambda network: network, **_UNTRAINED),
 }
-
-# what makes its items of the positions of a sample, and so needs a map
-MAP_DETECTORS: dict[str, Method] = {"mpn": detector(lambda network: f"{network}-mpn")}
 
 # as a user gets it: a fifth of the rows sets the threshold, which no ranking needs and other methods train on
 TABLE_DETECTORS: dict[str, Method] = {
